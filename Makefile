@@ -1,0 +1,39 @@
+# One environment for everything: .venv, made from constraints.txt. On a CUDA machine the same files give the CUDA
+# build of torch; where only a CPU build of the pinned version is offered, that one.
+PYTHON ?= python3
+BUDGET ?= 300MFLOPs
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: setup search test check slow format clean
+
+setup: .venv/done
+
+.venv/done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+search: setup
+	$(BIN)/python -m nas.search --budget $(BUDGET) $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

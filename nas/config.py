@@ -1,0 +1,122 @@
+"""What a run is told. A configuration has an identity, which may not change when a run is carried on, and a conduct."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from searchspace.budget import Budget
+from searchspace.document import parse, plain, read_yaml, value, write_yaml
+from searchspace.errors import InputError
+from searchspace.space import FIT_BAND, Space
+
+
+@value
+class DataConfig:
+    """Which images. `dataset` is `digits`, a folder, or a name on the Hugging Face hub; `validation` is the share of
+    the training images that the search is scored on."""
+
+    dataset: str = "digits"
+    validation: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.validation < 1.0:
+            raise ValueError(f"validation: a share between 0 and 1, not {self.validation}")
+
+
+@value
+class TrainConfig:
+    """The recipe of brief training. `resolution` None takes the images' own, between 16 and 64 px."""
+
+    epochs: int = 3
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    warmup: float = 0.2
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "resolution"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name}: at least 1, not {number}")
+
+
+DIGITS_RECIPE = TrainConfig(epochs=8, batch_size=32, learning_rate=0.05)
+
+
+def recipe(dataset: str) -> TrainConfig:
+    """The recipe a dataset starts from: digits are so few (1,146) that epochs are shorter and have to be more."""
+    return DIGITS_RECIPE if dataset == "digits" else TrainConfig()
+
+
+@value
+class Identity:
+    """What makes two runs the same search."""
+
+    space: dict[str, Any]
+    budget: tuple[str, ...]
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    sampler: str = "tpe"
+    seed: int = 0
+    band: float = FIT_BAND
+    controls: int = 4
+
+
+@value
+class Conduct:
+    """How a run is carried out; all of it may change when a run is carried on."""
+
+    trials: int = 16
+    concurrent: int | None = None
+    device: str = "auto"
+    gpus_per_trial: float = 1.0
+    time_limit_s: float | None = None
+    ray_address: str | None = None
+
+
+@value
+class SearchConfig:
+    identity: Identity
+    conduct: Conduct = Conduct()
+    space_name: str = "space"
+
+    @property
+    def space(self) -> Space:
+        return Space(self.identity.space, self.space_name)
+
+    @property
+    def budget(self) -> Budget:
+        return Budget.parse(self.identity.budget)
+
+    def save(self, run: Path) -> None:
+        write_yaml(run / "config.yaml", plain(self), "what this run is (identity) and how it is carried out (conduct)")
+
+    @classmethod
+    def load(cls, run: Path) -> SearchConfig:
+        """The configuration of a run folder; `InputError` where the folder is none."""
+        path = run / "config.yaml"
+        if not path.is_file():
+            raise InputError(f"{run}: no run folder (it has no config.yaml); give the folder of a search")
+        data, lines = read_yaml(path)
+        return parse(cls, data, str(path), lines)
+
+
+def differences(old: Identity, new: Identity) -> list[str]:
+    """What differs between two identities, each as `name: old → new`."""
+    before, after = _flat(plain(old)), _flat(plain(new))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        pairs = [(f"{prefix}.{key}" if prefix else str(key), child) for key, child in data.items()]
+    elif isinstance(data, (list, tuple)):
+        pairs = [(f"{prefix}.{index}", child) for index, child in enumerate(data)]
+    else:
+        return {prefix: data}
+    return {key: leaf for name, child in pairs for key, leaf in _flat(child, name).items()}

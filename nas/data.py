@@ -1,0 +1,209 @@
+"""Images as two plain arrays: digits, any Hugging Face dataset, a local folder; stratified splits. No torch here.
+
+The search sees training images only, split into those that train and those that score; `test` is for `export` and
+`train` alone. Everything is decoded once, in the driver, and shared with the workers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from nas.config import DataConfig
+from searchspace.errors import InputError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Progress = Callable[[str, int, int], None]
+
+SMALLEST, LARGEST = 16, 64
+MEMORY_LIMIT_BYTES = 8 * 10**9
+HUB_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images (N, 3, H, W) as uint8 and labels (N,), to train and to score. `flip`: mirrored is the same class."""
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    val_images: Images
+    val_labels: Labels
+    num_classes: int
+    flip: bool
+
+    @property
+    def resolution(self) -> int:
+        return int(self.train_images.shape[-1])
+
+
+def load(config: DataConfig, seed: int, resolution: int | None = None, progress: Progress | None = None) -> Split:
+    """The training images of a dataset, split by class and seed; `InputError` says what is wrong with them."""
+    if config.dataset == "digits":
+        images, labels, flip = *_digits(), False
+        size = resolution or SMALLEST
+        images = np.stack([_pixels(Image.fromarray(image), size) for image in images])
+        num_classes = 10
+    else:
+        images, labels, num_classes = _decoded(config.dataset, resolution, progress)
+        flip = True
+    train, val = _stratified(labels, config.validation, seed, config.dataset)
+    return Split(config.dataset, images[train], labels[train], images[val], labels[val], num_classes, flip)
+
+
+def _digits() -> tuple[Images, Labels]:
+    """scikit-learn's 8×8 digits, without the last fifth of each class, which stands for a test set."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    kept = [np.flatnonzero(labels == c)[: int(0.8 * np.sum(labels == c))] for c in range(10)]
+    chosen = np.sort(np.concatenate(kept))
+    return images[chosen], labels[chosen]
+
+
+def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, val = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise InputError(f"dataset {name}: cannot be split by class: {error}") from None
+    return np.sort(train), np.sort(val)
+
+
+def _decoded(name: str, resolution: int | None, progress: Progress | None) -> tuple[Images, Labels, int]:
+    """Every training image of a hub dataset or local folder, RGB, square, at one size."""
+    table = _table(name)
+    image_column, label_column = _columns(table, name)
+    labels, num_classes = _labels(table, label_column, name)
+    records: Iterable[Any] = table[image_column]
+    images: Images | None = None
+    for index, record in enumerate(records):
+        picture = _open(record, f"{name}: training image {index}")
+        if images is None:
+            resolution = resolution or min(max(min(picture.size), SMALLEST), LARGEST)
+            needed = len(labels) * 3 * resolution**2
+            if needed > MEMORY_LIMIT_BYTES:
+                limit = MEMORY_LIMIT_BYTES / 1e9
+                raise InputError(
+                    f"dataset {name}: {needed / 1e9:.1f} GB at {resolution} px, the limit is {limit:.0f} GB"
+                )
+            images = np.empty((len(labels), 3, resolution, resolution), np.uint8)
+        assert resolution is not None
+        images[index] = _pixels(picture, resolution)
+        if progress is not None and (index % 500 == 0 or index + 1 == len(labels)):
+            progress("decoding images", index + 1, len(labels))
+    if images is None:
+        raise InputError(f"dataset {name}: has no training images")
+    return images, labels, num_classes
+
+
+def _table(name: str) -> Any:
+    """The training split, undecoded."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    path = Path(name)
+    if path.exists():
+        if not path.is_dir():
+            raise InputError(
+                f"dataset {name}: a folder of Parquet files or of one folder a class is accepted, not a file"
+            )
+        if not any(path.rglob("*.*")):
+            raise InputError(f"dataset {name}: the folder is empty")
+    else:
+        _reach_hub(name)
+    try:
+        table = datasets.load_dataset(name, split="train")
+    except Exception as error:
+        raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    for column, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(column, datasets.Image(decode=False))
+    return table
+
+
+def _reach_hub(name: str) -> None:
+    """Says within seconds that there is no such dataset or no network, where `datasets` would retry for long."""
+    import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise InputError(f"dataset {name!r}: digits, a local folder or a dataset on the hub is accepted") from None
+    except Exception:
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()
+        if not cache.exists():
+            message = (
+                f"dataset {name!r}: no such folder, and the Hugging Face hub cannot be reached; digits is built in"
+            )
+            raise InputError(message) from None
+        datasets.config.HF_HUB_OFFLINE = True
+
+
+def _columns(table: Any, name: str) -> tuple[str, str]:
+    """The image column and the label column."""
+    import datasets
+
+    images = [c for c, feature in table.features.items() if isinstance(feature, datasets.Image)]
+    classes = [c for c, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
+    classes += [c for c in ("label", "labels", "fine_label", "class") if c in table.features and c not in classes]
+    if not images or not classes:
+        have = ", ".join(table.features)
+        raise InputError(f"dataset {name}: needs an image column and a label column; it has {have}")
+    return images[0], classes[0]
+
+
+def _labels(table: Any, column: str, name: str) -> tuple[Labels, int]:
+    raw = np.asarray(table[column])
+    names = getattr(table.features[column], "names", None)
+    if names is None or not np.issubdtype(raw.dtype, np.integer):
+        kinds, raw = np.unique(raw, return_inverse=True)
+        names = list(kinds)
+    labels = raw.astype(np.int64)
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(names)):
+        raise InputError(
+            f"dataset {name}: labels from 0 to {len(names) - 1} are accepted, not {labels.min()}…{labels.max()}"
+        )
+    return labels, len(names)
+
+
+def _open(record: Any, place: str) -> Image.Image:
+    where = f"{place} ({record['path']})" if isinstance(record, dict) and record.get("path") else place
+    try:
+        data = record["bytes"]
+        picture = Image.open(io.BytesIO(data) if data is not None else record["path"])
+        picture.load()
+    except (OSError, ValueError, TypeError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"dataset {where}: unreadable image: {error}") from None
+    if min(picture.size) < 1:
+        raise InputError(f"dataset {where}: an image of size zero")
+    return picture
+
+
+def _pixels(picture: Image.Image, size: int) -> Images:
+    """(3, size, size): transparency on white, shorter side resized, centre cropped."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    picture = picture.convert("RGB")
+    if picture.size != (size, size):
+        scale = size / min(picture.size)
+        width, height = (max(size, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - size) // 2, (height - size) // 2
+        picture = picture.crop((left, top, left + size, top + size))
+    return np.asarray(picture, np.uint8).transpose(2, 0, 1)

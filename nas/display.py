@@ -1,0 +1,222 @@
+"""What a person sees of a search in a terminal: the pre-flight, a live table (elsewhere plain lines), the summary."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nas import report
+from nas.config import SearchConfig
+from nas.data import Split
+from nas.study import Study
+from nas.trial import Result, Trial
+from searchspace.budget import amount
+from searchspace.costs import cost, section_costs
+from searchspace.preflight import Preflight
+
+SHOWN = 8
+LINE = "{:>5} {:<8} {:>8} {:>7} {:>6} {:>9} {:>7} {:>9}"
+HEADER = LINE.format("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
+
+
+class Display:
+    """A watcher (see `tuner.Watcher`) that draws; at most 80 columns."""
+
+    def __init__(
+        self,
+        console: Console,
+        log: logging.Logger,
+        total: int,
+        finished: int,
+        best: float,
+        quiet: bool,
+        ended: Callable[[], None],
+    ) -> None:
+        self.console, self.log, self.best, self.quiet = console, log, best, quiet
+        self.after_end = ended
+        self.counts: Counter[str] = Counter()
+        self.rows: dict[int, str] = {}
+        self.recent: deque[int] = deque(maxlen=SHOWN)
+        self.speeds: dict[int, float] = {}
+        self.bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+        )
+        self.task = self.bar.add_task("trials", total=total, completed=finished)
+        self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.quiet:
+            self.live.start()
+        elif not self.quiet:
+            self.console.print(HEADER, highlight=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live.is_started:
+            self.live.stop()
+
+    def draw(self) -> Group:
+        outcomes = "  ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        speed = f"{sum(self.speeds.values()):.0f} images/s" if self.speeds else "starting workers"
+        table = Table.grid()
+        table.add_row(Text(HEADER, style="bold"))
+        for number in self.recent:
+            table.add_row(Text(self.rows[number]))
+        best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
+        return Group(self.bar, Text(f"{best}   {len(self.speeds)} running, {speed}   {outcomes}"), table)
+
+    def started(self, trial: Trial) -> None:
+        self.speeds[trial.number] = 0.0
+        self._row(trial, Result(), "running")
+        self.log.info("trial %d started: %s %s", trial.number, trial.role, trial.digest)
+
+    def epoch(self, trial: Trial, result: Result) -> None:
+        self.speeds[trial.number] = result.images_per_s
+        self._row(trial, result, "running")
+        self.log.info(
+            "trial %d epoch %d: accuracy %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
+            trial.number,
+            result.epoch,
+            result.accuracy,
+            result.loss,
+            result.train_loss,
+            result.images_per_s,
+            result.seconds,
+        )
+
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None:
+        self.speeds.pop(trial.number, None)
+        self.counts[outcome] += 1
+        if outcome == "complete":
+            self.best = max(self.best, result.accuracy)
+        self._row(trial, result, outcome)
+        self.bar.advance(self.task)
+        self.log.info("trial %d %s %s", trial.number, outcome, result.error)
+        if not self.live.is_started and not self.quiet:
+            self.console.print(self.rows[trial.number], highlight=False)
+        self.after_end()
+
+    def _row(self, trial: Trial, result: Result, outcome: str) -> None:
+        if trial.number not in self.rows:
+            self.recent.append(trial.number)
+        accuracy = f"{result.accuracy:.4f}" if result.epoch else ""
+        speed = f"{result.images_per_s:.0f}" if result.epoch else ""
+        macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
+        self.rows[trial.number] = LINE.format(
+            trial.number, trial.role, macs, params, result.epoch or "", accuracy, speed, outcome
+        )
+
+
+def print_preflight(console: Console, found: Preflight, config: SearchConfig) -> None:
+    """What the budget leaves of the space."""
+    space, budget = config.space, config.budget
+    currency = budget.limits[0].currency
+    network = space.network
+    at = f"{network.resolution} px, {network.num_classes} classes"
+    said = {
+        name: amount(getattr(getattr(found, name), currency), currency) for name in ("smallest", "median", "largest")
+    }
+    band = f"{100 * config.identity.band:g}-100 % of it" if space.fit_range else "85-100 % of it"
+    lines = [
+        f"budget {budget} at {at}; 1 FLOP = 1 multiply-add of a convolution or linear layer",
+        f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
+        f"networks cost {said['smallest']} to {said['largest']}, at width 1 half below {said['median']}",
+        f"{100 * found.fits:.0f} % of {found.sampled} random points can be brought to {band}; only such are trained",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) -> None:
+    """What a search would do, and how long that would take, from steps timed on this machine."""
+    from nas.evaluate import seconds_per_epoch
+
+    identity, conduct = config.identity, config.conduct
+    arch = config.space.sample(identity.seed, config.budget, identity.band)
+    proxy = arch.adapt(split.num_classes, split.resolution)
+    seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
+    slots = conduct.concurrent or slots
+    last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
+    most = conduct.trials * identity.train.epochs * seconds / slots
+    console.print(
+        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride} instead of "
+        f"{arch.total_stride} (early strides are relaxed), so its last map is {last} px wide instead of {deployed}; "
+        "of a kernel wider than a map it sees only a part",
+        soft_wrap=True,
+    )
+    console.print(
+        f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
+        f"{slots} at once on {device}, in {run}"
+    )
+    console.print(
+        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
+    )
+
+
+def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
+    """The best networks beside the random control, and where they are."""
+    trials = report.frame(study.outcomes)
+    images = study.validation_images
+    best = report.best(trials)
+    if not best.empty and images:
+        table = Table(title=f"best networks within {study.budget}", title_justify="left")
+        for name in ("trial", "role", "val. accuracy", "90 % interval", "MFLOPs", "MParams", "ms"):
+            table.add_column(name, justify="left" if name == "role" else "right")
+        for row in best.to_dict("records"):
+            low, high = report.interval(row["accuracy"], images)
+            accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
+            macs, params, ms = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}", f"{row['latency_ms']:.1f}"
+            table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, ms)
+        console.print(table)
+        for row in best.head(3).to_dict("records"):
+            console.print(f"trial {row['trial']}: {row['network']}", soft_wrap=True)
+        print_comparison(console, report.compare(study.outcomes, images))
+    outcomes = Counter(trials["outcome"]) if len(trials) else Counter()
+    failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
+    for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
+        console.print(f"{count} failed: {reason}", soft_wrap=True)
+    done, total = study.finished, config.conduct.trials
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""), soft_wrap=True)
+    if study.ranked:
+        console.print(f"best network: {run / 'best.yaml'}", soft_wrap=True)
+    if done < total:
+        console.print("the same command carries on")
+    else:
+        console.print(f"done; --trials {2 * total} adds {2 * total - done}")
+
+
+def print_comparison(console: Console, found: report.Comparison | None) -> None:
+    if found is None:
+        return
+    sides = [
+        f"{name} {mean:.4f} [{low:.4f}, {high:.4f}]"
+        for name, mean, (low, high) in (
+            ("search", found.search, found.search_interval),
+            ("random control", found.control, found.control_interval),
+        )
+    ]
+    low, high = found.difference_interval
+    verdict = "noise: the interval contains 0" if found.noise else "more than noise"
+    epochs = f"{found.epochs} epochs, which all trials had"
+    console.print(f"expected best of {found.k} after {epochs} (90 % interval):", soft_wrap=True)
+    console.print(f"  {sides[0]}, {sides[1]}", soft_wrap=True)
+    console.print(f"  difference {found.difference:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}", soft_wrap=True)

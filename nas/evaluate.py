@@ -1,0 +1,117 @@
+"""`evaluate(trial, …)`: what a worker does with a trial: build, audit, time, train. Knows no Ray and no Optuna."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
+
+import torch
+from torch import nn
+
+from nas.config import TrainConfig
+from nas.data import Split
+from nas.trainer import DivergedError, fit
+from nas.trial import Result, Trial
+from searchspace.arch import Arch
+from searchspace.budget import Cost
+from searchspace.module import build
+
+LATENCY_RUNS = 5
+TIMED_STEPS = 4
+
+
+class AuditError(RuntimeError):
+    """The built module does not cost what the search space says."""
+
+
+def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device: str) -> Iterator[Result]:
+    """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong."""
+    start = time.perf_counter()
+    if device == "cpu":
+        torch.set_num_threads(1)  # trials run side by side, one a core
+    own_seed = trial_seed(seed, trial.digest)
+    try:
+        torch.manual_seed(own_seed)
+        deployed = build(trial.arch)
+        audit(deployed, trial.arch, trial.cost)
+        latency_ms = time_one_image(deployed, trial.arch, device)
+        del deployed
+        torch.manual_seed(own_seed)
+        proxy = trial.arch.adapt(num_classes=split.num_classes, resolution=split.resolution)
+        for epoch in fit(build(proxy), split, config, own_seed, device):
+            yield Result(
+                epoch=epoch.number,
+                accuracy=epoch.accuracy,
+                loss=epoch.loss,
+                train_loss=epoch.train_loss,
+                images_per_s=epoch.images_per_s,
+                seconds=time.perf_counter() - start,
+                latency_ms=latency_ms,
+                done=epoch.number == config.epochs,
+            )
+    except AuditError as error:
+        yield Result(error=f"audit: {error}", done=True)
+    except DivergedError as error:
+        yield Result(error=f"diverged: {error}", done=True)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        yield Result(error=f"out of memory: {str(error).splitlines()[0]}", done=True)
+    finally:
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+def trial_seed(seed: int, digest: str) -> int:
+    """The same network in the same run trains from the same seed, whenever and wherever that happens."""
+    return int(hashlib.sha256(f"{seed} {digest}".encode()).hexdigest()[:8], 16)
+
+
+def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
+    """Count the module's parameters, and its multiply-adds with fvcore; `AuditError` where either differs.
+
+    fvcore's `conv` and `linear` operators in eval mode: its total also has norms and pools in other units.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    params = sum(p.numel() for p in model.parameters())
+    model.eval()
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution)
+    analysis = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    counted = analysis.by_operator()
+    macs = round(counted["conv"] + counted["linear"])
+    if (macs, params) != (expected.macs, expected.params):
+        computed = f"{expected.macs} MACs and {expected.params} params"
+        raise AuditError(f"computed {computed}, but the module has {macs} MACs and {params} params")
+
+
+@torch.inference_mode()
+def time_one_image(model: nn.Module, arch: Arch, device: str) -> float:
+    """Median milliseconds of one image on the device as it is (other trials may run beside)."""
+    model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution, device=device)
+    seconds = []
+    for _ in range(LATENCY_RUNS + 1):
+        start = time.perf_counter()
+        model(image)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * median(seconds[1:])
+
+
+def seconds_per_epoch(proxy: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
+    """(seconds an epoch takes one trial, on which device, how many such devices there are), from a few timed steps."""
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
+    torch.set_num_threads(1)
+    few = config.batch_size * TIMED_STEPS
+    part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
+    speed = next(iter(fit(build(proxy), part, config, 0, "cuda" if cuda else "cpu"))).images_per_s
+    return len(split.train_labels) / speed, "cuda" if cuda else "cpu", slots

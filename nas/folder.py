@@ -1,0 +1,66 @@
+"""A run is a folder: config.yaml, study.db, trials.csv, best.yaml, log.txt. What may be written where, and by whom."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from nas import report
+from nas.config import SearchConfig, differences
+from nas.study import Study
+from searchspace.document import write_yaml
+from searchspace.errors import InputError
+
+Log = logging.Logger
+
+
+def check(run: Path, config: SearchConfig) -> bool:
+    """Whether a run exists there to carry on; `InputError` for a folder of something else or of another search."""
+    if not run.exists():
+        return False
+    if not run.is_dir():
+        raise InputError(f"run {run}: a folder is accepted, not a file")
+    if not (run / "config.yaml").is_file():
+        if any(run.iterdir()):
+            raise InputError(f"run {run}: the folder is no run (no config.yaml) and not empty; give another")
+        return False
+    old = SearchConfig.load(run).identity
+    changed = differences(old, replace(config.identity, controls=old.controls))
+    if changed:
+        shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise InputError(f"run {run} is another search ({shown}); give another --run")
+    return True
+
+
+@contextmanager
+def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
+    """The folder, made and held: one search at a time. Yields the logger of log.txt."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        config.save(run)
+        handle = (run / "log.txt").open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"run {run}: another search is running in it") from None
+        log = logging.Logger("nas")
+        handler = logging.StreamHandler(handle)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        yield log
+
+
+def write_results(study: Study, run: Path) -> None:
+    """trials.csv, and best.yaml once a trial is complete."""
+    report.write_csv(study.outcomes, run)
+    if study.ranked:
+        best = study.ranked[0]
+        title = f"trial {best.number}: validation accuracy {best.value:.4f} after brief training"
+        write_yaml(run / "best.yaml", study.best.arch.to_dict(), title)

@@ -1,0 +1,194 @@
+"""`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from nas import folder
+from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
+from nas.data import Split, load
+from nas.display import Display, print_plan, print_preflight, print_summary
+from nas.samplers import SAMPLERS
+from nas.study import Study
+from searchspace import command
+from searchspace.budget import Budget
+from searchspace.errors import InputError
+from searchspace.preflight import preflight
+from searchspace.space import FIT_BAND, Space, ready
+
+MAX_CONTROLS = 32
+EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
+The same command on the same run folder carries on; --trials is a total."""
+
+
+def parser() -> command.Parser:
+    p = command.Parser(prog="nas.search", description=__doc__, epilog=EPILOG)
+    p.add_argument(
+        "--budget", action="append", required=True, metavar="B", help="300MFLOPs, 5MParams, 250-300MFLOPs; several"
+    )
+    p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
+    p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
+    p.add_argument("--num-classes", type=int, help="deployment classes (default: the space's, 1000)")
+    p.add_argument(
+        "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
+    )
+    p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 8, others 3)")
+    p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
+    p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
+    p.add_argument("--sampler", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--band", type=float, default=100 * FIT_BAND, help="use at least this percentage of the budget (97)")
+    p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
+    p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
+    p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
+    p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--gpus-per-trial", type=float, default=1.0)
+    p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
+    p.add_argument("--ray-address", help="join a running Ray cluster")
+    p.add_argument("--dry-run", action="store_true", help="show what would run and how long it would take")
+    p.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    return p
+
+
+def main(arguments: Sequence[str]) -> int:
+    args = parser().parse_args(arguments)
+    config = configured(args)
+    console = Console(highlight=False)
+    run = args.run or Path("runs") / default_name(args)
+    existed = folder.check(run, config)
+    if existed:  # the number of controls was settled when the run began
+        config = replace(config, identity=replace(config.identity, controls=SearchConfig.load(run).identity.controls))
+    if not args.quiet:
+        print_preflight(console, preflight(config.space, config.budget, config.identity.band), config)
+    if args.dry_run:
+        split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
+        print_plan(console, config, split, run)
+        return 0
+    with folder.opened(run, config) as log:
+        study = open_study(run, config)
+        done, total = study.finished, config.conduct.trials
+        verb = "carries on" if existed else "starts"
+        if not args.quiet:
+            console.print(f"run {run} {verb}: {done} of {total} trials done", soft_wrap=True)
+        why = ""
+        if done < total:
+            why = carry_out(study, config, console, log, args.quiet, run)
+        folder.write_results(study, run)
+        print_summary(console, study, run, config, why)
+    return 0 if study.ranked or why else command.FAILED
+
+
+def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path) -> str:
+    from nas import tuner
+
+    identity, conduct = config.identity, config.conduct
+    split = read(config, console, quiet)
+    study.validation_images = len(split.val_labels)
+    best = study.ranked[0].value or 0.0 if study.ranked else -1.0
+    display = Display(
+        console,
+        log,
+        conduct.trials,
+        study.finished,
+        best,
+        quiet,
+        ended=lambda: folder.write_results(study, run),
+    )
+    with display:
+        return tuner.run(study, split, identity.train, conduct, display, identity.seed)
+
+
+def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
+    """The images, with a line that says what was read."""
+    identity = config.identity
+    with console.status(f"reading {identity.data.dataset}") as status:
+        split = load(
+            identity.data,
+            identity.seed,
+            identity.train.resolution,
+            progress=lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"),
+        )
+    if not quiet:
+        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
+        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
+    return split
+
+
+def open_study(run: Path, config: SearchConfig) -> Study:
+    i = config.identity
+    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, i.controls)
+
+
+def configured(args: argparse.Namespace) -> SearchConfig:
+    """The configuration that the arguments say; raises `InputError` where they are wrong."""
+    for name in ("trials", "epochs", "batch_size", "train_resolution", "resolution", "num_classes", "concurrent"):
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
+    if not 0 < args.band <= 100:
+        raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
+    if not args.gpus_per_trial > 0:
+        raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
+    if args.sampler not in SAMPLERS:
+        raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
+    budget = Budget.parse(args.budget)
+    space = Space.load(args.space)
+    deployment = {"resolution": args.resolution, "num_classes": args.num_classes}
+    space = space.fix(f"{name}={number}" for name, number in deployment.items() if number is not None)
+    space = space.fix(args.fix).without(word for word in args.without.split(",") if word)
+    identity = Identity(
+        space=space.data,
+        budget=tuple(str(limit) for limit in budget.limits),
+        data=DataConfig(args.dataset),
+        train=trained(args),
+        sampler=args.sampler,
+        seed=args.seed,
+        band=args.band / 100,
+        controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
+    )
+    conduct = Conduct(
+        trials=args.trials,
+        concurrent=args.concurrent,
+        device=args.device,
+        gpus_per_trial=args.gpus_per_trial,
+        time_limit_s=duration(args.time_limit) if args.time_limit else None,
+        ray_address=args.ray_address,
+    )
+    return SearchConfig(identity, conduct, space.source)
+
+
+def trained(args: argparse.Namespace) -> TrainConfig:
+    given = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
+    return replace(recipe(args.dataset), **{name: number for name, number in given.items() if number is not None})
+
+
+def default_name(args: argparse.Namespace) -> str:
+    parts = [Path(args.space).stem, str(Budget.parse(args.budget)), Path(args.dataset).name]
+    if args.seed:
+        parts.append(f"seed{args.seed}")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def duration(text: str) -> float:
+    """Seconds of 90s, 30m, 2h."""
+    match = re.fullmatch(r"([0-9.]+)([smh])", text.strip())
+    try:
+        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise InputError(f"time-limit {text!r}: 90s, 30m or 2h is accepted")
+    return seconds
+
+
+if __name__ == "__main__":
+    command.run(main, "nas.search")

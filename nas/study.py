@@ -1,0 +1,311 @@
+"""`Study`: ask for networks inside a budget, tell what they scored, resume, best, front. The Optuna door.
+
+The study in the run folder is the single source of truth: every trial carries its network, so the study alone can
+rebuild everything. A trial is recorded with all its parameters at once, before it runs. A trial whose run died is
+closed as failed ("interrupted") and its network is asked again, as a new trial that takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.samplers import SAMPLERS
+from nas.trial import Outcome, Result, Role, Trial
+from searchspace.arch import Arch
+from searchspace.budget import Budget, Cost
+from searchspace.errors import InputError
+from searchspace.space import FIT_BAND, Candidate, Point, Space
+from searchspace.table import summary
+
+NAME = "search"
+INTERRUPTED = "interrupted"
+ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+LOCK_TIMEOUT_S = 60
+HISTORY = 1000
+PROPOSALS = 200
+DRAWS = 2000
+
+
+class ExhaustedError(RuntimeError):
+    """The space has no network left inside the budget that was not tried."""
+
+
+class Study:
+    """Trials of one space under one budget, kept in `RUN/study.db`.
+
+    Everything that `ask` returns is inside the budget and was not asked before; given the same history, the same seed
+    proposes the same networks, also after a restart.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        budget: Budget,
+        sampler: str = "tpe",
+        seed: int = 0,
+        band: float = FIT_BAND,
+        controls: int = 8,
+    ) -> None:
+        self.optuna = study
+        self.space, self.budget, self.seed, self.band, self.controls = space, budget, seed, band, controls
+        self._sampler = SAMPLERS[sampler]
+        self._distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(options) for name, options in space.choices.items()
+        }
+
+    @classmethod
+    def open(
+        cls,
+        run: str | Path,
+        space: Space,
+        budget: Budget,
+        sampler: str = "tpe",
+        seed: int = 0,
+        band: float = FIT_BAND,
+        controls: int = 8,
+    ) -> Study:
+        """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
+
+        Raises `InputError` for an unknown sampler, or a folder whose study has another space or budget.
+        """
+        if sampler not in SAMPLERS:
+            raise InputError(f"sampler {sampler!r}: {', '.join(SAMPLERS)} is accepted")
+        folder = Path(run)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
+        storage = database(folder)
+        found = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        identity = {"space": space.data, "budget": str(budget)}
+        known = found.user_attrs.get("identity")
+        if known is None:
+            found.set_user_attr("identity", identity)
+        elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
+            raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
+        study = cls(found, space, budget, sampler, seed, band, controls)
+        study.close_interrupted()
+        return study
+
+    def ask(self) -> Trial:
+        """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left."""
+        trials = self.trials
+        retried = self._next_interrupted(trials)
+        if retried is not None:
+            candidate, role = retried
+        else:
+            real = [trial for trial in trials if not _interrupted(trial)]
+            role = "control" if len(real) < self.controls else "search"
+            candidate = self._propose(role, real)
+        arch, cost = candidate.arch, candidate.cost
+        attributes: dict[str, Any] = {
+            "role": role,
+            "digest": arch.digest,
+            "macs": cost.macs,
+            "params": cost.params,
+            "activations": cost.activations,
+            "peak_memory_mb": cost.peak_memory_mb,
+            "width_mult": candidate.width_mult,
+            "network": summary(arch),
+            "arch": json.dumps(arch.to_dict()),
+        }
+        frozen = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=dict(candidate.point),
+            distributions=self._distributions,
+            user_attrs=attributes,
+        )
+        self.optuna.add_trial(frozen)
+        recorded = next(t for t in reversed(self.trials) if t.user_attrs.get("digest") == arch.digest)
+        return Trial(recorded.number, arch, cost, role, dict(candidate.point), candidate.width_mult)
+
+    def report(self, trial: Trial, result: Result) -> None:
+        """Keep one epoch's score: a point of the learning curve."""
+        live = self._live(trial.number)
+        live.report(result.accuracy, result.epoch)
+        for name in ("loss", "train_loss", "images_per_s", "seconds", "latency_ms"):
+            live.set_user_attr(name, getattr(result, name))
+
+    def tell(
+        self, trial: Trial, accuracy: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
+    ) -> None:
+        """Close a trial: with its final accuracy, as stopped early (`pruned`), or as failed with the reason."""
+        live = self._live(trial.number)
+        for name, attribute in attributes.items():
+            live.set_user_attr(name, attribute)
+        if not error and not pruned and (accuracy is None or not math.isfinite(accuracy)):
+            error = f"accuracy is {accuracy}"
+        if error:
+            live.set_user_attr("error", error)
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+        elif pruned:
+            self.optuna.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            self.optuna.tell(trial.number, accuracy)
+
+    def close_interrupted(self) -> int:
+        """Close what is recorded as running though nothing runs it; its networks are asked again first."""
+        running = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+        for trial in running:
+            self._live(trial.number).set_user_attr("error", INTERRUPTED)
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+        return len(running)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return outcomes(self.optuna)
+
+    @property
+    def validation_images(self) -> int:
+        """How many images every accuracy was measured on; 0 before the first run."""
+        return int(self.optuna.user_attrs.get("validation_images", 0))
+
+    @validation_images.setter
+    def validation_images(self, number: int) -> None:
+        self.optuna.set_user_attr("validation_images", number)
+
+    @property
+    def finished(self) -> int:
+        """How many trials have an outcome: complete, pruned or failed by their own fault."""
+        return sum(trial.state.is_finished() and not _interrupted(trial) for trial in self.trials)
+
+    @property
+    def ranked(self) -> list[FrozenTrial]:
+        """Complete trials, best first; of equal accuracy the one with the lower validation loss."""
+        return ranked(self.optuna)
+
+    @property
+    def best(self) -> Trial:
+        """The best complete trial; `LookupError` where there is none yet."""
+        ranked = self.ranked
+        if not ranked:
+            raise LookupError("no trial is complete yet")
+        return record(ranked[0])
+
+    def front(self) -> list[Trial]:
+        """Complete trials that no other beats in both accuracy and multiply-adds, cheapest first."""
+        front: list[FrozenTrial] = []
+        for trial in sorted(self.ranked, key=lambda t: (t.user_attrs["macs"], -(t.value or 0.0))):
+            if not front or (trial.value or 0.0) > (front[-1].value or 0.0):
+                front.append(trial)
+        return [record(trial) for trial in front]
+
+    def _live(self, number: int) -> optuna.Trial:
+        """The handle on a running trial that Optuna gives for `ask`, here for one that was added."""
+        return optuna.Trial(self.optuna, self.trials[number]._trial_id)
+
+    def _next_interrupted(self, trials: list[FrozenTrial]) -> tuple[Candidate, Role] | None:
+        """The first network whose trial was interrupted and has not been asked again since."""
+        last = {trial.user_attrs.get("digest"): trial for trial in trials}
+        waiting = next((trial for trial in trials if _interrupted(trial) and last[digest_of(trial)] is trial), None)
+        if waiting is None:
+            return None
+        known = record(waiting)
+        return Candidate(known.point, known.arch, known.cost, known.width_mult), known.role
+
+    def _propose(self, role: Role, trials: list[FrozenTrial]) -> Candidate:
+        """A new candidate: random for a control, else from the sampler, and random again where that only repeats."""
+        seen = {digest_of(trial) for trial in trials}
+        for attempt in range(PROPOSALS + DRAWS):
+            draw = random.Random(f"{self.seed} {len(trials)} {attempt}")
+            if role == "search" and attempt < PROPOSALS:
+                point: Point = self._suggest(draw.getrandbits(32), trials)
+            else:
+                point = self.space.random_point(draw)
+            candidate = self.space.fit(point, self.budget, self.band, draw.getrandbits(32))
+            if candidate is not None and candidate.arch.digest not in seen:
+                return candidate
+        raise ExhaustedError(
+            f"nothing new inside {self.budget} was found in {PROPOSALS + DRAWS} draws from {self.space.source}"
+        )
+
+    def _suggest(self, seed: int, trials: list[FrozenTrial]) -> Mapping[str, Any]:
+        """A full point from a fresh sampler that is shown the latest history."""
+        scratch = optuna.create_study(direction="maximize", sampler=self._sampler(seed))
+        scratch.add_trials(trials[-HISTORY:])
+        return scratch.ask(self._distributions).params
+
+
+def database(folder: Path, url: str | None = None) -> optuna.storages.RDBStorage:
+    """The run's storage. SQLite in write-ahead mode: a dashboard may read while the search writes."""
+    import sqlalchemy.event
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = folder / "study.db"
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+        )
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except (SQLAlchemyError, OSError, RuntimeError) as error:
+        raise InputError(f"{path}: not a study that can be opened ({' '.join(str(error).split())[:120]})") from None
+    sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
+    return storage
+
+
+def load(run: str | Path) -> optuna.Study:
+    """The Optuna study of a run folder, as it is, without closing or queueing anything."""
+    folder = Path(run)
+    if not (folder / "study.db").is_file():
+        raise InputError(f"{folder}: no run folder (it has no study.db); give the folder of a search")
+    try:
+        return optuna.load_study(study_name=NAME, storage=database(folder))
+    except KeyError:
+        raise InputError(f"{folder / 'study.db'}: holds no search") from None
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials (all are inside the budget), best first; see `Study.ranked`."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(complete, key=lambda t: (-(t.value or 0.0), t.user_attrs.get("loss", math.inf), t.number))
+
+
+def outcomes(study: optuna.Study) -> list[Outcome]:
+    """Every trial but the interrupted ones, whose networks have trials of their own again."""
+    return [outcome(trial) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
+
+
+def outcome(trial: FrozenTrial) -> Outcome:
+    curve = dict(trial.intermediate_values)
+    accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
+    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, trial.user_attrs)
+
+
+def record(trial: FrozenTrial) -> Trial:
+    """A stored trial as the record that workers and reports know."""
+    attributes = trial.user_attrs
+    arch = Arch.from_dict(json.loads(attributes["arch"]), f"trial {trial.number}")
+    return Trial(trial.number, arch, cost_of(trial), attributes["role"], dict(trial.params), attributes["width_mult"])
+
+
+def cost_of(trial: FrozenTrial) -> Cost:
+    a = trial.user_attrs
+    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6))
+
+
+def digest_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs["digest"])
+
+
+def _interrupted(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and trial.user_attrs.get("error") == INTERRUPTED

@@ -1,0 +1,66 @@
+"""The records that cross a process boundary: `Trial` to a worker, `Result` back. Plain values, no framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from searchspace.arch import Arch
+from searchspace.budget import Cost
+
+Role = Literal["control", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One network to train. `role` is `control` for the random networks that every search is compared with."""
+
+    number: int
+    arch: Arch
+    cost: Cost
+    role: Role
+    point: dict[str, Any] = field(default_factory=dict)
+    width_mult: float = 1.0
+
+    @property
+    def digest(self) -> str:
+        return self.arch.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker measured by the end of one epoch; `error` says why a trial cannot go on.
+
+    `accuracy` and `loss` are of the validation images; `images_per_s` of training alone; `seconds` since the trial's
+    start, all included; `latency_ms` of one image through the deployment network on the worker's device.
+    """
+
+    epoch: int = 0
+    accuracy: float = 0.0
+    loss: float = 0.0
+    train_loss: float = 0.0
+    images_per_s: float = 0.0
+    seconds: float = 0.0
+    latency_ms: float = 0.0
+    done: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trial as the study keeps it: how it ended, its validation accuracy after every epoch, what was measured.
+
+    `accuracy` is the final one, or of a trial that did not end the last one; None before the first epoch.
+    """
+
+    number: int
+    outcome: Literal["running", "complete", "pruned", "failed"]
+    accuracy: float | None
+    curve: dict[int, float]
+    point: dict[str, Any]
+    measured: dict[str, Any]
+
+    @property
+    def role(self) -> Role:
+        role: Role = self.measured["role"]
+        return role

@@ -1,0 +1,275 @@
+"""`run(study, …)`: the trials of a study on Ray workers, with early stopping. The Ray door.
+
+Ray Tune only carries: the study decides what runs next and keeps every outcome, so nothing has to be restored from
+Ray. A new run on the same study carries on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from nas.config import Conduct, TrainConfig
+from nas.data import Split
+from nas.study import ExhaustedError, Study
+from nas.trial import Result, Trial
+from searchspace.arch import Arch
+from searchspace.budget import Cost
+from searchspace.errors import InputError
+
+# What Ray Tune does unasked, and costs seconds or prints over the progress display.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+# One thread a trial: spinning barriers of several would starve each other (measured, see experiments/).
+WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
+REDUCTION_FACTOR = 3
+
+
+class Watcher(Protocol):
+    """Whoever wants to see a run: told of every start, epoch and end."""
+
+    def started(self, trial: Trial) -> None: ...
+    def epoch(self, trial: Trial, result: Result) -> None: ...
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Resources:
+    """Where trials run: how many at once, and what each is given."""
+
+    device: str
+    concurrent: int
+    cpus: float
+    gpus: float
+
+
+def run(study: Study, split: Split, train: TrainConfig, conduct: Conduct, watcher: Watcher, seed: int) -> str:
+    """Run trials until the study has `conduct.trials` outcomes; returns why it ended, "" where all are done.
+
+    Raises `InputError` where the device that was asked for is not there. SIGINT and SIGTERM end it cleanly: what was
+    running is closed as interrupted, and asked first by the next run.
+    """
+    os.environ.update({name: setting for name, setting in QUIET.items() if name not in os.environ})
+    import ray
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with _ray(conduct.ray_address), _scratch() as folder, _stoppable() as stop:
+        resources = plan(ray.cluster_resources(), conduct)
+        searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop)
+        trainable = tune.with_parameters(_worker(), split=split, train=train, device=resources.device, seed=seed)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune_config=tune.TuneConfig(
+                metric="accuracy",
+                mode="max",
+                search_alg=searcher,
+                scheduler=ASHAScheduler(
+                    max_t=train.epochs, grace_period=grace(train.epochs), reduction_factor=REDUCTION_FACTOR
+                ),
+                num_samples=-1,
+                max_concurrent_trials=resources.concurrent,
+                time_budget_s=conduct.time_limit_s,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
+        )
+        tuner.fit()
+        study.close_interrupted()
+        if searcher.exhausted:
+            return str(searcher.exhausted)
+        if study.finished < conduct.trials:
+            return "stopped" if stop.is_set() else "time limit" if conduct.time_limit_s else "stopped early"
+        return ""
+
+
+def plan(available: dict[str, float], conduct: Conduct) -> Resources:
+    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores."""
+    gpus, cpus = available.get("GPU", 0.0), available.get("CPU", 1.0)
+    device = conduct.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus:
+        raise InputError("device cuda: Ray sees no GPU here; cpu and auto are accepted")
+    share = conduct.gpus_per_trial if device == "cuda" else 0.0
+    room = int(gpus / share + 1e-9) if device == "cuda" else int(cpus)
+    if room < 1:
+        raise InputError(f"gpus-per-trial {share}: Ray sees {gpus:g} GPUs")
+    concurrent = min(conduct.concurrent or room, room)
+    return Resources(device, concurrent, min(1.0, cpus / concurrent), share)
+
+
+def grace(epochs: int) -> int:
+    """The epochs that every trial gets: a third, so that what is compared when trials are stopped is no chance."""
+    return -(-epochs // REDUCTION_FACTOR)
+
+
+def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: threading.Event) -> Any:
+    """Ray's view of the study: it asks here and tells here."""
+    from ray.tune.search import Searcher
+
+    class StudySearcher(Searcher):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(metric="accuracy", mode="max")
+            self.live: dict[str, tuple[Trial, Result]] = {}
+            self.exhausted = ""
+
+        def suggest(self, trial_id: str) -> Any:
+            if stop.is_set() or self.exhausted or study.finished + len(self.live) >= total:
+                return None if self.live and not stop.is_set() and not self.exhausted else Searcher.FINISHED
+            try:
+                trial = study.ask()
+            except ExhaustedError as reason:
+                self.exhausted = str(reason)
+                return Searcher.FINISHED
+            self.live[trial_id] = (trial, Result())
+            watcher.started(trial)
+            return {"trial": to_text(trial)}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            if trial_id not in self.live or result.get("error"):
+                return
+            trial, measured = self.live[trial_id][0], result_of(result)
+            self.live[trial_id] = (trial, measured)
+            study.report(trial, measured)
+            watcher.epoch(trial, measured)
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            if trial_id not in self.live:
+                return
+            trial, last = self.live[trial_id]
+            final = result_of(result) if result else last
+            if stop.is_set() and final.epoch < epochs and not final.error:
+                return  # stays RUNNING here; closed as interrupted when all has ended
+            if result and not error and not final.error and final.epoch > last.epoch:
+                study.report(trial, final)
+                watcher.epoch(trial, final)
+            reason = final.error or ("the worker died" if error else "")
+            pruned = not reason and final.epoch < epochs
+            study.tell(trial, final.accuracy, error=reason, pruned=pruned)
+            del self.live[trial_id]
+            watcher.ended(trial, "failed" if reason else "pruned" if pruned else "complete", final)
+
+        def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+            """Nothing: the study is the state."""
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """Ray Tune pickles its parts for a restore that never comes."""
+            return object, ()
+
+    return StudySearcher()
+
+
+def _worker() -> type:
+    """The actor that evaluates one trial after another; the process is reused, the state is not."""
+    from ray import tune
+
+    class Worker(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any], split: Split, train: TrainConfig, device: str, seed: int) -> None:
+            from nas.evaluate import evaluate
+
+            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device)
+
+        def step(self) -> dict[str, Any]:
+            return dataclasses.asdict(next(self.results))
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.results.close()  # type: ignore[attr-defined]
+            self.setup(new_config)  # type: ignore[call-arg]
+            return True
+
+        def cleanup(self) -> None:
+            self.results.close()  # type: ignore[attr-defined]
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            return None
+
+    return Worker
+
+
+def to_text(trial: Trial) -> str:
+    """A trial as JSON, to cross to a worker."""
+    return json.dumps({**dataclasses.asdict(trial), "arch": trial.arch.to_dict()})
+
+
+def of_text(text: str) -> Trial:
+    data = json.loads(text)
+    return Trial(**{**data, "arch": Arch.from_dict(data["arch"]), "cost": Cost(**data["cost"])})
+
+
+def result_of(reported: dict[str, Any]) -> Result:
+    return Result(**{f.name: reported[f.name] for f in dataclasses.fields(Result) if f.name in reported})
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": WORKER_ENV}}
+        try:
+            if address:
+                ray.init(address=address, **common)
+            else:
+                ray.init(include_dashboard=False, num_cpus=os.cpu_count(), **common)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"ray-address {address}: {' '.join(str(error).split())[:160]}") from None
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for what Ray Tune writes, which nobody reads; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="nas-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; Ray Tune then ends at its next step. A second signal is not caught."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask_to_stop(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signum, before[signum])
+        os.kill(os.getpid(), signal.SIGUSR1)  # which Ray Tune listens to
+
+    before: dict[int, Any] = {n: signal.signal(n, ask_to_stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,23 @@
+"""What can be searched: networks as data, their exact cost, their modules, and spaces of them. See README.md."""
+
+from typing import TYPE_CHECKING, Any
+
+from searchspace.arch import Arch
+from searchspace.budget import Budget, Cost
+from searchspace.costs import cost
+from searchspace.errors import InputError
+from searchspace.space import Space
+
+if TYPE_CHECKING:
+    from searchspace.module import build
+
+__all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost"]
+
+
+def __getattr__(name: str) -> Any:
+    """`build` on first use: a process that only counts does not wait for torch."""
+    if name == "build":
+        from searchspace.module import build
+
+        return build
+    raise AttributeError(f"module 'searchspace' has no attribute {name!r}")

@@ -1,0 +1,86 @@
+"""`python -m searchspace`: show a network as a table, describe a space under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from searchspace import command
+from searchspace.arch import Arch
+from searchspace.budget import Budget, amount
+from searchspace.costs import cost
+from searchspace.document import read_yaml
+from searchspace.errors import InputError
+from searchspace.preflight import preflight
+from searchspace.space import Space, ready
+from searchspace.table import Row, table
+
+
+def parser() -> command.Parser:
+    p = command.Parser(prog="searchspace", description=__doc__)
+    commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
+    show = commands.add_parser("show", help="a network's table and cost")
+    show.add_argument("network", help="a file: a network in stages, or an exported arch.yaml")
+    describe = commands.add_parser("describe", help="what a budget leaves of a space")
+    describe.add_argument("space", help=f"{', '.join(ready())} or a file")
+    describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
+    return p
+
+
+def main(arguments: Sequence[str]) -> int:
+    args = parser().parse_args(arguments)
+    console = Console(highlight=False)
+    if args.command == "show":
+        show(console, network(Path(args.network)))
+    else:
+        describe(console, Space.load(args.space), Budget.parse(args.budget))
+    return 0
+
+
+def network(path: Path) -> Arch:
+    """The network of a file, written in stages or in blocks."""
+    data, _ = read_yaml(path)
+    if not (isinstance(data, dict) and "stages" in data):
+        return Arch.load(path)
+    space = Space.load(path)
+    if space.choices or space.fit_range:
+        raise InputError(
+            f"{path}: a space, not a network ({len(space.choices)} values are free); describe shows spaces"
+        )
+    return space.arch()
+
+
+def show(console: Console, arch: Arch) -> None:
+    shown = Table(title=f"{arch.resolution} px, {arch.num_classes} classes, digest {arch.digest}", title_justify="left")
+    for name in Row._fields:
+        shown.add_column(name, justify="right" if name in ("hidden", "macs", "params") else "left")
+    for row in table(arch):
+        shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
+    console.print(shown)
+    spent = cost(arch)
+    memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
+    console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}", soft_wrap=True)
+
+
+def describe(console: Console, space: Space, budget: Budget) -> None:
+    found = preflight(space, budget)
+    currency = budget.limits[0].currency
+    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices", soft_wrap=True)
+    for name, options in space.choices.items():
+        console.print(f"  {name}: {', '.join(str(option) for option in options)}", soft_wrap=True)
+    if space.fit_range:
+        low, high = space.fit_range
+        console.print(f"  width_mult: solved for the budget, {low:g} to {high:g}", soft_wrap=True)
+    quantiles = {"smallest": found.smallest, "10 %": found.lower, "median": found.median, "90 %": found.upper}
+    for name, spent in {**quantiles, "largest": found.largest}.items():
+        console.print(f"{name:>9}: {amount(getattr(spent, currency), currency)}", soft_wrap=True)
+    console.print(
+        f"{100 * found.fits:.0f} % of {found.sampled} random points can be fitted to {budget}", soft_wrap=True
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, "searchspace")

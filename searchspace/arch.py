@@ -1,0 +1,133 @@
+"""`Arch`: one network, complete, in integers. Everything after a search space sees this and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from searchspace.blocks import Block, lower_block
+from searchspace.document import parse, plain, read_yaml, value, write_yaml
+from searchspace.ends import Head, Stem, lower_head, lower_stem
+from searchspace.errors import InputError
+from searchspace.layers import Gate, Layer, Residual, Sequential
+
+
+@value
+class Arch:
+    """A network: stem, blocks and head, at a square input of `resolution` pixels.
+
+    Frozen and validated: widths that do not chain, or a resolution below the total stride, raise `ValueError`.
+    """
+
+    stem: Stem
+    blocks: tuple[Block, ...]
+    head: Head = Head()
+    resolution: int = 224
+    in_channels: int = 3
+    num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "in_channels", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        if not self.blocks:
+            raise ValueError("blocks: a network has at least one")
+        width = self.stem.width
+        for index, block in enumerate(self.blocks):
+            if block.in_channels != width:
+                raise ValueError(f"blocks.{index}.in_channels: {width} channels come in, not {block.in_channels}")
+            width = block.out_channels
+        if self.resolution < self.total_stride:
+            raise ValueError(f"resolution: at least the total stride {self.total_stride}, not {self.resolution}")
+
+    @property
+    def total_stride(self) -> int:
+        """Input pixels a pixel of the last map: the product of all strides."""
+        return self.stem.stride * self.stem.pool * math.prod(block.stride for block in self.blocks)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits, equal exactly for networks with equal layers, however they were written."""
+        text = json.dumps([self.resolution, self.in_channels, [_signature(part) for part in sections(self)]])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def adapt(self, num_classes: int | None = None, resolution: int | None = None, smallest_map: int = 2) -> Arch:
+        """The proxy for brief training: other classes, other resolution, all other weights of the same shapes.
+
+        Where the last map would be smaller than `smallest_map` pixels a side, early strides are relaxed, the first
+        ones first (halved until 1): at 32 px a network for 224 px otherwise ends in a 1×1 map, on which kernels 3
+        and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
+        """
+        resolution = resolution or self.resolution
+        strides = [self.stem.pool, self.stem.stride, *(block.stride for block in self.blocks)]
+        for index in (1, 0, *range(2, len(strides))):
+            while strides[index] > 1 and -(-resolution // math.prod(strides)) < smallest_map:
+                strides[index] //= 2
+        blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[2:], strict=True))
+        stem = replace(self.stem, pool=strides[0], stride=strides[1])
+        classes = num_classes or self.num_classes
+        return replace(self, stem=stem, blocks=blocks, resolution=resolution, num_classes=classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for YAML or JSON; fields at their default are left out."""
+        data: dict[str, Any] = plain(self)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any, source: str = "arch") -> Arch:
+        """The reverse of `to_dict`; `InputError` names the field that is wrong."""
+        return parse(cls, data, source)
+
+    def save(self, path: str | Path, title: str = "") -> None:
+        """Write the network as YAML."""
+        write_yaml(Path(path), self.to_dict(), title)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Arch:
+        """Read what `save` wrote; `InputError` names file, line and field."""
+        data, lines = read_yaml(Path(path))
+        if isinstance(data, dict) and "stages" in data:
+            raise InputError(f"{path}: written in stages: load it with Space.load(path).arch()")
+        return parse(cls, data, str(path), lines)
+
+
+def sections(arch: Arch) -> list[Sequential]:
+    """The layers of the stem, of every block and of the head, in order."""
+    last = arch.blocks[-1].out_channels
+    return [
+        _stem(arch.stem, arch.in_channels),
+        *(_block(block) for block in arch.blocks),
+        _head(arch.head, last, arch.num_classes),
+    ]
+
+
+def lower(arch: Arch) -> Sequential:
+    """The whole network as one tree of layers; its parts are `stem`, `block1`, …, `head`."""
+    names = ["stem", *(f"block{i + 1}" for i in range(len(arch.blocks))), "head"]
+    return Sequential(tuple(zip(names, sections(arch), strict=True)))
+
+
+# Blocks repeat, within a network and between the proposals of a search, so what was lowered is remembered.
+_stem = lru_cache(1 << 10)(lower_stem)
+_block = lru_cache(1 << 14)(lower_block)
+_head = lru_cache(1 << 10)(lower_head)
+
+
+@lru_cache(1 << 14)
+def _signature(layer: Layer) -> str:
+    """A text that says what a layer computes and nothing of how it was named or nested."""
+    match layer:
+        case Sequential():
+            return "".join(f"{_signature(part)};" for _, part in layer.parts)
+        case Residual():
+            shortcut = "" if layer.shortcut is None else _signature(layer.shortcut)
+            return f"({_signature(layer.body)}+{shortcut})"
+        case Gate():
+            return f"(*{_signature(layer.body)})"
+        case _:
+            return repr(layer)

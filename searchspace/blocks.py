@@ -1,0 +1,257 @@
+"""Blocks as data, and the only place that knows their structure: `lower_block` writes a block as a tree of layers.
+
+A `Block` holds integers only; expansions and ratios are choices of whoever wrote it (`network.py`). To add a block,
+write one function here and name it in `STRUCTURES`: cost, module, source, table and tests follow.
+
+Every convolution of a block has a position, *expand* (1×1 to the hidden width), *spatial* (k×k) or *project* (1×1 to
+the output), and each position its own nonlinearity; a fourth may follow the addition of the shortcut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from searchspace.document import value
+from searchspace.layers import (
+    Activate,
+    Activation,
+    Conv,
+    DropPath,
+    Gate,
+    Gating,
+    GlobalAvgPool,
+    Layer,
+    LayerScale,
+    Norm,
+    Normalize,
+    PadChannels,
+    Residual,
+    Sequential,
+)
+
+BlockType = Literal["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample"]
+Shortcut = Literal["none", "identity", "projection", "partial"]
+Position = Literal["expand", "spatial", "project"]
+
+
+@value
+class SqueezeExcite:
+    """Squeeze and excitation after the spatial convolution (Hu et al. 2018).
+
+    `channels` is the squeezed width. It stands after the convolution's nonlinearity (MobileNetV3, EfficientNet) or
+    before it (ReXNet), with a norm inside (ReXNet) or without.
+    """
+
+    channels: int
+    position: Literal["after", "before"] = "after"
+    act: Activation = "relu"
+    gate: Gating = "sigmoid"
+    norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"channels: a squeezed width is at least 1, not {self.channels}")
+
+
+@value
+class Block:
+    """One block in integers. `hidden` is the width of its spatial convolution (of `convnext`: between the 1×1s).
+
+    Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
+    in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation.
+    """
+
+    type: BlockType
+    in_channels: int
+    hidden: int
+    out_channels: int
+    kernel: int = 3
+    stride: int = 1
+    groups: int = 1
+    dilation: int = 1
+    stride_at: Literal["spatial", "expand"] = "spatial"
+    expand_act: Activation = "relu"
+    spatial_act: Activation = "relu"
+    project_act: Activation = "none"
+    add_act: Activation = "none"
+    se: SqueezeExcite | None = None
+    shortcut: Shortcut = "none"
+    norm: Norm = Norm()
+    norm_at: tuple[Position, ...] = ("expand", "spatial", "project")
+    bias: bool = False
+    layer_scale: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        if self.type != "downsample" and self.kernel % 2 == 0:
+            raise ValueError(f"kernel: an odd number, not {self.kernel}")
+        for name in self.grouped_widths:
+            if getattr(self, name) % self.groups:
+                raise ValueError(f"groups: {self.groups} does not divide {name} = {getattr(self, name)}")
+        if self.shortcut == "identity" and (self.stride != 1 or self.in_channels != self.out_channels):
+            raise ValueError("shortcut: identity needs stride 1 and in_channels = out_channels")
+        if self.shortcut == "partial" and (self.stride != 1 or self.in_channels > self.out_channels):
+            raise ValueError("shortcut: partial needs stride 1 and in_channels ≤ out_channels")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
+
+    @property
+    def grouped_widths(self) -> tuple[str, ...]:
+        """The fields that `groups` has to divide: the widths on both sides of the spatial convolution."""
+        if self.groups == 1:
+            return ()
+        match self.type:
+            case "convnext" | "downsample":
+                return ("in_channels",)
+            case "fused_mbconv":
+                return ("in_channels", "out_channels" if self.hidden == self.in_channels else "hidden")
+            case "basic":
+                return ("in_channels", "hidden", "out_channels")
+            case _:
+                return ("hidden",)
+
+
+def sequential(*parts: tuple[str, Layer | None]) -> Sequential:
+    """Named layers in order; the absent ones are left out."""
+    return Sequential(tuple((name, layer) for name, layer in parts if layer is not None))
+
+
+def normalize(channels: int, norm: Norm) -> Normalize | None:
+    if norm.kind == "none":
+        return None
+    if norm.kind == "group" and channels % norm.groups:
+        raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
+    return Normalize(channels, norm)
+
+
+def activate(function: Activation) -> Activate | None:
+    return None if function == "none" else Activate(function)
+
+
+def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
+    return Gate(
+        sequential(
+            ("pool", GlobalAvgPool()),
+            ("reduce", Conv(channels, se.channels, bias=True)),
+            ("norm", normalize(se.channels, norm) if se.norm else None),
+            ("act", activate(se.act)),
+            ("expand", Conv(se.channels, channels, bias=True)),
+            ("gate", Activate(se.gate)),
+        )
+    )
+
+
+def unit(b: Block, position: Position, conv: Conv, act: Activation, se: SqueezeExcite | None = None) -> Sequential:
+    """Convolution, norm, nonlinearity; squeeze and excitation on the side of the nonlinearity that the block says."""
+    gate = None if se is None else squeeze_excite(conv.out_channels, se, b.norm)
+    return sequential(
+        ("conv", conv),
+        ("norm", normalize(conv.out_channels, b.norm) if position in b.norm_at else None),
+        ("se", gate if se is not None and se.position == "before" else None),
+        ("act", activate(act)),
+        ("se", gate if se is not None and se.position == "after" else None),
+    )
+
+
+def expand(b: Block, from_channels: int, stride: int = 1) -> Sequential:
+    return unit(b, "expand", Conv(from_channels, b.hidden, stride=stride, bias=b.bias), b.expand_act)
+
+
+def spatial(b: Block, from_channels: int, to_channels: int, stride: int) -> Sequential:
+    conv = Conv(from_channels, to_channels, b.kernel, stride, b.groups, b.dilation, b.bias)
+    return unit(b, "spatial", conv, b.spatial_act, b.se)
+
+
+def project(b: Block, from_channels: int) -> Sequential:
+    return unit(b, "project", Conv(from_channels, b.out_channels, bias=b.bias), b.project_act)
+
+
+def basic(b: Block) -> Sequential:
+    """Two k×k convolutions (He et al. 2016, Figure 5 left); twice as wide inside, ResNeXt's shallow form."""
+    second = Conv(b.hidden, b.out_channels, b.kernel, 1, b.groups, b.dilation, b.bias)
+    return sequential(
+        ("spatial", spatial(b, b.in_channels, b.hidden, b.stride)),
+        ("project", unit(b, "project", second, b.project_act)),
+    )
+
+
+def bottleneck(b: Block) -> Sequential:
+    """1×1, k×k, 1×1 (He et al. 2016, Figure 5 right; grouped: Xie et al. 2017, Figure 3c)."""
+    at_expand = b.stride_at == "expand"
+    return sequential(
+        ("expand", expand(b, b.in_channels, b.stride if at_expand else 1)),
+        ("spatial", spatial(b, b.hidden, b.hidden, 1 if at_expand else b.stride)),
+        ("project", project(b, b.hidden)),
+    )
+
+
+def inverted(b: Block) -> Sequential:
+    """A bottleneck turned round, without an expanding convolution where nothing expands (Sandler et al. 2018)."""
+    return sequential(
+        ("expand", expand(b, b.in_channels) if b.hidden != b.in_channels else None),
+        ("spatial", spatial(b, b.hidden, b.hidden, b.stride)),
+        ("project", project(b, b.hidden)),
+    )
+
+
+def fused_mbconv(b: Block) -> Sequential:
+    """k×k to the hidden width, then 1×1; a single k×k where nothing expands (EfficientNetV2, Tan & Le 2021)."""
+    single = b.hidden == b.in_channels
+    return sequential(
+        ("spatial", spatial(b, b.in_channels, b.out_channels if single else b.hidden, b.stride)),
+        ("project", None if single else project(b, b.hidden)),
+    )
+
+
+def convnext(b: Block) -> Sequential:
+    """Depthwise k×k on the input's width, then 1×1 to hidden and 1×1 to out (Liu et al. 2022, Figure 4)."""
+    return sequential(
+        ("spatial", spatial(b, b.in_channels, b.in_channels, b.stride)),
+        ("expand", expand(b, b.in_channels)),
+        ("project", project(b, b.hidden)),
+    )
+
+
+def downsample(b: Block) -> Sequential:
+    """Norm, then a strided k×k convolution: ConvNeXt's separate downsampling layer."""
+    conv = Conv(b.in_channels, b.out_channels, b.kernel, b.stride, b.groups, b.dilation, b.bias)
+    return sequential(("norm", normalize(b.in_channels, b.norm)), ("conv", conv))
+
+
+STRUCTURES: dict[BlockType, Callable[[Block], Sequential]] = {
+    "basic": basic,
+    "bottleneck": bottleneck,
+    "resnext": bottleneck,
+    "inverted": inverted,
+    "mbconv": inverted,
+    "fused_mbconv": fused_mbconv,
+    "convnext": convnext,
+    "downsample": downsample,
+}
+
+
+def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
+    """What the shortcut does to the input; None is the identity."""
+    if b.shortcut == "projection":
+        conv = Conv(b.in_channels, b.out_channels, 1, b.stride, bias=b.bias)
+        return sequential(("conv", conv), ("norm", normalize(b.out_channels, b.norm)))
+    if b.shortcut == "partial" and b.in_channels != b.out_channels:
+        return PadChannels(b.in_channels, b.out_channels)
+    return None
+
+
+def lower_block(b: Block) -> Sequential:
+    """The block as a tree of layers: its body, alone or beside a shortcut."""
+    body = STRUCTURES[b.type](b)
+    if b.shortcut == "none":
+        return body
+    branch = sequential(
+        *body.parts,
+        ("scale", LayerScale(b.out_channels, b.layer_scale) if b.layer_scale > 0 else None),
+        ("drop_path", DropPath(b.drop_path) if b.drop_path > 0 else None),
+    )
+    return sequential(("residual", Residual(branch, shortcut_layer(b))), ("act", activate(b.add_act)))

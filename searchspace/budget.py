@@ -1,0 +1,147 @@
+"""Costs and budgets: "300MFLOPs", "5MParams", "250-300M", several at once, parsed, printed and compared.
+
+One multiply-add is one FLOP, counted for convolutions and linear layers: FLOPs, MACs and MAdds are three names of one
+number here, as in the papers of MobileNet, EfficientNet and ReXNet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from searchspace.errors import InputError
+
+Currency = Literal["macs", "params", "activations", "peak_memory_bytes"]
+
+UNITS: dict[str, Currency] = {
+    "": "macs",
+    "flop": "macs",
+    "flops": "macs",
+    "mac": "macs",
+    "macs": "macs",
+    "madd": "macs",
+    "madds": "macs",
+    "param": "params",
+    "params": "params",
+    "parameters": "params",
+    "activations": "activations",
+    "acts": "activations",
+    "b": "peak_memory_bytes",
+}
+NAMES: dict[Currency, str] = {
+    "macs": "FLOPs",
+    "params": "Params",
+    "activations": "Activations",
+    "peak_memory_bytes": "B",
+}
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SHOWN = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3), ("", 1))
+ACCEPTED = "a number with a prefix k, M, G and a unit FLOPs, Params, Activations or B (memory), as in 300MFLOPs"
+PATTERN = re.compile(
+    r"(?P<low>[0-9.]+(?:e[+-]?[0-9]+)?)(?:-(?P<high>[0-9.]+(?:e[+-]?[0-9]+)?))?(?P<prefix>[kmgt]?)(?P<unit>[a-z]*)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one network costs, for one image at its resolution (see `costs.cost` for what is counted)."""
+
+    macs: int
+    params: int
+    activations: int
+    peak_memory_bytes: int
+
+    @property
+    def peak_memory_mb(self) -> float:
+        return self.peak_memory_bytes / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One currency between two bounds, both included; `low` is 0 where only a ceiling was given."""
+
+    currency: Currency
+    high: int
+    low: int = 0
+
+    def of(self, cost: Cost) -> int:
+        return int(getattr(cost, self.currency))
+
+    def __str__(self) -> str:
+        high = amount(self.high, self.currency, digits=15)
+        if self.low == 0:
+            return high
+        factor = next(factor for prefix, factor in SHOWN if self.high >= factor)
+        return f"{self.low / factor:.15g}-{high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One or several limits; a network has to keep all of them. The first is the one that candidates are fitted to."""
+
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def parse(cls, texts: str | Iterable[str]) -> Budget:
+        """Budgets as people write them, units in any case; raises `InputError` saying what is accepted."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        limits = tuple(parse_limit(part) for text in texts for part in text.split(","))
+        currencies = [limit.currency for limit in limits]
+        if len(set(currencies)) < len(currencies):
+            raise InputError(f"budget {', '.join(texts)}: one limit a currency; give a range for two bounds")
+        return cls(limits)
+
+    def admits(self, cost: Cost) -> bool:
+        return all(limit.low <= limit.of(cost) <= limit.high for limit in self.limits)
+
+    def used(self, cost: Cost) -> float:
+        """The tightest limit's share that a cost takes: at most 1 for a network that keeps every ceiling."""
+        return max(limit.of(cost) / limit.high for limit in self.limits)
+
+    def violation(self, cost: Cost) -> str:
+        """Which limits a cost breaks, for messages; empty where it breaks none."""
+        broken = [limit for limit in self.limits if not limit.low <= limit.of(cost) <= limit.high]
+        return ", ".join(f"{amount(limit.of(cost), limit.currency)} is outside {limit}" for limit in broken)
+
+    def __str__(self) -> str:
+        return " and ".join(str(limit) for limit in self.limits)
+
+
+def parse_limit(text: str) -> Limit:
+    match = PATTERN.fullmatch("".join(text.split()))
+    if match is None:
+        raise InputError(f"budget {text!r}: {ACCEPTED} is accepted")
+    prefix, unit = match["prefix"].lower(), match["unit"].lower()
+    if unit not in UNITS and (prefix + unit) in UNITS:
+        prefix, unit = "", prefix + unit
+    if unit not in UNITS:
+        raise InputError(f"budget {text!r}: unknown unit {match['prefix'] + match['unit']!r}; {ACCEPTED} is accepted")
+    if not prefix and not unit:
+        raise InputError(f"budget {text!r}: no unit; {ACCEPTED} is accepted")
+    bounds = [quantity(number, PREFIXES[prefix], text) for number in (match["low"], match["high"]) if number]
+    if bounds != sorted(bounds):
+        raise InputError(f"budget {text!r}: the range is turned round; write the lower bound first")
+    return Limit(UNITS[unit], bounds[-1], bounds[0] if len(bounds) == 2 else 0)
+
+
+def quantity(number: str, factor: int, text: str) -> int:
+    try:
+        value = float(number) * factor
+    except ValueError:
+        raise InputError(f"budget {text!r}: {number!r} is no number; {ACCEPTED} is accepted") from None
+    if not math.isfinite(value) or value < 1:
+        raise InputError(f"budget {text!r}: a positive finite amount is accepted")
+    return round(value)
+
+
+def amount(value: float, currency: Currency, digits: int = 4) -> str:
+    """A cost as people read it: 299.3MFLOPs."""
+    prefix, factor = next((prefix, factor) for prefix, factor in SHOWN if value >= factor or factor == 1)
+    return f"{value / factor:.{digits}g}{prefix}{NAMES[currency]}"
+
+
+assert set(NAMES) == set(get_args(Currency))

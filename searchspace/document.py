@@ -1,0 +1,111 @@
+"""Documents: YAML text to validated values and back, with errors that name file, line, field and value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast, dataclass_transform
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from searchspace.errors import InputError
+
+T = TypeVar("T")
+Location = tuple[str | int, ...]
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """A frozen, slotted dataclass that people may write in a document; fields it does not know are refused."""
+    made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+    made.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return made
+
+
+@lru_cache
+def _adapter(cls: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, int] | None = None) -> T:
+    """Plain data as a value of `cls`; strict: no text for numbers, no unknown fields.
+
+    Raises `InputError`, one line: source, line, field, what is accepted and what was given.
+    """
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{source or 'document'}: only plain data is accepted ({error})") from None
+    try:
+        parsed: T = _adapter(cast(Hashable, cls)).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InputError(_describe(error, source, lines or {})) from None
+    return parsed
+
+
+def _describe(error: ValidationError, source: str, lines: Mapping[Location, int]) -> str:
+    first, more = error.errors()[0], error.error_count() - 1
+    location: Location = first["loc"]
+    line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), None)
+    place = ":".join(str(part) for part in (source, line) if part not in ("", None))
+    field = ".".join(str(part) for part in location)
+    said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    said = {"Field required": "is missing", "Unexpected keyword argument": "no such field"}.get(said, said)
+    if first["type"] not in ("missing", "unexpected_keyword_argument", "value_error"):
+        said += f", not {json.dumps(first['input'], ensure_ascii=False)[:80]}"
+    others = f" (and {more} more)" if more else ""
+    return ": ".join(part for part in (place, field, said) if part) + others
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
+    """The file's data and the line number of every place in it; `InputError` where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    lines: dict[Location, int] = {}
+    if node is not None:
+        _note_lines(node, (), lines)
+    return data, lines
+
+
+def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
+    lines.setdefault(location, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            _note_lines(child, (*location, str(key.value)), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            _note_lines(child, (*location, index), lines)
+
+
+def plain(thing: Any) -> Any:
+    """A value as plain data, leaving out fields that stand at their default: `parse` reads it back equal."""
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        pairs = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
+        return {f.name: plain(v) for f, v in pairs if v != f.default}
+    if isinstance(thing, (list, tuple)):
+        return [plain(item) for item in thing]
+    return thing
+
+
+def write_yaml(path: Path, data: Any, title: str = "") -> None:
+    """Data as YAML, in one step: a reader sees the old file or the new one."""
+    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text((f"# {title}\n" if title else "") + text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,88 @@
+"""The two ends of a network as data: `Stem` before the blocks, `Head` after them, and their layers."""
+
+from __future__ import annotations
+
+from searchspace.blocks import activate, normalize, sequential
+from searchspace.document import value
+from searchspace.layers import (
+    Activation,
+    Conv,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Norm,
+    Sequential,
+)
+
+
+@value
+class Stem:
+    """The first convolution. `pool` > 1 adds ResNet's 3×3 max-pool with that stride."""
+
+    width: int
+    kernel: int = 3
+    stride: int = 2
+    act: Activation = "relu"
+    norm: Norm = Norm()
+    bias: bool = False
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "kernel", "stride", "pool"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+
+
+@value
+class Head:
+    """From the last map to logits: 1×1 convolution to `width`, global pool, `hidden` features, dropout, classifier.
+
+    A width of 0 leaves a part out. `pooled_norm` normalises the pooled features (ConvNeXt); `hidden_norm` says whether
+    the hidden features have the head's norm (ReXNet-lite) or not (MobileNetV3).
+    """
+
+    width: int = 0
+    act: Activation = "relu"
+    norm: Norm = Norm()
+    pooled_norm: bool = False
+    hidden: int = 0
+    hidden_act: Activation = "relu"
+    hidden_norm: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "hidden"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: 0 (none) or more, not {getattr(self, name)}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout: a probability below 1, not {self.dropout}")
+
+
+def lower_stem(stem: Stem, in_channels: int) -> Sequential:
+    conv = Conv(in_channels, stem.width, stem.kernel, stem.stride, bias=stem.bias)
+    return sequential(
+        ("conv", conv),
+        ("norm", normalize(stem.width, stem.norm)),
+        ("act", activate(stem.act)),
+        ("pool", MaxPool(3, stem.pool) if stem.pool > 1 else None),
+    )
+
+
+def lower_head(head: Head, in_channels: int, num_classes: int) -> Sequential:
+    features = head.width or in_channels
+    logits_from = head.hidden or features
+    return sequential(
+        ("conv", Conv(in_channels, features) if head.width else None),
+        ("norm", normalize(features, head.norm) if head.width else None),
+        ("act", activate(head.act) if head.width else None),
+        ("pool", GlobalAvgPool()),
+        ("pooled_norm", normalize(features, head.norm) if head.pooled_norm else None),
+        ("hidden", Conv(features, head.hidden, bias=True) if head.hidden else None),
+        ("hidden_norm", normalize(head.hidden, head.norm) if head.hidden and head.hidden_norm else None),
+        ("hidden_act", activate(head.hidden_act) if head.hidden else None),
+        ("flatten", Flatten()),
+        ("dropout", Dropout(head.dropout) if head.dropout else None),
+        ("classifier", Linear(logits_from, num_classes)),
+    )

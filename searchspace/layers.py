@@ -1,0 +1,231 @@
+"""Primitive layers: what each does to a shape, its parameters, its multiply-adds.
+
+A network is a tree of these values (`blocks.py` writes the trees). Cost, module, source and table are folds over
+the tree, so a primitive's arithmetic is stated here and nowhere else. A shape is (channels, height, width).
+
+Multiply-adds are counted for convolutions and linear layers only, without bias, one multiply-add = one FLOP: the
+convention of the MobileNet, EfficientNet and ReXNet papers and of fvcore's `conv` and `linear` operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from searchspace.document import value
+
+Shape = tuple[int, int, int]
+
+Activation = Literal["none", "relu", "relu6", "leaky_relu", "elu", "softplus", "silu", "hard_swish", "gelu"]
+Gating = Literal["sigmoid", "hard_sigmoid"]
+NormKind = Literal["batch", "layer", "group", "none"]
+
+
+def size(shape: Shape) -> int:
+    channels, height, width = shape
+    return channels * height * width
+
+
+@value
+class Norm:
+    """A kind of normalisation with its settings, before it is put on a number of channels.
+
+    `layer` normalises over the channels of each pixel (ConvNeXt); `group` over groups of channels and all pixels,
+    so `group` with one group is what PoolFormer-style networks call layer norm. `momentum` concerns `batch` alone.
+    """
+
+    kind: NormKind = "batch"
+    eps: float = 1e-5
+    momentum: float = 0.1
+    groups: int = 1
+
+
+class Layer:
+    """A node of the tree. By default it keeps its input's shape, has no parameters and makes no multiply-adds."""
+
+    __slots__ = ()
+
+    def output(self, shape: Shape) -> Shape:
+        return shape
+
+    @property
+    def params(self) -> int:
+        return 0
+
+    def macs(self, shape: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(Layer):
+    """A square convolution. Padding keeps the map's size at stride 1; a patchifying one (kernel = stride) has none."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    dilation: int = 1
+    bias: bool = False
+
+    @property
+    def padding(self) -> int:
+        return 0 if self.kernel == self.stride else self.dilation * (self.kernel - 1) // 2
+
+    def output(self, shape: Shape) -> Shape:
+        span = self.dilation * (self.kernel - 1) + 1 - 2 * self.padding
+        return (self.out_channels, (shape[1] - span) // self.stride + 1, (shape[2] - span) // self.stride + 1)
+
+    @property
+    def weights(self) -> int:
+        return self.kernel * self.kernel * (self.in_channels // self.groups) * self.out_channels
+
+    @property
+    def params(self) -> int:
+        return self.weights + (self.out_channels if self.bias else 0)
+
+    def macs(self, shape: Shape) -> int:
+        _, height, width = self.output(shape)
+        return self.weights * height * width
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Layer):
+    """A fully connected layer with bias on a flat input, given as a shape (features, 1, 1)."""
+
+    in_features: int
+    out_features: int
+
+    def output(self, shape: Shape) -> Shape:
+        return (self.out_features, 1, 1)
+
+    @property
+    def params(self) -> int:
+        return self.in_features * self.out_features + self.out_features
+
+    def macs(self, shape: Shape) -> int:
+        return self.in_features * self.out_features
+
+
+@dataclass(frozen=True, slots=True)
+class Normalize(Layer):
+    channels: int
+    norm: Norm
+
+    @property
+    def params(self) -> int:
+        return 2 * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Activate(Layer):
+    function: Activation | Gating
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScale(Layer):
+    """A learned factor for every channel, ConvNeXt's gamma."""
+
+    channels: int
+    init: float
+
+    @property
+    def params(self) -> int:
+        return self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class DropPath(Layer):
+    """Stochastic depth: in training, drops a residual branch for whole samples with this probability."""
+
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout(Layer):
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool(Layer):
+    kernel: int
+    stride: int
+
+    @property
+    def padding(self) -> int:
+        return (self.kernel - 1) // 2
+
+    def output(self, shape: Shape) -> Shape:
+        span = self.kernel - 2 * self.padding
+        return (shape[0], (shape[1] - span) // self.stride + 1, (shape[2] - span) // self.stride + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool(Layer):
+    def output(self, shape: Shape) -> Shape:
+        return (shape[0], 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten(Layer):
+    def output(self, shape: Shape) -> Shape:
+        return (size(shape), 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PadChannels(Layer):
+    """Zeros after the last channel, up to `out_channels`: the shortcut of ReXNet's partial addition."""
+
+    in_channels: int
+    out_channels: int
+
+    def output(self, shape: Shape) -> Shape:
+        return (self.out_channels, shape[1], shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Sequential(Layer):
+    """Named layers, one after the other."""
+
+    parts: tuple[tuple[str, Layer], ...]
+
+    def output(self, shape: Shape) -> Shape:
+        for _, layer in self.parts:
+            shape = layer.output(shape)
+        return shape
+
+
+@dataclass(frozen=True, slots=True)
+class Residual(Layer):
+    """shortcut(x) + body(x), out of place; no shortcut layer means the identity."""
+
+    body: Sequential
+    shortcut: Sequential | PadChannels | None = None
+
+    def output(self, shape: Shape) -> Shape:
+        return self.body.output(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(Layer):
+    """x · body(x), the body's output being one number a channel: squeeze and excitation."""
+
+    body: Sequential
+
+
+def leaves(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+    """The primitives of a tree in execution order (of a residual, body then shortcut), each with its input shape."""
+    match layer:
+        case Sequential():
+            for _, part in layer.parts:
+                yield from leaves(part, shape)
+                shape = part.output(shape)
+        case Residual():
+            yield from leaves(layer.body, shape)
+            if layer.shortcut is not None:
+                yield from leaves(layer.shortcut, shape)
+        case Gate():
+            yield from leaves(layer.body, shape)
+        case _:
+            yield layer, shape

@@ -1,0 +1,188 @@
+"""`build(arch)`: the network as a plain PyTorch module. The only file of this package that imports torch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from searchspace.arch import Arch, lower
+from searchspace.layers import (
+    Activate,
+    Activation,
+    Conv,
+    Dropout,
+    DropPath,
+    Flatten,
+    Gate,
+    Gating,
+    GlobalAvgPool,
+    Layer,
+    LayerScale,
+    Linear,
+    MaxPool,
+    Norm,
+    Normalize,
+    PadChannels,
+    Residual,
+    Sequential,
+)
+
+ACTIVATIONS: dict[Activation | Gating, type[nn.Module]] = {
+    "none": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
+}
+
+
+def build(arch: Arch) -> nn.Module:
+    """A module from images (N, in_channels, H, W) to logits (N, num_classes), freshly initialised.
+
+    Convolutions start from He's normal distribution by fan-out, the classifier from N(0, 0.01), as torchvision's
+    MobileNetV2 and ResNet do; norms from 1 and 0.
+    """
+    model = module(lower(arch))
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out")
+        elif isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, 0.0, 0.01)
+        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+    return model
+
+
+def module(layer: Layer) -> nn.Module:
+    """A tree of layers as a tree of modules, with the same names."""
+    match layer:
+        case Sequential(parts=parts):
+            return nn.Sequential(OrderedDict((name, module(part)) for name, part in parts))
+        case Residual(body=body, shortcut=shortcut):
+            return ResidualAdd(module(body), None if shortcut is None else module(shortcut))
+        case Gate(body=body):
+            return ChannelGate(module(body))
+        case Conv():
+            return nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+                layer.bias,
+            )
+        case Linear():
+            return nn.Linear(layer.in_features, layer.out_features)
+        case Normalize(channels=channels, norm=norm):
+            return normalization(channels, norm)
+        case Activate(function=function):
+            return ACTIVATIONS[function]()
+        case MaxPool(kernel=kernel, stride=stride):
+            return nn.MaxPool2d(kernel, stride, layer.padding)
+        case GlobalAvgPool():
+            return nn.AdaptiveAvgPool2d(1)
+        case Flatten():
+            return nn.Flatten()
+        case Dropout(rate=rate):
+            return nn.Dropout(rate)
+        case DropPath(rate=rate):
+            return StochasticDepth(rate)
+        case LayerScale(channels=channels, init=init):
+            return ChannelScale(channels, init)
+        case PadChannels(in_channels=low, out_channels=high):
+            return ChannelPad(high - low)
+    raise TypeError(f"no module for the layer {layer!r}")
+
+
+def normalization(channels: int, norm: Norm) -> nn.Module:
+    if norm.kind == "batch":
+        return nn.BatchNorm2d(channels, norm.eps, norm.momentum)
+    if norm.kind == "layer":
+        return ChannelLayerNorm(channels, norm.eps)
+    return nn.GroupNorm(norm.groups, channels, norm.eps)
+
+
+class ResidualAdd(nn.Module):
+    """shortcut(x) + body(x), out of place so that it traces."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.shortcut(x) + self.body(x)
+        return added
+
+
+class ChannelGate(nn.Module):
+    """x · body(x): squeeze and excitation."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        gated: Tensor = x * self.body(x)
+        return gated
+
+
+class ChannelPad(nn.Module):
+    """Zeros after the last channel: (N, C, H, W) to (N, C + extra, H, W)."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra))
+
+
+class ChannelLayerNorm(nn.Module):
+    """Layer norm over the channels of each pixel of (N, C, H, W)."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        return last.permute(0, 3, 1, 2)
+
+
+class ChannelScale(nn.Module):
+    """A learned factor a channel: ConvNeXt's layer scale."""
+
+    def __init__(self, channels: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class StochasticDepth(nn.Module):
+    """Drops whole samples with a probability and scales the rest by 1 / keep, in training only (Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
+        return x * keep.to(x.dtype) / (1.0 - self.rate)

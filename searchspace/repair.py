@@ -1,0 +1,56 @@
+"""Points of a space changed, one choice at a time, until their cost lies between two bounds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+V = TypeVar("V")
+
+
+def repair(
+    point: Mapping[str, V],
+    choices: Mapping[str, Sequence[V]],
+    cost: Callable[[Mapping[str, V]], float],
+    low: float,
+    high: float,
+    rng: random.Random,
+) -> dict[str, V] | None:
+    """A point near the given one with low ≤ cost ≤ high, or None where none was found.
+
+    Random single changes in the right direction first, so that many different points can come out; where these make
+    no progress, the change that comes nearest (steepest descent). Without one in the band, the best below `high`.
+    """
+    current, spent = dict(point), cost(point)
+    inside = dict(current) if spent <= high else None
+    inside_spent = spent if inside is not None else float("-inf")
+    names = [name for name, values in choices.items() if len(values) > 1]
+    for step in range(20 * len(names) + 20):
+        if low <= spent <= high:
+            return current
+        moves = _neighbours(current, choices, names, rng, few=step < 4 * len(names))
+        costed = [(cost(move), move) for move in moves]
+        wanted = [(c, move) for c, move in costed if (c < spent if spent > high else c > spent)]
+        kept = [(c, move) for c, move in wanted if c <= high] if spent <= high else wanted
+        if kept:
+            spent, current = min(kept, key=lambda pair: max(pair[0] - high, low - pair[0], 0.0))
+        elif step >= 4 * len(names):
+            break
+        if inside_spent < spent <= high:
+            inside, inside_spent = dict(current), spent
+    return current if low <= spent <= high else inside
+
+
+def _neighbours(
+    point: Mapping[str, V],
+    choices: Mapping[str, Sequence[V]],
+    names: Sequence[str],
+    rng: random.Random,
+    few: bool,
+) -> list[dict[str, V]]:
+    """Points that differ in one choice: of one random name, or of every name."""
+    if not names:
+        return []
+    changed = [rng.choice(names)] if few else names
+    return [{**point, name: v} for name in changed for v in choices[name] if v != point[name]]
