@@ -157,17 +157,19 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
     most = conduct.trials * identity.train.epochs * seconds / slots
     console.print(
-        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride} instead of "
-        f"{arch.total_stride} (early strides are relaxed), so its last map is {last} px wide instead of {deployed}; "
+        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride} instead "
+        f"of {arch.total_stride} (early strides are relaxed); its last map is {last} px wide instead of {deployed}, and "
         "of a kernel wider than a map it sees only a part",
         soft_wrap=True,
     )
     console.print(
         f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
-        f"{slots} at once on {device}, in {run}"
+        f"{slots} at once on {device}, in {run}",
+        soft_wrap=True,
     )
     console.print(
-        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
+        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves",
+        soft_wrap=True,
     )
 
 

@@ -37,8 +37,8 @@ def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: 
     """Train with SGD and Nesterov momentum, linear warm-up and a cosine to zero; yields after every epoch.
 
     The images lie on the device as uint8 and are augmented in batches (shift by up to 1/8, flip where classes allow);
-    bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. Same seed and device on a
-    CPU: same numbers.
+    bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
+    same seed gives the same numbers.
     """
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)

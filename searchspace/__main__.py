@@ -18,6 +18,8 @@ from searchspace.preflight import preflight
 from searchspace.space import Space, ready
 from searchspace.table import Row, table
 
+TABLE_WIDTH = 132
+
 
 def parser() -> command.Parser:
     p = command.Parser(prog="searchspace", description=__doc__)
@@ -59,7 +61,7 @@ def show(console: Console, arch: Arch) -> None:
         shown.add_column(name, justify="right" if name in ("hidden", "macs", "params") else "left")
     for row in table(arch):
         shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    console.print(shown)
+    Console(width=max(console.width, TABLE_WIDTH)).print(shown)
     spent = cost(arch)
     memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
     console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform
@@ -27,7 +27,7 @@ def value(cls: type[T]) -> type[T]:
 
 
 @lru_cache
-def _adapter(cls: Hashable) -> TypeAdapter[Any]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
@@ -41,7 +41,7 @@ def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, in
     except (TypeError, ValueError) as error:
         raise InputError(f"{source or 'document'}: only plain data is accepted ({error})") from None
     try:
-        parsed: T = _adapter(cast(Hashable, cls)).validate_json(text, strict=True)
+        parsed: T = _adapter(cast(Any, cls)).validate_json(text, strict=True)
     except ValidationError as error:
         raise InputError(_describe(error, source, lines or {})) from None
     return parsed
