@@ -157,8 +157,8 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
     most = conduct.trials * identity.train.epochs * seconds / slots
     console.print(
-        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride} instead "
-        f"of {arch.total_stride} (early strides are relaxed); its last map is {last} px wide instead of {deployed}, and "
+        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
+        f"{arch.total_stride} (early strides are relaxed); its last map is {last} px wide, not {deployed}, and "
         "of a kernel wider than a map it sees only a part",
         soft_wrap=True,
     )
