@@ -153,11 +153,19 @@ def _reach_hub(name: str) -> None:
         datasets.config.HF_HUB_OFFLINE = True
 
 
+def _is_image(feature: Any) -> bool:
+    """An image as `datasets` knows it, or as Parquet written elsewhere has it: encoded bytes, alone or with a path."""
+    import datasets
+
+    encoded = feature.get("bytes") if isinstance(feature, dict) else feature
+    return isinstance(feature, datasets.Image) or getattr(encoded, "dtype", "") in ("binary", "large_binary")
+
+
 def _columns(table: Any, name: str) -> tuple[str, str]:
     """The image column and the label column."""
     import datasets
 
-    images = [c for c, feature in table.features.items() if isinstance(feature, datasets.Image)]
+    images = [c for c, feature in table.features.items() if _is_image(feature)]
     classes = [c for c, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
     classes += [c for c in ("label", "labels", "fine_label", "class") if c in table.features and c not in classes]
     if not images or not classes:
@@ -183,7 +191,7 @@ def _labels(table: Any, column: str, name: str) -> tuple[Labels, int]:
 def _open(record: Any, place: str) -> Image.Image:
     where = f"{place} ({record['path']})" if isinstance(record, dict) and record.get("path") else place
     try:
-        data = record["bytes"]
+        data = record if isinstance(record, bytes) else record["bytes"]
         picture = Image.open(io.BytesIO(data) if data is not None else record["path"])
         picture.load()
     except (OSError, ValueError, TypeError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -199,6 +207,10 @@ def _pixels(picture: Image.Image, size: int) -> Images:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
+    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel, which PIL would cut off at 255
+        deep = np.asarray(picture, np.float64)
+        top = 65535.0 if deep.max(initial=0) > 255 else 255.0
+        picture = Image.fromarray((deep.clip(0, top) * (255 / top)).astype(np.uint8))
     picture = picture.convert("RGB")
     if picture.size != (size, size):
         scale = size / min(picture.size)

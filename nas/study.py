@@ -35,8 +35,8 @@ ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
 }
 LOCK_TIMEOUT_S = 60
 HISTORY = 1000
-PROPOSALS = 200
-DRAWS = 2000
+PROPOSALS = 30
+DRAWS = 1000
 
 
 class ExhaustedError(RuntimeError):
@@ -222,7 +222,10 @@ class Study:
         return Candidate(known.point, known.arch, known.cost, known.width_mult), known.role
 
     def _propose(self, role: Role, trials: list[FrozenTrial]) -> Candidate:
-        """A new candidate: random for a control, else from the sampler, and random again where that only repeats."""
+        """A new candidate: random for a control, else from the sampler; random again where that only repeats.
+
+        The random draws that remain then may use less of the budget, so that a space ends when nothing new is inside.
+        """
         seen = {digest_of(trial) for trial in trials}
         for attempt in range(PROPOSALS + DRAWS):
             draw = random.Random(f"{self.seed} {len(trials)} {attempt}")
@@ -230,7 +233,8 @@ class Study:
                 point: Point = self._suggest(draw.getrandbits(32), trials)
             else:
                 point = self.space.random_point(draw)
-            candidate = self.space.fit(point, self.budget, self.band, draw.getrandbits(32))
+            band = self.band if attempt < PROPOSALS + DRAWS // 2 else 0.0
+            candidate = self.space.fit(point, self.budget, band, draw.getrandbits(32))
             if candidate is not None and candidate.arch.digest not in seen:
                 return candidate
         raise ExhaustedError(

@@ -130,4 +130,6 @@ def _signature(layer: Layer) -> str:
         case Gate():
             return f"(*{_signature(layer.body)})"
         case _:
-            return repr(layer)
+            return type(layer).__name__ + json.dumps(
+                plain(layer)
+            )  # a field added later, at its default, changes nothing

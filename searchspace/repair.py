@@ -20,11 +20,9 @@ def repair(
     """A point near the given one with low ≤ cost ≤ high, or None where none was found.
 
     Random single changes in the right direction first, so that many different points can come out; where these make
-    no progress, the change that comes nearest (steepest descent). Without one in the band, the best below `high`.
+    no progress, the change that comes nearest (steepest descent).
     """
     current, spent = dict(point), cost(point)
-    inside = dict(current) if spent <= high else None
-    inside_spent = spent if inside is not None else float("-inf")
     names = [name for name, values in choices.items() if len(values) > 1]
     for step in range(20 * len(names) + 20):
         if low <= spent <= high:
@@ -37,9 +35,7 @@ def repair(
             spent, current = min(kept, key=lambda pair: max(pair[0] - high, low - pair[0], 0.0))
         elif step >= 4 * len(names):
             break
-        if inside_spent < spent <= high:
-            inside, inside_spent = dict(current), spent
-    return current if low <= spent <= high else inside
+    return current if low <= spent <= high else None
 
 
 def _neighbours(

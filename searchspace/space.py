@@ -32,6 +32,7 @@ Point = Mapping[str, Scalar]
 
 FIT_BAND = 0.97
 REPAIR_BAND = 0.85
+LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 FIT_EVALUATIONS = 20
 FIT_SHIFTS = (0.0, 0.3, -0.3, 0.15, -0.15, 0.45, -0.45)
 JUMP = 1e-3
@@ -97,12 +98,13 @@ class Space:
     def fit(self, point: Point, budget: Budget, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
 
-        With a free width multiplier it is solved: the tightest limit is used to at least `band`, in at most
-        `FIT_EVALUATIONS` cost evaluations. Without one, choices are changed until 85 % is used (see `repair`).
+        With a free width multiplier it is solved so that the tightest limit is used to at least `band`. Without one,
+        choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
+        takes the place of the band.
         """
         if self.fit_range is not None:
             return self._solve(dict(point), budget, band, *self.fit_range)
-        low = max([REPAIR_BAND, *(limit.low / limit.high for limit in budget.limits)])
+        low = max([min(band, REPAIR_BAND), *(limit.low / limit.high for limit in budget.limits)])
         rng = random.Random(seed)
         changed = repair(point, self.choices, lambda p: budget.used(cost(self.arch(p))), low, 1.0, rng)
         if changed is None:
@@ -112,9 +114,13 @@ class Space:
         return Candidate(changed, arch, spent, self.network.width_mult) if budget.admits(spent) else None
 
     def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
-        """A random candidate inside the budget; `InputError` where none was found in 1,000 tries."""
-        for _ in range(SAMPLE_TRIES):
-            candidate = self.fit(self.random_point(rng), budget, band, seed=rng.getrandbits(32))
+        """A random candidate inside the budget; `InputError` where none was found in 1,000 tries.
+
+        Where tries in the band fail, less of the budget may be used: first 85 %, then any share.
+        """
+        for attempt in range(SAMPLE_TRIES):
+            wanted = min(band, LOOSER_BANDS[attempt * len(LOOSER_BANDS) // SAMPLE_TRIES])
+            candidate = self.fit(self.random_point(rng), budget, wanted, seed=rng.getrandbits(32))
             if candidate is not None:
                 return candidate
         raise InputError(f"budget {budget}: none of {SAMPLE_TRIES} random networks of {self.source} could be fitted")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from searchspace import Budget, Cost, InputError
+from searchspace.budget import Limit, amount
+
+COST = Cost(macs=299_000_000, params=4_000_000, activations=5_000_000, peak_memory_bytes=6_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("300MFLOPs", Limit("macs", 300_000_000)),
+        ("300mflops", Limit("macs", 300_000_000)),
+        ("300 M FLOPs", Limit("macs", 300_000_000)),
+        ("0.3GFLOPs", Limit("macs", 300_000_000)),
+        ("0.3GMACs", Limit("macs", 300_000_000)),
+        ("300M", Limit("macs", 300_000_000)),
+        ("3e8FLOPs", Limit("macs", 300_000_000)),
+        ("5MParams", Limit("params", 5_000_000)),
+        ("6MActivations", Limit("activations", 6_000_000)),
+        ("20MB", Limit("peak_memory_bytes", 20_000_000)),
+        ("250-300MFLOPs", Limit("macs", 300_000_000, 250_000_000)),
+    ],
+)
+def test_accepts(text: str, limit: Limit) -> None:
+    assert Budget.parse(text) == Budget((limit,))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("banana", "300MFLOPs"),
+        ("300", "no unit"),
+        ("-300MFLOPs", "as in 300MFLOPs"),
+        ("0MFLOPs", "positive finite"),
+        ("inf", "as in 300MFLOPs"),
+        ("1e999MFLOPs", "positive finite"),
+        ("nanMFLOPs", "as in 300MFLOPs"),
+        ("300-200MFLOPs", "turned round"),
+        ("300MFLIPs", "unknown unit 'MFLIPs'"),
+        ("12ms", "unknown unit 'ms'"),
+        ("", "as in 300MFLOPs"),
+        ("1.2.3MFLOPs", "no number"),
+    ],
+)
+def test_refuses_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as refused:
+        Budget.parse(text)
+    assert "\n" not in str(refused.value)
+
+
+def test_several_at_once_and_the_tightest_decides() -> None:
+    budget = Budget.parse(["300MFLOPs", "5MParams"])
+    assert budget == Budget.parse("300MFLOPs,5MParams")
+    assert budget.admits(COST)
+    assert budget.used(COST) == pytest.approx(299 / 300)
+    assert not Budget.parse(["300MFLOPs", "3MParams"]).admits(COST)
+    with pytest.raises(InputError, match="one limit a currency"):
+        Budget.parse(["300MFLOPs", "200MFLOPs"])
+
+
+def test_bounds_are_included() -> None:
+    assert Budget.parse("299MFLOPs").admits(COST)
+    assert Budget.parse("299-300MFLOPs").admits(COST)
+    assert not Budget.parse("298.999999MFLOPs").admits(COST)
+    assert Budget.parse("200MFLOPs").violation(COST) == "299MFLOPs is outside 200MFLOPs"
+
+
+@given(st.integers(1, 10**13), st.integers(0, 10**13), st.sampled_from(["macs", "params", "peak_memory_bytes"]))
+def test_printed_limits_parse_back(high: int, low: int, currency: str) -> None:
+    limit = Limit(currency, high, low if low <= high else 0)  # type: ignore[arg-type]
+    assert Budget.parse(str(limit)) == Budget((limit,))
+
+
+def test_amounts_read_well() -> None:
+    assert [amount(n, "macs") for n in (12, 1_500, 299_264_431, 6_200_000_000)] == [
+        "12FLOPs",
+        "1.5kFLOPs",
+        "299.3MFLOPs",
+        "6.2GFLOPs",
+    ]

@@ -1,0 +1,99 @@
+"""Analytic costs against what torch and fvcore count on the built module, over random networks of every block."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.evaluate import AuditError, audit
+from searchspace import Arch, Budget, Space, build, cost
+from searchspace.blocks import Block
+from searchspace.budget import Cost
+from searchspace.costs import section_costs
+from searchspace.ends import Head, Stem
+from searchspace.network import Network
+from tests.strategies import networks
+
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def counted(arch: Arch) -> tuple[int, int]:
+    """(multiply-adds, parameters) of the built module, by torch's own counter on meta tensors."""
+    model = build(arch).eval().to("meta")
+    image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    return counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+
+
+@FEW
+@given(networks())
+def test_equals_what_torch_counts(network: Network) -> None:
+    arch = network.arch()
+    assert counted(arch) == (cost(arch).macs, cost(arch).params)
+
+
+@settings(FEW, max_examples=15)
+@given(networks())
+def test_equals_what_fvcore_counts(network: Network) -> None:
+    arch = network.arch()
+    audit(build(arch), arch, cost(arch))
+
+
+def test_the_audit_names_both_numbers() -> None:
+    arch = Space.load("rexnet").sample(0, Budget.parse("50MFLOPs")).adapt(10, 32)
+    right = cost(arch)
+    wrong = Cost(right.macs + 1, right.params, right.activations, right.peak_memory_bytes)
+    with pytest.raises(AuditError, match=rf"{right.macs + 1} MACs .* {right.macs} MACs"):
+        audit(build(arch), arch, wrong)
+
+
+@pytest.mark.parametrize("name", ["mobile", "rexnet"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_sample_is_inside_by_an_independent_count(name: str, seed: int) -> None:
+    budget = Budget.parse("300MFLOPs")
+    macs, _ = counted(Space.load(name).sample(seed, budget))
+    assert 0.97 * 300e6 <= macs <= 300e6
+
+
+def test_mobilenet_v2_by_hand() -> None:
+    """Params, MACs and activations as torchvision's mobilenet_v2 has them."""
+    blocks: list[Block] = []
+    width = 32
+    table = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    for t, c, n, s in table:
+        for stride in [s] + [1] * (n - 1):
+            same = stride == 1 and width == c
+            shortcut = "identity" if same else "none"
+            blocks.append(Block("mbconv", width, width * t, c, 3, stride, groups=width * t, shortcut=shortcut))
+            width = c
+    spent = cost(Arch(Stem(32), tuple(blocks), Head(width=1280)))
+    assert (spent.macs, spent.params, spent.activations) == (300_774_272, 3_504_872, 6_679_112)
+
+
+def test_peak_memory_of_a_residual_block_by_hand() -> None:
+    """While the 1×1 to 24 channels runs, the block's input (4), and both its sides (4 → 24) are there: input once."""
+    block = Block("bottleneck", 4, 24, 4, shortcut="identity")
+    arch = Arch(Stem(4, stride=1), (block,), Head(), resolution=8, num_classes=2)
+    held = 4 + 24 + 24  # the input survives for the addition while 3×3 maps 24 to 24 channels
+    assert cost(arch).peak_memory_bytes == 4 * held * 8 * 8
+
+
+@FEW
+@given(networks(), st.data())
+def test_costs_are_sums_over_parts_and_grow_with_width(network: Network, data: st.DataObject) -> None:
+    arch = network.arch()
+    parts = section_costs(arch)
+    assert cost(arch).macs == sum(part.macs for part in parts)
+    assert cost(arch).peak_memory_bytes >= 4 * arch.in_channels * arch.resolution**2
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=10_000)
+@given(networks())
+def test_equals_what_torch_counts_at_length(network: Network) -> None:
+    arch = network.arch()
+    assert counted(arch) == (cost(arch).macs, cost(arch).params)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from nas.config import DataConfig
+from nas.data import load
+from searchspace import InputError
+
+CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
+MODES = ["RGB", "L", "RGBA", "P", "1", "CMYK", "I;16", "LA"]
+
+
+def picture(index: int, mode: str = "RGB", size: tuple[int, int] = (20, 24)) -> Image.Image:
+    return Image.new("RGB", size, (40 * index % 256, 100, 200)).convert("RGB" if mode == "I;16" else mode)
+
+
+def class_folders(root: Path, count: int = 6) -> Path:
+    for label in ("cat", "dog"):
+        (root / "train" / label).mkdir(parents=True)
+        for index in range(count):
+            picture(index, MODES[index % len(MODES)]).convert("RGB").save(root / "train" / label / f"{index}.png")
+    return root
+
+
+def parquet(root: Path, records: list[dict[str, Any]], labels: list[Any]) -> Path:
+    """Parquet as anybody writes it: image structs of bytes and path, and a label."""
+    root.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"img": records, "label": labels}), root / "train-00000-of-00001.parquet")
+    return root
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> dict[str, Any]:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def test_digits_are_split_by_class_and_seed_and_leave_a_test_set() -> None:
+    split = load(DataConfig(), seed=0)
+    assert (split.train_images.shape, split.val_images.shape) == ((1146, 3, 16, 16), (287, 3, 16, 16))
+    assert len(split.train_labels) + len(split.val_labels) < 0.81 * 1797
+    shares = [np.bincount(labels) / len(labels) for labels in (split.train_labels, split.val_labels)]
+    assert np.abs(shares[0] - shares[1]).max() < 0.01
+    again, other = load(DataConfig(), seed=0), load(DataConfig(), seed=1)
+    assert np.array_equal(split.val_images, again.val_images)
+    assert not np.array_equal(split.val_images, other.val_images)
+    assert not split.flip
+
+
+def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
+    split = load(DataConfig(str(class_folders(tmp_path / "pets"))), seed=0)
+    assert split.num_classes == 2
+    assert split.train_images.shape[1:] == (3, 20, 20)
+    assert split.flip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    images = [picture(i, mode) for i in range(10)]
+    if mode == "I;16":
+        images = [Image.fromarray(np.full((24, 20), 3000, np.uint16)) for _ in range(10)]
+    kind = "TIFF" if mode in ("CMYK", "I;16") else "PNG"
+    folder = parquet(tmp_path / "p", [encoded(image, kind) for image in images], [0, 1] * 5)
+    split = load(DataConfig(str(folder)), seed=0, resolution=18)
+    assert split.train_images.shape == (8, 3, 18, 18)
+    assert split.train_images.dtype == np.uint8
+    assert mode in ("1", "I;16") or 90 < np.median(split.train_images) < 200
+    assert mode != "I;16" or np.unique(split.train_images).tolist() == [11]  # 3000 of 65535
+
+
+def test_labels_of_any_kind_are_numbered(tmp_path: Path) -> None:
+    for name, labels in (("numbers", [3, 7] * 5), ("texts", ["cat", "dog"] * 5)):
+        folder = parquet(tmp_path / name, [encoded(picture(i)) for i in range(10)], labels)
+        assert load(DataConfig(str(folder)), seed=0).num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("records", "labels", "says"),
+    [
+        ([{"bytes": b"no image", "path": "x.png"}] * 10, [0, 1] * 5, r"training image 0 \(x\.png\): unreadable image"),
+        ([encoded(picture(0))] * 10, [0] * 9 + [1], "cannot be split by class"),
+    ],
+)
+def test_refuses_bad_images_and_labels(tmp_path: Path, records: Any, labels: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load(DataConfig(str(parquet(tmp_path / "p", records, labels))), seed=0)
+
+
+def test_refuses_what_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.bin").write_bytes(b"x")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("hello")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 truncated")
+    for name, says in (
+        ("empty", "the folder is empty"),
+        ("file.bin", "not a file"),
+        ("text", "needs an image column"),
+        ("broken", "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=says) as refused:
+            load(DataConfig(str(tmp_path / name)), seed=0)
+        assert "\n" not in str(refused.value)
+
+
+def test_refuses_what_does_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.data.MEMORY_LIMIT_BYTES", 1000)
+    with pytest.raises(InputError, match="the limit is"):
+        load(DataConfig(str(class_folders(tmp_path))), seed=0)
+
+
+@pytest.mark.cifar
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="needs the complete CIFAR-10 in ../shared/data/cifar10")
+def test_cifar10() -> None:
+    split = load(DataConfig(str(CIFAR)), seed=0)
+    assert split.train_images.shape == (40_000, 3, 32, 32)
+    assert np.bincount(split.val_labels).tolist() == [1000] * 10
+    means = split.train_images.mean((0, 2, 3)) / 255
+    assert np.allclose(means, [0.4914, 0.4822, 0.4465], atol=0.003)

@@ -1,0 +1,265 @@
+"""The commands as a person runs them: a whole search, killed and carried on; nonsense; export and dashboard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from nas import dashboard, export, search
+from nas.study import Study, load, outcomes
+from searchspace import Arch, Budget, InputError, Space, build, cost
+from searchspace.__main__ import main as searchspace_main
+
+TINY = ["--budget", "20MFLOPs", "--resolution", "64", "--num-classes", "10", "--epochs", "1", "--trials", "4"]
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80"}
+
+
+def start(run: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nas.search", *TINY, "--run", str(run), *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=run.parent)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, out + err
+    assert "Traceback" not in out + err
+    return out + err
+
+
+def ended(run: Path) -> int:
+    """How many trials have ended, asked without disturbing the search."""
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True, timeout=10) as database:
+            states = database.execute("select state from trials").fetchall()
+    except sqlite3.OperationalError:
+        return 0
+    return sum(state in ("COMPLETE", "PRUNED") for (state,) in states)
+
+
+def wait_until(run: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while ended(run) < count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was stopped once, killed once and then finished."""
+    folder = tmp_path_factory.mktemp("searches") / "run"
+    process = start(folder)
+    wait_until(folder, 1, process)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    said = finish(process)
+    assert time.monotonic() - asked < 10
+    assert "the same command carries on" in said
+    assert "starts: 0 of 4 trials done" in said
+
+    process = start(folder)
+    wait_until(folder, 2, process)
+    process.kill()
+    process.communicate()
+
+    said = finish(start(folder))
+    assert "carries on" in said
+    assert "done; --trials 8 adds 4" in said
+    return folder
+
+
+def test_nothing_is_lost_repeated_or_left_running(run: Path) -> None:
+    trials = outcomes(load(run))
+    assert [trial.outcome for trial in trials].count("complete") == 4
+    assert len({trial.measured["digest"] for trial in trials}) == 4
+    assert len(trials) == 4
+    assert {trial.role for trial in trials} == {"control", "search"}
+
+
+def test_the_folder_has_all_that_it_should(run: Path) -> None:
+    assert {"config.yaml", "study.db", "trials.csv", "best.yaml", "log.txt"} <= {p.name for p in run.iterdir()}
+    table = pd.read_csv(run / "trials.csv")
+    assert len(table) == 4
+    assert ((table["macs"] <= 20e6) & (table["macs"] >= 0.97 * 20e6)).all()
+    assert (table[["latency_ms", "images_per_s", "seconds"]] > 0).all(axis=None)
+    best = Arch.load(run / "best.yaml")
+    assert best.digest == table.sort_values(["accuracy", "loss"], ascending=[False, True])["digest"].iloc[0]
+    assert cost(best).macs <= 20_000_000
+    assert build(best)(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
+    log = (run / "log.txt").read_text()
+    assert log.count("complete") >= 4
+    assert "epoch 1: accuracy" in log
+
+
+def test_a_finished_run_says_so_and_more_can_be_added(run: Path) -> None:
+    said = finish(start(run))
+    assert "carries on: 4 of 4 trials done" in said
+    assert "done; --trials 8 adds 4" in said
+    assert "best networks within 20MFLOPs" in said
+    said = finish(start(run, "--trials", "5"))
+    assert "done; --trials 10 adds 5" in said
+    assert len(outcomes(load(run))) == 5
+
+
+def test_a_run_of_something_else_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".db"}
+    for changed, says in (
+        (["--budget", "21MFLOPs", *TINY[2:]], "budget.0: 20MFLOPs → 21MFLOPs"),
+        ([*TINY, "--seed", "7"], "seed: default → 7"),
+        ([*TINY, "--space", "rexnet"], "is another search"),
+        ([*TINY, "--epochs", "2"], "epochs"),
+    ):
+        assert refusal(search.main, [*changed, "--run", str(run)], capsys).find(says) >= 0
+    (tmp_path / "note.txt").write_text("mine")
+    assert "is no run" in refusal(search.main, [*TINY, "--run", str(tmp_path)], capsys)
+    assert "not a file" in refusal(search.main, [*TINY, "--run", str(tmp_path / "note.txt")], capsys)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".db"}
+
+
+def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command refuses: an InputError, or argparse's own with exit code 2."""
+    capsys.readouterr()
+    with pytest.raises((InputError, SystemExit)) as refused:
+        main(arguments)
+    said = str(refused.value)
+    if isinstance(refused.value, SystemExit):
+        assert refused.value.code == 2
+        said = capsys.readouterr().err.strip()
+    assert said
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--budget", "banana"], "as in 300MFLOPs"),
+        (["--budget", "300"], "no unit"),
+        (["--budget", "-300MFLOPs"], "expected one argument"),
+        (["--budget=-300MFLOPs"], "as in 300MFLOPs"),
+        (["--budget", "1kFLOPs"], "cannot be met: the smallest network of mobile.yaml costs"),
+        ([], "--budget"),
+        (["--budget", "300MFLOPs", "--space", "nowhere"], "mobile, rexnet"),
+        (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe"),
+        (["--budget", "300MFLOPs", "--trials", "0"], "trials: at least 1"),
+        (["--budget", "300MFLOPs", "--trials", "many"], "invalid int"),
+        (["--budget", "300MFLOPs", "--epochs", "-1"], "epochs: at least 1"),
+        (["--budget", "300MFLOPs", "--time-limit", "soon"], "90s, 30m or 2h"),
+        (["--budget", "300MFLOPs", "--device", "tpu"], "invalid choice"),
+        (["--budget", "300MFLOPs", "--band", "0"], "band"),
+        (["--budget", "300MFLOPs", "--fix", "stage3.block=mbconf"], "stages.2.block"),
+        (["--budget", "300MFLOPs", "--without", "sillu"], "no free value"),
+        (["--budget", "300MFLOPs", "--resolution", "8"], "resolution: at least the total stride"),
+        (["--budget", "300MFLOPs", "--num-classes", "0"], "num-classes: at least 1"),
+        (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: above 0"),
+        (["--budget", "300MFLOPs", "--colour"], "unrecognized arguments"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refusal(search.main, arguments, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_process_exits_with_2_and_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nas.search", "--budget", "banana"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("nas.search: budget 'banana'")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert "cannot be written" in refusal(search.main, [*TINY, "--quiet", "--run", str(blocked / "run")], capsys)
+
+
+def test_a_name_that_needs_the_network_is_refused_soon(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With a network this says that there is no such dataset; without one, that the hub cannot be reached."""
+    begun = time.monotonic()
+    arguments = [*TINY, "--quiet", "--run", str(tmp_path / "r"), "--dataset", "nobody-at-all/no-such-dataset"]
+    assert "nobody-at-all/no-such-dataset" in refusal(search.main, arguments, capsys)
+    assert time.monotonic() - begun < 30
+
+
+def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main([*TINY, "--dry-run", "--run", str(tmp_path / "r")]) == 0
+    said = capsys.readouterr().out
+    assert "plan: 4 trials (1 random controls) of up to 1 epochs" in said
+    assert "at most about" in said
+    assert not (tmp_path / "r").exists()
+
+
+def test_one_search_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = search.configured(search.parser().parse_args(TINY))
+    with search.folder.opened(tmp_path / "r", config):
+        said = refusal(search.main, [*TINY, "--quiet", "--run", str(tmp_path / "r")], capsys)
+    assert "another search is running in it" in said
+
+
+def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export.main([str(run), "--out", str(tmp_path / "best")]) == 0
+    assert Arch.load(tmp_path / "best" / "arch.yaml") == Arch.load(run / "best.yaml")
+    assert export.main([str(run), "--out", str(tmp_path / "other"), "--trial", "1"]) == 0
+    assert Arch.load(tmp_path / "other" / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
+    assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path), "--trial", "99"], capsys)
+    assert "no run folder" in refusal(export.main, [str(tmp_path), "--out", str(tmp_path)], capsys)
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(export.main, [str(run), "--out", str(tmp_path / "file" / "x")], capsys)
+    Study.open(tmp_path / "empty", Space.load("rexnet"), Budget.parse("1GFLOPs"))
+    assert "no trial is complete" in refusal(export.main, [str(tmp_path / "empty"), "--out", str(tmp_path)], capsys)
+
+
+def test_dashboard_serves_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = "18089"
+    command = [sys.executable, "-m", "nas.dashboard", str(run), "--port", port]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    try:
+        studies = fetched(f"http://127.0.0.1:{port}/api/studies", process)
+        assert '"study_name": "search"' in studies.replace('":"', '": "')
+        assert "cannot listen" in refusal(dashboard.main, [str(run), "--port", port], capsys)
+    finally:
+        process.terminate()
+        process.communicate()
+    assert "no run folder" in refusal(dashboard.main, [str(run.parent)], capsys)
+    assert "port: 1 to 65535" in refusal(dashboard.main, [str(run), "--port", "0"], capsys)
+
+
+def fetched(url: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+
+
+def test_show_and_describe(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[Any]) -> None:
+    assert searchspace_main(["show", str(run / "best.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert f"{cost(Arch.load(run / 'best.yaml')).macs:,}" in said
+    assert searchspace_main(["describe", "rexnet", "--budget", "300MFLOPs"]) == 0
+    assert "schedule.kind: linear, piecewise, stagewise" in capsys.readouterr().out
+    space = tmp_path / "space.yaml"
+    space.write_text(yaml.safe_dump(Space.load("rexnet").data))
+    assert "a space, not a network" in refusal(searchspace_main, ["show", str(space)], capsys)
+    assert "no such file" in refusal(searchspace_main, ["show", "nothing.yaml"], capsys)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchspace import Budget, InputError, Space, cost
+from searchspace.preflight import preflight
+from searchspace.repair import repair
+from searchspace.space import FIT_EVALUATIONS, ready
+
+SMALL: dict[str, Any] = {
+    "resolution": 64,
+    "num_classes": 10,
+    "stem": {"width": 8},
+    "schedule": {"kind": "linear", "start": 8, "end": {"choice": [16, 24, 40]}},
+    "stages": [
+        {"block": {"choice": ["mbconv", "bottleneck"]}, "depth": {"choice": [1, 2]}, "stride": 2},
+        {"block": "mbconv", "expansion": {"choice": [1, 2, 4, 6]}, "kernel": {"choice": [3, 5]}},
+    ],
+}
+SPACES = {name: Space.load(name) for name in ready()}
+
+
+def points(space: Space) -> list[dict[str, Any]]:
+    """Every point of a small space."""
+    return [dict(zip(space.choices, point, strict=True)) for point in itertools.product(*space.choices.values())]
+
+
+def small(**changes: Any) -> Space:
+    return Space({**SMALL, **changes}, "small")
+
+
+@pytest.mark.parametrize("name", ready())
+def test_no_parameter_is_dead(name: str) -> None:
+    """Changing one value alone changes the network, at 20 % of 500 random points at least."""
+    space, rng = SPACES[name], random.Random(0)
+    for parameter, options in space.choices.items():
+        changed = 0
+        for _ in range(500):
+            point = space.random_point(rng)
+            other = rng.choice([option for option in options if option != point[parameter]])
+            changed += space.arch(point).digest != space.arch({**point, parameter: other}).digest
+            if changed >= 100:
+                break
+        assert changed >= 100, parameter
+
+
+@pytest.mark.parametrize("name", ready())
+@pytest.mark.parametrize(
+    "text", ["60MFLOPs", "300MFLOPs", "1GFLOPs", "3MParams", "300MFLOPs,2MParams", "250-280MFLOPs"]
+)
+def test_samples_are_inside_and_near_the_budget(name: str, text: str) -> None:
+    budget = Budget.parse(text)
+    for seed in range(5):
+        spent = cost(SPACES[name].sample(seed, budget))
+        assert budget.admits(spent)
+        assert "-" in text or budget.used(spent) >= 0.97
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    budget = Budget.parse("100MFLOPs")
+    digests = [SPACES["mobile"].sample(seed, budget).digest for seed in (1, 1, 2)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_fitting_takes_few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [0]
+
+    def counting(arch: Any) -> Any:
+        calls[0] += 1
+        return cost(arch)
+
+    monkeypatch.setattr("searchspace.space.cost", counting)
+    space, budget, rng, spent = SPACES["mobile"], Budget.parse("300MFLOPs"), random.Random(3), []
+    for _ in range(50):
+        calls[0] = 0
+        if space.fit(space.random_point(rng), budget) is not None:
+            spent.append(calls[0])
+    assert sorted(spent)[len(spent) // 2] <= FIT_EVALUATIONS
+
+
+def test_names_and_size() -> None:
+    space = small()
+    names = ["schedule.end", "stage1.block", "stage1.depth", "stage2.expansion", "stage2.kernel"]
+    assert list(space.choices) == names
+    assert space.size == 3 * 2 * 2 * 4 * 2
+
+
+def test_a_file_with_nothing_free_is_a_network() -> None:
+    network = small().fix(
+        ["schedule.end=24", "stage1.block=mbconv", "stage1.depth=2", "stage2.expansion=6", "stage2.kernel=3"]
+    )
+    assert network.size == 1
+    assert [block.out_channels for block in network.arch().blocks] == [8, 16, 24]
+
+
+def test_without_a_free_width_choices_are_repaired() -> None:
+    space, budget = small(), Budget.parse("1.5MFLOPs")
+    for seed in range(20):
+        arch = space.sample(seed, budget)
+        assert 0.85 <= budget.used(cost(arch)) <= 1
+
+
+def test_points_name_every_free_value() -> None:
+    with pytest.raises(InputError, match=r"wrong at schedule\.end"):
+        small().arch({})
+
+
+def test_fix_and_without() -> None:
+    mobile = SPACES["mobile"]
+    fixed = mobile.fix(["stage3.block=mbconv", "stage*.kernel=5"])
+    assert not {"stage3.block", "stage1.kernel", "stage6.kernel"} & fixed.choices.keys()
+    arch = fixed.sample(0, Budget.parse("300MFLOPs"))
+    assert {block.kernel for block in arch.blocks} == {5}
+    lean = mobile.without(["se", "silu", "hard_swish"])
+    for seed in range(5):
+        text = str(lean.sample(seed, Budget.parse("300MFLOPs")).to_dict())
+        assert "'se'" not in text
+        assert "silu" not in text
+        assert "hard_swish" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["stage9.block=mbconv"], "no such value"),
+        (["stage3.blok=mbconv"], r"stages\.2\.blok: no such field"),
+        (["stage3.block=mbconf"], "stages.2.block"),
+        (["stage3.expansion=7"], "at most 6"),
+        (["stage3.block"], "NAME=VALUE"),
+    ],
+)
+def test_fix_refuses(change: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        SPACES["mobile"].fix(change)
+
+
+@pytest.mark.parametrize(
+    ("space", "word", "says"),
+    [
+        ("mobile", "sillu", "no free value"),
+        ("rexnet", "silu", r"stem\.act is fixed"),
+        ("mobile", "relu6,silu,hard_swish", "left"),
+    ],
+)
+def test_without_refuses(space: str, word: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        SPACES[space].without(word.split(","))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"stages": []}, "stages: a network has at least one"),
+        ({"stages": [{"block": {"choice": []}}]}, r"stage1\.block: \{choice"),
+        ({"stages": [{"block": {"choice": ["mbconv"], "other": 1}}]}, r"stage1\.block"),
+        ({"stages": [{"block": {"choice": ["mbconv", "mbconv"]}}]}, "listed twice"),
+        ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 7]}}]}, "expansion: above 0 and at most 6, not 7"),
+        ({"stages": [{"block": "mbconv", "kernel": {"choice": [3, 4]}}]}, "kernel: an odd number, not 4"),
+        ({"stages": [{"block": "mbconv", "norm": {"choice": [{"kind": "batch"}]}}]}, "single values"),
+        ({"width_mult": {"fit": [2, 1]}}, "0 < low < high"),
+        ({"width_mult": {"fit": 2}}, "0 < low < high"),
+        ({"defaults": []}, "defaults"),
+        ({"schedule": {"kind": "explicit", "widths": [8]}}, "schedule.widths: one a block"),
+        ({"resolution": 1}, "resolution"),
+        ({"sttem": {}}, "sttem: no such field"),
+    ],
+)
+def test_refuses(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        small(**changes)
+
+
+def test_names_file_line_and_field(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SMALL, sort_keys=False).replace("- 6", "- 8"))
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "- block: mbconv" in text)
+    with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stages\.1: expansion: above 0 and at most 6, not 8"):
+        Space.load(path)
+    with pytest.raises(InputError, match="one of mobile, rexnet"):
+        Space.load("mobil")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("10kFLOPs", "cannot be met: the smallest network of mobile.yaml costs"),
+        ("900TFLOPs", "is not reached: the largest network of mobile.yaml costs"),
+        ("300MFLOPs,1kParams", "cannot be met"),
+    ],
+)
+def test_preflight_refuses_what_cannot_be(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        preflight(SPACES["mobile"], Budget.parse(text), sample=20)
+
+
+def test_preflight_finds_the_extremes() -> None:
+    space = small()
+    costs = [cost(space.arch(point)).macs for point in points(space)]
+    found = preflight(space, Budget.parse("1.5MFLOPs"), sample=50)
+    assert (found.smallest.macs, found.largest.macs) == (min(costs), max(costs))
+    assert found.points == len(costs)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 12), st.floats(0.1, 0.9))
+def test_repair_lands_inside(seed: int, parameters: int, place: float) -> None:
+    rng = random.Random(seed)
+    choices = {f"p{i}": [0, 1, 2, 3] for i in range(parameters)}
+    weights = {name: rng.uniform(1, 2) for name in choices}
+
+    def spend(point: Any) -> float:
+        return sum(weights[name] * point[name] for name in choices)
+
+    high = place * 3 * sum(weights.values())
+    start = {name: rng.choice(options) for name, options in choices.items()}
+    found = repair(start, choices, spend, 0.85 * high, high, rng)
+    assert found is None or 0.85 * high <= spend(found) <= high
+    assert found is not None or parameters < 6
+
+
+def test_repair_says_when_nothing_is_inside() -> None:
+    assert repair({"a": 1}, {"a": [1, 2]}, lambda p: p["a"], 0.0, 0.5, random.Random(0)) is None

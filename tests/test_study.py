@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas.samplers import SAMPLERS
+from nas.study import ExhaustedError, Study, load, outcomes
+from nas.trial import Result, Trial
+from searchspace import Budget, InputError, Space, cost
+from tests.test_space import SMALL, points
+
+SPACE = Space.load("rexnet")
+BUDGET = Budget.parse("100MFLOPs")
+
+
+def opened(run: Path, **changes: Any) -> Study:
+    return Study.open(run, **{"space": SPACE, "budget": BUDGET, "controls": 3, "seed": 1, **changes})
+
+
+def score(trial: Trial) -> float:
+    """Any fixed function of the network."""
+    return int(hashlib.sha256(trial.digest.encode()).hexdigest()[:6], 16) / 16**6
+
+
+def advance(study: Study, count: int) -> list[str]:
+    digests = []
+    for _ in range(count):
+        trial = study.ask()
+        study.report(trial, Result(epoch=1, accuracy=score(trial) / 2, loss=1.0))
+        study.tell(trial, score(trial))
+        digests.append(trial.digest)
+    return digests
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_same_seed_same_proposals_also_after_a_restart(tmp_path: Path, sampler: str) -> None:
+    straight = advance(opened(tmp_path / "a", sampler=sampler), 10)
+    advance(opened(tmp_path / "b", sampler=sampler), 6)
+    resumed = opened(tmp_path / "b", sampler=sampler)
+    assert straight[6:] == advance(resumed, 4)
+    assert straight != advance(opened(tmp_path / "c", sampler=sampler, seed=2), 10)
+    assert len(set(straight)) == 10
+
+
+def test_everything_asked_is_inside_recorded_and_complete(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    for index in range(8):
+        trial = study.ask()
+        assert 0.97 <= BUDGET.used(trial.cost) <= 1
+        assert trial.cost == cost(trial.arch)
+        assert trial.role == ("control" if index < 3 else "search")
+        stored = study.trials[trial.number]
+        assert stored.state == TrialState.RUNNING
+        assert stored.params.keys() == SPACE.choices.keys()
+        assert SPACE.arch(stored.params, trial.width_mult) is not None
+        study.tell(trial, score(trial))
+
+
+def test_best_front_and_ties(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    for accuracy, loss in ((0.5, 2.0), (0.9, 1.0), (0.9, 0.5), (0.2, 0.1)):
+        trial = study.ask()
+        study.report(trial, Result(epoch=1, accuracy=accuracy, loss=loss))
+        study.tell(trial, accuracy)
+    assert study.best.number == 2
+    macs = [trial.cost.macs for trial in study.front()]
+    assert macs == sorted(macs)
+    assert study.front()[-1].number in (1, 2)
+
+
+def test_failures_and_pruning_are_outcomes(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    first, second, third, fourth = (study.ask() for _ in range(4))
+    study.report(first, Result(epoch=1, accuracy=0.3))
+    study.tell(first, pruned=True)
+    study.tell(second, error="out of memory: 5 GB")
+    study.tell(third, math.nan)
+    found = {outcome.number: outcome for outcome in study.outcomes}
+    assert (found[0].outcome, found[0].accuracy, found[0].curve) == ("pruned", 0.3, {1: 0.3})
+    assert (found[1].outcome, found[1].measured["error"]) == ("failed", "out of memory: 5 GB")
+    assert (found[2].outcome, found[2].measured["error"]) == ("failed", "accuracy is nan")
+    assert found[3].outcome == "running"
+    assert study.finished == 3
+    with pytest.raises(LookupError, match="no trial is complete"):
+        _ = study.best
+    study.tell(fourth, 0.5)
+    assert study.best == fourth
+
+
+def test_what_a_dead_run_left_is_asked_again_first(tmp_path: Path) -> None:
+    straight = advance(opened(tmp_path / "straight"), 7)
+    study = opened(tmp_path / "killed")
+    advance(study, 4)
+    lost = [study.ask(), study.ask()]
+    again = opened(tmp_path / "killed")
+    assert again.finished == 4
+    assert not [t for t in again.trials if t.state == TrialState.RUNNING]
+    retried = [again.ask(), again.ask()]
+    assert [t.digest for t in retried] == [t.digest for t in lost]
+    assert [t.role for t in retried] == [t.role for t in lost]
+    for trial in retried:
+        again.tell(trial, score(trial))
+    assert again.finished == 6
+    third = advance(again, 1)
+    assert len(outcomes(load(tmp_path / "killed"))) == 7
+    assert len({*straight[:4], *(t.digest for t in lost), *third}) == 7
+
+
+def test_twice_interrupted_is_asked_once(tmp_path: Path) -> None:
+    lost = opened(tmp_path).ask()
+    assert opened(tmp_path).ask().digest == lost.digest
+    study = opened(tmp_path)
+    assert advance(study, 1) == [lost.digest]
+    assert study.ask().digest != lost.digest
+
+
+def test_a_small_space_ends_clearly(tmp_path: Path) -> None:
+    space = Space(SMALL, "small").fix(["stage2.expansion=4", "stage2.kernel=3"])
+    study = opened(tmp_path, space=space, budget=Budget.parse("1-2MFLOPs"))
+    inside = {arch.digest for arch in map(space.arch, points(space)) if study.budget.admits(cost(arch))}
+    assert set(advance(study, len(inside))) == inside
+    with pytest.raises(ExhaustedError, match="nothing new inside 1-2MFLOPs"):
+        study.ask()
+
+
+def test_refuses_another_search_and_what_is_no_study(tmp_path: Path) -> None:
+    opened(tmp_path / "a")
+    with pytest.raises(InputError, match="another space or budget"):
+        opened(tmp_path / "a", budget=Budget.parse("90MFLOPs"))
+    with pytest.raises(InputError, match="sampler 'best': random, tpe"):
+        opened(tmp_path / "a", sampler="best")
+    with pytest.raises(InputError, match="no run folder"):
+        load(tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "study.db").write_bytes(b"no database at all, but long enough to be read as one" * 40)
+    with pytest.raises(InputError, match="not a study"):
+        load(tmp_path / "c")
+
+
+def test_is_an_ordinary_optuna_study(tmp_path: Path) -> None:
+    advance(opened(tmp_path), 5)
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert len(study.trials) == 5
+    assert study.best_value == max(t.value or 0 for t in study.trials)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
+from nas.data import Split, load
+from nas.evaluate import evaluate, trial_seed
+from nas.trainer import DivergedError, _augmented, _learning_rate, fit, recalibrate
+from nas.trial import Trial
+from searchspace import Arch, Budget, Space, build, cost
+from searchspace.budget import Cost
+
+ARCH = Space.load("rexnet").sample(0, Budget.parse("20MFLOPs"))
+PROXY = ARCH.adapt(10, 16)
+RECIPE = replace(DIGITS_RECIPE, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Split:
+    torch.set_num_threads(1)
+    return load(DataConfig(), seed=0)
+
+
+def trained(split: Split, seed: int = 0, config: TrainConfig = RECIPE) -> list[tuple[float, float, float]]:
+    torch.manual_seed(seed)
+    return [(e.train_loss, e.accuracy, e.loss) for e in fit(build(PROXY), split, config, seed, "cpu")]
+
+
+def test_learns_and_repeats_bit_for_bit(digits: Split) -> None:
+    epochs = trained(digits)
+    assert epochs[-1][1] > 0.5
+    assert epochs[-1][0] < epochs[0][0]
+    assert trained(digits) == epochs
+    assert trained(digits, seed=1) != epochs
+
+
+def test_stops_when_nobody_asks_for_more(digits: Split) -> None:
+    epochs = fit(build(PROXY), digits, RECIPE, 0, "cpu")
+    assert next(epochs).number == 1
+    epochs.close()
+
+
+def test_divergence_is_said_in_the_first_epoch(digits: Split) -> None:
+    with pytest.raises(DivergedError, match="training loss is nan in epoch 1"):
+        trained(digits, config=replace(RECIPE, learning_rate=1e30, warmup=0.0))
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    config = TrainConfig(learning_rate=1.0, warmup=0.2)
+    rates = [_learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
+    assert all(a >= b for a, b in pairwise(rates[19:]))
+    assert rates[-1] < 0.001
+
+
+def test_augmentation_shifts_each_image_by_itself_and_flips() -> None:
+    images = torch.arange(16 * 16, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(64, 3, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    moved = _augmented(images, False, generator)
+    assert moved.shape == images.shape
+    assert len({image.numpy().tobytes() for image in moved}) > 10
+    rows = moved[:, 0, 8, 8] // 16
+    assert rows.min() == 6
+    assert rows.max() == 10
+    flipped = _augmented(images, True, generator)[:, 0]
+    falling = (flipped[:, 8, 12].int() - flipped[:, 8, 4].int()) < 0
+    assert 10 < int(falling.sum()) < 54
+
+
+def test_evaluate_gives_one_result_an_epoch_and_no_surprises(digits: Split) -> None:
+    trial = Trial(0, ARCH, cost(ARCH), "control")
+    results = list(evaluate(trial, digits, RECIPE, 0, "cpu"))
+    assert [r.epoch for r in results] == [1, 2, 3]
+    assert [r.done for r in results] == [False, False, True]
+    assert results[-1].latency_ms > 0
+    assert results[-1].images_per_s > 0
+    assert [r.accuracy for r in evaluate(trial, digits, RECIPE, 0, "cpu")] == [r.accuracy for r in results]
+
+
+def test_evaluate_reports_what_goes_wrong(digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = cost(ARCH)
+    wrong = Trial(0, ARCH, Cost(right.macs - 1, right.params, 0, 0), "search")
+    (result,) = evaluate(wrong, digits, RECIPE, 0, "cpu")
+    assert result.done
+    assert result.error.startswith(f"audit: computed {right.macs - 1} MACs")
+    wild = replace(RECIPE, learning_rate=1e30, warmup=0.0)
+    (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, wild, 0, "cpu")
+    assert result.error.startswith("diverged:")
+
+    def full(_: Arch) -> None:
+        raise MemoryError("7 GB")
+
+    monkeypatch.setattr("nas.evaluate.build", full)
+    (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, RECIPE, 0, "cpu")
+    assert result.error == "out of memory: 7 GB"
+
+
+def test_a_network_trains_the_same_in_any_trial() -> None:
+    assert trial_seed(0, ARCH.digest) == trial_seed(0, ARCH.digest)
+    assert len({trial_seed(0, ARCH.digest), trial_seed(1, ARCH.digest), trial_seed(0, PROXY.digest)}) == 3
+
+
+def test_recalibration_takes_the_statistics_of_the_weights_as_they_are() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    norm = model[1]
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    norm.running_mean = torch.full((4,), 99.0)
+    images = torch.randn(40, 3, 5, 5)
+    recalibrate(model, images, batch=10)
+    torch.testing.assert_close(norm.running_mean, model[0](images).mean((0, 2, 3)))
+    assert norm.momentum == 0.1
