@@ -5,7 +5,7 @@ BUDGET ?= 300MFLOPs
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup search test check slow format clean
+.PHONY: setup search test readme check slow format clean
 
 setup: .venv/done
 
@@ -19,14 +19,17 @@ search: setup
 	$(BIN)/python -m nas.search --budget $(BUDGET) $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not readme' $(ARGS)
+
+readme: setup
+	$(BIN)/python -m pytest -m readme $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(MAKE) test
 
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)

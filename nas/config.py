@@ -76,6 +76,7 @@ class Conduct:
     gpus_per_trial: float = 1.0
     time_limit_s: float | None = None
     ray_address: str | None = None
+    command: str = ""
 
 
 @value

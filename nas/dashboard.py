@@ -6,8 +6,6 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from nas import study
 from searchspace import command
 from searchspace.errors import InputError
@@ -34,9 +32,7 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(
                 f"{args.host}:{args.port}: cannot listen ({error.strerror}); give another --port"
             ) from None
-    Console(highlight=False).print(
-        f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)", soft_wrap=True
-    )
+    command.console().print(f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)")
 
     import optuna_dashboard
 

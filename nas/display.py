@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nas import report
+from nas import results
 from nas.config import SearchConfig
 from nas.data import Split
 from nas.study import Study
@@ -142,7 +142,7 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
         f"{100 * found.fits:.0f} % of {found.sampled} random points can be brought to {band}; only such are trained",
     ]
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(line)
 
 
 def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) -> None:
@@ -159,66 +159,47 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
     console.print(
         f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
         f"{arch.total_stride} (early strides are relaxed); its last map is {last} px wide, not {deployed}, and "
-        "of a kernel wider than a map it sees only a part",
-        soft_wrap=True,
+        "of a kernel wider than a map it sees only a part"
     )
     console.print(
         f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
-        f"{slots} at once on {device}, in {run}",
-        soft_wrap=True,
+        f"{slots} at once on {device}, in {run}"
     )
     console.print(
-        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves",
-        soft_wrap=True,
+        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
     )
 
 
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
     """The best networks beside the random control, and where they are."""
-    trials = report.frame(study.outcomes)
+    trials = results.frame(study.outcomes)
     images = study.validation_images
-    best = report.best(trials)
+    best = results.best(trials)
     if not best.empty and images:
         table = Table(title=f"best networks within {study.budget}", title_justify="left")
         for name in ("trial", "role", "val. accuracy", "90 % interval", "MFLOPs", "MParams", "ms"):
             table.add_column(name, justify="left" if name == "role" else "right")
         for row in best.to_dict("records"):
-            low, high = report.interval(row["accuracy"], images)
+            low, high = results.interval(row["accuracy"], images)
             accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
             macs, params, ms = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}", f"{row['latency_ms']:.1f}"
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, ms)
         console.print(table)
         for row in best.head(3).to_dict("records"):
-            console.print(f"trial {row['trial']}: {row['network']}", soft_wrap=True)
-        print_comparison(console, report.compare(study.outcomes, images))
+            console.print(f"trial {row['trial']}: {row['network']}")
+        found = results.compare(study.outcomes, images)
+        for line in results.sentences(found) if found else ():
+            console.print(line)
     outcomes = Counter(trials["outcome"]) if len(trials) else Counter()
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
-        console.print(f"{count} failed: {reason}", soft_wrap=True)
+        console.print(f"{count} failed: {reason}")
     done, total = study.finished, config.conduct.trials
     counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-    console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""), soft_wrap=True)
+    console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""))
     if study.ranked:
-        console.print(f"best network: {run / 'best.yaml'}", soft_wrap=True)
+        console.print(f"best network: {run / 'best.yaml'}")
     if done < total:
         console.print("the same command carries on")
     else:
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")
-
-
-def print_comparison(console: Console, found: report.Comparison | None) -> None:
-    if found is None:
-        return
-    sides = [
-        f"{name} {mean:.4f} [{low:.4f}, {high:.4f}]"
-        for name, mean, (low, high) in (
-            ("search", found.search, found.search_interval),
-            ("random control", found.control, found.control_interval),
-        )
-    ]
-    low, high = found.difference_interval
-    verdict = "noise: the interval contains 0" if found.noise else "more than noise"
-    epochs = f"{found.epochs} epochs, which all trials had"
-    console.print(f"expected best of {found.k} after {epochs} (90 % interval):", soft_wrap=True)
-    console.print(f"  {sides[0]}, {sides[1]}", soft_wrap=True)
-    console.print(f"  difference {found.difference:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}", soft_wrap=True)

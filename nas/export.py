@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from nas import study
 from nas.trial import Trial
 from searchspace import command
@@ -34,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"out {args.out}: cannot be written ({error.strerror})") from None
     params = built_params(path, trial)
     macs = amount(trial.cost.macs, "macs")
-    console = Console(highlight=False)
-    console.print(f"trial {trial.number}: {macs}, {params:,} params at {trial.arch.resolution} px", soft_wrap=True)
-    console.print(f"wrote {path}; searchspace.build(Arch.load({str(path)!r})) builds it", soft_wrap=True)
+    console = command.console()
+    console.print(f"trial {trial.number}: {macs}, {params:,} params at {trial.arch.resolution} px")
+    console.print(f"wrote {path}; searchspace.build(Arch.load({str(path)!r})) builds it")
     return 0
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from nas import report
+from nas import results
 from nas.config import SearchConfig, differences
 from nas.study import Study
 from searchspace.document import write_yaml
@@ -59,7 +59,7 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
 
 def write_results(study: Study, run: Path) -> None:
     """trials.csv, and best.yaml once a trial is complete."""
-    report.write_csv(study.outcomes, run)
+    results.write_csv(study.outcomes, run)
     if study.ranked:
         best = study.ranked[0]
         title = f"trial {best.number}: validation accuracy {best.value:.4f} after brief training"

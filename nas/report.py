@@ -1,134 +1,146 @@
-"""A run folder as tables: all trials, the best networks, the comparison with the random control. The pandas door."""
+"""`python -m nas.report RUN`: a run, running, finished or copied, as one page that needs no network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
+from nas import figures, results, study
+from nas.config import SearchConfig
 from nas.trial import Outcome
+from searchspace import command
+from searchspace.document import plain
+from searchspace.errors import InputError
 
-RESAMPLES = 2000
-LEVEL = 0.9
-MEASURED = (
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
+td, th { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
+th { border-bottom: 2px solid #888 } td.text, th.text { text-align: left }
+svg { max-width: 100%; height: auto } pre { background: #f6f6f6; padding: .7rem; overflow-x: auto }
+.verdict { background: #eef4fa; padding: .6rem 1rem; border-left: 4px solid #1f6fb4 }
+"""
+COLUMNS = (
+    "trial",
     "role",
-    "macs",
-    "params",
-    "activations",
-    "peak_memory_mb",
-    "latency_ms",
-    "images_per_s",
+    "outcome",
+    "accuracy",
+    "epochs",
+    "MFLOPs",
+    "MParams",
+    "ms",
+    "images/s",
     "seconds",
-    "loss",
-    "train_loss",
-    "width_mult",
-    "digest",
     "network",
-    "error",
 )
+TEXT = {"role", "outcome", "network"}
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Best of k found by the search against best of k random networks, at equal k, with 90 % intervals.
-
-    Accuracies are those after `epochs`, which all compared trials reached: what early stopping cut off is unknown, and
-    not equally for both sides (the first trials of a run are stopped less).
-    """
-
-    k: int
-    epochs: int
-    search: float
-    search_interval: tuple[float, float]
-    control: float
-    control_interval: tuple[float, float]
-    difference: float
-    difference_interval: tuple[float, float]
-
-    @property
-    def noise(self) -> bool:
-        return self.difference_interval[0] <= 0 <= self.difference_interval[1]
+def parser() -> command.Parser:
+    p = command.Parser(prog="nas.report", description=__doc__)
+    p.add_argument("run", type=Path, help="run folder of a search")
+    return p
 
 
-def frame(trials: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a trial: how it ended, its accuracy after how many epochs, what was measured, its parameters."""
-    rows = []
-    for trial in trials:
-        row = {"trial": trial.number, "outcome": trial.outcome, "accuracy": trial.accuracy}
-        row |= {"epochs": max(trial.curve, default=0)}
-        row |= {name: trial.measured.get(name) for name in MEASURED}
-        rows.append(row | trial.point)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["trial", "outcome", "accuracy", "epochs", *MEASURED])
+def main(arguments: Sequence[str]) -> int:
+    run: Path = parser().parse_args(arguments).run
+    stored = study.load(run)
+    config = SearchConfig.load(run)
+    trials = study.outcomes(stored)
+    images = int(stored.user_attrs.get("validation_images", 0))
+    ranked = study.ranked(stored)
+    best = study.record(ranked[0]).arch if ranked else None
+    drawn = figures.svg(figures.overview(trials, best))
+    path = run / "report.html"
+    try:
+        path.write_text(page(run, config, trials, images, drawn), encoding="utf-8")
+        results.write_csv(trials, run)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be written ({error.strerror})") from None
+    console = command.console()
+    for line in findings(trials, images):
+        console.print(line)
+    console.print(f"wrote {path} and {run / 'trials.csv'}")
+    return 0
 
 
-def write_csv(trials: Sequence[Outcome], run: Path) -> None:
-    """RUN/trials.csv, replaced in one step."""
-    part = run / "trials.csv.part"
-    frame(trials).to_csv(part, index=False)
-    part.replace(run / "trials.csv")
+def findings(trials: Sequence[Outcome], images: int) -> list[str]:
+    """What the run shows, in sentences."""
+    complete = sorted((t for t in trials if t.outcome == "complete"), key=lambda t: -(t.accuracy or 0.0))
+    counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
+    if complete and images:
+        low, high = results.interval(complete[0].accuracy or 0.0, images)
+        lines.append(
+            f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
+            f"[{low:.4f}, {high:.4f}] on {images} images."
+        )
+    found = results.compare(trials, images) if images else None
+    return lines + (results.sentences(found) if found else [])
 
 
-def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
-    """The best complete trials, ties broken by validation loss."""
-    complete = trials[trials["outcome"] == "complete"]
-    return complete.sort_values(["accuracy", "loss"], ascending=[False, True]).head(count)
+def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int, drawn: str) -> str:
+    """The whole page; everything that is shown is escaped."""
+    identity = config.identity
+    budget = f"{config.budget} at {config.space.network.resolution} px"
+    sections = [
+        f"<h1>{escape(run.name)}: {escape(config.space_name)} within {escape(budget)}</h1>",
+        f'<p class="verdict">{"<br>".join(escape(line) for line in findings(trials, images))}</p>',
+        drawn,
+        "<h2>Best networks</h2>",
+        table(row(t) for t in best_first(trials)[:10] if t.outcome == "complete"),
+        "<h2>All trials</h2>",
+        table(row(t) for t in trials),
+        "<h2>Failures</h2>",
+        "".join(f"<p>trial {t.number}: {escape(t.measured['error'])}</p>" for t in trials if t.outcome == "failed")
+        or "<p>None.</p>",
+        "<h2>How to repeat it</h2>",
+        f"<pre>{escape(config.conduct.command)}</pre>",
+        "<p>One FLOP is one multiply-add of a convolution or linear layer. Accuracy is on the validation split of the "
+        f"training images of {escape(identity.data.dataset)} after at most {identity.train.epochs} epochs; the test "
+        "set was not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network, "
+        "measured while other trials ran.</p>",
+        f"<pre>{escape(str(plain(identity.train)))}\nsampler {escape(identity.sampler)}, seed {identity.seed}</pre>",
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(run.name)}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(sections)}</body></html>\n'
 
 
-def interval(accuracy: float, images: int) -> tuple[float, float]:
-    """The 90 % Wilson interval of an accuracy measured on so many images: how far luck of the draw reaches."""
-    z = 1.645
-    centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
-    half = z / (1 + z * z / images) * np.sqrt(accuracy * (1 - accuracy) / images + z * z / (4 * images**2))
-    return float(centre - half), float(centre + half)
+def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
+    return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
 
 
-def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison | None:
-    """The search against its random control; None where either has no outcome yet.
-
-    k is the smaller number of trials. Expected best of k, resampled with replacement over trials (which networks were
-    drawn) and over validation images (binomial: `images` decide every accuracy), so an interval covers both kinds of
-    luck. Failed trials count as 0.
-    """
-    done = [trial for trial in trials if trial.outcome != "running"]
-    epochs = min((max(trial.curve) for trial in done if trial.curve), default=0)
-    search, control = (np.array([_score(t, epochs) for t in done if t.role == role]) for role in ("search", "control"))
-    k = min(len(control), len(search))
-    if k == 0:
-        return None
-    rng = np.random.default_rng(seed)
-    pairs = np.array([[_resampled_best(s, k, images, rng) for s in (search, control)] for _ in range(RESAMPLES)])
-    gaps = pairs[:, 0] - pairs[:, 1]
-    ours, random_ = expected_best(search, k), expected_best(control, k)
-    return Comparison(
-        k, epochs, ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps)
+def row(trial: Outcome) -> dict[str, str]:
+    """A trial's cells, by column."""
+    m = trial.measured
+    speed, seconds, ms = m.get("images_per_s"), m.get("seconds"), m.get("latency_ms")
+    cells = (
+        str(trial.number),
+        trial.role,
+        trial.outcome,
+        "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
+        str(max(trial.curve, default=0)),
+        f"{m['macs'] / 1e6:.1f}",
+        f"{m['params'] / 1e6:.2f}",
+        "" if ms is None else f"{ms:.1f}",
+        "" if speed is None else f"{speed:.0f}",
+        "" if seconds is None else f"{seconds:.1f}",
+        str(m["network"]),
     )
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _score(trial: Outcome, epochs: int) -> float:
-    return 0.0 if trial.outcome == "failed" else trial.curve.get(epochs, 0.0)
+def table(rows: Iterable[dict[str, str]]) -> str:
+    def cell(tag: str, name: str, text: str) -> str:
+        kind = ' class="text"' if name in TEXT else ""
+        return f"<{tag}{kind}>{escape(text)}</{tag}>"
+
+    head = "".join(cell("th", name, name) for name in COLUMNS)
+    body = "".join("<tr>" + "".join(cell("td", n, text) for n, text in cells.items()) + "</tr>" for cells in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def expected_best(scores: NDArray[np.float64], k: int) -> float:
-    """The mean, over all subsets of k, of the best score in the subset."""
-    ascending, n = np.sort(scores), len(scores)
-    log_choose = [_log_choose(i, k - 1) for i in range(k - 1, n)]
-    weights = np.exp(np.array(log_choose) - _log_choose(n, k))
-    return float(np.sum(ascending[k - 1 :] * weights))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return float(np.sum(np.log(np.arange(n - k + 1, n + 1))) - np.sum(np.log(np.arange(1, k + 1))))
-
-
-def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
-    drawn = rng.choice(scores, len(scores))
-    return expected_best(rng.binomial(images, np.clip(drawn, 0, 1)) / images, k)
-
-
-def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+if __name__ == "__main__":
+    command.run(main, "nas.report")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ The same command on the same run folder carries on; --trials is a total."""
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.search", description=__doc__, epilog=EPILOG)
+    p.set_defaults(command="")
     p.add_argument(
         "--budget", action="append", required=True, metavar="B", help="300MFLOPs, 5MParams, 250-300MFLOPs; several"
     )
@@ -60,9 +62,11 @@ def parser() -> command.Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(
+        arguments, argparse.Namespace(command=shlex.join(["python", "-m", "nas.search", *arguments]))
+    )
     config = configured(args)
-    console = Console(highlight=False)
+    console = command.console()
     run = args.run or Path("runs") / default_name(args)
     existed = folder.check(run, config)
     if existed:  # the number of controls was settled when the run began
@@ -78,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
         if not args.quiet:
-            console.print(f"run {run} {verb}: {done} of {total} trials done", soft_wrap=True)
+            console.print(f"run {run} {verb}: {done} of {total} trials done")
         why = ""
         if done < total:
             why = carry_out(study, config, console, log, args.quiet, run)
@@ -162,6 +166,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         gpus_per_trial=args.gpus_per_trial,
         time_limit_s=duration(args.time_limit) if args.time_limit else None,
         ray_address=args.ray_address,
+        command=args.command,
     )
     return SearchConfig(identity, conduct, space.source)
 

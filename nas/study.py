@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +96,9 @@ class Study:
         known = found.user_attrs.get("identity")
         if known is None:
             found.set_user_attr("identity", identity)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                found.set_metric_names(["validation accuracy"])
         elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
             raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
         study = cls(found, space, budget, sampler, seed, band, controls)

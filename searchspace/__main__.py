@@ -34,7 +34,7 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = command.console()
     if args.command == "show":
         show(console, network(Path(args.network)))
     else:
@@ -64,24 +64,22 @@ def show(console: Console, arch: Arch) -> None:
     Console(width=max(console.width, TABLE_WIDTH)).print(shown)
     spent = cost(arch)
     memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
-    console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}", soft_wrap=True)
+    console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}")
 
 
 def describe(console: Console, space: Space, budget: Budget) -> None:
     found = preflight(space, budget)
     currency = budget.limits[0].currency
-    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices", soft_wrap=True)
+    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices")
     for name, options in space.choices.items():
-        console.print(f"  {name}: {', '.join(str(option) for option in options)}", soft_wrap=True)
+        console.print(f"  {name}: {', '.join(str(option) for option in options)}")
     if space.fit_range:
         low, high = space.fit_range
-        console.print(f"  width_mult: solved for the budget, {low:g} to {high:g}", soft_wrap=True)
+        console.print(f"  width_mult: solved for the budget, {low:g} to {high:g}")
     quantiles = {"smallest": found.smallest, "10 %": found.lower, "median": found.median, "90 %": found.upper}
     for name, spent in {**quantiles, "largest": found.largest}.items():
-        console.print(f"{name:>9}: {amount(getattr(spent, currency), currency)}", soft_wrap=True)
-    console.print(
-        f"{100 * found.fits:.0f} % of {found.sampled} random points can be fitted to {budget}", soft_wrap=True
-    )
+        console.print(f"{name:>9}: {amount(getattr(spent, currency), currency)}")
+    console.print(f"{100 * found.fits:.0f} % of {found.sampled} random points can be fitted to {budget}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rich.console import Console
+
 from searchspace.errors import InputError
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
@@ -19,6 +21,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
         raise SystemExit(WRONG)
+
+
+def console() -> Console:
+    """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:

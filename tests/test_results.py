@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas import report
+from nas import results
 from nas.trial import Outcome
 
 
@@ -27,16 +27,16 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
     scores = np.array([0.3, 0.9, 0.5, 0.7, 0.1])
     for k in range(1, 6):
         every = np.mean([max(subset) for subset in combinations(scores, k)])
-        assert report.expected_best(scores, k) == pytest.approx(every)
+        assert results.expected_best(scores, k) == pytest.approx(every)
 
 
 def test_a_clear_difference_is_called_one_and_noise_noise() -> None:
-    clear = report.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55]), images=1000)
+    clear = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55]), images=1000)
     assert clear is not None
     assert clear.k == 2
     assert not clear.noise
     assert clear.difference > 0.3
-    equal = report.compare(outcomes([0.90, 0.91, 0.92], [0.92, 0.90, 0.91]), images=300)
+    equal = results.compare(outcomes([0.90, 0.91, 0.92], [0.92, 0.90, 0.91]), images=300)
     assert equal is not None
     assert equal.noise
 
@@ -46,7 +46,7 @@ def test_intervals_cover_about_what_they_say() -> None:
     rng, wrong = np.random.default_rng(0), 0
     for repeat in range(40):
         accuracies = rng.binomial(300, np.clip(rng.normal(0.9, 0.03, 16), 0, 1)) / 300
-        found = report.compare(outcomes(list(accuracies[:8]), list(accuracies[8:])), images=300, seed=repeat)
+        found = results.compare(outcomes(list(accuracies[:8]), list(accuracies[8:])), images=300, seed=repeat)
         assert found is not None
         wrong += not found.noise
     assert wrong <= 8
@@ -54,35 +54,35 @@ def test_intervals_cover_about_what_they_say() -> None:
 
 def test_compares_at_the_epoch_that_all_reached() -> None:
     trials = [outcome(0, "control", 0.9, epochs=8), outcome(1, "search", 0.8, "pruned", epochs=3)]
-    found = report.compare(trials, images=100)
+    found = results.compare(trials, images=100)
     assert found is not None
     assert found.epochs == 3
     failed = [*trials, outcome(2, "search", 0.99, "failed", epochs=4)]
-    found = report.compare(failed, images=100)
+    found = results.compare(failed, images=100)
     assert found is not None
     assert found.search < 0.8
 
 
 def test_nothing_to_compare() -> None:
-    assert report.compare([], images=100) is None
-    assert report.compare([outcome(0, "control", 0.5)], images=100) is None
+    assert results.compare([], images=100) is None
+    assert results.compare([outcome(0, "control", 0.5)], images=100) is None
 
 
 def test_wilson_interval() -> None:
-    low, high = report.interval(1.0, 287)
+    low, high = results.interval(1.0, 287)
     assert 0.98 < low < 1.0
     assert high == pytest.approx(1.0)
 
 
 def test_csv_has_every_trial(tmp_path: Path) -> None:
-    report.write_csv([outcome(0, "control", 0.5), outcome(1, "search", 0.7, "pruned")], tmp_path)
+    results.write_csv([outcome(0, "control", 0.5), outcome(1, "search", 0.7, "pruned")], tmp_path)
     table = pd.read_csv(tmp_path / "trials.csv")
     assert table["outcome"].tolist() == ["complete", "pruned"]
     assert table["stage1.block"].tolist() == ["mbconv", "mbconv"]
     assert table["network"][0] == "n, with a comma"
-    assert report.best(report.frame([outcome(0, "control", 0.5), outcome(1, "search", 0.7)]))["trial"].tolist() == [
+    assert results.best(results.frame([outcome(0, "control", 0.5), outcome(1, "search", 0.7)]))["trial"].tolist() == [
         1,
         0,
     ]
-    report.write_csv([], tmp_path)
+    results.write_csv([], tmp_path)
     assert "accuracy" in (tmp_path / "trials.csv").read_text()

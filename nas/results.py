@@ -1,0 +1,145 @@
+"""Outcomes as tables: all trials, the best networks, the comparison with the random control. The pandas door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nas.trial import Outcome
+
+RESAMPLES = 2000
+LEVEL = 0.9
+MEASURED = (
+    "role",
+    "macs",
+    "params",
+    "activations",
+    "peak_memory_mb",
+    "latency_ms",
+    "images_per_s",
+    "seconds",
+    "loss",
+    "train_loss",
+    "width_mult",
+    "digest",
+    "network",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Best of k found by the search against best of k random networks, at equal k, with 90 % intervals.
+
+    Accuracies are those after `epochs`, which all compared trials reached: what early stopping cut off is unknown, and
+    not equally for both sides (the first trials of a run are stopped less).
+    """
+
+    k: int
+    epochs: int
+    search: float
+    search_interval: tuple[float, float]
+    control: float
+    control_interval: tuple[float, float]
+    difference: float
+    difference_interval: tuple[float, float]
+
+    @property
+    def noise(self) -> bool:
+        return self.difference_interval[0] <= 0 <= self.difference_interval[1]
+
+
+def frame(trials: Sequence[Outcome]) -> pd.DataFrame:
+    """One row a trial: how it ended, its accuracy after how many epochs, what was measured, its parameters."""
+    rows = []
+    for trial in trials:
+        row = {"trial": trial.number, "outcome": trial.outcome, "accuracy": trial.accuracy}
+        row |= {"epochs": max(trial.curve, default=0)}
+        row |= {name: trial.measured.get(name) for name in MEASURED}
+        rows.append(row | trial.point)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["trial", "outcome", "accuracy", "epochs", *MEASURED])
+
+
+def write_csv(trials: Sequence[Outcome], run: Path) -> None:
+    """RUN/trials.csv, replaced in one step."""
+    part = run / "trials.csv.part"
+    frame(trials).to_csv(part, index=False)
+    part.replace(run / "trials.csv")
+
+
+def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
+    """The best complete trials, ties broken by validation loss."""
+    complete = trials[trials["outcome"] == "complete"]
+    return complete.sort_values(["accuracy", "loss"], ascending=[False, True]).head(count)
+
+
+def interval(accuracy: float, images: int) -> tuple[float, float]:
+    """The 90 % Wilson interval of an accuracy measured on so many images: how far luck of the draw reaches."""
+    z = 1.645
+    centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * np.sqrt(accuracy * (1 - accuracy) / images + z * z / (4 * images**2))
+    return float(centre - half), float(centre + half)
+
+
+def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison | None:
+    """The search against its random control; None where either has no outcome yet.
+
+    k is the smaller number of trials. Expected best of k, resampled with replacement over trials (which networks were
+    drawn) and over validation images (binomial: `images` decide every accuracy), so an interval covers both kinds of
+    luck. Failed trials count as 0.
+    """
+    done = [trial for trial in trials if trial.outcome != "running"]
+    epochs = min((max(trial.curve) for trial in done if trial.curve), default=0)
+    search, control = (np.array([_score(t, epochs) for t in done if t.role == role]) for role in ("search", "control"))
+    k = min(len(control), len(search))
+    if k == 0:
+        return None
+    rng = np.random.default_rng(seed)
+    pairs = np.array([[_resampled_best(s, k, images, rng) for s in (search, control)] for _ in range(RESAMPLES)])
+    gaps = pairs[:, 0] - pairs[:, 1]
+    ours, random_ = expected_best(search, k), expected_best(control, k)
+    return Comparison(
+        k, epochs, ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps)
+    )
+
+
+def sentences(found: Comparison) -> list[str]:
+    """A comparison in words, with what it is worth."""
+    (a, b), (c, d), (e, f) = found.search_interval, found.control_interval, found.difference_interval
+    verdict = "noise: the interval contains 0" if found.noise else "more than noise"
+    return [
+        f"Expected best of {found.k} after {found.epochs} epochs, which all trials had (90 % interval): "
+        f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
+        f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}]: {verdict}.",
+    ]
+
+
+def _score(trial: Outcome, epochs: int) -> float:
+    return 0.0 if trial.outcome == "failed" else trial.curve.get(epochs, 0.0)
+
+
+def expected_best(scores: NDArray[np.float64], k: int) -> float:
+    """The mean, over all subsets of k, of the best score in the subset."""
+    ascending, n = np.sort(scores), len(scores)
+    log_choose = [_log_choose(i, k - 1) for i in range(k - 1, n)]
+    weights = np.exp(np.array(log_choose) - _log_choose(n, k))
+    return float(np.sum(ascending[k - 1 :] * weights))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return float(np.sum(np.log(np.arange(n - k + 1, n + 1))) - np.sum(np.log(np.arange(1, k + 1))))
+
+
+def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
+    drawn = rng.choice(scores, len(scores))
+    return expected_best(rng.binomial(images, np.clip(drawn, 0, 1)) / images, k)
+
+
+def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

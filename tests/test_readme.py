@@ -1,0 +1,90 @@
+"""Every command of the README, run as it is printed, in a copy of the checkout; its output against what is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+VARYING = ("│", "trial ", "┃", "┏", "└", "┡")  # rows that differ from run to run: timing decides which trial is next
+pytestmark = pytest.mark.readme
+
+
+def transcripts() -> list[tuple[str, list[str]]]:
+    """(command, printed lines) of every console block, in order."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def shape(line: str) -> str:
+    """A line without its numbers and spacing."""
+    line = re.sub(r"(noise: the interval contains 0|more than noise)", "VERDICT", line)
+    return re.sub(r"[-+]?\d[\d.,]*(e\+\d+)?[kMGT]?", "0", re.sub(r"\s+", " ", line)).strip()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files with the environment of this one, so that nothing is installed twice."""
+    copy = tmp_path_factory.mktemp("readme") / "checkout"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for name in filter(None, files):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    for label in ("ham", "spam"):
+        folder = copy / "path" / "to" / "images" / "train" / label
+        folder.mkdir(parents=True)
+        for index in range(80):
+            Image.effect_noise((40, 48), 10 + index).convert("RGB").save(folder / f"{index}.png")
+    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", README, re.DOTALL):
+        (copy / name).write_text(text)
+    return copy
+
+
+def ran(command: str, checkout: Path) -> str:
+    environment = {**os.environ, "PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}", "COLUMNS": "80"}
+    environment.pop("MAKEFLAGS", None)
+    done = subprocess.run(
+        command, shell=True, cwd=checkout, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / "done").exists(), reason="needs the environment that `make setup` makes")
+def test_every_command_prints_what_the_readme_says(checkout: Path) -> None:
+    assert len(transcripts()) >= 6
+    for command, printed in transcripts():
+        said = {shape(line) for line in ran(command, checkout).splitlines()}
+        expected = [shape(line) for line in printed if line.strip() != "…" and not line.strip().startswith(VARYING)]
+        assert expected, command
+        for line in expected:
+            assert line in said, f"{command}\nnot printed: {line}\nbut:\n" + "\n".join(sorted(said))
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / "done").exists(), reason="needs the environment that `make setup` makes")
+def test_the_python_of_the_readme_runs(checkout: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (checkout / "snippet.py").write_text(code)
+    assert ran("python snippet.py", checkout) == "True True\n"
+
+
+def test_the_test_command_is_the_one_that_ci_runs() -> None:
+    assert "`make test`" in README
+    assert "make check" in (ROOT / ".ci" / "run").read_text()
+    recipe = re.search(r"^check:.*?\n\n", (ROOT / "Makefile").read_text(), re.DOTALL | re.MULTILINE)
+    assert recipe is not None
+    assert "$(MAKE) test" in recipe[0]
