@@ -46,7 +46,8 @@ def by_trial(axes: Axes, trials: Sequence[Outcome]) -> None:
     if best:
         axes.step(*zip(*best, strict=True), where="post", color="#555555", lw=1, label="best so far", zorder=1)
     axes.set(xlabel="trial", ylabel="validation accuracy", title="Accuracy by trial (pale: stopped early)")
-    axes.legend(frameon=False, fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def learning_curves(axes: Axes, trials: Sequence[Outcome]) -> None:
