@@ -108,7 +108,8 @@ class Display:
         if outcome == "complete":
             self.best = max(self.best, result.accuracy)
         self._row(trial, result, outcome)
-        self.bar.advance(self.task)
+        if outcome != "interrupted":
+            self.bar.advance(self.task)
         self.log.info("trial %d %s %s", trial.number, outcome, result.error)
         if not self.live.is_started and not self.quiet:
             self.console.print(self.rows[trial.number], highlight=False)

@@ -60,11 +60,19 @@ def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device:
     except DivergedError as error:
         yield Result(error=f"diverged: {error}", done=True)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        yield Result(error=f"out of memory: {str(error).splitlines()[0]}", done=True)
+        yield Result(error=f"out of memory: {first_line(error)}", done=True)
+    except torch.AcceleratorError:
+        raise  # the device is lost to this process: the worker has to be replaced
+    except Exception as error:
+        yield Result(error=f"{type(error).__name__}: {first_line(error)}", done=True)
     finally:
         gc.collect()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "no reason given")[:200]
 
 
 def trial_seed(seed: int, digest: str) -> int:

@@ -108,7 +108,7 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         ended=lambda: folder.write_results(study, run),
     )
     with display:
-        return tuner.run(study, split, identity.train, conduct, display, identity.seed)
+        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed)
 
 
 def read(config: SearchConfig, console: Console, quiet: bool) -> Split:

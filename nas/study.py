@@ -38,6 +38,7 @@ LOCK_TIMEOUT_S = 60
 HISTORY = 1000
 PROPOSALS = 30
 DRAWS = 1000
+RETRIES = 2
 
 
 class ExhaustedError(RuntimeError):
@@ -160,6 +161,15 @@ class Study:
             self.optuna.tell(trial.number, state=TrialState.PRUNED)
         else:
             self.optuna.tell(trial.number, accuracy)
+
+    def interrupt(self, trial: Trial) -> bool:
+        """Close a trial whose worker died; its network is asked again, unless it took a worker with it before.
+
+        True where it will be asked again; else it failed.
+        """
+        before = sum(_interrupted(known) and digest_of(known) == trial.digest for known in self.trials)
+        self.tell(trial, error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times")
+        return before < RETRIES
 
     def close_interrupted(self) -> int:
         """Close what is recorded as running though nothing runs it; its networks are asked again first."""

@@ -63,7 +63,15 @@ class Resources:
     gpus: float
 
 
-def run(study: Study, split: Split, train: TrainConfig, conduct: Conduct, watcher: Watcher, seed: int) -> str:
+def run(
+    study: Study,
+    split: Split,
+    train: TrainConfig,
+    conduct: Conduct,
+    watcher: Watcher,
+    log: logging.Logger,
+    seed: int,
+) -> str:
     """Run trials until the study has `conduct.trials` outcomes; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there. SIGINT and SIGTERM end it cleanly: what was
@@ -74,8 +82,8 @@ def run(study: Study, split: Split, train: TrainConfig, conduct: Conduct, watche
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
     with _ray(conduct.ray_address), _scratch() as folder, _stoppable() as stop:
+        logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
         searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop)
         trainable = tune.with_parameters(_worker(), split=split, train=train, device=resources.device, seed=seed)
@@ -159,17 +167,20 @@ def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: thr
             if trial_id not in self.live:
                 return
             trial, last = self.live[trial_id]
+            if stop.is_set() and not (result and result["done"]):
+                return  # what a stop cuts off stays running here, and is closed as interrupted when all has ended
+            del self.live[trial_id]
+            if error:
+                outcome = "interrupted" if study.interrupt(trial) else "failed"
+                watcher.ended(trial, outcome, last)
+                return
             final = result_of(result) if result else last
-            if stop.is_set() and final.epoch < epochs and not final.error:
-                return  # stays RUNNING here; closed as interrupted when all has ended
-            if result and not error and not final.error and final.epoch > last.epoch:
+            if not final.error and final.epoch > last.epoch:
                 study.report(trial, final)
                 watcher.epoch(trial, final)
-            reason = final.error or ("the worker died" if error else "")
-            pruned = not reason and final.epoch < epochs
-            study.tell(trial, final.accuracy, error=reason, pruned=pruned)
-            del self.live[trial_id]
-            watcher.ended(trial, "failed" if reason else "pruned" if pruned else "complete", final)
+            pruned = not final.error and final.epoch < epochs
+            study.tell(trial, final.accuracy, error=final.error, pruned=pruned)
+            watcher.ended(trial, "failed" if final.error else "pruned" if pruned else "complete", final)
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
             """Nothing: the study is the state."""

@@ -263,3 +263,28 @@ def test_show_and_describe(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     space.write_text(yaml.safe_dump(Space.load("rexnet").data))
     assert "a space, not a network" in refusal(searchspace_main, ["show", str(space)], capsys)
     assert "no such file" in refusal(searchspace_main, ["show", "nothing.yaml"], capsys)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, "--epochs", "2")
+    wait_until(folder, 1, process)
+    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
+    children = {pid: parent for pid, parent, _ in rows}
+
+    def ours(pid: str) -> bool:
+        while pid in children and pid != "1":
+            if pid == str(process.pid):
+                return True
+            pid = children[pid]
+        return False
+
+    workers = [pid for pid, _, name in rows if "Worker" in name and name.startswith("ray::") and ours(pid)]
+    assert workers
+    os.kill(int(workers[0]), signal.SIGKILL)
+    finish(process)
+    assert [trial.outcome for trial in outcomes(load(folder))].count("running") == 0
+    trials = outcomes(load(folder))
+    assert len(trials) == len({trial.measured["digest"] for trial in trials}) == 4
+    assert {trial.outcome for trial in trials} <= {"complete", "pruned"}

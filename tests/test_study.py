@@ -120,6 +120,19 @@ def test_twice_interrupted_is_asked_once(tmp_path: Path) -> None:
     assert study.ask().digest != lost.digest
 
 
+def test_a_network_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    first = study.ask()
+    asked = [first]
+    while study.interrupt(asked[-1]):
+        asked.append(study.ask())
+    assert [trial.digest for trial in asked] == [first.digest] * 3
+    (lost,) = study.outcomes
+    assert (lost.outcome, lost.measured["error"]) == ("failed", "its worker died 3 times")
+    assert study.finished == 1
+    assert study.ask().digest != first.digest
+
+
 def test_a_small_space_ends_clearly(tmp_path: Path) -> None:
     space = Space(SMALL, "small").fix(["stage2.expansion=4", "stage2.kernel=3"])
     study = opened(tmp_path, space=space, budget=Budget.parse("1-2MFLOPs"))

@@ -113,3 +113,12 @@ def test_recalibration_takes_the_statistics_of_the_weights_as_they_are() -> None
     recalibrate(model, images, batch=10)
     torch.testing.assert_close(norm.running_mean, model[0](images).mean((0, 2, 3)))
     assert norm.momentum == 0.1
+
+
+def test_an_error_of_any_kind_is_an_outcome_with_its_reason(digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Arch) -> None:
+        raise RuntimeError("no kernel for this\nsecond line")
+
+    monkeypatch.setattr("nas.evaluate.build", broken)
+    (result,) = evaluate(Trial(0, ARCH, cost(ARCH), "search"), digits, RECIPE, 0, "cpu")
+    assert result.error == "RuntimeError: no kernel for this"
