@@ -31,7 +31,7 @@ TIMM = {
     "convnext_xlarge": "convnext_xlarge",
     **{f"rexnet_{size}": f"rexnet_{size}" for size in (100, 130, 150, 200, 300)},
 }
-# timm has neither these sizes of ReXNet nor lite and plain, nor the isotropic ConvNeXts; golden numbers are all there is
+# neither has these: golden numbers are all there is
 WITHOUT = {
     *(name for name in names() if name.startswith(("rexnet_lite", "convnext_isotropic"))),
     *(f"rexnet_{size}" for size in ("plain", "090", "110", "120", "140", "220")),
