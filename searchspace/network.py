@@ -87,8 +87,8 @@ class Stage:
     `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
     `expansion_from` takes the block's other side instead.
-    `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. Groups of
-    `basic` stand in both its convolutions and have to divide the widths on its outside too.
+    `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
+    has as many of these groups, in both its convolutions, as divide the widths on its outside too.
     `se` is the squeezed width as a share of the hidden width or of the block's input (`se_from`); 0 is none.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
     where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
@@ -257,7 +257,8 @@ def _hidden_and_groups(choices: dict[str, Any], width: int, out: int) -> tuple[i
     groups = choices["groups"] if grouped and not group_width else 1
     unit = group_width or groups
     hidden = max(unit, round(hidden / unit) * unit)
-    return hidden, hidden // group_width if group_width else groups
+    groups = hidden // group_width if group_width else groups
+    return hidden, math.gcd(groups, width, out) if choices["block"] == "basic" else groups
 
 
 def _squeeze_excite(choices: dict[str, Any], width: int, hidden: int) -> SqueezeExcite | None:
