@@ -6,10 +6,11 @@ from pathlib import Path
 
 from searchspace.arch import Arch
 from searchspace.costs import section_costs
+from searchspace.errors import InputError
 
 
 def plot(arch: Arch, path: str | Path, title: str = "") -> None:
-    """Write a picture of channels (bars), resolution (line) and the share of multiply-adds (dots) over depth."""
+    """Write a picture of channels (bars), resolution (line) and multiply-adds (below) over depth."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -30,4 +31,7 @@ def plot(arch: Arch, path: str | Path, title: str = "") -> None:
     macs.set_ylabel("MFLOPs (MACs)")
     macs.set_xlabel("depth: the stem, then every block")
     macs.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.savefig(path, dpi=120)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise InputError(f"plot {str(path)!r}: cannot be written ({error})") from None
