@@ -124,8 +124,10 @@ class Block:
         if self.groups == 1:
             return ()
         match self.type:
-            case "convnext" | "downsample":
+            case "convnext":
                 return ("in_channels",)
+            case "downsample":
+                return ("in_channels", "out_channels")
             case "fused_mbconv":
                 return ("in_channels", "out_channels" if self.hidden == self.in_channels else "hidden")
             case "basic":

@@ -134,6 +134,7 @@ BAD_ARCHS: list[tuple[str, Any]] = [
     ("blocks.1", {"type": "max_pool", "in_channels": 32, "hidden": 32, "out_channels": 64}),
     ("blocks.1", {"type": "downsample", "in_channels": 32, "hidden": 32, "out_channels": 32, "shortcut": "identity"}),
     ("blocks.1", {"type": "downsample", "in_channels": 32, "hidden": 32, "out_channels": 32, "stride": 40}),
+    ("blocks.1", {"type": "downsample", "in_channels": 32, "hidden": 32, "out_channels": 40, "groups": 16}),
 ]
 
 
@@ -199,7 +200,7 @@ def test_widths_have_to_chain() -> None:
 def says_where(error: InputError, place: str) -> None:
     """The message is one line with the field; a wrong mapping or number may be told by a field inside or beside it."""
     text, parts = str(error), place.split(".")
-    beside = {"blocks.1": "out_channels|shortcut|resolution", "schedule": "increment|end|widths|slopes|start"}
+    beside = {"blocks.1": "out_channels|shortcut|resolution|groups", "schedule": "increment|end|widths|slopes|start"}
     beside |= {"stages.0": "0", "stages.0.stride": "stride", "head": "norm", "blocks.0": "0"}
     field = next(part for part in reversed(parts) if not part.isdigit())
     accepted = [field, *beside.get(place, field).split("|")]
