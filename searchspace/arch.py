@@ -51,7 +51,7 @@ class Arch:
         if self.last_side < 1:
             raise ValueError(f"resolution: {self.resolution} leaves nothing for the last even kernel")
         if self.head.norm.kind == "group":
-            lower_head(self.head, width, self.num_classes)  # raises where its groups do not divide the width
+            _head(self.head, width, self.num_classes)  # raises where its groups do not divide the width
 
     @property
     def total_stride(self) -> int:
@@ -61,11 +61,10 @@ class Arch:
     @property
     def last_side(self) -> int:
         """Pixels on a side of the last map. Odd kernels are padded and keep a map; even ones may shorten it by one."""
-        stem = lower_stem(self.stem, self.in_channels)
-        side = stem.output((self.in_channels, self.resolution, self.resolution))[1]
+        side = _stem(self.stem, self.in_channels).output((self.in_channels, self.resolution, self.resolution))[1]
         for block in self.blocks:
             if block.type in BETWEEN:
-                side = lower_block(block).output((block.in_channels, side, side))[1]
+                side = _block(block).output((block.in_channels, side, side))[1]
             else:
                 side = (side - 1) // block.stride + 1
         return side

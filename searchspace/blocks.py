@@ -45,7 +45,7 @@ class SqueezeExcite:
     """Squeeze and excitation after the spatial convolution (Hu et al. 2018).
 
     `channels` is the squeezed width. It stands after the convolution's nonlinearity (MobileNetV3, EfficientNet) or
-    before it (ReXNet), with a norm inside (ReXNet) or without.
+    before it (ReXNet), with a norm inside (ReXNet) or without, its convolutions with a bias (all these) or without.
     """
 
     channels: int
@@ -53,6 +53,7 @@ class SqueezeExcite:
     act: Activation = "relu"
     gate: Gating = "sigmoid"
     norm: bool = False
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -157,10 +158,10 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
     return Gate(
         sequential(
             ("pool", GlobalAvgPool()),
-            ("reduce", Conv(channels, se.channels, bias=True)),
+            ("reduce", Conv(channels, se.channels, bias=se.bias)),
             ("norm", normalize(se.channels, norm) if se.norm else None),
             ("act", activate(se.act)),
-            ("expand", Conv(se.channels, channels, bias=True)),
+            ("expand", Conv(se.channels, channels, bias=se.bias)),
             ("gate", Activate(se.gate)),
         )
     )

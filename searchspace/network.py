@@ -68,6 +68,7 @@ USUAL: dict[str, Any] = {
     "se_act": "relu",
     "se_gate": "sigmoid",
     "se_norm": False,
+    "se_bias": True,
     "se_divisor": 1,
     "shortcut": "identity",
     "shortcut_norm": True,
@@ -116,6 +117,7 @@ class Stage:
     se_act: Activation | None = None
     se_gate: Gating | None = None
     se_norm: bool | None = None
+    se_bias: bool | None = None
     se_divisor: int | None = None
     shortcut: Shortcut | None = None
     shortcut_norm: bool | None = None
@@ -268,8 +270,8 @@ def _squeeze_excite(choices: dict[str, Any], width: int, hidden: int) -> Squeeze
     squeezed = math.floor(reference * choices["se"] + 1e-6)
     if choices["se_divisor"] > 1:
         squeezed = round_channels(reference * choices["se"], choices["se_divisor"])
-    act, gate, norm = choices["se_act"], choices["se_gate"], choices["se_norm"]
-    return SqueezeExcite(max(1, squeezed), choices["se_position"], act, gate, norm)
+    act, gate = choices["se_act"], choices["se_gate"]
+    return SqueezeExcite(max(1, squeezed), choices["se_position"], act, gate, choices["se_norm"], choices["se_bias"])
 
 
 def _shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:

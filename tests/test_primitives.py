@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "se_gate": "hard_sigmoid",
         "se_act": "silu",
     },
+    "squeeze without bias": {"se": 0.25, "se_bias": False},
     "squeeze in eights": {"se": 0.25, "se_divisor": 8},
     "bias": {"bias": True},
     "layer scale": {"layer_scale": 1e-6, "shortcut": "partial"},
