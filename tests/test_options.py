@@ -78,6 +78,23 @@ def test_one_image_in_training_says_which_norm_and_what_to_do(name: str, place: 
     assert model.train()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("name", ["rexnet_100", "convnext_tiny"])
+def test_a_step_of_training_lowers_the_loss(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(zoo(name, num_classes=10, resolution=32).adapt()).train()
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert losses[-1] < losses[0] - 0.1
+
+
 def test_layer_norms_train_on_one_image() -> None:
     assert build(zoo("convnext_tiny", num_classes=10, resolution=32)).train()(torch.randn(1, 3, 32, 32)).shape == (
         1,

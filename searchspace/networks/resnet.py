@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -25,18 +26,14 @@ DEPTHS: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
 def resnet(layers: int, stride_at: Literal["spatial", "expand"] = "spatial") -> Network:
     """ResNet with the stride in the 3×3 convolution (v1.5, torchvision's), or in the first 1×1 (v1, the paper's)."""
     block, depths = DEPTHS[layers]
-    stages = [Stage(block, n, stride, stride_at=stride_at) for n, stride in zip(depths, STRIDES, strict=True)]
-    return _network(stages, widen=1 if block == "basic" else 4)
+    return _network(Stage(block, stride_at=stride_at), depths, widen=1 if block == "basic" else 4)
 
 
 def resnext(layers: int, cardinality: int, width: int) -> Network:
     """ResNeXt-`layers` `cardinality`×`width`d; the stride is in the 3×3 convolution, as in the paper."""
     _, depths = DEPTHS[layers]
     expansion = PLANES[0] * 4 / (cardinality * width)
-    stages = [
-        Stage("resnext", n, s, expansion=expansion, groups=cardinality) for n, s in zip(depths, STRIDES, strict=True)
-    ]
-    return _network(stages, widen=4)
+    return _network(Stage("resnext", expansion=expansion, groups=cardinality), depths, widen=4)
 
 
 def resnext_shallow(layers: int, form: Literal["wide", "grouped"] = "wide") -> Network:
@@ -47,13 +44,13 @@ def resnext_shallow(layers: int, form: Literal["wide", "grouped"] = "wide") -> N
     """
     _, depths = DEPTHS[layers]
     groups = 32 if form == "grouped" else 1
-    stages = [Stage("basic", n, s, expansion=0.5, groups=groups) for n, s in zip(depths, STRIDES, strict=True)]
-    return _network(stages, widen=1)
+    return _network(Stage("basic", expansion=0.5, groups=groups), depths, widen=1)
 
 
-def _network(stages: list[Stage], widen: int) -> Network:
+def _network(stage: Stage, depths: tuple[int, ...], widen: int) -> Network:
+    """Four stages of the same block, `widen` times as wide outside as their planes."""
     return Network(
-        stages=tuple(stages),
+        stages=tuple(replace(stage, depth=n, stride=s) for n, s in zip(depths, STRIDES, strict=True)),
         schedule=Schedule("stagewise", widths=tuple(float(planes * widen) for planes in PLANES)),
         stem=Stem(64, kernel=7, stride=2, pool=2),
         head=Head(),
