@@ -5,7 +5,7 @@ BUDGET ?= 300MFLOPs
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup search test readme check slow format clean
+.PHONY: setup search oracles test readme check slow format clean
 
 setup: .venv/done
 
@@ -17,6 +17,10 @@ setup: .venv/done
 
 search: setup
 	$(BIN)/python -m nas.search --budget $(BUDGET) $(ARGS)
+
+# Reference implementations for tests; without their own requirements, which would bring a CUDA build of torch.
+oracles: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm safetensors
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow and not readme' $(ARGS)

@@ -10,14 +10,19 @@ from searchspace.space import Space
 
 if TYPE_CHECKING:
     from searchspace.module import build
+    from searchspace.networks import zoo
 
-__all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost"]
+__all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost", "zoo"]
 
 
 def __getattr__(name: str) -> Any:
-    """`build` on first use: a process that only counts does not wait for torch."""
+    """`build` and `zoo` on first use: a process that only counts waits neither for torch nor for the tables."""
     if name == "build":
         from searchspace.module import build
 
         return build
+    if name == "zoo":
+        from searchspace.networks import zoo
+
+        return zoo
     raise AttributeError(f"module 'searchspace' has no attribute {name!r}")

@@ -14,18 +14,21 @@ from searchspace.budget import Budget, amount
 from searchspace.costs import cost
 from searchspace.document import read_yaml
 from searchspace.errors import InputError
+from searchspace.figures import plot
+from searchspace.networks import names, zoo
 from searchspace.preflight import preflight
 from searchspace.space import Space, ready
 from searchspace.table import Row, table
 
-TABLE_WIDTH = 132
+TABLE_WIDTH = 160
 
 
 def parser() -> command.Parser:
     p = command.Parser(prog="searchspace", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     show = commands.add_parser("show", help="a network's table and cost")
-    show.add_argument("network", help="a file: a network in stages, or an exported arch.yaml")
+    show.add_argument("network", help="a name of the zoo, or a file: a network in stages, or an exported arch.yaml")
+    show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
     describe = commands.add_parser("describe", help="what a budget leaves of a space")
     describe.add_argument("space", help=f"{', '.join(ready())} or a file")
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
@@ -36,14 +39,20 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     console = command.console()
     if args.command == "show":
-        show(console, network(Path(args.network)))
+        arch = network(args.network)
+        show(console, arch)
+        if args.plot:
+            plot(arch, args.plot, args.network)
     else:
         describe(console, Space.load(args.space), Budget.parse(args.budget))
     return 0
 
 
-def network(path: Path) -> Arch:
-    """The network of a file, written in stages or in blocks."""
+def network(name: str) -> Arch:
+    """The zoo's network of this name, or that of a file, written in stages or in blocks."""
+    path = Path(name)
+    if name in names() or not (path.suffix or path.exists() or len(path.parts) > 1):
+        return zoo(name)
     data, _ = read_yaml(path)
     if not (isinstance(data, dict) and "stages" in data):
         return Arch.load(path)
@@ -58,7 +67,7 @@ def network(path: Path) -> Arch:
 def show(console: Console, arch: Arch) -> None:
     shown = Table(title=f"{arch.resolution} px, {arch.num_classes} classes, digest {arch.digest}", title_justify="left")
     for name in Row._fields:
-        shown.add_column(name, justify="right" if name in ("hidden", "macs", "params") else "left")
+        shown.add_column(name, justify="right" if name in ("expansion", "hidden", "macs", "params") else "left")
     for row in table(arch):
         shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
     Console(width=max(console.width, TABLE_WIDTH)).print(shown)

@@ -8,13 +8,15 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from searchspace.blocks import Block, lower_block
+from searchspace.blocks import BETWEEN, Block, lower_block
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.ends import Head, Stem, lower_head, lower_stem
 from searchspace.errors import InputError
 from searchspace.layers import Gate, Layer, Residual, Sequential
+
+Init = Literal["normal", "resnet", "mnasnet", "efficientnet", "convnext", "torch"]
 
 
 @value
@@ -22,6 +24,7 @@ class Arch:
     """A network: stem, blocks and head, at a square input of `resolution` pixels.
 
     Frozen and validated: widths that do not chain, or a resolution below the total stride, raise `ValueError`.
+    `init` says what weights a built network starts from; networks that differ in nothing else have equal digests.
     """
 
     stem: Stem
@@ -30,6 +33,7 @@ class Arch:
     resolution: int = 224
     in_channels: int = 3
     num_classes: int = 1000
+    init: Init = "normal"
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):
@@ -44,11 +48,26 @@ class Arch:
             width = block.out_channels
         if self.resolution < self.total_stride:
             raise ValueError(f"resolution: at least the total stride {self.total_stride}, not {self.resolution}")
+        if self.last_side < 1:
+            raise ValueError(f"resolution: {self.resolution} leaves nothing for the last even kernel")
+        if self.head.norm.kind == "group":
+            _head(self.head, width, self.num_classes)  # raises where its groups do not divide the width
 
     @property
     def total_stride(self) -> int:
         """Input pixels a pixel of the last map: the product of all strides."""
         return self.stem.stride * self.stem.pool * math.prod(block.stride for block in self.blocks)
+
+    @property
+    def last_side(self) -> int:
+        """Pixels on a side of the last map. Odd kernels are padded and keep a map; even ones may shorten it by one."""
+        side = _stem(self.stem, self.in_channels).output((self.in_channels, self.resolution, self.resolution))[1]
+        for block in self.blocks:
+            if block.type in BETWEEN:
+                side = _block(block).output((block.in_channels, side, side))[1]
+            else:
+                side = (side - 1) // block.stride + 1
+        return side
 
     @property
     def digest(self) -> str:

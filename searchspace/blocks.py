@@ -23,6 +23,7 @@ from searchspace.layers import (
     GlobalAvgPool,
     Layer,
     LayerScale,
+    MaxPool,
     Norm,
     Normalize,
     PadChannels,
@@ -30,9 +31,13 @@ from searchspace.layers import (
     Sequential,
 )
 
-BlockType = Literal["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample"]
+BlockType = Literal[
+    "basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample", "max_pool"
+]
 Shortcut = Literal["none", "identity", "projection", "partial"]
 Position = Literal["expand", "spatial", "project"]
+
+BETWEEN: tuple[BlockType, ...] = ("downsample", "max_pool")
 
 
 @value
@@ -40,7 +45,7 @@ class SqueezeExcite:
     """Squeeze and excitation after the spatial convolution (Hu et al. 2018).
 
     `channels` is the squeezed width. It stands after the convolution's nonlinearity (MobileNetV3, EfficientNet) or
-    before it (ReXNet), with a norm inside (ReXNet) or without.
+    before it (ReXNet), with a norm inside (ReXNet) or without, its convolutions with a bias (all these) or without.
     """
 
     channels: int
@@ -48,6 +53,7 @@ class SqueezeExcite:
     act: Activation = "relu"
     gate: Gating = "sigmoid"
     norm: bool = False
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -59,7 +65,8 @@ class Block:
     """One block in integers. `hidden` is the width of its spatial convolution (of `convnext`: between the 1×1s).
 
     Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
-    in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation.
+    in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation (`shortcut_norm`,
+    `shortcut_act` say otherwise). `downsample` and `max_pool` only change the resolution, between two stages.
     """
 
     type: BlockType
@@ -77,6 +84,8 @@ class Block:
     add_act: Activation = "none"
     se: SqueezeExcite | None = None
     shortcut: Shortcut = "none"
+    shortcut_norm: bool = True
+    shortcut_act: Activation = "none"
     norm: Norm = Norm()
     norm_at: tuple[Position, ...] = ("expand", "spatial", "project")
     bias: bool = False
@@ -87,8 +96,15 @@ class Block:
         for name in ("in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
-        if self.type != "downsample" and self.kernel % 2 == 0:
-            raise ValueError(f"kernel: an odd number, not {self.kernel}")
+        if self.type not in BETWEEN:
+            if self.kernel % 2 == 0:
+                raise ValueError(f"kernel: an odd number, not {self.kernel}")
+            if self.stride == self.kernel > 1:
+                raise ValueError(f"stride: not the kernel {self.kernel}, which leaves no overlap and no padding")
+        if self.type == "max_pool" and self.in_channels != self.out_channels:
+            raise ValueError("out_channels: a max-pool keeps the in_channels")
+        if self.type in BETWEEN and self.shortcut != "none":
+            raise ValueError(f"shortcut: {self.type} has none")
         for name in self.grouped_widths:
             if getattr(self, name) % self.groups:
                 raise ValueError(f"groups: {self.groups} does not divide {name} = {getattr(self, name)}")
@@ -98,6 +114,10 @@ class Block:
             raise ValueError("shortcut: partial needs stride 1 and in_channels ≤ out_channels")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
+        if self.layer_scale < 0:
+            raise ValueError(f"layer_scale: 0 (none) or more, not {self.layer_scale}")
+        if self.norm.kind == "group":
+            lower_block(self)  # raises where the norm's groups do not divide one of the widths
 
     @property
     def grouped_widths(self) -> tuple[str, ...]:
@@ -105,8 +125,10 @@ class Block:
         if self.groups == 1:
             return ()
         match self.type:
-            case "convnext" | "downsample":
+            case "convnext":
                 return ("in_channels",)
+            case "downsample":
+                return ("in_channels", "out_channels")
             case "fused_mbconv":
                 return ("in_channels", "out_channels" if self.hidden == self.in_channels else "hidden")
             case "basic":
@@ -136,10 +158,10 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
     return Gate(
         sequential(
             ("pool", GlobalAvgPool()),
-            ("reduce", Conv(channels, se.channels, bias=True)),
+            ("reduce", Conv(channels, se.channels, bias=se.bias)),
             ("norm", normalize(se.channels, norm) if se.norm else None),
             ("act", activate(se.act)),
-            ("expand", Conv(se.channels, channels, bias=True)),
+            ("expand", Conv(se.channels, channels, bias=se.bias)),
             ("gate", Activate(se.gate)),
         )
     )
@@ -222,6 +244,11 @@ def downsample(b: Block) -> Sequential:
     return sequential(("norm", normalize(b.in_channels, b.norm)), ("conv", conv))
 
 
+def max_pool(b: Block) -> Sequential:
+    """A max-pool and nothing else."""
+    return sequential(("pool", MaxPool(b.kernel, b.stride)))
+
+
 STRUCTURES: dict[BlockType, Callable[[Block], Sequential]] = {
     "basic": basic,
     "bottleneck": bottleneck,
@@ -231,6 +258,7 @@ STRUCTURES: dict[BlockType, Callable[[Block], Sequential]] = {
     "fused_mbconv": fused_mbconv,
     "convnext": convnext,
     "downsample": downsample,
+    "max_pool": max_pool,
 }
 
 
@@ -238,7 +266,8 @@ def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
     """What the shortcut does to the input; None is the identity."""
     if b.shortcut == "projection":
         conv = Conv(b.in_channels, b.out_channels, 1, b.stride, bias=b.bias)
-        return sequential(("conv", conv), ("norm", normalize(b.out_channels, b.norm)))
+        norm = normalize(b.out_channels, b.norm) if b.shortcut_norm else None
+        return sequential(("conv", conv), ("norm", norm), ("act", activate(b.shortcut_act)))
     if b.shortcut == "partial" and b.in_channels != b.out_channels:
         return PadChannels(b.in_channels, b.out_channels)
     return None

@@ -38,13 +38,28 @@ def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, in
     """
     try:
         text = json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{source or 'document'}: only plain data is accepted ({error})") from None
+    except (TypeError, ValueError, RecursionError):
+        place = ".".join(str(part) for part in _not_plain(data))
+        where = ": ".join(part for part in (source or "document", place) if part)
+        raise InputError(f"{where}: only plain data and finite numbers are accepted") from None
     try:
         parsed: T = _adapter(cast(Any, cls)).validate_json(text, strict=True)
     except ValidationError as error:
         raise InputError(_describe(error, source, lines or {})) from None
     return parsed
+
+
+def _not_plain(node: Any) -> Location:
+    """Where in the data the first value stands that JSON cannot hold."""
+    children: list[tuple[Any, Any]] = []
+    if isinstance(node, (dict, list)):
+        children = list(node.items() if isinstance(node, dict) else enumerate(node))
+    for key, child in children:
+        try:
+            json.dumps(child, allow_nan=False)
+        except (TypeError, ValueError):
+            return (key, *_not_plain(child))
+    return ()
 
 
 def _describe(error: ValidationError, source: str, lines: Mapping[Location, int]) -> str:

@@ -33,6 +33,7 @@ class Stem:
         for name in ("width", "kernel", "stride", "pool"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        normalize(self.width, self.norm)  # raises where the norm's groups do not divide the width
 
 
 @value

@@ -40,6 +40,14 @@ class Norm:
     momentum: float = 0.1
     groups: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise ValueError(f"eps: above 0, not {self.eps}")
+        if not 0 < self.momentum <= 1:
+            raise ValueError(f"momentum: above 0 and at most 1, not {self.momentum}")
+        if self.groups < 1:
+            raise ValueError(f"groups: at least 1, not {self.groups}")
+
 
 class Layer:
     """A node of the tree. By default it keeps its input's shape, has no parameters and makes no multiply-adds."""

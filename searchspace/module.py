@@ -1,4 +1,4 @@
-"""`build(arch)`: the network as a plain PyTorch module. The only file of this package that imports torch."""
+"""`build(arch)`: the network as a plain PyTorch module. With `initialise.py` all that imports torch in this package."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchspace.arch import Arch, lower
+from searchspace.initialise import initialise
 from searchspace.layers import (
     Activate,
     Activation,
@@ -48,17 +49,14 @@ ACTIVATIONS: dict[Activation | Gating, type[nn.Module]] = {
 def build(arch: Arch) -> nn.Module:
     """A module from images (N, in_channels, H, W) to logits (N, num_classes), freshly initialised.
 
-    Convolutions start from He's normal distribution by fan-out, the classifier from N(0, 0.01), as torchvision's
-    MobileNetV2 and ResNet do; norms from 1 and 0.
+    Weights start as `arch.init` says (see `initialise.py`): usually convolutions from He's normal distribution by
+    fan-out, the classifier from N(0, 0.01), as torchvision's MobileNetV2 does; norms from 1 and 0.
     """
     model = module(lower(arch))
-    for part in model.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out")
-        elif isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, 0.0, 0.01)
-        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+    initialise(model, arch.init)
+    for name, part in model.named_modules():
+        if isinstance(part, BatchNorm):
+            part.place = name
     return model
 
 
@@ -107,10 +105,28 @@ def module(layer: Layer) -> nn.Module:
 
 def normalization(channels: int, norm: Norm) -> nn.Module:
     if norm.kind == "batch":
-        return nn.BatchNorm2d(channels, norm.eps, norm.momentum)
+        return BatchNorm(channels, norm.eps, norm.momentum)
     if norm.kind == "layer":
         return ChannelLayerNorm(channels, norm.eps)
     return nn.GroupNorm(norm.groups, channels, norm.eps)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """PyTorch's, with an error that says where and what to do where a channel has one number to normalise over.
+
+    That happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in ReXNet-lite's head,
+    or at the end of any network at a small resolution.
+    """
+
+    place = "a batch norm"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            raise ValueError(
+                f"{self.place}: batch norm cannot train on one image with a 1×1 map: "
+                "use a batch of 2 or more, a higher resolution where the map comes from it, or eval()"
+            )
+        return super().forward(x)
 
 
 class ResidualAdd(nn.Module):

@@ -10,8 +10,8 @@ import math
 from dataclasses import fields, replace
 from typing import Any, Literal
 
-from searchspace.arch import Arch
-from searchspace.blocks import Block, BlockType, Position, Shortcut, SqueezeExcite
+from searchspace.arch import Arch, Init
+from searchspace.blocks import BETWEEN, Block, BlockType, Position, Shortcut, SqueezeExcite
 from searchspace.document import value
 from searchspace.ends import Head, Stem
 from searchspace.layers import Activation, Gating, Norm
@@ -21,10 +21,16 @@ MAX_EXPANSION = 6
 
 PAPER: dict[BlockType, dict[str, Any]] = {
     # He et al. 2016; hidden = out ÷ expansion
-    "basic": {"expansion": 1.0, "add_act": "relu", "shortcut": "projection"},
-    "bottleneck": {"expansion": 4.0, "add_act": "relu", "shortcut": "projection"},
+    "basic": {"expansion": 1.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
+    "bottleneck": {"expansion": 4.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
     # Xie et al. 2017: cardinality 32; hidden = out ÷ expansion
-    "resnext": {"expansion": 2.0, "groups": 32, "add_act": "relu", "shortcut": "projection"},
+    "resnext": {
+        "expansion": 2.0,
+        "expansion_from": "output",
+        "groups": 32,
+        "add_act": "relu",
+        "shortcut": "projection",
+    },
     # Sandler et al. 2018; hidden = in × expansion; `inverted` has a full convolution, `mbconv` a depthwise one
     "inverted": {"expansion": 6.0, "expand_act": "relu6", "spatial_act": "relu6"},
     "mbconv": {"expansion": 6.0, "expand_act": "relu6", "spatial_act": "relu6"},
@@ -33,6 +39,7 @@ PAPER: dict[BlockType, dict[str, Any]] = {
     # Liu et al. 2022; hidden = out × expansion
     "convnext": {
         "kernel": 7,
+        "expansion_from": "output",
         "expansion": 4.0,
         "expand_act": "gelu",
         "spatial_act": "none",
@@ -46,6 +53,7 @@ PAPER: dict[BlockType, dict[str, Any]] = {
 # What holds where neither the stage nor the block's paper says anything.
 USUAL: dict[str, Any] = {
     "kernel": 3,
+    "expansion_from": "input",
     "groups": 1,
     "group_width": 0,
     "dilation": 1,
@@ -60,8 +68,11 @@ USUAL: dict[str, Any] = {
     "se_act": "relu",
     "se_gate": "sigmoid",
     "se_norm": False,
+    "se_bias": True,
     "se_divisor": 1,
     "shortcut": "identity",
+    "shortcut_norm": True,
+    "shortcut_act": "none",
     "norm": Norm(),
     "norm_at": ("expand", "spatial", "project"),
     "bias": False,
@@ -75,17 +86,22 @@ class Stage:
     """Some blocks of one kind; the first takes the stride. Fields left out (None) are the paper's, see `PAPER`.
 
     `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
-    (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext).
-    `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either.
+    (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
+    `expansion_from` takes the block's other side instead.
+    `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
+    has as many of these groups, in both its convolutions, as divide the widths on its outside too.
     `se` is the squeezed width as a share of the hidden width or of the block's input (`se_from`); 0 is none.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
-    where they are not, `partial` where stride is 1 and in ≤ out.
+    where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
+    `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
+    norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
     """
 
     block: BlockType
     depth: int = 1
     stride: int = 1
     expansion: float | None = None
+    expansion_from: Literal["input", "output"] | None = None
     kernel: int | None = None
     groups: int | None = None
     group_width: int | None = None
@@ -101,20 +117,23 @@ class Stage:
     se_act: Activation | None = None
     se_gate: Gating | None = None
     se_norm: bool | None = None
+    se_bias: bool | None = None
     se_divisor: int | None = None
     shortcut: Shortcut | None = None
+    shortcut_norm: bool | None = None
+    shortcut_act: Activation | None = None
     norm: Norm | None = None
     norm_at: tuple[Position, ...] | None = None
     bias: bool | None = None
     layer_scale: float | None = None
-    downsample: Literal["block", "separate"] | None = None
+    downsample: Literal["block", "separate", "pool"] | None = None
 
     def __post_init__(self) -> None:
-        if self.block == "downsample":
+        if self.block in BETWEEN:
             raise ValueError(
-                "block: a downsampling layer is no stage; write downsample: separate in the stage after it"
+                "block: a downsampling layer is no stage; write downsample: separate or pool in the stage after it"
             )
-        for name in ("depth", "stride", "kernel", "groups", "dilation", "se_divisor"):
+        for name in ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}: at least 1, not {number}")
@@ -126,6 +145,8 @@ class Stage:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.groups is not None and self.group_width is not None:
             raise ValueError("groups: give groups or group_width, not both")
+        if self.layer_scale is not None and self.layer_scale < 0:
+            raise ValueError(f"layer_scale: 0 (none) or more, not {self.layer_scale}")
 
     def filled(self) -> dict[str, Any]:
         """Every field, with the paper's choice where the stage makes none."""
@@ -138,9 +159,9 @@ class Network:
     """A network as people write it; `arch` turns it into integers.
 
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
-    (`up`: only by factors above 1); `width_shift` is then added to
-    every block's width. `depth_mult` multiplies depths, rounded up. `drop_path` is the last block's rate, growing
-    linearly from 0 at the first (Huang et al. 2016).
+    (`up`: only by factors above 1); `width_shift` is then added to every block's width. `depth_mult` multiplies depths,
+    rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
+    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a built network starts from.
     """
 
     stages: tuple[Stage, ...]
@@ -156,18 +177,23 @@ class Network:
     scale_stem: Literal["both", "up", "none"] = "both"
     scale_head: Literal["both", "up", "none"] = "both"
     drop_path: float = 0.0
+    drop_path_reached: Literal["last", "next"] = "last"
+    init: Init = "normal"
 
     def __post_init__(self) -> None:
         for name in ("width_mult", "depth_mult"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: above 0, not {getattr(self, name)}")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
 
     def arch(self) -> Arch:
         depths = [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
         widths = iter(channels(self.schedule, depths, self.width_mult, self.width_shift))
-        rates = iter(_drop_path_rates(self.drop_path, sum(depths)))
+        steps = sum(depths) - 1 if self.drop_path_reached == "last" else sum(depths)
+        rates = (self.drop_path * index / max(1, steps) for index in range(sum(depths)))
         stem = replace(self.stem, width=self._scaled(self.stem.width, self.scale_stem))
         blocks: list[Block] = []
         width = stem.width
@@ -175,32 +201,31 @@ class Network:
             choices, stride = stage.filled(), stage.stride
             for _ in range(depth):
                 out = next(widths)
-                if stride > 1 and choices["downsample"] == "separate":
+                if stride > 1 and choices["downsample"] != "block":
                     blocks.append(_downsample(choices, width, out, stride))
-                    width, stride = out, 1
+                    width, stride = blocks[-1].out_channels, 1
                 blocks.append(_block(choices, width, out, stride, next(rates)))
                 width, stride = out, 1
         head = replace(self.head, width=self._scaled(self.head.width, self.scale_head))
-        return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes)
+        return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
 
     def _scaled(self, width: int, scaling: str) -> int:
         if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
             return width
-        return round_channels(width * self.width_mult, self.schedule.divisor)
-
-
-def _drop_path_rates(rate: float, blocks: int) -> list[float]:
-    return [rate * index / max(1, blocks - 1) for index in range(blocks)]
+        return round_channels(width * self.width_mult, self.schedule.divisor, self.schedule.rounding)
 
 
 def _downsample(choices: dict[str, Any], width: int, out: int, stride: int) -> Block:
+    if choices["downsample"] == "pool":
+        return Block("max_pool", width, width, width, stride=stride)
     norm, bias = choices["norm"], choices["bias"]
     return Block("downsample", width, width, out, kernel=stride, stride=stride, norm=norm, bias=bias)
 
 
 def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path: float) -> Block:
     hidden, groups = _hidden_and_groups(choices, width, out)
-    names = ("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act", "norm")
+    names = ("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act")
+    norms = ("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act")
     return Block(
         type=choices["block"],
         in_channels=width,
@@ -210,32 +235,31 @@ def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path
         groups=groups,
         se=_squeeze_excite(choices, width, hidden),
         shortcut=_shortcut(choices["shortcut"], width, out, stride),
-        norm_at=choices["norm_at"],
-        bias=choices["bias"],
-        layer_scale=choices["layer_scale"],
         drop_path=drop_path,
-        **{name: choices[name] for name in names},
+        **{name: choices[name] for name in (*names, *norms)},
     )
 
 
 def _hidden_and_groups(choices: dict[str, Any], width: int, out: int) -> tuple[int, int]:
     """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
     expansion: float = choices["expansion"]
+    reference = width if choices["expansion_from"] == "input" else out
     match choices["block"]:
         case "convnext":
-            return max(1, round(out * expansion)), width
+            return max(1, round(reference * expansion)), width
         case "mbconv":
-            hidden = max(1, round(width * expansion))
+            hidden = max(1, round(reference * expansion))
             return hidden, hidden
         case "inverted" | "fused_mbconv":
-            hidden, grouped = max(1, round(width * expansion)), choices["block"] == "inverted"
+            hidden, grouped = max(1, round(reference * expansion)), choices["block"] == "inverted"
         case _:
-            hidden, grouped = max(1, round(out / expansion)), choices["block"] != "basic"
+            hidden, grouped = max(1, round(reference / expansion)), True
     group_width = min(choices["group_width"], hidden) if grouped else 0
     groups = choices["groups"] if grouped and not group_width else 1
     unit = group_width or groups
     hidden = max(unit, round(hidden / unit) * unit)
-    return hidden, hidden // group_width if group_width else groups
+    groups = hidden // group_width if group_width else groups
+    return hidden, math.gcd(groups, width, out) if choices["block"] == "basic" else groups
 
 
 def _squeeze_excite(choices: dict[str, Any], width: int, hidden: int) -> SqueezeExcite | None:
@@ -245,8 +269,8 @@ def _squeeze_excite(choices: dict[str, Any], width: int, hidden: int) -> Squeeze
     squeezed = math.floor(reference * choices["se"] + 1e-6)
     if choices["se_divisor"] > 1:
         squeezed = round_channels(reference * choices["se"], choices["se_divisor"])
-    act, gate, norm = choices["se_act"], choices["se_gate"], choices["se_norm"]
-    return SqueezeExcite(max(1, squeezed), choices["se_position"], act, gate, norm)
+    act, gate = choices["se_act"], choices["se_gate"]
+    return SqueezeExcite(max(1, squeezed), choices["se_position"], act, gate, choices["se_norm"], choices["se_bias"])
 
 
 def _shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:

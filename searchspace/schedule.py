@@ -9,6 +9,10 @@ from typing import Literal
 
 from searchspace.document import value
 
+Rounding = Literal["mobilenet", "twice", "nearest"]
+
+QUANTUM = 8  # RegNet's q
+
 
 @value
 class Schedule:
@@ -19,24 +23,34 @@ class Schedule:
       of the depth, so never decreasing (ReXNet, section 4).
     * `stagewise`: one width a stage: `widths`, or the piecewise curve at each stage's middle.
     * `explicit`: `widths`, one a block.
+    * `quantised`: RegNet's (Radosavovic et al. 2020, equations 2 to 4): the line u_j = start + j · increment, w_0 and
+      w_a in the paper, taken to the nearest start · ratio^s with a whole s (ratio is w_m), and that to a multiple of 8.
+      Its `divisor` is the group width; a width below it stays as it is, one group.
 
-    `divisor` rounds to multiples, up where rounding would lose more than 10 % (MobileNetV2's rule); 1 rounds to the
-    nearest integer, halves to even, as ReXNet does.
+    `divisor` rounds to multiples; 1 rounds to the nearest integer, halves to even, as ReXNet does. `rounding` goes up
+    where that would lose more than 10 % (`mobilenet`: MobileNetV2's rule, torchvision's for RegNet too), or does so
+    after a first rounding to integers (`twice`: ReXNet-lite), or never (`nearest`: pycls's and timm's for RegNet).
     """
 
-    kind: Literal["linear", "piecewise", "stagewise", "explicit"] = "linear"
+    kind: Literal["linear", "piecewise", "stagewise", "explicit", "quantised"] = "linear"
     start: float = 16.0
     end: float | None = None
     increment: float | None = None
     slopes: tuple[float, ...] = (1.0,)
     widths: tuple[float, ...] = ()
+    ratio: float = 2.0
     divisor: int = 1
+    rounding: Rounding = "mobilenet"
 
     def __post_init__(self) -> None:
         if self.divisor < 1:
             raise ValueError(f"divisor: at least 1, not {self.divisor}")
         if self.start <= 0 or any(width <= 0 for width in self.widths):
             raise ValueError("start and widths: above 0")
+        if not self.ratio > 1:
+            raise ValueError(f"ratio: above 1, not {self.ratio}")
+        if self.kind == "quantised" and (self.increment is None or self.start < QUANTUM):
+            raise ValueError(f"increment: a quantised schedule has one, and a start of {QUANTUM} or more")
         if self.widths:
             return
         if self.kind == "explicit":
@@ -51,7 +65,11 @@ class Schedule:
 
 def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0, shift: float = 0.0) -> list[int]:
     """The width of every block, for stages of these depths, multiplied, shifted and rounded."""
-    return [round_channels(width * multiplier + shift, schedule.divisor) for width in _raw(schedule, depths)]
+    widths = [width * multiplier + shift for width in _raw(schedule, depths)]
+    divisors = [schedule.divisor] * len(widths)
+    if schedule.kind == "quantised":
+        divisors = [min(schedule.divisor, round_channels(width)) for width in widths]
+    return [round_channels(width, divisor, schedule.rounding) for width, divisor in zip(widths, divisors, strict=True)]
 
 
 def _raw(schedule: Schedule, depths: Sequence[int]) -> list[float]:
@@ -68,14 +86,25 @@ def _raw(schedule: Schedule, depths: Sequence[int]) -> list[float]:
         end = schedule.start + (total - 1) * schedule.increment
     else:
         end = schedule.end if schedule.end is not None else schedule.start
+    if schedule.kind == "quantised":
+        return [_quantised(schedule, index) for index in range(total)]
     at: list[float] = [float(index) for index in range(total)]
     if schedule.kind == "stagewise":
         bounds = pairwise(accumulate(depths, initial=0))
         at = [(first + after - 1) / 2 for first, after in bounds for _ in range(after - first)]
+    if schedule.kind == "linear" and schedule.increment is not None:
+        # one addition a block, as in ReXNet's code: at x0.6 widths end in a half but for the error that so adds up
+        return list(accumulate([schedule.increment] * (total - 1), initial=schedule.start))
     if schedule.kind == "linear":
         return [schedule.start + (end - schedule.start) * index / max(1, total - 1) for index in at]
     shape = [_risen(schedule.slopes, index / max(1, total - 1)) for index in at]
     return [schedule.start + (end - schedule.start) * risen for risen in shape]
+
+
+def _quantised(schedule: Schedule, index: int) -> float:
+    line = schedule.start + index * (schedule.increment or 0.0)
+    power = round(math.log(line / schedule.start) / math.log(schedule.ratio))
+    return float(round(schedule.start * schedule.ratio**power / QUANTUM) * QUANTUM)
 
 
 def _risen(slopes: Sequence[float], share: float) -> float:
@@ -87,9 +116,10 @@ def _risen(slopes: Sequence[float], share: float) -> float:
     return sum(slope * min(1.0, max(0.0, position - part)) for part, slope in enumerate(slopes)) / total
 
 
-def round_channels(width: float, divisor: int = 1) -> int:
+def round_channels(width: float, divisor: int = 1, rounding: Rounding = "mobilenet") -> int:
     """A width as a positive multiple of the divisor; see `Schedule`."""
-    if divisor == 1:
-        return max(1, round(width))
+    if divisor == 1 or rounding == "nearest":
+        return max(divisor, round(width / divisor) * divisor)
+    width = round(width) if rounding == "twice" else width
     rounded = max(divisor, math.floor(width + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * width else rounded

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from searchspace.arch import Arch, lower
-from searchspace.blocks import Block
+from searchspace.blocks import BETWEEN, STRUCTURES, Block
 from searchspace.costs import cost, section_costs
 
 
@@ -14,6 +14,7 @@ class Row(NamedTuple):
     operator: str
     output: str
     kernel: str
+    expansion: str
     hidden: str
     se: str
     activations: str
@@ -27,36 +28,48 @@ def table(arch: Arch) -> list[Row]:
     parts = section_costs(arch)
     first, last, total = parts[0], parts[-1], cost(arch)
     stem, head = arch.stem, arch.head
-    stride = f" s{stem.stride}" if stem.stride > 1 else ""
-    rows = [
-        Row(
-            "stem",
-            _shape(first.output),
-            f"{stem.kernel}×{stem.kernel}{stride}",
-            "",
-            "",
-            _act(stem.act),
-            "",
-            first.macs,
-            first.params,
-        )
-    ]
+    kernel = _kernel(stem.kernel, stem.stride) + (f" + pool s{stem.pool}" if stem.pool > 1 else "")
+    rows = [Row("stem", _shape(first.output), kernel, "", "", "", _act(stem.act), "", first.macs, first.params)]
     for block, part in zip(arch.blocks, parts[1:-1], strict=True):
         rows.append(_block_row(block, _shape(part.output), part.macs, part.params))
-    features = f"{head.width or ''}"
-    rows.append(Row("head", f"{arch.num_classes}", "", features, "", _act(head.act), "", last.macs, last.params))
-    rows.append(Row("total", "", "", "", "", "", "", total.macs, total.params))
+    widths = "/".join(str(width) for width in (head.width, head.hidden) if width)
+    acts = "/".join(_act(a) for a, width in ((head.act, head.width), (head.hidden_act, head.hidden)) if width)
+    rows.append(Row("head", f"{arch.num_classes}", "", "", widths, "", acts, "", last.macs, last.params))
+    rows.append(Row("total", "", "", "", "", "", "", "", total.macs, total.params))
     return rows
 
 
 def _block_row(block: Block, output: str, macs: int, params: int) -> Row:
-    stride = f" s{block.stride}" if block.stride > 1 else ""
-    acts = (block.expand_act, block.spatial_act, block.project_act, block.add_act)
-    names = "/".join(_act(act) for act in acts)
+    kernel = _kernel(block.kernel, block.stride)
+    if block.groups > 1:
+        depthwise = block.groups == (block.in_channels if block.type == "convnext" else block.hidden)
+        kernel += " dw" if depthwise else f" g{block.groups}"
+    if block.dilation > 1:
+        kernel += f" d{block.dilation}"
+    if block.type in BETWEEN:
+        return Row(block.type, output, kernel, "", "", "", "", "", macs, params)
     se = f"{block.se.channels} {block.se.position}" if block.se else ""
-    kernel = f"{block.kernel}×{block.kernel}{stride}"
     shortcut = "" if block.shortcut == "none" else block.shortcut
-    return Row(block.type, output, kernel, str(block.hidden), se, names, shortcut, macs, params)
+    hidden, acts = str(block.hidden), _activations(block)
+    return Row(block.type, output, kernel, _expansion(block), hidden, se, acts, shortcut, macs, params)
+
+
+def _activations(block: Block) -> str:
+    """The nonlinearities of the block's convolutions in their order, and after + the one that follows the addition."""
+    acts = {"expand": block.expand_act, "spatial": block.spatial_act, "project": block.project_act}
+    text = "/".join(_act(acts[name]) for name, _ in STRUCTURES[block.type](block).parts)
+    return text if block.shortcut == "none" or block.add_act == "none" else f"{text} + {block.add_act}"
+
+
+def _expansion(block: Block) -> str:
+    """The hidden width by the reference of the block's paper: × input, × output (convnext), or output ÷."""
+    if block.type in ("basic", "bottleneck", "resnext"):
+        return f"÷{block.out_channels / block.hidden:.3g}"
+    return f"×{block.hidden / (block.out_channels if block.type == 'convnext' else block.in_channels):.3g}"
+
+
+def _kernel(kernel: int, stride: int) -> str:
+    return f"{kernel}×{kernel}" + (f" s{stride}" if stride > 1 else "")
 
 
 def _shape(shape: tuple[int, int, int]) -> str:

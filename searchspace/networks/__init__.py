@@ -1,0 +1,58 @@
+"""Known networks, a table a family in its paper's terms: `zoo(name)` is the `Arch`, `network(name)` its stages."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from searchspace.arch import Arch
+from searchspace.errors import InputError
+from searchspace.network import Network
+from searchspace.networks import convnext, efficientnet, mobilenet, mobilenet_v3, regnet, resnet, rexnet
+
+NETWORKS: dict[str, Callable[..., Network]] = {
+    **resnet.NETWORKS,
+    **mobilenet.NETWORKS,
+    **mobilenet_v3.NETWORKS,
+    **efficientnet.NETWORKS,
+    **regnet.NETWORKS,
+    **convnext.NETWORKS,
+    **rexnet.NETWORKS,
+}
+
+
+def names() -> list[str]:
+    """Every name that `zoo` knows, in the order of its families."""
+    return list(NETWORKS)
+
+
+def network(name: str, **options: Any) -> Network:
+    """A known network as stages and a schedule; the options are those of its family's function.
+
+    ResNets take `stride_at="expand"` (v1), MobileNetV1, V2, MnasNet and ReXNets `width_mult`, ReXNet-lite
+    `kernel_conf` and `fix_head_stem`, RegNets `rounding="nearest"` (pycls, timm). `InputError` says what is accepted.
+    """
+    if name not in NETWORKS:
+        near = ", ".join(difflib.get_close_matches(name, NETWORKS, 3, 0.0))
+        raise InputError(f"network {name!r}: no such name in the zoo; the nearest are {near}")
+    family = NETWORKS[name]
+    accepted = inspect.signature(family).parameters
+    for option in options:
+        if option not in accepted:
+            raise InputError(f"network {name!r}: no option {option!r}; {', '.join(accepted) or 'none'} is accepted")
+    try:
+        return family(**options)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"network {name!r}: {error}") from None
+
+
+def zoo(name: str, num_classes: int = 1000, resolution: int | None = None, **options: Any) -> Arch:
+    """A known network at `resolution` pixels, 224 by default also where the paper uses another; see `network`."""
+    stages = network(name, **options)
+    try:
+        return replace(stages, num_classes=num_classes, resolution=224 if resolution is None else resolution).arch()
+    except ValueError as error:
+        raise InputError(f"network {name!r}: {error}") from None

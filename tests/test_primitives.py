@@ -1,0 +1,139 @@
+"""Every primitive, norm, activation, position, shortcut, stem and head: the module is what its cost says.
+
+`torch.utils.flop_counter` on meta tensors counts two for a multiply-add of convolutions and linear layers, and knows
+nothing of this project.
+"""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from searchspace import Arch, Space, build, cost
+from searchspace.blocks import Shortcut
+from searchspace.layers import Activation
+
+NORMS: list[dict[str, Any]] = [
+    {"kind": "batch", "momentum": 0.01, "eps": 1e-3},
+    {"kind": "layer", "eps": 1e-6},
+    {"kind": "group", "groups": 1},
+    {"kind": "group", "groups": 4},
+    {"kind": "none"},
+]
+BLOCKS = ["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext"]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "expansion 1": {"expansion": 1},
+    "expansion from the other side": {"expansion": 2, "expansion_from": "output", "groups": 4},
+    "kernel 5": {"kernel": 5},
+    "kernel 1": {"kernel": 1},
+    "dilated": {"dilation": 2},
+    "dilated kernel 5": {"dilation": 3, "kernel": 5},
+    "groups": {"groups": 4},
+    "group width": {"group_width": 8},
+    "stride first": {"stride_at": "expand"},
+    "squeeze": {"se": 0.25},
+    "squeeze from input, before, with norm": {
+        "se": 0.5,
+        "se_from": "input",
+        "se_position": "before",
+        "se_norm": True,
+        "se_gate": "hard_sigmoid",
+        "se_act": "silu",
+    },
+    "squeeze without bias": {"se": 0.25, "se_bias": False},
+    "squeeze in eights": {"se": 0.25, "se_divisor": 8},
+    "bias": {"bias": True},
+    "layer scale": {"layer_scale": 1e-6, "shortcut": "partial"},
+    "bare projection": {"shortcut": "projection", "shortcut_norm": False},
+    "projection with activation": {"shortcut": "projection", "shortcut_act": "relu"},
+    "one norm": {"norm_at": ["spatial"]},
+    "no norms": {"norm_at": []},
+    "separate downsampling": {"downsample": "separate"},
+    "max-pool": {"downsample": "pool"},
+}
+
+
+def network(stage: dict[str, Any], resolution: int = 33, **changes: Any) -> Arch:
+    """Two blocks of this kind, the first with stride 2 from 16 to 24 channels, the second from 24 to 32."""
+    data: dict[str, Any] = {
+        "resolution": resolution,
+        "num_classes": 10,
+        "stem": {"width": 16, "stride": 1},
+        "schedule": {"kind": "explicit", "widths": [24, 32, 32]},
+        "stages": [{"depth": 3, "stride": 2, **stage}],
+    }
+    return Space({**data, **changes}).arch()
+
+
+def check(arch: Arch) -> None:
+    """Parameters, multiply-adds and shapes of the module on meta tensors are the computed ones."""
+    spent, model = cost(arch), build(arch)
+    assert sum(p.numel() for p in model.parameters()) == spent.params
+    images = torch.empty(2, arch.in_channels, arch.resolution, arch.resolution, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        logits = model.to("meta").eval()(images)
+    assert logits.shape == (2, arch.num_classes)
+    assert counter.get_total_flops() == 2 * 2 * spent.macs
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_blocks(block: str, variant: str) -> None:
+    check(network({"block": block, **VARIANTS[variant]}))
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=str)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_norms(block: str, norm: dict[str, Any]) -> None:
+    check(
+        network(
+            {"block": block, "expansion": 2, "groups": 4, "norm": norm, "se": 0.5, "se_divisor": 8, "se_norm": True}
+        )
+    )
+
+
+@pytest.mark.parametrize("act", get_args(Activation))
+@pytest.mark.parametrize("position", ["expand_act", "spatial_act", "project_act", "add_act", "se_act"])
+def test_activations_at_every_position(position: str, act: str) -> None:
+    check(network({"block": "mbconv", "shortcut": "partial", "se": 0.25, "se_act": "relu", position: act}))
+
+
+@pytest.mark.parametrize("shortcut", get_args(Shortcut))
+@pytest.mark.parametrize("block", BLOCKS)
+def test_shortcuts(block: str, shortcut: str) -> None:
+    arch = network({"block": block, "shortcut": shortcut})
+    check(arch)
+    third = arch.blocks[-1].shortcut
+    assert third == ("none" if shortcut == "none" else "identity")
+
+
+STEMS: list[dict[str, Any]] = [
+    {"kernel": 7, "stride": 2, "pool": 2},
+    {"kernel": 4, "stride": 4, "bias": True, "act": "none", "norm": {"kind": "layer"}},
+    {"kernel": 4, "stride": 4, "norm": {"kind": "batch"}},
+    {"kernel": 16, "stride": 16, "norm": {"kind": "none"}, "bias": True},
+    {"kernel": 3, "stride": 2, "act": "silu"},
+    {"kernel": 4, "stride": 2},
+    {"kernel": 2, "stride": 1},
+]
+HEADS: list[dict[str, Any]] = [
+    {},
+    {"pooled_norm": True, "norm": {"kind": "layer", "eps": 1e-6}},
+    {"width": 64, "act": "silu", "dropout": 0.2},
+    {"width": 64, "act": "hard_swish", "hidden": 48, "hidden_act": "hard_swish"},
+    {"width": 64, "act": "relu6", "hidden": 48, "hidden_act": "relu6", "hidden_norm": True},
+    {"hidden": 48, "norm": {"kind": "group", "groups": 8}, "hidden_norm": True},
+]
+
+
+@pytest.mark.parametrize("stem", STEMS, ids=str)
+@pytest.mark.parametrize("resolution", [64, 71])
+def test_stems(stem: dict[str, Any], resolution: int) -> None:
+    check(network({"block": "basic"}, resolution, stem={"width": 16, **stem}))
+
+
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_heads(head: dict[str, Any]) -> None:
+    check(network({"block": "basic"}, head=head))
