@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,8 @@ def build(arch: Arch) -> nn.Module:
     model = module(lower(arch))
     initialise(model, arch.init)
     for name, part in model.named_modules():
-        if isinstance(part, BatchNorm):
-            part.place = name
+        if isinstance(part, nn.BatchNorm2d):
+            part.register_forward_pre_hook(partial(needs_several, name))
     return model
 
 
@@ -105,28 +106,24 @@ def module(layer: Layer) -> nn.Module:
 
 def normalization(channels: int, norm: Norm) -> nn.Module:
     if norm.kind == "batch":
-        return BatchNorm(channels, norm.eps, norm.momentum)
+        return nn.BatchNorm2d(channels, norm.eps, norm.momentum)
     if norm.kind == "layer":
         return ChannelLayerNorm(channels, norm.eps)
     return nn.GroupNorm(norm.groups, channels, norm.eps)
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """PyTorch's, with an error that says where and what to do where a channel has one number to normalise over.
+def needs_several(place: str, norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Says where and what to do where a channel has one number to normalise over, before PyTorch does without.
 
     That happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in ReXNet-lite's head,
-    or at the end of any network at a small resolution.
+    or at the end of any network at a small resolution. A hook, so that the norm stays PyTorch's own and traces.
     """
-
-    place = "a batch norm"
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
-            raise ValueError(
-                f"{self.place}: batch norm cannot train on one image with a 1×1 map: "
-                "use a batch of 2 or more, a higher resolution where the map comes from it, or eval()"
-            )
-        return super().forward(x)
+    (x,) = inputs
+    if norm.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        raise ValueError(
+            f"{place}: batch norm cannot train on one image with a 1×1 map: "
+            "use a batch of 2 or more, a higher resolution where the map comes from it, or eval()"
+        )
 
 
 class ResidualAdd(nn.Module):

@@ -161,7 +161,8 @@ class Network:
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
     (`up`: only by factors above 1); `width_shift` is then added to every block's width. `depth_mult` multiplies depths,
     rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
-    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a built network starts from.
+    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a
+    built network starts from.
     """
 
     stages: tuple[Stage, ...]
