@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
+from searchspace.choices import Scalar
 from searchspace.costs import cost
 from searchspace.errors import InputError
-from searchspace.space import FIT_BAND, Point, Scalar, Space
+from searchspace.space import FIT_BAND, Point, Space
 
 SAMPLE = 200
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from searchspace import Budget, InputError, Space, cost
 from searchspace.preflight import preflight
 from searchspace.repair import repair
-from searchspace.space import FIT_EVALUATIONS, ready
+from searchspace.solve import FIT_EVALUATIONS
+from searchspace.space import ready
 
 SMALL: dict[str, Any] = {
     "resolution": 64,
@@ -223,7 +224,7 @@ def test_repair_lands_inside(seed: int, parameters: int, place: float) -> None:
     start = {name: rng.choice(options) for name, options in choices.items()}
     found = repair(start, choices, spend, 0.85 * high, high, rng)
     assert found is None or 0.85 * high <= spend(found) <= high
-    assert found is not None or parameters < 6
+    assert found is not None or parameters < 6 or place < 0.3
 
 
 def test_repair_says_when_nothing_is_inside() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from nas.data import Split, load
 from nas.evaluate import evaluate, trial_seed
 from nas.trainer import DivergedError, _augmented, _learning_rate, fit, recalibrate
 from nas.trial import Trial
-from searchspace import Arch, Budget, Space, build, cost
+from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
 
+CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 ARCH = Space.load("rexnet").sample(0, Budget.parse("20MFLOPs"))
 PROXY = ARCH.adapt(10, 16)
 RECIPE = replace(DIGITS_RECIPE, epochs=3)
@@ -122,3 +124,17 @@ def test_an_error_of_any_kind_is_an_outcome_with_its_reason(digits: Split, monke
     monkeypatch.setattr("nas.evaluate.build", broken)
     (result,) = evaluate(Trial(0, ARCH, cost(ARCH), "search"), digits, RECIPE, 0, "cpu")
     assert result.error == "RuntimeError: no kernel for this"
+
+
+@pytest.mark.slow
+@pytest.mark.cifar
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="needs the complete CIFAR-10 in ../shared/data/cifar10")
+@pytest.mark.parametrize(("name", "rate"), [("rexnet_100", 0.1), ("convnext_tiny", 0.02)])
+def test_an_epoch_of_cifar10(name: str, rate: float) -> None:
+    """ConvNeXt-T sees a quarter of the images: an epoch of all takes most of an hour on one core."""
+    split = load(DataConfig(str(CIFAR)), seed=0)
+    kept = len(split.train_labels) if name == "rexnet_100" else len(split.train_labels) // 4
+    split = replace(split, train_images=split.train_images[:kept], train_labels=split.train_labels[:kept])
+    model = build(zoo(name).adapt(num_classes=10, resolution=32))
+    (epoch,) = fit(model, split, TrainConfig(epochs=1, learning_rate=rate), 0, "cpu")
+    assert epoch.accuracy > 0.2

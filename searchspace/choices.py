@@ -1,0 +1,129 @@
+"""Free values in a network file: where they stand, what they may be, their names; places in plain data and values."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from searchspace.document import Location
+from searchspace.errors import InputError
+
+Scalar = bool | int | float | str | None
+
+
+def with_defaults(data: Any, source: str) -> Any:
+    """The file with its `defaults` written into every stage that does not say otherwise."""
+    if not isinstance(data, dict):
+        raise InputError(f"{source}: a mapping with stages and a schedule is accepted, not {type(data).__name__}")
+    data = copy.deepcopy(data)
+    defaults, stages = data.pop("defaults", {}), data.get("stages")
+    if not isinstance(defaults, dict):
+        raise InputError(f"{source}: defaults: a mapping of stage fields is accepted")
+    if isinstance(stages, list):
+        data["stages"] = [{**copy.deepcopy(defaults), **s} if isinstance(s, dict) else s for s in stages]
+    return data
+
+
+def split(
+    data: Any, source: str, lines: Mapping[Location, int]
+) -> tuple[Any, dict[str, Location], dict[str, list[Scalar]]]:
+    """The file with every free value at its first choice; where the free values stand; what they may be."""
+    locations: dict[str, Location] = {}
+    choices: dict[str, list[Scalar]] = {}
+
+    def walk(node: Any, at: Location) -> Any:
+        if isinstance(node, dict) and "choice" in node:
+            options, place = node["choice"], f"{source}:{lines.get(at, '')}".rstrip(":")
+            if len(node) > 1 or not isinstance(options, list) or not options:
+                raise InputError(f"{place}: {name(at)}: {{choice: [...]}} with at least one value is accepted")
+            if not all(option is None or isinstance(option, (bool, int, float, str)) for option in options):
+                raise InputError(f"{place}: {name(at)}: choices are single values, not lists or mappings")
+            if len({json.dumps(option) for option in options}) < len(options):
+                raise InputError(f"{place}: {name(at)}: a choice is listed twice")
+            locations[name(at)], choices[name(at)] = at, list(options)
+            return options[0]
+        if isinstance(node, dict):
+            return {key: walk(child, (*at, key)) for key, child in node.items()}
+        if isinstance(node, list):
+            return [walk(child, (*at, index)) for index, child in enumerate(node)]
+        return node
+
+    return walk(data, ()), locations, choices
+
+
+def name(location: Location) -> str:
+    """A free value's name: list items lose the plural and count from 1, as in `stage3.expansion`."""
+    parts: list[str] = []
+    for part in location:
+        if isinstance(part, int):
+            parts[-1] = f"{parts[-1].removesuffix('s')}{part + 1}"
+        else:
+            parts.append(part)
+    return ".".join(parts)
+
+
+def fit_range(node: Mapping[str, Any], source: str) -> tuple[float, float]:
+    bounds = node.get("fit")
+    if len(node) == 1 and isinstance(bounds, list) and len(bounds) == 2:
+        numbers = all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in bounds)
+        if numbers and 0 < bounds[0] < bounds[1]:
+            return float(bounds[0]), float(bounds[1])
+    raise InputError(
+        f"{source}: width_mult: a number, a choice or {{fit: [low, high]}} with 0 < low < high is accepted"
+    )
+
+
+def scalar(text: str) -> Scalar:
+    """A value as YAML reads it: 3, 0.5, true, none stays text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "null": None}.get(text, text)
+
+
+def get(thing: Any, location: Location) -> Any:
+    for part in location:
+        thing = thing[part] if isinstance(part, int) else getattr(thing, part)
+    return thing
+
+
+def replaced(thing: Any, location: Location, new: Any) -> Any:
+    """A frozen value with one place in it changed."""
+    if not location:
+        return new
+    part, rest = location[0], location[1:]
+    if isinstance(part, int):
+        return (*thing[:part], replaced(thing[part], rest, new), *thing[part + 1 :])
+    return replace(thing, **{part: replaced(getattr(thing, part), rest, new)})
+
+
+def at(data: Any, location: Location) -> Any:
+    for part in location:
+        data = data[part]
+    return data
+
+
+def put(data: Any, location: Location, new: Any) -> Any:
+    """Plain data with one place in it changed, in place."""
+    parent = data
+    for part in location[:-1]:
+        parent = parent[part]
+    parent[location[-1]] = new
+    return data
+
+
+def scalars(node: Any, at: Location = ()) -> Iterable[tuple[Location, Any]]:
+    """Every fixed value of a file with its place."""
+    if isinstance(node, dict) and "choice" in node:
+        return
+    if isinstance(node, (dict, list)):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from scalars(child, (*at, key))
+    else:
+        yield at, node
