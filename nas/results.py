@@ -48,10 +48,12 @@ class Comparison:
     control_interval: tuple[float, float]
     difference: float
     difference_interval: tuple[float, float]
+    p_value: float
 
     @property
     def noise(self) -> bool:
-        return self.difference_interval[0] <= 0 <= self.difference_interval[1]
+        """Whether the difference may be luck. The interval alone is too narrow for few trials; the test is exact."""
+        return self.difference_interval[0] <= 0 <= self.difference_interval[1] or self.p_value > 1 - LEVEL
 
 
 def frame(trials: Sequence[Outcome]) -> pd.DataFrame:
@@ -103,19 +105,27 @@ def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison
     pairs = np.array([[_resampled_best(s, k, images, rng) for s in (search, control)] for _ in range(RESAMPLES)])
     gaps = pairs[:, 0] - pairs[:, 1]
     ours, random_ = expected_best(search, k), expected_best(control, k)
-    return Comparison(
-        k, epochs, ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps)
-    )
+    found = (ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps))
+    return Comparison(k, epochs, *found, p_value(search, control, k, rng))
+
+
+def p_value(search: NDArray[np.float64], control: NDArray[np.float64], k: int, rng: np.random.Generator) -> float:
+    """How often a difference this large, in either direction, comes from dealing the roles out at random."""
+    everything, n = np.concatenate([search, control]), len(search)
+    observed = abs(expected_best(search, k) - expected_best(control, k))
+    dealt = (rng.permutation(everything) for _ in range(RESAMPLES))
+    gaps = np.array([abs(expected_best(d[:n], k) - expected_best(d[n:], k)) for d in dealt])
+    return float((np.sum(gaps >= observed - 1e-12) + 1) / (RESAMPLES + 1))
 
 
 def sentences(found: Comparison) -> list[str]:
     """A comparison in words, with what it is worth."""
     (a, b), (c, d), (e, f) = found.search_interval, found.control_interval, found.difference_interval
-    verdict = "noise: the interval contains 0" if found.noise else "more than noise"
+    verdict = "it may be noise" if found.noise else "more than noise"
     return [
         f"Expected best of {found.k} after {found.epochs} epochs, which all trials had (90 % interval): "
         f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
-        f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}]: {verdict}.",
+        f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2f}: {verdict}.",
     ]
 
 

@@ -31,14 +31,23 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
 
 
 def test_a_clear_difference_is_called_one_and_noise_noise() -> None:
-    clear = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55]), images=1000)
+    clear = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
     assert clear is not None
-    assert clear.k == 2
+    assert clear.k == 3
     assert not clear.noise
     assert clear.difference > 0.3
     equal = results.compare(outcomes([0.90, 0.91, 0.92], [0.92, 0.90, 0.91]), images=300)
     assert equal is not None
     assert equal.noise
+
+
+def test_too_few_trials_prove_nothing() -> None:
+    """Two of four by chance best on one side: the interval leaves 0 out, the exact test does not."""
+    few = results.compare(outcomes([0.90, 0.91], [0.50, 0.55]), images=1000)
+    assert few is not None
+    assert few.difference_interval[0] > 0
+    assert few.p_value == pytest.approx(1 / 3, abs=0.05)
+    assert few.noise
 
 
 def test_intervals_cover_about_what_they_say() -> None:
