@@ -44,7 +44,7 @@ class TrainConfig:
                 raise ValueError(f"{name}: at least 1, not {number}")
 
 
-DIGITS_RECIPE = TrainConfig(epochs=8, batch_size=32, learning_rate=0.05)
+DIGITS_RECIPE = TrainConfig(epochs=6, batch_size=32, learning_rate=0.05)
 
 
 def recipe(dataset: str) -> TrainConfig:

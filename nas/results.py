@@ -122,8 +122,9 @@ def sentences(found: Comparison) -> list[str]:
     """A comparison in words, with what it is worth."""
     (a, b), (c, d), (e, f) = found.search_interval, found.control_interval, found.difference_interval
     verdict = "it may be noise" if found.noise else "more than noise"
+    epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     return [
-        f"Expected best of {found.k} after {found.epochs} epochs, which all trials had (90 % interval): "
+        f"Expected best of {found.k} after {epochs}, which all trials had (90 % interval): "
         f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
         f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2f}: {verdict}.",
     ]
