@@ -17,7 +17,7 @@ class Encoding:
     """Rows of zeros and ones whose weighted number of differences is the distance between two points.
 
     Two categories are 1 apart. Values that are numbers are as far apart as their ranks, the least and the greatest 1.
-    `groups[f]` is the choice that feature f belongs to, `weights[f]` what a difference there counts.
+    `weights[f]` is what a difference in feature f counts.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -28,7 +28,6 @@ class Encoding:
             dict(zip(domain.choices[name], rows, strict=True))
             for name, (rows, _) in zip(self.names, tables, strict=True)
         ]
-        self.groups = np.repeat(np.arange(len(tables)), [rows.shape[1] for rows, _ in tables])
         self.weights = np.concatenate([np.full(rows.shape[1], weight) for rows, weight in tables] or [np.zeros(0)])
 
     def __call__(self, points: Sequence[Mapping[str, Any]]) -> Array:

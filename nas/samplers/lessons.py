@@ -42,7 +42,9 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Lessons:
     return Lessons([trial.params for trial, *_ in outcomes], (values - values.mean()) / scale, unsure, running[-64:])
 
 
-def _stopped(trials: list[FrozenTrial], complete: list[FrozenTrial], sign: float) -> list[tuple[FrozenTrial, float, float]]:
+def _stopped(
+    trials: list[FrozenTrial], complete: list[FrozenTrial], sign: float
+) -> list[tuple[FrozenTrial, float, float]]:
     """Pruned trials, as what they might have reached: their last score and what others gained from that step on.
 
     Never better than the median of the complete trials, which were let live. Left out where fewer than three complete

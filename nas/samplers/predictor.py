@@ -27,9 +27,9 @@ CROSSOVER = 0.4
 class Predictor(Repaired):
     """Expected improvement under a Gaussian process, over children of the best points that fit the budget.
 
-    The first 12 points are random, then a fair coin decides between the process and TPE, both repaired: the two err
-    in different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost
-    every point fits, and the process has no cost term. One objective; failed trials teach nothing.
+    The first 12 points are random, then the process proposes two of three and TPE, repaired too, the third: they err in
+    different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost every
+    point fits, and the process has no cost term. One objective only; failed trials teach nothing.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class Predictor(Repaired):
         budget: float | None = None,
         seed: int = 0,
         low: float = 0.85,
-        tpe_share: float = 0.5,
+        tpe_share: float = 1 / 3,
     ) -> None:
-        super().__init__(lambda s: optuna.samplers.TPESampler(seed=s, n_startup_trials=1), choices, cost, budget, seed, low)
+        super().__init__(
+            lambda s: optuna.samplers.TPESampler(seed=s, n_startup_trials=1), choices, cost, budget, seed, low
+        )
         self.tpe_share = tpe_share
         self.encoding = Encoding(self.domain)
 
@@ -79,9 +81,9 @@ class Predictor(Repaired):
             return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread)
 
         seen, noise = rows(taught.points), NOISE + taught.unsure**2
-        kernel = Kernel(self.encoding.groups, self.encoding.weights)
-        chosen = np.argsort(-taught.y)[:FITTED // 2]
-        chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)):])
+        kernel = Kernel(self.encoding.weights)
+        chosen = np.argsort(-taught.y)[: FITTED // 2]
+        chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)) :])
         kernel.fit(Rows(seen.features[chosen], seen.z[chosen]), taught.y[chosen], noise[chosen])
         model = Surrogate(kernel, seen, taught.y, noise)
         if taught.in_flight:

@@ -44,7 +44,9 @@ class Proposing(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
         if self.domain.size == 1:
-            self.domain.fresh(self.domain.random(random.Random(0)), self._taken(self._known(study, trial)), random.Random(0))
+            self.domain.fresh(
+                self.domain.random(random.Random(0)), self._taken(self._known(study, trial)), random.Random(0)
+            )
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -111,9 +113,7 @@ class Replayed(FrozenTrial):
         return copied
 
 
-def replayed(
-    trial: FrozenTrial, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> Replayed:
+def replayed(trial: FrozenTrial, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> Replayed:
     """The same outcome with these parameters alone."""
     return Replayed(
         number=trial.number,
