@@ -19,7 +19,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers import SAMPLERS, ExhaustedError
+from nas.samplers import SAMPLERS
+from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers.proposing import replayed
 from nas.trial import Outcome, Result, Role, Trial
 from searchspace.arch import Arch

@@ -44,13 +44,14 @@ class Domain:
         self.budget = math.inf if budget is None else float(budget)
         self.size = math.prod(len(values) for values in self.choices.values())
         self._costs: dict[Key, float] = {}
+        self._values = {name: frozenset(values) for name, values in self.choices.items()}
 
     def key(self, point: Mapping[str, Any]) -> Key:
         return tuple([point[name] for name in self.choices])
 
     def holds(self, point: Mapping[str, Any]) -> bool:
         """Whether a recorded trial's parameters are a point of this space."""
-        return all(name in point and point[name] in values for name, values in self.choices.items())
+        return all(name in point and point[name] in values for name, values in self._values.items())
 
     def cost(self, point: Mapping[str, Any]) -> float:
         if self.cost_of is None:
@@ -66,7 +67,7 @@ class Domain:
     def inside(self, point: Mapping[str, Any]) -> bool:
         return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget
 
-    def random(self, rng: random.Random) -> Point:
+    def drawn(self, rng: random.Random) -> Point:
         return {name: rng.choice(values) for name, values in self.choices.items()}
 
     def repaired(self, point: Mapping[str, Any], rng: random.Random) -> Point | None:
@@ -99,7 +100,7 @@ class Domain:
             if chosen is not None:
                 return dict(zip(self.choices, chosen, strict=True))
         else:
-            found = [self._climbed(self.random(rng), rng) for _ in range(TRIES)]
+            found = [self._climbed(self.drawn(rng), rng) for _ in range(TRIES)]
             new = [point for point in found if point is not None and self.key(point) not in taken]
             if new:
                 return max(new, key=self.cost)

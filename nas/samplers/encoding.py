@@ -38,7 +38,8 @@ class Encoding:
 
     def log_costs(self, points: Sequence[Mapping[str, Any]]) -> Array:
         """The logarithm of what each point costs; zeros where nothing costs."""
-        return np.log([max(self.domain.cost(point), 1e-9) if self.domain.cost_of else 1.0 for point in points])
+        costs = [max(self.domain.cost(point), 1e-9) if self.domain.cost_of else 1.0 for point in points]
+        return np.asarray(np.log(costs), dtype=np.float64)
 
 
 def _table(values: Sequence[Any]) -> tuple[Array, float]:
@@ -54,4 +55,5 @@ def _table(values: Sequence[Any]) -> tuple[Array, float]:
 def distances(a: Array, b: Array, weights: Array) -> Array:
     """The weighted number of differences between every row of a and every row of b."""
     weighted = a * weights
-    return np.maximum(weighted.sum(1)[:, None] + (b @ weights)[None, :] - 2 * weighted @ b.T, 0.0)
+    apart: Array = weighted.sum(1)[:, None] + (b @ weights)[None, :] - 2 * weighted @ b.T
+    return np.maximum(apart, 0.0)

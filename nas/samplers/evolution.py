@@ -19,7 +19,7 @@ class Evolution(BaseSampler):
     """
 
     def __init__(self, population: int = 20, sample: int = 5, seed: int | None = None) -> None:
-        self.population, self.sample = population, sample
+        self.population, self.sample = population, min(sample, population)
         self._rng = random.Random(seed)
         self._random = RandomSampler(seed=self._rng.getrandbits(32))
         self._space = IntersectionSearchSpace()

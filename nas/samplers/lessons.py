@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers.domain import Point
 from nas.samplers.encoding import Array
 
 LEARNT = 200
@@ -18,16 +20,16 @@ MIN_SHARED = 3
 class Lessons(NamedTuple):
     """Points with standardised outcomes (more is better), how unsure each outcome is, and the points in flight."""
 
-    points: list[Mapping[str, Any]]
+    points: list[Point]
     y: Array
     unsure: Array
-    in_flight: list[Mapping[str, Any]]
+    in_flight: list[Point]
 
 
 def lessons(trials: list[FrozenTrial], maximize: bool) -> Lessons:
     """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson."""
     sign = 1.0 if maximize else -1.0
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
     outcomes = [(trial, sign * trial.values[0], 0.0) for trial in complete]
     outcomes += _stopped(trials, complete, sign)
     outcomes = _bounded(outcomes)
@@ -50,17 +52,21 @@ def _stopped(
     Never better than the median of the complete trials, which were let live. Left out where fewer than three complete
     trials were seen at that step: a score of another fidelity is no score.
     """
-    found = []
+    gains = defaultdict(list)
+    for trial in complete:
+        for step, score in trial.intermediate_values.items():
+            gains[step].append(sign * (trial.values[0] - score))
+    seen = {step: found for step, found in gains.items() if len(found) >= MIN_SHARED}
+    gained = {step: (statistics.median(found), statistics.pstdev(found)) for step, found in seen.items()}
+    ceiling = statistics.median([sign * trial.values[0] for trial in complete] or [0.0])
+    stopped = []
     for trial in trials:
-        step = trial.last_step
-        if trial.state != TrialState.PRUNED or step is None:
-            continue
-        gains = [sign * (t.values[0] - t.intermediate_values[step]) for t in complete if step in t.intermediate_values]
-        if len(gains) >= MIN_SHARED:
-            reached = sign * trial.intermediate_values[step] + statistics.median(gains)
-            ceiling = statistics.median(sign * t.values[0] for t in complete)
-            found.append((trial, min(reached, ceiling), statistics.pstdev(gains)))
-    return found
+        last = trial.last_step
+        if trial.state == TrialState.PRUNED and last is not None and last in gained:
+            reached = sign * trial.intermediate_values[last] + gained[last][0]
+            if math.isfinite(reached):
+                stopped.append((trial, min(reached, ceiling), gained[last][1]))
+    return stopped
 
 
 def _bounded(outcomes: list[tuple[FrozenTrial, float, float]]) -> list[tuple[FrozenTrial, float, float]]:

@@ -52,7 +52,7 @@ class Predictor(Repaired):
         self._raise_error_if_multi_objective(study)
         taught = lessons(known, study.direction == StudyDirection.MAXIMIZE)
         if len(taught.y) + len(taught.in_flight) < START or len(taught.y) < 2:
-            return self.domain.random(rng)
+            return self.domain.drawn(rng)
         if rng.random() < self.tpe_share:
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(taught, self._taken(known), rng)
@@ -61,7 +61,7 @@ class Predictor(Repaired):
         """The most promising of some hundred points: children of the best, then children of the most promising."""
         model, rows = self._model(taught)
         order = np.argsort(-taught.y)[:PARENTS]
-        parents = [taught.points[i] for i in order]
+        parents: list[Point] = [taught.points[i] for i in order]
         scored: dict[Key, tuple[float, Point]] = {}
         for _ in range(ROUNDS):
             new = list(self._children(parents, taken, scored, rng))

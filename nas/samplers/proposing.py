@@ -44,9 +44,8 @@ class Proposing(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
         if self.domain.size == 1:
-            self.domain.fresh(
-                self.domain.random(random.Random(0)), self._taken(self._known(study, trial)), random.Random(0)
-            )
+            rng = random.Random(0)
+            self.domain.fresh(self.domain.drawn(rng), self._taken(self._known(study, trial)), rng)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -58,7 +57,12 @@ class Proposing(BaseSampler):
         with ONE_AT_A_TIME:
             known = self._known(study, trial)
             rng = random.Random(f"{self.seed} {trial.number}")
-            point = self._domain(trial).fresh(self.propose(study, trial, known, rng), self._taken(known), rng)
+            domain, fixed = self._domain(trial), trial.system_attrs.get("fixed_params", {})
+            point = {
+                **self.propose(study, trial, known, rng),
+                **{n: fixed[n] for n in self.domain.choices if n in fixed},
+            }
+            point = domain.fresh(point, self._taken(known), rng)
             indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
             study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, indices)
         return point
@@ -86,10 +90,9 @@ class Proposing(BaseSampler):
         for other in study.get_trials(deepcopy=False):
             if other.number == trial.number:
                 continue
-            if not other.params.keys() >= names:
-                other = self._imagined(other)
-            if other is not None and self.domain.holds(other.params):
-                known.append(other)
+            seen = other if other.params.keys() >= names else self._imagined(other)
+            if seen is not None and self.domain.holds(seen.params):
+                known.append(seen)
         return known
 
     def _imagined(self, trial: FrozenTrial) -> FrozenTrial | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -54,7 +55,7 @@ class Repaired(Proposing):
     def _params(self, trial: FrozenTrial) -> Point:
         return {name: trial.params[name] for name in self.domain.choices}
 
-    def _keep(self, study: Study, trial: FrozenTrial, name: str, value: object) -> None:
+    def _keep(self, study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
         """What an inner sampler notes on a trial (NSGA-II: its generation), unless it is the unrepaired point."""
         if name != PROPOSAL and not name.startswith("tpe"):
             study._storage.set_trial_system_attr(trial._trial_id, name, value)

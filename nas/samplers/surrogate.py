@@ -32,17 +32,21 @@ class Kernel:
 
     def __init__(self, weights: Array) -> None:
         self.weights = weights
-        self.centre = np.log([2.0 / max(float(weights.sum()), 1.0), 1.0, 0.5])
+        # With θ = 2 / number of choices, two random points are nearly unrelated.
+        self.centre: Array = np.log([2.0 / max(float(weights.sum()), 1.0), 1.0, 0.5])
         self.spread = np.array([1.0, 0.5, 1.0])
         self.log = self.centre
 
     def __call__(self, a: Rows, b: Rows) -> Array:
         theta, s, c = np.exp(self.log)
-        return s**2 * np.exp(-theta * distances(a.features, b.features, self.weights)) + c**2 * np.outer(a.z, b.z)
+        near = s**2 * np.exp(-theta * distances(a.features, b.features, self.weights))
+        both: Array = near + c**2 * np.outer(a.z, b.z)
+        return both
 
     def diagonal(self, a: Rows) -> Array:
         _, s, c = np.exp(self.log)
-        return s**2 + c**2 * a.z**2
+        variance: Array = s**2 + c**2 * a.z**2
+        return variance
 
     def fit(self, rows: Rows, y: Array, noise: Array) -> None:
         """The most probable hyperparameters, a few steps from the prior's middle: the same for the same data."""
@@ -93,4 +97,5 @@ class Surrogate:
         """How much better than the best mean so far a point is expected to be."""
         mean, deviation = self.predict(rows)
         gain = (mean - self.best) / deviation
-        return deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
+        expected: Array = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
+        return expected
