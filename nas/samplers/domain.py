@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
@@ -44,14 +45,14 @@ class Domain:
         self.budget = math.inf if budget is None else float(budget)
         self.size = math.prod(len(values) for values in self.choices.values())
         self._costs: dict[Key, float] = {}
-        self._values = {name: frozenset(values) for name, values in self.choices.items()}
+        self._values = [frozenset(values) for values in self.choices.values()]
 
     def key(self, point: Mapping[str, Any]) -> Key:
         return tuple([point[name] for name in self.choices])
 
-    def holds(self, point: Mapping[str, Any]) -> bool:
-        """Whether a recorded trial's parameters are a point of this space."""
-        return all(name in point and point[name] in values for name, values in self._values.items())
+    def holds(self, key: Key) -> bool:
+        """Whether recorded values are a point of this space."""
+        return all(map(operator.contains, self._values, key))
 
     def cost(self, point: Mapping[str, Any]) -> float:
         if self.cost_of is None:

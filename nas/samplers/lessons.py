@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -53,16 +52,16 @@ def _stopped(
     trials were seen at that step: a score of another fidelity is no score.
     """
     gains = defaultdict(list)
-    for trial in complete:
+    for trial in complete[-LEARNT:]:
         for step, score in trial.intermediate_values.items():
             gains[step].append(sign * (trial.values[0] - score))
     seen = {step: found for step, found in gains.items() if len(found) >= MIN_SHARED}
-    gained = {step: (statistics.median(found), statistics.pstdev(found)) for step, found in seen.items()}
-    ceiling = statistics.median([sign * trial.values[0] for trial in complete] or [0.0])
+    gained = {step: (float(np.median(found)), float(np.std(found))) for step, found in seen.items()}
+    ceiling = float(np.median([sign * trial.values[0] for trial in complete])) if complete else 0.0
     stopped = []
-    for trial in trials:
+    for trial in [trial for trial in trials if trial.state == TrialState.PRUNED][-LEARNT:]:
         last = trial.last_step
-        if trial.state == TrialState.PRUNED and last is not None and last in gained:
+        if last is not None and last in gained:
             reached = sign * trial.intermediate_values[last] + gained[last][0]
             if math.isfinite(reached):
                 stopped.append((trial, min(reached, ceiling), gained[last][1]))

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.lessons import Lessons, lessons
+from nas.samplers.proposing import Known
 from nas.samplers.repaired import Repaired
 from nas.samplers.surrogate import FITTED, NOISE, Kernel, Rows, Surrogate
 
@@ -47,15 +48,15 @@ class Predictor(Repaired):
         self.tpe_share = tpe_share
         self.encoding = Encoding(self.domain)
 
-    def propose(self, study: Study, trial: FrozenTrial, known: list[FrozenTrial], rng: random.Random) -> Point:
+    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
         self._raise_error_if_multi_objective(study)
-        taught = lessons(known, study.direction == StudyDirection.MAXIMIZE)
+        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         if len(taught.y) + len(taught.in_flight) < START or len(taught.y) < 2:
             return self.domain.drawn(rng)
         if rng.random() < self.tpe_share:
             return super().propose(study, trial, known, rng)
-        return self.best_of_pool(taught, self._taken(known), rng)
+        return self.best_of_pool(taught, known.taken, rng)
 
     def best_of_pool(self, taught: Lessons, taken: Collection[Key], rng: random.Random) -> Point:
         """The most promising of some hundred points: children of the best, then children of the most promising."""

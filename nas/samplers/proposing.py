@@ -6,7 +6,7 @@ import random
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -18,6 +18,13 @@ from nas.samplers.domain import Choices, CostOf, Domain, Key, Point
 PROPOSAL = "nas:proposal"
 # One proposal at a time in a process, so that threads of `optimize(n_jobs=8)` see what the others took.
 ONE_AT_A_TIME = threading.Lock()
+
+
+class Known(NamedTuple):
+    """The trials of a study that are whole points of a space, and the points that they took."""
+
+    trials: list[FrozenTrial]
+    taken: set[Key]
 
 
 class Proposing(BaseSampler):
@@ -34,8 +41,8 @@ class Proposing(BaseSampler):
         self.distributions = {name: CategoricalDistribution(values) for name, values in self.domain.choices.items()}
 
     @abstractmethod
-    def propose(self, study: Study, trial: FrozenTrial, known: list[FrozenTrial], rng: random.Random) -> Point:
-        """A point, not yet repaired or new. Called once a trial; `known` are the other trials, with whole points."""
+    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
+        """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space. Called by Optuna right before `sample_relative`."""
@@ -45,7 +52,7 @@ class Proposing(BaseSampler):
         """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
         if self.domain.size == 1:
             rng = random.Random(0)
-            self.domain.fresh(self.domain.drawn(rng), self._taken(self._known(study, trial)), rng)
+            self.domain.fresh(self.domain.drawn(rng), self._known(study, trial).taken, rng)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -62,7 +69,7 @@ class Proposing(BaseSampler):
                 **self.propose(study, trial, known, rng),
                 **{n: fixed[n] for n in self.domain.choices if n in fixed},
             }
-            point = domain.fresh(point, self._taken(known), rng)
+            point = domain.fresh(point, known.taken, rng)
             indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
             study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, indices)
         return point
@@ -83,17 +90,19 @@ class Proposing(BaseSampler):
         whole = self.domain
         return Domain(choices, whole.cost_of, whole.budget if whole.cost_of else None, whole.low)
 
-    def _known(self, study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    def _known(self, study: Study, trial: FrozenTrial) -> Known:
         """The other trials as this space sees them; one in flight stands where it was proposed."""
-        names = self.domain.choices.keys()
-        known = []
+        names, key = self.domain.choices.keys(), self.domain.key
+        trials, taken = [], set()
         for other in study.get_trials(deepcopy=False):
-            if other.number == trial.number:
-                continue
             seen = other if other.params.keys() >= names else self._imagined(other)
-            if seen is not None and self.domain.holds(seen.params):
-                known.append(seen)
-        return known
+            if seen is None or other.number == trial.number:
+                continue
+            values = key(seen.params)
+            if self.domain.holds(values):
+                trials.append(seen)
+                taken.add(values)
+        return Known(trials, taken)
 
     def _imagined(self, trial: FrozenTrial) -> FrozenTrial | None:
         """A trial in flight whose parameters are not all recorded yet."""
@@ -102,9 +111,6 @@ class Proposing(BaseSampler):
             return None
         point = {name: values[i] for (name, values), i in zip(self.domain.choices.items(), indices, strict=True)}
         return replayed(trial, point, self.distributions)
-
-    def _taken(self, known: list[FrozenTrial]) -> set[Key]:
-        return {self.domain.key(trial.params) for trial in known}
 
 
 class Replayed(FrozenTrial):

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Choices, CostOf, Point
-from nas.samplers.proposing import PROPOSAL, Proposing, replayed
+from nas.samplers.proposing import PROPOSAL, Known, Proposing, replayed
 
 LATEST = 200
 BEST = 50
@@ -39,11 +39,11 @@ class Repaired(Proposing):
         super().__init__(choices, cost, budget, seed, low)
         self.make_sampler = make_sampler
 
-    def propose(self, study: Study, trial: FrozenTrial, known: list[FrozenTrial], rng: random.Random) -> Point:
+    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
         """The inner sampler's point, in a study of its own that holds the latest and the best trials."""
         storage = InMemoryStorage()
         number = storage.create_new_study(study.directions, "scratch")
-        for other in latest_and_best(study, known):
+        for other in latest_and_best(study, known.trials):
             storage.create_new_trial(number, replayed(other, self._params(other), self.distributions))
         sampler = self.make_sampler(rng.getrandbits(32))
         scratch = optuna.load_study(study_name="scratch", storage=storage, sampler=sampler)
