@@ -5,8 +5,8 @@
 
 NAS-Bench-Macro (6,561 networks of 8 layers, CIFAR-10) within 50M, 60M and 70M multiply-adds. What a sampler is told is
 one of the three seeds' accuracies, drawn at random, as a training run would give it; regret is the best mean accuracy
-within the budget minus the mean accuracy of the trial that scored best, in points. SMAC3 is left out: it cannot be
-installed beside this project's versions. n, hardware and seconds stand in experiments/README.md.
+within the budget minus the mean accuracy of the trial that scored best, in points. SMAC3 is left out: it is not
+installed here. n, hardware and seconds stand in experiments/README.md.
 """
 
 from __future__ import annotations
@@ -192,14 +192,16 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
     figure, panels = plt.subplots(1, len(BUDGETS), figsize=(15, 4.5), sharey=True)
     for panel, budget in zip(panels, BUDGETS, strict=True):
-        for name in PEERS:
+        for index, name in enumerate(PEERS):
             lines = [r["curve"] for r in records if r["run"][0] == name and r["run"][1] == budget]
             if not lines:
                 continue
             mean, error = np.mean(lines, 0), np.std(lines, 0) / len(lines) ** 0.5
             x = np.arange(1, len(mean) + 1)
-            panel.plot(x, mean, label=f"{name} ({len(lines)})", lw=2.5 if name == "predictor" else 1.2)
-            panel.fill_between(x, mean - error, mean + error, alpha=0.15)
+            panel.plot(
+                x, mean, label=f"{name} ({len(lines)})", color=f"C{index}", lw=2.5 if name == "predictor" else 1.2
+            )
+            panel.fill_between(x, mean - error, mean + error, color=f"C{index}", alpha=0.15)
         panel.set(title=f"NAS-Bench-Macro within {budget}M", xlabel="trials", yscale="log", ylim=(0.01, 3))
     panels[0].set_ylabel("regret (accuracy points)")
     panels[1].legend(fontsize=8)
