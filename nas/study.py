@@ -20,9 +20,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import SAMPLERS
+from nas.samplers import ExhaustedError as ExhaustedError
+from nas.samplers.proposing import replayed
 from nas.trial import Outcome, Result, Role, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
+from searchspace.costs import cost as cost_of_arch
 from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Candidate, Point, Space
 from searchspace.table import summary
@@ -35,14 +38,9 @@ ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
     TrialState.FAIL: "failed",
 }
 LOCK_TIMEOUT_S = 60
-HISTORY = 1000
 PROPOSALS = 30
 DRAWS = 1000
 RETRIES = 2
-
-
-class ExhaustedError(RuntimeError):
-    """The space has no network left inside the budget that was not tried."""
 
 
 class Study:
@@ -68,6 +66,7 @@ class Study:
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(options) for name, options in space.choices.items()
         }
+        self._used: dict[tuple[Any, ...], float] = {}
 
     @classmethod
     def open(
@@ -244,7 +243,10 @@ class Study:
         for attempt in range(PROPOSALS + DRAWS):
             draw = random.Random(f"{self.seed} {len(trials)} {attempt}")
             if role == "search" and attempt < PROPOSALS:
-                point: Point = self._suggest(draw.getrandbits(32), trials)
+                try:
+                    point: Point = self._suggest(draw.getrandbits(32), trials)
+                except ExhaustedError:
+                    point = self.space.random_point(draw)
             else:
                 point = self.space.random_point(draw)
             band = self.band if attempt < PROPOSALS + DRAWS // 2 else 0.0
@@ -256,10 +258,25 @@ class Study:
         )
 
     def _suggest(self, seed: int, trials: list[FrozenTrial]) -> Mapping[str, Any]:
-        """A full point from a fresh sampler that is shown the latest history."""
-        scratch = optuna.create_study(direction="maximize", sampler=self._sampler(seed))
-        scratch.add_trials(trials[-HISTORY:])
+        """A full point from a fresh sampler that is shown the history.
+
+        It is told what points cost where `fit` would change a point that is too dear; where the width is solved for,
+        every point costs the same.
+        """
+        priced = self.space.fit_range is None
+        cost, budget = (self._share, 1.0) if priced else (None, None)
+        sampler = self._sampler(self.space.choices, cost, budget, seed)
+        scratch = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial in trials:
+            scratch._storage.create_new_trial(scratch._study_id, replayed(trial, trial.params, self._distributions))
         return scratch.ask(self._distributions).params
+
+    def _share(self, point: Mapping[str, Any]) -> float:
+        """The share of the budget that a point uses, remembered: a proposal asks for hundreds."""
+        key = tuple(point.values())
+        if key not in self._used:
+            self._used[key] = self.budget.used(cost_of_arch(self.space.arch(point)))
+        return self._used[key]
 
 
 def database(folder: Path, url: str | None = None) -> optuna.storages.RDBStorage:

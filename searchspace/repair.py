@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 V = TypeVar("V")
+KICKS = 8
 
 
 def repair(
@@ -20,9 +21,9 @@ def repair(
     """A point near the given one with low ≤ cost ≤ high, or None where none was found.
 
     Random single changes in the right direction first, so that many different points can come out; where these make
-    no progress, the change that comes nearest (steepest descent).
+    no progress, the change that comes nearest (steepest descent), and a random one out of a dead end.
     """
-    current, spent = dict(point), cost(point)
+    current, spent, kicks = dict(point), cost(point), KICKS
     names = [name for name, values in choices.items() if len(values) > 1]
     for step in range(20 * len(names) + 20):
         if low <= spent <= high:
@@ -34,7 +35,10 @@ def repair(
         if kept:
             spent, current = min(kept, key=lambda pair: max(pair[0] - high, low - pair[0], 0.0))
         elif step >= 4 * len(names):
-            break
+            if not moves or not kicks:
+                break
+            # Every single change overshoots: leave the dead end by any one of them.
+            kicks, (spent, current) = kicks - 1, rng.choice(costed)
     return current if low <= spent <= high else None
 
 

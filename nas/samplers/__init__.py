@@ -1,14 +1,83 @@
-"""Samplers: what proposes the next point. Each name makes a plain Optuna sampler from a seed."""
+"""Samplers: what proposes the next point. Plain Optuna samplers, for any study over any space of choices.
+
+    import optuna
+    from nas.samplers import Predictor
+
+    choices = {}  # parameter -> its values
+    for block in range(7):
+        choices |= {f"expansion{block}": [3, 4, 6], f"kernel{block}": [3, 5, 7]}
+        choices |= {f"layers{block}": [2, 3, 4], f"se{block}": [False, True]}
+
+    sampler = Predictor(choices, cost=macs, budget=300e6, seed=0)  # macs: {parameter: value} -> number
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(100):
+        trial = study.ask()
+        point = {name: trial.suggest_categorical(name, values) for name, values in choices.items()}
+        study.tell(trial, train(point))  # macs(point) is 85 to 100 % of the budget, and no point comes twice
+
+`Repaired` does the same for any other Optuna sampler. `SAMPLERS` holds them all by name, with the same arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import optuna
 from optuna.samplers import BaseSampler
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+from nas.samplers.domain import Choices, CostOf, ExhaustedError
+from nas.samplers.evolution import Evolution
+from nas.samplers.generations import Generations
+from nas.samplers.local import Local
+from nas.samplers.predictor import Predictor
+from nas.samplers.proposing import Proposing
+from nas.samplers.repaired import Repaired
+
+__all__ = [
+    "INNER",
+    "SAMPLERS",
+    "Evolution",
+    "ExhaustedError",
+    "Generations",
+    "Local",
+    "Predictor",
+    "Proposing",
+    "Repaired",
+]
+
+
+class Inner(Protocol):
+    def __call__(self, seed: int) -> BaseSampler: ...
+
+
+class Maker(Protocol):
+    """A sampler for a space, inside a budget where there is one."""
+
+    def __call__(
+        self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0
+    ) -> Proposing: ...
+
+
+def _repaired(make: Inner) -> Maker:
+    def maker(choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0) -> Proposing:
+        return Repaired(make, choices, cost, budget, seed)
+
+    return maker
+
+
+# What `Repaired` is put around.
+INNER: dict[str, Inner] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    # The controls are its random start, so it models from its first own proposal on.
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=1),
+    # Its random start is enough of one at 12 trials, or the controls of a run: it models from then on.
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=10),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=False),
+    "nsga2": lambda seed: Generations(seed=seed, population_size=20),
+    "evolution": lambda seed: Evolution(seed=seed),
+    "local": lambda seed: Local(seed=seed),
+}
+
+SAMPLERS: dict[str, Maker] = {
+    **{name: _repaired(make) for name, make in INNER.items()},
+    "predictor": Predictor,
+    "auto": Predictor,
 }

@@ -1,0 +1,126 @@
+"""`Domain`: the points that may be proposed. Choices, what a point costs, how it is brought inside the budget."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from searchspace.repair import repair
+
+Choices = Mapping[str, Sequence[Any]]
+Point = dict[str, Any]
+Key = tuple[Any, ...]
+CostOf = Callable[[Mapping[str, Any]], float]
+
+ENUMERABLE = 20_000
+REMEMBERED = 200_000
+TRIES = 40
+
+
+class ExhaustedError(RuntimeError):
+    """The space has nothing left inside the budget that was not tried."""
+
+
+class Domain:
+    """Every combination of `choices` that costs at most `budget`; without a cost, every combination.
+
+    Points that use at least `low` of the budget come first. Costs are remembered: a proposal asks for hundreds.
+    """
+
+    def __init__(
+        self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, low: float = 0.85
+    ) -> None:
+        self.choices: dict[str, tuple[Any, ...]] = {name: tuple(values) for name, values in choices.items()}
+        for name, values in self.choices.items():
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"choices: {name}: one or more distinct values are accepted, not {list(values)}")
+        if (cost is None) != (budget is None) or not 0 <= low <= 1:
+            raise ValueError("a cost and a budget together, or neither, with 0 <= low <= 1, are accepted")
+        self.cost_of, self.low = cost, low
+        self.budget = math.inf if budget is None else float(budget)
+        self.size = math.prod(len(values) for values in self.choices.values())
+        self._costs: dict[Key, float] = {}
+        self._values = [frozenset(values) for values in self.choices.values()]
+
+    def key(self, point: Mapping[str, Any]) -> Key:
+        return tuple([point[name] for name in self.choices])
+
+    def holds(self, key: Key) -> bool:
+        """Whether recorded values are a point of this space."""
+        return all(map(operator.contains, self._values, key))
+
+    def cost(self, point: Mapping[str, Any]) -> float:
+        if self.cost_of is None:
+            return 0.0
+        key = self.key(point)
+        found = self._costs.get(key)
+        if found is None:
+            if len(self._costs) >= REMEMBERED:
+                self._costs.clear()
+            found = self._costs[key] = float(self.cost_of(point))
+        return found
+
+    def inside(self, point: Mapping[str, Any]) -> bool:
+        return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget
+
+    def drawn(self, rng: random.Random) -> Point:
+        return {name: rng.choice(values) for name, values in self.choices.items()}
+
+    def repaired(self, point: Mapping[str, Any], rng: random.Random) -> Point | None:
+        """The point itself, or one near it that uses `low` to all of the budget; None where none was found."""
+        if self.inside(point):
+            return dict(point)
+        return repair(point, self.choices, self.cost, self.low * self.budget, self.budget, rng)
+
+    def fresh(self, point: Mapping[str, Any], taken: Collection[Key], rng: random.Random) -> Point:
+        """The point repaired and, where that was proposed before, changed a little: always new.
+
+        Raises `ExhaustedError` where nothing new is left.
+        """
+        for attempt in range(TRIES):
+            found = self.repaired(self.mutated(point, attempt // 4, rng), rng)
+            if found is not None and self.key(found) not in taken:
+                return found
+        return self._anything_new(taken, rng)
+
+    def mutated(self, point: Mapping[str, Any], count: int, rng: random.Random) -> Point:
+        names = rng.sample(list(self.choices), min(count, len(self.choices)))
+        return {**point, **{name: rng.choice(self.choices[name]) for name in names}}
+
+    def _anything_new(self, taken: Collection[Key], rng: random.Random) -> Point:
+        """Exactly what is left of a small space, nearest to the budget first; of a large one, what climbing finds."""
+        if self.size <= ENUMERABLE:
+            left = [(cost, key) for cost, key in self._affordable if key not in taken]
+            best = [key for cost, key in left if cost >= self.low * self.budget] if self.cost_of else []
+            chosen = rng.choice(best) if best else left[0][1] if left else None
+            if chosen is not None:
+                return dict(zip(self.choices, chosen, strict=True))
+        else:
+            found = [self._climbed(self.drawn(rng), rng) for _ in range(TRIES)]
+            new = [point for point in found if point is not None and self.key(point) not in taken]
+            if new:
+                return max(new, key=self.cost)
+        raise ExhaustedError(f"nothing new is left within the budget {self.budget:g} among {self.size} points")
+
+    @cached_property
+    def _affordable(self) -> list[tuple[float, Key]]:
+        """Every point of a small space within the budget, the dearest first."""
+        points = (dict(zip(self.choices, key, strict=True)) for key in itertools.product(*self.choices.values()))
+        costed = ((self.cost(point), self.key(point)) for point in points)
+        return sorted((pair for pair in costed if pair[0] <= self.budget), key=lambda pair: -pair[0])
+
+    def _climbed(self, point: Point, rng: random.Random) -> Point | None:
+        """Where no point is known to use `low` of the budget: one below it that no single change brings nearer."""
+        found = repair(point, self.choices, self.cost, -math.inf, self.budget, rng)
+        while found is not None:
+            near = [{**found, name: value} for name, values in self.choices.items() for value in values]
+            best = max((p for p in near if self.cost(p) <= self.budget), key=self.cost, default=found)
+            if self.cost(best) <= self.cost(found):
+                break
+            found = best
+        return found

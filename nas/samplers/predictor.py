@@ -1,0 +1,121 @@
+"""`Predictor`: our own sampler. A Gaussian process that knows the budget, alternated with repaired TPE."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import numpy as np
+import optuna
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
+
+from nas.samplers.domain import Choices, CostOf, Key, Point
+from nas.samplers.encoding import Encoding
+from nas.samplers.lessons import Lessons, lessons
+from nas.samplers.proposing import Known
+from nas.samplers.repaired import Repaired
+from nas.samplers.surrogate import FITTED, NOISE, Kernel, Rows, Surrogate
+
+START = 12
+PARENTS = 10
+ROUNDS = 4
+CHILDREN = 200
+REPAIRS = 10
+CROSSOVER = 0.4
+
+
+class Predictor(Repaired):
+    """Expected improvement under a Gaussian process, over children of the best points that fit the budget.
+
+    The first 12 points are random, then the process proposes two of three and TPE, repaired too, the third: they err in
+    different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost every
+    point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+    """
+
+    def __init__(
+        self,
+        choices: Choices,
+        cost: CostOf | None = None,
+        budget: float | None = None,
+        seed: int = 0,
+        low: float = 0.85,
+        tpe_share: float = 1 / 3,
+    ) -> None:
+        super().__init__(
+            lambda s: optuna.samplers.TPESampler(seed=s, n_startup_trials=1), choices, cost, budget, seed, low
+        )
+        self.tpe_share = tpe_share
+        self.encoding = Encoding(self.domain)
+
+    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
+        """A random point at first; then TPE's, or the point with the greatest expected improvement."""
+        self._raise_error_if_multi_objective(study)
+        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        if len(taught.y) + len(taught.in_flight) < START or len(taught.y) < 2:
+            return self.domain.drawn(rng)
+        if rng.random() < self.tpe_share:
+            return super().propose(study, trial, known, rng)
+        return self.best_of_pool(taught, known.taken, rng)
+
+    def best_of_pool(self, taught: Lessons, taken: Collection[Key], rng: random.Random) -> Point:
+        """The most promising of some hundred points: children of the best, then children of the most promising."""
+        model, rows = self._model(taught)
+        order = np.argsort(-taught.y)[:PARENTS]
+        parents: list[Point] = [taught.points[i] for i in order]
+        scored: dict[Key, tuple[float, Point]] = {}
+        for _ in range(ROUNDS):
+            new = list(self._children(parents, taken, scored, rng))
+            if new:
+                values = model.improvement(rows(new))
+                scored.update((self.domain.key(p), (float(v), p)) for v, p in zip(values, new, strict=True))
+            ranked = sorted(scored.values(), key=lambda pair: -pair[0])[:PARENTS]
+            parents = [p for _, p in ranked] or parents
+        return parents[0]
+
+    def _model(self, taught: Lessons) -> tuple[Surrogate, Callable[[Sequence[Point]], Rows]]:
+        """The fitted process, and how it reads points. What is in flight is believed to score its mean."""
+        logs = self.encoding.log_costs(taught.points)
+        middle, spread = logs.mean(), logs.std() or 1.0
+
+        def rows(points: Sequence[Point]) -> Rows:
+            return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread)
+
+        seen, noise = rows(taught.points), NOISE + taught.unsure**2
+        kernel = Kernel(self.encoding.weights)
+        chosen = np.argsort(-taught.y)[: FITTED // 2]
+        chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)) :])
+        kernel.fit(Rows(seen.features[chosen], seen.z[chosen]), taught.y[chosen], noise[chosen])
+        model = Surrogate(kernel, seen, taught.y, noise)
+        if taught.in_flight:
+            waiting = rows(taught.in_flight)
+            believed = Rows(np.vstack([seen.features, waiting.features]), np.concatenate([seen.z, waiting.z]))
+            y = np.concatenate([taught.y, model.predict(waiting)[0]])
+            model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.z), NOISE)]))
+        return model, rows
+
+    def _children(
+        self, parents: list[Point], taken: Collection[Key], scored: Collection[Key], rng: random.Random
+    ) -> Iterable[Point]:
+        """New points inside the budget near the parents; some of those outside are repaired."""
+        repairs, made = REPAIRS, set[Key]()
+        for _ in range(CHILDREN):
+            child = self._child(parents, rng)
+            if repairs and not self.domain.inside(child):
+                repairs -= 1
+                child = self.domain.repaired(child, rng) or child
+            key = self.domain.key(child)
+            if key not in taken and key not in scored and key not in made and self.domain.inside(child):
+                made.add(key)
+                yield child
+
+    def _child(self, parents: list[Point], rng: random.Random) -> Point:
+        child = dict(rng.choice(parents))
+        if rng.random() < CROSSOVER:
+            other = rng.choice(parents)
+            child = {name: value if rng.random() < 0.5 else other[name] for name, value in child.items()}
+        rate = rng.choice((0.5, 1.0, 2.0, 3.0)) / max(len(self.encoding.names), 1)
+        for name in self.encoding.names:
+            if rng.random() < rate:
+                child[name] = rng.choice(self.domain.choices[name])
+        return child
