@@ -60,7 +60,7 @@ class Identity:
     budget: tuple[str, ...]
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
-    sampler: str = "tpe"
+    sampler: str = "auto"
     seed: int = 0
     band: float = FIT_BAND
     controls: int = 4

@@ -45,7 +45,7 @@ def parser() -> command.Parser:
     p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 3)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
-    p.add_argument("--sampler", default="tpe", help=f"{', '.join(SAMPLERS)} (default: tpe)")
+    p.add_argument("--sampler", default="auto", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--band", type=float, default=100 * FIT_BAND, help="use at least this percentage of the budget (97)")
     p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")

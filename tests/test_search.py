@@ -153,7 +153,7 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         (["--budget", "1kFLOPs"], "cannot be met: the smallest network of mobile.yaml costs"),
         ([], "--budget"),
         (["--budget", "300MFLOPs", "--space", "nowhere"], "mobile, rexnet"),
-        (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe"),
+        (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe, gp"),
         (["--budget", "300MFLOPs", "--trials", "0"], "trials: at least 1"),
         (["--budget", "300MFLOPs", "--trials", "many"], "invalid int"),
         (["--budget", "300MFLOPs", "--epochs", "-1"], "epochs: at least 1"),
