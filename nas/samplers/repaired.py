@@ -42,7 +42,10 @@ class Repaired(Proposing):
     def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
         """The inner sampler's point, in a study of its own that holds the latest and the best trials."""
         storage = InMemoryStorage()
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # nobody asked for this study, or wants to read of it
         number = storage.create_new_study(study.directions, "scratch")
+        optuna.logging.set_verbosity(verbosity)
         for other in latest_and_best(study, known.trials):
             storage.create_new_trial(number, replayed(other, self._params(other), self.distributions))
         sampler = self.make_sampler(rng.getrandbits(32))
