@@ -191,12 +191,13 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)
-    outcomes = Counter(trials["outcome"]) if len(trials) else Counter()
+    outcomes = Counter(trials["outcome"])
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
         console.print(f"{count} failed: {reason}")
     done, total = study.finished, config.conduct.trials
-    counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    ends = ("complete", "pruned", "failed", "running")
+    counted = ", ".join(f"{outcomes[end]} {end}" for end in ends if outcomes[end])
     console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""))
     if study.ranked:
         console.print(f"best network: {run / 'best.yaml'}")

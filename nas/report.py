@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def findings(trials: Sequence[Outcome], images: int) -> list[str]:
     """What the run shows, in sentences."""
-    complete = sorted((t for t in trials if t.outcome == "complete"), key=lambda t: -(t.accuracy or 0.0))
+    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
     counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
     lines = [f"{len(trials)} trials: {', '.join(counts)}."]
     if complete and images:
