@@ -16,7 +16,7 @@ from searchspace.ends import Head, Stem
 from searchspace.network import Network
 from tests.strategies import networks
 
-FEW = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 BLOCK = Block("mbconv", 8, 48, 8, groups=48, shortcut="identity")
 ARCH = Arch(Stem(8), (BLOCK, BLOCK), Head(width=32), resolution=32, num_classes=5)
 

@@ -265,6 +265,7 @@ def test_show_and_describe(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no such file" in refusal(searchspace_main, ["show", "nothing.yaml"], capsys)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start(folder, "--epochs", "2")
