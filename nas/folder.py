@@ -41,7 +41,6 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
     """The folder, made and held: one search at a time. Yields the logger of log.txt."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        config.save(run)
         handle = (run / "log.txt").open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
@@ -50,6 +49,7 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"run {run}: another search is running in it") from None
+        config.save(run)
         log = logging.Logger("nas")
         handler = logging.StreamHandler(handle)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

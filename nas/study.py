@@ -279,7 +279,7 @@ class Study:
         return self._used[key]
 
 
-def database(folder: Path, url: str | None = None) -> optuna.storages.RDBStorage:
+def database(folder: Path) -> optuna.storages.RDBStorage:
     """The run's storage. SQLite in write-ahead mode: a dashboard may read while the search writes."""
     import sqlalchemy.event
     from sqlalchemy.exc import SQLAlchemyError
