@@ -25,7 +25,6 @@ from nas.samplers.proposing import replayed
 from nas.trial import Outcome, Result, Role, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.costs import cost as cost_of_arch
 from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Candidate, Point, Space
 from searchspace.table import summary
@@ -275,7 +274,7 @@ class Study:
         """The share of the budget that a point uses, remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
-            self._used[key] = self.budget.used(cost_of_arch(self.space.arch(point)))
+            self._used[key] = self.budget.used(self.space.cost(point))
         return self._used[key]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +101,29 @@ def replaced(thing: Any, location: Location, new: Any) -> Any:
     if isinstance(part, int):
         return (*thing[:part], replaced(thing[part], rest, new), *thing[part + 1 :])
     return replace(thing, **{part: replaced(getattr(thing, part), rest, new)})
+
+
+class Slots:
+    """Where free values go in one part of a network: the names of a point, and the places that they stand for."""
+
+    def __init__(self, places: Mapping[str, Location]) -> None:
+        self.places = places
+        self.names = tuple(places)
+        self.fields = tuple(str(location[0]) for location in places.values())
+        self.flat = all(len(location) == 1 for location in places.values())
+
+    def values(self, point: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
+        return tuple([point[name] for name in self.names])
+
+    def changes(self, current: Callable[[str], Any], point: Mapping[str, Scalar]) -> dict[str, Any]:
+        """The fields that a point changes, with their new values; `current` gives a field's old one."""
+        if self.flat:
+            return dict(zip(self.fields, self.values(point), strict=True))
+        changed: dict[str, Any] = {}
+        for name, (field, *rest) in self.places.items():
+            old = changed[str(field)] if field in changed else current(str(field))
+            changed[str(field)] = replaced(old, tuple(rest), point[name])
+        return changed
 
 
 def at(data: Any, location: Location) -> Any:

@@ -1,12 +1,21 @@
-"""`cost(arch)`: what a network costs, computed from its layers without building it (and without torch)."""
+"""`cost(arch)`: what a network costs, computed from its layers without building it (and without torch).
+
+Blocks of one kind cost the same polynomials of their widths (`formula.py`), so a kind is lowered once, however many
+networks are counted.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
 
-from searchspace.arch import Arch, sections
+from searchspace.arch import Arch
+from searchspace.blocks import BETWEEN, Block, BlockType, lower_block
 from searchspace.budget import Cost
+from searchspace.ends import Head, Stem, lower_head, lower_stem
+from searchspace.formula import Width, formula, function, largest
 from searchspace.layers import (
     Activate,
     Conv,
@@ -17,6 +26,7 @@ from searchspace.layers import (
     Layer,
     LayerScale,
     Linear,
+    Norm,
     Normalize,
     Residual,
     Sequential,
@@ -24,18 +34,20 @@ from searchspace.layers import (
     leaves,
     size,
 )
+from searchspace.outline import TAKEN, Choices, Outline, block, hidden_and_groups, shortcut, squeezed_width
 
 BYTES_PER_NUMBER = 4
+REMEMBERED = 1 << 16
 
 
 class Part(NamedTuple):
-    """What one part of a network puts out and costs; `peak` in numbers, not bytes."""
+    """What one part of a network costs and puts out; `peak` in numbers, not bytes."""
 
-    output: Shape
     macs: int
     params: int
     activations: int
     peak: int
+    output: Shape
 
 
 def cost(arch: Arch) -> Cost:
@@ -45,57 +57,167 @@ def cost(arch: Arch) -> Cost:
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
     a shortcut's input lives until it is added.
     """
-    parts = section_costs(arch)
-    return Cost(
-        macs=sum(part.macs for part in parts),
-        params=sum(part.params for part in parts),
-        activations=sum(part.activations for part in parts),
-        peak_memory_bytes=BYTES_PER_NUMBER * max(part.peak for part in parts),
-    )
+    return _total(section_costs(arch))
 
 
 def section_costs(arch: Arch) -> list[Part]:
     """The costs of the stem, of every block and of the head, in order."""
-    shape: Shape = (arch.in_channels, arch.resolution, arch.resolution)
-    parts = []
-    for section in sections(arch):
-        parts.append(_measure(section, shape))
-        shape = parts[-1].output
-    return parts
+    found = _stem(arch.stem, arch.in_channels, arch.resolution)
+    side = found[-1]
+    parts = [Part(*found[:4], (arch.stem.width, side, side))]
+    for b in arch.blocks:
+        squeezed = b.se.channels if b.se else 0
+        found = _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed)
+        side = found[-1]
+        parts.append(Part(*found[:4], (b.out_channels, side, side)))
+    found = _head(arch.head, arch.blocks[-1].out_channels, arch.num_classes, side)
+    return [*parts, Part(*found[:4], (arch.num_classes, 1, 1))]
 
 
-@lru_cache(1 << 16)
-def _measure(layer: Layer, shape: Shape) -> Part:
+def outline_cost(outline: Outline) -> Cost:
+    """The cost of the outline's network, without its blocks being made."""
+    stem, head = outline.ends()
+    parts = [_stem(stem, outline.in_channels, outline.resolution)]
+    side, out, kind = parts[0][-1], stem.width, -1
+    choices: Choices = {}
+    for step in outline.steps():
+        before, (choices, stride, width, out) = choices, step
+        if choices["block"] in BETWEEN:
+            parts.append(_count_of(block(step), side)(width, width, out, 0))
+            side = parts[-1][-1]
+            continue
+        if choices is not before:
+            gate = gate_of_stage(choices) if choices["se"] else None
+            kind = _kind(choices["block"], settings_of_stage(choices), choices["norm"], gate)
+        hidden, groups = hidden_and_groups(choices, width, out)
+        added = shortcut(choices["shortcut"], width, out, stride)
+        key = (kind, side, stride, added, _grouping(choices["block"], width, hidden, groups), hidden == width)
+        count = _COUNTS.get(key) or _count_of(block(step), side)
+        parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden)))
+        side = parts[-1][-1]
+    parts.append(_head(head, out, outline.num_classes, side))
+    return _total(parts)
+
+
+def _total(parts: Sequence[tuple[Any, ...]]) -> Cost:
+    macs, params, activations, peaks, _ = zip(*parts, strict=True)
+    return Cost(sum(macs), sum(params), sum(activations), BYTES_PER_NUMBER * max(peaks))
+
+
+def measure(layer: Layer, shape: Shape) -> Part:
+    """The costs of any layers at an input shape, layer by layer."""
+    macs, params, activations = _sums(layer, shape)
+    return Part(macs, params, activations, max(_alive(layer, shape, held=False)), layer.output(shape))
+
+
+def _sums(layer: Layer, shape: Shape) -> tuple[int, int, int]:
     macs = params = activations = 0
     for leaf, at in leaves(layer, shape):
         macs += leaf.macs(at)
         params += leaf.params
         if isinstance(leaf, (Conv, Linear)):
             activations += size(leaf.output(at))
-    return Part(layer.output(shape), macs, params, activations, _peak(layer, shape, held=False))
+    return macs, params, activations
 
 
-def _peak(layer: Layer, shape: Shape, held: bool) -> int:
-    """The most numbers alive while a layer runs, its input included; `held` says that the input must survive it."""
+def _alive(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
+    """The numbers alive at each moment while a layer runs, its input included; `held`: the input must survive it."""
     match layer:
         case Sequential(parts=parts):
-            most, own = size(shape), size(shape)
+            own = size(shape)
+            yield own
             for index, (_, part) in enumerate(parts):
                 beside = own if held and index else 0
-                most = max(most, beside + _peak(part, shape, held and index == 0))
+                yield from (beside + alive for alive in _alive(part, shape, held and index == 0))
                 shape = part.output(shape)
-            return most
         case Residual(body=body, shortcut=shortcut):
             out = size(layer.output(shape))
-            added = 0 if shortcut is None else out
-            beside = 0 if shortcut is None else _peak(shortcut, shape, held)
-            kept = size(shape) if held or shortcut is None else 0
-            return max(_peak(body, shape, held=True), out + beside, out + added + kept)
+            yield from _alive(body, shape, held=True)
+            if shortcut is not None:
+                yield from (out + alive for alive in _alive(shortcut, shape, held))
+            yield out + (0 if shortcut is None else out) + (size(shape) if held or shortcut is None else 0)
         case Gate(body=body):
-            return max(_peak(body, shape, held=True), 2 * size(shape) if held else size(shape))
+            yield from _alive(body, shape, held=True)
+            yield (2 if held else 1) * size(shape)
         case Normalize() | Activate() | LayerScale():
-            return 2 * size(shape) if held else size(shape)
+            yield (2 if held else 1) * size(shape)
         case Flatten() | Dropout() | DropPath():
-            return size(shape)
+            yield size(shape)
         case _:
-            return size(shape) + size(layer.output(shape))
+            yield size(shape) + size(layer.output(shape))
+
+
+# Formulas, by what they depend on; and numbers for the kinds of blocks, quicker to look up than all their settings.
+Counted = tuple[int, int, int, int, int]
+Count = Callable[..., Counted]
+_COUNTS: dict[Hashable, Count] = {}
+_KINDS: dict[Hashable, int] = {}
+
+BLOCK_WIDTHS, HEAD_WIDTHS = ("width", "hidden", "out", "squeezed"), ("into", "width", "hidden")
+# Nonlinearities cost nothing here, and of a norm only counts that it is there.
+SETTINGS = tuple(name for name in TAKEN if name != "norm" and not name.endswith("_act"))
+settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
+gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
+settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
+settings_of_head = attrgetter("pooled_norm", "hidden_norm")
+
+
+def _kind(type: BlockType, settings: Any, norm: Norm, gate: Any) -> int:
+    """A number for all that a block's cost depends on beside widths, map, stride and shortcut."""
+    described = (type, settings, norm.kind == "none", gate)
+    return _KINDS.setdefault(described, len(_KINDS))
+
+
+def _count_of(b: Block, side: int) -> Count:
+    """The cost of blocks like this one, at a map of `side` pixels, as a function of `BLOCK_WIDTHS`."""
+    kind = _kind(b.type, settings_of_block(b), b.norm, gate_of_block(b) if b.se else None)
+    grouping = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+    key = (kind, side, b.stride, b.shortcut, grouping, b.hidden == b.in_channels)
+    return _COUNTS.get(key) or _remembered(key, *_named(b, side), BLOCK_WIDTHS)
+
+
+def _named(b: Block, side: int) -> tuple[Layer, Shape]:
+    """The block's layers and its input, with named widths."""
+    width, hidden, out = Width(b.in_channels, "width"), Width(b.hidden, "hidden"), Width(b.out_channels, "out")
+    groups: int = b.groups
+    if _grouping(b.type, b.in_channels, b.hidden, b.groups) == 0:
+        groups = width if b.type == "convnext" else hidden
+    se = replace(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
+    named = replace(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
+    return lower_block(named), (width, side, side)
+
+
+def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> int:
+    """The groups of the spatial convolution; 0 where it is depthwise, with as many groups as channels."""
+    if type in ("basic", "fused_mbconv", "downsample", "max_pool"):
+        return groups
+    return 0 if groups == (width if type == "convnext" else hidden) else groups
+
+
+def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
+    key = (settings_of_stem(stem), stem.norm.kind == "none", in_channels, side)
+    count = _COUNTS.get(key)
+    if count is None:
+        named = lower_stem(replace(stem, width=Width(stem.width, "width")), in_channels)
+        count = _remembered(key, named, (in_channels, side, side), ("width",))
+    return count(stem.width)
+
+
+def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
+    key = (settings_of_head(head), head.norm.kind == "none", head.width > 0, head.hidden > 0, num_classes, side)
+    count = _COUNTS.get(key)
+    if count is None:
+        into = Width(width, "into")
+        named = replace(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
+        count = _remembered(key, lower_head(named, into, num_classes), (into, side, side), HEAD_WIDTHS)
+    return count(width, head.width, head.hidden)
+
+
+def _remembered(key: Hashable, layer: Layer, shape: Shape, widths: Sequence[str]) -> Count:
+    """`measure` as a function of the widths that layer and shape were given by name."""
+    peaks = ", ".join(str(alive) for alive in largest(_alive(layer, shape, held=False)))
+    counts = [str(formula(number)) for number in _sums(layer, shape)]
+    if len(_COUNTS) >= REMEMBERED:
+        _COUNTS.clear()
+    found = function(widths, [*counts, f"max({peaks}, 0)", str(layer.output(shape)[1])])
+    return _COUNTS.setdefault(key, found)

@@ -6,16 +6,18 @@ out is as in the block's paper (`PAPER`).
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 from typing import Any, Literal
 
 from searchspace.arch import Arch, Init
-from searchspace.blocks import BETWEEN, Block, BlockType, Position, Shortcut, SqueezeExcite
+from searchspace.blocks import BETWEEN, BlockType, Position, Shortcut
 from searchspace.document import value
 from searchspace.ends import Head, Stem
 from searchspace.layers import Activation, Gating, Norm
-from searchspace.schedule import Schedule, channels, round_channels
+from searchspace.outline import Choices, Outline, Scaling
+from searchspace.schedule import Schedule
 
 MAX_EXPANSION = 6
 
@@ -143,15 +145,19 @@ class Stage:
             raise ValueError(f"expansion: above 0 and at most {MAX_EXPANSION}, not {self.expansion}")
         if self.se is not None and not 0 <= self.se <= 1:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
-        if self.groups is not None and self.group_width is not None:
-            raise ValueError("groups: give groups or group_width, not both")
         if self.layer_scale is not None and self.layer_scale < 0:
             raise ValueError(f"layer_scale: 0 (none) or more, not {self.layer_scale}")
+        self.filled()
 
-    def filled(self) -> dict[str, Any]:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that the stage does not leave out."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in pairs if value is not None}
+
+    def filled(self) -> Choices:
         """Every field, with the paper's choice where the stage makes none."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**USUAL, **PAPER[self.block], **{name: v for name, v in given.items() if v is not None}}
+        return filled(self.given)
 
 
 @value
@@ -159,7 +165,7 @@ class Network:
     """A network as people write it; `arch` turns it into integers.
 
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
-    (`up`: only by factors above 1); `width_shift` is then added to every block's width. `depth_mult` multiplies depths,
+    (`up`: only by factors above 1); `depth_mult` multiplies depths,
     rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
     et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a
     built network starts from.
@@ -173,10 +179,9 @@ class Network:
     in_channels: int = 3
     num_classes: int = 1000
     width_mult: float = 1.0
-    width_shift: float = 0.0
     depth_mult: float = 1.0
-    scale_stem: Literal["both", "up", "none"] = "both"
-    scale_head: Literal["both", "up", "none"] = "both"
+    scale_stem: Scaling = "both"
+    scale_head: Scaling = "both"
     drop_path: float = 0.0
     drop_path_reached: Literal["last", "next"] = "last"
     init: Init = "normal"
@@ -190,96 +195,24 @@ class Network:
         if not self.stages:
             raise ValueError("stages: a network has at least one")
 
+    def outline(self) -> Outline:
+        """What the file says, with every stage filled in."""
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
+        return Outline(stages=[stage.filled() for stage in self.stages], **rest)
+
     def arch(self) -> Arch:
-        depths = [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
-        widths = iter(channels(self.schedule, depths, self.width_mult, self.width_shift))
-        steps = sum(depths) - 1 if self.drop_path_reached == "last" else sum(depths)
-        rates = (self.drop_path * index / max(1, steps) for index in range(sum(depths)))
-        stem = replace(self.stem, width=self._scaled(self.stem.width, self.scale_stem))
-        blocks: list[Block] = []
-        width = stem.width
-        for stage, depth in zip(self.stages, depths, strict=True):
-            choices, stride = stage.filled(), stage.stride
-            for _ in range(depth):
-                out = next(widths)
-                if stride > 1 and choices["downsample"] != "block":
-                    blocks.append(_downsample(choices, width, out, stride))
-                    width, stride = blocks[-1].out_channels, 1
-                blocks.append(_block(choices, width, out, stride, next(rates)))
-                width, stride = out, 1
-        head = replace(self.head, width=self._scaled(self.head.width, self.scale_head))
-        return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
-
-    def _scaled(self, width: int, scaling: str) -> int:
-        if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
-            return width
-        return round_channels(width * self.width_mult, self.schedule.divisor, self.schedule.rounding)
+        return self.outline().arch()
 
 
-def _downsample(choices: dict[str, Any], width: int, out: int, stride: int) -> Block:
-    if choices["downsample"] == "pool":
-        return Block("max_pool", width, width, width, stride=stride)
-    norm, bias = choices["norm"], choices["bias"]
-    return Block("downsample", width, width, out, kernel=stride, stride=stride, norm=norm, bias=bias)
+def filled(given: Mapping[str, Any]) -> Choices:
+    """A stage's choices with nothing left out: those given and not None, then the block's paper's, then the usual."""
+    if given.get("groups") is not None and given.get("group_width") is not None:
+        raise ValueError("groups: give groups or group_width, not both")
+    if None in given.values():
+        given = {name: value for name, value in given.items() if value is not None}
+    return {**_papers(given["block"]), **given}
 
 
-def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path: float) -> Block:
-    hidden, groups = _hidden_and_groups(choices, width, out)
-    names = ("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act")
-    norms = ("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act")
-    return Block(
-        type=choices["block"],
-        in_channels=width,
-        hidden=hidden,
-        out_channels=out,
-        stride=stride,
-        groups=groups,
-        se=_squeeze_excite(choices, width, hidden),
-        shortcut=_shortcut(choices["shortcut"], width, out, stride),
-        drop_path=drop_path,
-        **{name: choices[name] for name in (*names, *norms)},
-    )
-
-
-def _hidden_and_groups(choices: dict[str, Any], width: int, out: int) -> tuple[int, int]:
-    """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
-    expansion: float = choices["expansion"]
-    reference = width if choices["expansion_from"] == "input" else out
-    match choices["block"]:
-        case "convnext":
-            return max(1, round(reference * expansion)), width
-        case "mbconv":
-            hidden = max(1, round(reference * expansion))
-            return hidden, hidden
-        case "inverted" | "fused_mbconv":
-            hidden, grouped = max(1, round(reference * expansion)), choices["block"] == "inverted"
-        case _:
-            hidden, grouped = max(1, round(reference / expansion)), True
-    group_width = min(choices["group_width"], hidden) if grouped else 0
-    groups = choices["groups"] if grouped and not group_width else 1
-    unit = group_width or groups
-    hidden = max(unit, round(hidden / unit) * unit)
-    groups = hidden // group_width if group_width else groups
-    return hidden, math.gcd(groups, width, out) if choices["block"] == "basic" else groups
-
-
-def _squeeze_excite(choices: dict[str, Any], width: int, hidden: int) -> SqueezeExcite | None:
-    if choices["se"] == 0:
-        return None
-    reference = width if choices["se_from"] == "input" else hidden
-    squeezed = math.floor(reference * choices["se"] + 1e-6)
-    if choices["se_divisor"] > 1:
-        squeezed = round_channels(reference * choices["se"], choices["se_divisor"])
-    act, gate = choices["se_act"], choices["se_gate"]
-    return SqueezeExcite(max(1, squeezed), choices["se_position"], act, gate, choices["se_norm"], choices["se_bias"])
-
-
-def _shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:
-    """What the rule comes to for these shapes."""
-    if rule == "none":
-        return "none"
-    if stride == 1 and width == out:
-        return "identity"
-    if rule == "projection" or (rule == "partial" and stride == 1 and width < out):
-        return rule
-    return "none"
+@cache
+def _papers(block: BlockType) -> Choices:
+    return {**USUAL, **PAPER[block]}

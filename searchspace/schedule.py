@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -63,42 +64,60 @@ class Schedule:
             raise ValueError("slopes: numbers of 0 or more, at least one")
 
 
-def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0, shift: float = 0.0) -> list[int]:
-    """The width of every block, for stages of these depths, multiplied, shifted and rounded."""
-    widths = [width * multiplier + shift for width in _raw(schedule, depths)]
+def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0) -> list[int]:
+    """The width of every block, for stages of these depths, multiplied and rounded."""
+    staged = schedule.kind in ("stagewise", "explicit")
+    curve = _staged(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
+    widths = [width * multiplier for width in curve]
+    if schedule.divisor == 1:
+        return [round(width) or 1 if width > 0 else 1 for width in widths]
     divisors = [schedule.divisor] * len(widths)
     if schedule.kind == "quantised":
         divisors = [min(schedule.divisor, round_channels(width)) for width in widths]
     return [round_channels(width, divisor, schedule.rounding) for width, divisor in zip(widths, divisors, strict=True)]
 
 
-def _raw(schedule: Schedule, depths: Sequence[int]) -> list[float]:
+@lru_cache(1 << 14)
+def _staged(schedule: Schedule, depths: tuple[int, ...]) -> list[float]:
+    """The widths of the blocks of stages, before anything is multiplied or rounded."""
     total = sum(depths)
-    if schedule.kind == "explicit" or (schedule.kind == "stagewise" and schedule.widths):
-        expected = total if schedule.kind == "explicit" else len(depths)
-        if len(schedule.widths) != expected:
-            unit = "block" if schedule.kind == "explicit" else "stage"
-            raise ValueError(f"schedule.widths: one a {unit}, {expected} in all, not {len(schedule.widths)}")
-        if schedule.kind == "explicit":
-            return list(schedule.widths)
-        return [width for width, depth in zip(schedule.widths, depths, strict=True) for _ in range(depth)]
-    if schedule.increment is not None:
-        end = schedule.start + (total - 1) * schedule.increment
-    else:
-        end = schedule.end if schedule.end is not None else schedule.start
+    if schedule.kind == "explicit":
+        if len(schedule.widths) != total:
+            raise ValueError(f"schedule.widths: one a block, {total} in all, not {len(schedule.widths)}")
+        return list(schedule.widths)
+    widths: Sequence[float] = schedule.widths
+    if not widths:
+        bounds = pairwise(accumulate(depths, initial=0))
+        middles = [(first + after - 1) / 2 for first, after in bounds]
+        widths = _bent(schedule, middles, total)
+    if len(widths) != len(depths):
+        raise ValueError(f"schedule.widths: one a stage, {len(depths)} in all, not {len(widths)}")
+    return [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
+
+
+@lru_cache(1 << 14)
+def _curve(schedule: Schedule, total: int) -> list[float]:
+    """The widths of so many blocks in a row, before anything is multiplied or rounded."""
     if schedule.kind == "quantised":
         return [_quantised(schedule, index) for index in range(total)]
-    at: list[float] = [float(index) for index in range(total)]
-    if schedule.kind == "stagewise":
-        bounds = pairwise(accumulate(depths, initial=0))
-        at = [(first + after - 1) / 2 for first, after in bounds for _ in range(after - first)]
     if schedule.kind == "linear" and schedule.increment is not None:
         # one addition a block, as in ReXNet's code: at x0.6 widths end in a half but for the error that so adds up
         return list(accumulate([schedule.increment] * (total - 1), initial=schedule.start))
     if schedule.kind == "linear":
-        return [schedule.start + (end - schedule.start) * index / max(1, total - 1) for index in at]
-    shape = [_risen(schedule.slopes, index / max(1, total - 1)) for index in at]
-    return [schedule.start + (end - schedule.start) * risen for risen in shape]
+        return [schedule.start + (_end(schedule, total) - schedule.start) * i / max(1, total - 1) for i in range(total)]
+    return _bent(schedule, range(total), total)
+
+
+def _bent(schedule: Schedule, at: Iterable[float], total: int) -> list[float]:
+    """The piecewise linear curve at these blocks of so many."""
+    rise = _end(schedule, total) - schedule.start
+    return [schedule.start + rise * _risen(schedule.slopes, index / max(1, total - 1)) for index in at]
+
+
+def _end(schedule: Schedule, total: int) -> float:
+    if schedule.increment is not None:
+        return schedule.start + (total - 1) * schedule.increment
+    return schedule.start if schedule.end is None else schedule.end
 
 
 def _quantised(schedule: Schedule, index: int) -> float:

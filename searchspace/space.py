@@ -12,9 +12,9 @@ import difflib
 import json
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,21 +22,22 @@ from typing import Any, NamedTuple
 from searchspace import choices as free
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.choices import Scalar
-from searchspace.costs import cost
+from searchspace.choices import Scalar, Slots
+from searchspace.costs import outline_cost
 from searchspace.document import Location, parse, read_yaml
 from searchspace.errors import InputError
-from searchspace.network import Network
+from searchspace.network import Network, filled
+from searchspace.outline import Outline
 from searchspace.repair import repair
-from searchspace.solve import bisect
+from searchspace.solve import solve
 
 Point = Mapping[str, Scalar]
 
 FIT_BAND = 0.97
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
-FIT_SHIFTS = (0.0, 0.3, -0.3, 0.15, -0.15, 0.45, -0.45)
 SAMPLE_TRIES = 1000
+REMEMBERED = 1 << 14
 
 
 class Candidate(NamedTuple):
@@ -64,6 +65,8 @@ class Space:
             for option in choices[name]:
                 parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
+        self._outline = self.network.outline()
+        self._sections: dict[Hashable, Any] = {}
         self.arch({name: options[0] for name, options in self.choices.items()})
 
     @classmethod
@@ -84,13 +87,30 @@ class Space:
 
     def arch(self, point: Point | None = None, width_mult: float | None = None) -> Arch:
         """The network of a point (which names every free value) at a width multiplier where that is open."""
-        network = self._place({} if point is None else point)
-        if width_mult is not None:
-            network = replace(network, width_mult=width_mult)
         try:
-            return network.arch()
+            return self.outline({} if point is None else point, width_mult).arch()
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
+
+    def cost(self, point: Point, width_mult: float | None = None) -> Cost:
+        """What the network of a point costs, without its blocks being made; many times faster than by `arch`."""
+        try:
+            return outline_cost(self.outline(point, width_mult))
+        except ValueError as error:
+            raise InputError(f"{self.source}: {error}") from None
+
+    def outline(self, point: Point, width_mult: float | None = None) -> Outline:
+        """The network of a point before its widths are worked out."""
+        if point.keys() != self.choices.keys():
+            wrong = sorted(self.choices.keys() ^ point.keys())[0]
+            raise InputError(f"point: has to name every free value and no other; wrong at {wrong}")
+        network, (stages, sections, top) = self.network, self._slots
+        changed = top.changes(partial(getattr, network), point)
+        changed |= {name: self._section(name, slots, point) for name, slots in sections.items()}
+        if width_mult is not None:
+            changed["width_mult"] = width_mult
+        given = [filled({**own, **slots.changes(own.__getitem__, point)}) for own, slots in stages]
+        return replace(self._outline, stages=given, **changed)
 
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
         return {name: rng.choice(options) for name, options in self.choices.items()}
@@ -102,16 +122,22 @@ class Space:
         choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
         takes the place of the band.
         """
-        if self.fit_range is not None:
-            return self._solve(dict(point), budget, band, *self.fit_range)
-        low = max([min(band, REPAIR_BAND), *(limit.low / limit.high for limit in budget.limits)])
+        floor = max(limit.low / limit.high for limit in budget.limits)
+        if self.fit_range is None:
+            return self._repaired(point, budget, floor or min(band, REPAIR_BAND), seed)
+        outline = self.outline(point)
+        if not solve(outline, lambda o: budget.used(outline_cost(o)), floor or band, *self.fit_range):
+            return None
+        spent = outline_cost(outline)
+        return Candidate(dict(point), outline.arch(), spent, outline.width_mult) if budget.admits(spent) else None
+
+    def _repaired(self, point: Point, budget: Budget, low: float, seed: int) -> Candidate | None:
         rng = random.Random(seed)
-        changed = repair(point, self.choices, lambda p: budget.used(cost(self.arch(p))), low, 1.0, rng)
+        changed = repair(point, self.choices, lambda p: budget.used(self.cost(p)), low, 1.0, rng)
         if changed is None:
             return None
-        arch = self.arch(changed)
-        spent = cost(arch)
-        return Candidate(changed, arch, spent, self.network.width_mult) if budget.admits(spent) else None
+        spent = self.cost(changed)
+        return Candidate(changed, self.arch(changed), spent, self.network.width_mult) if budget.admits(spent) else None
 
     def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where none was found in 1,000 tries.
@@ -182,54 +208,25 @@ class Space:
         )
 
     @cached_property
-    def _plan(self) -> dict[Location, list[tuple[str, Location]]]:
-        """The free values by the part of the network that they stand in."""
-        plan: dict[Location, list[tuple[str, Location]]] = {}
-        for name, location in self._locations.items():
-            cut = 0 if len(location) == 1 else 2 if location[0] == "stages" else 1
-            plan.setdefault(location[:cut], []).append((name, location[cut:]))
-        return plan
+    def _slots(self) -> tuple[list[tuple[dict[str, Any], Slots]], dict[str, Slots], Slots]:
+        """Where free values go: in every stage, beside what it says itself; in stem, schedule, head; at the top."""
+        found: dict[Location, dict[str, Location]] = {}
+        for name, at in self._locations.items():
+            cut = 0 if len(at) == 1 else 2 if at[0] == "stages" else 1
+            found.setdefault(at[:cut], {})[name] = at[cut:]
+        stages = [(stage.given, Slots(found.pop(("stages", i), {}))) for i, stage in enumerate(self.network.stages)]
+        top = Slots(found.pop((), {}))
+        return stages, {str(at[0]): Slots(places) for at, places in found.items()}, top
 
-    def _place(self, point: Point) -> Network:
-        missing = self.choices.keys() ^ point.keys()
-        if missing:
-            raise InputError(f"point: has to name every free value and no other; wrong at {sorted(missing)[0]}")
-        network = self.network
-        for section, entries in self._plan.items():
-            part = free.get(network, section)
-            flat = {str(tail[0]): point[name] for name, tail in entries if len(tail) == 1}
-            part = replace(part, **flat)
-            for name, tail in entries:
-                if len(tail) > 1:
-                    part = free.replaced(part, tail, point[name])
-            network = free.replaced(network, section, part)
-        return network
-
-    def _solve(
-        self, point: dict[str, Scalar], budget: Budget, band: float, low: float, high: float
-    ) -> Candidate | None:
-        """The width multiplier that uses the budget to `band`, or None where none between low and high does.
-
-        Rounded widths make the cost jump. Where it jumps over the band, all widths are shifted by part of a channel
-        (c_i = a · f(i) + b with another b), which moves the jumps apart, and it is solved again nearby.
-        """
-        floor = max(limit.low / limit.high for limit in budget.limits) or band
-        network = self._place(point)
-
-        def spend(width_mult: float) -> tuple[float, Candidate]:
-            arch = replace(network, width_mult=width_mult).arch()
-            spent = cost(arch)
-            return budget.used(spent), Candidate(point, arch, spent, width_mult)
-
-        for shift in FIT_SHIFTS:
-            network = replace(network, width_shift=shift)
-            found, low, high = bisect(spend, floor, low, high)
-            if found is not None and budget.admits(found.cost):
-                return found
-            if high / low > 2:
-                return None
-            low, high = max(low / 1.2, self.fit_range[0] if self.fit_range else 0), high * 1.2
-        return None
+    def _section(self, name: str, slots: Slots, point: Point) -> Any:
+        """Stem, schedule or head; remembered, since few values are free in them and recur."""
+        key = (name, slots.values(point))
+        if key not in self._sections:
+            if len(self._sections) >= REMEMBERED:
+                self._sections.clear()
+            own = getattr(self.network, name)
+            self._sections[key] = replace(own, **slots.changes(partial(getattr, own), point))
+        return self._sections[key]
 
 
 def ready() -> list[str]:

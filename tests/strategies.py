@@ -24,6 +24,7 @@ STAGE = st.fixed_dictionaries(
         "expansion": st.floats(1, 6),
         "kernel": st.sampled_from([1, 3, 5, 7]),
         "group_width": st.sampled_from([1, 2, 3, 8]),
+        "groups": st.sampled_from([1, 2, 4]),
         "dilation": st.sampled_from([1, 2]),
         "stride_at": st.sampled_from(["spatial", "expand"]),
         "expand_act": ACTS,
@@ -40,7 +41,7 @@ STAGE = st.fixed_dictionaries(
         "norm_at": st.sampled_from([[], ["spatial"], ["expand", "project"]]),
         "bias": st.booleans(),
         "layer_scale": st.sampled_from([0.0, 1e-6]),
-        "downsample": st.sampled_from(["block", "separate"]),
+        "downsample": st.sampled_from(["block", "separate", "pool"]),
     },
 )
 SCHEDULE = st.one_of(
@@ -77,6 +78,8 @@ def networks(draw: st.DrawFn) -> Network:
     """A network in stages, at a resolution that its total stride leaves something of."""
     stages = draw(st.lists(STAGE, min_size=1, max_size=4))
     for stage in stages:
+        if "groups" in stage:
+            stage.pop("group_width", None)
         if stage.get("norm") == {"kind": "group"}:
             stage["se_norm"] = False  # on one squeezed channel torch refuses: there is nothing to normalise over
     data = {

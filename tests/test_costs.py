@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.evaluate import AuditError, audit
-from searchspace import Arch, Budget, Space, build, cost
+from searchspace import Arch, Budget, Space, build, cost, zoo
+from searchspace.arch import sections
 from searchspace.blocks import Block
 from searchspace.budget import Cost
-from searchspace.costs import section_costs
+from searchspace.costs import Part, measure, outline_cost, section_costs
 from searchspace.ends import Head, Stem
 from searchspace.network import Network
+from searchspace.networks import names
 from tests.strategies import networks
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -82,13 +85,37 @@ def test_peak_memory_of_a_residual_block_by_hand() -> None:
     assert cost(arch).peak_memory_bytes == 4 * held * 8 * 8
 
 
-@FEW
-@given(networks(), st.data())
-def test_costs_are_sums_over_parts_and_grow_with_width(network: Network, data: st.DataObject) -> None:
+def walked(arch: Arch) -> list[Part]:
+    """The cost of every section, layer by layer, without formulas."""
+    shape = (arch.in_channels, arch.resolution, arch.resolution)
+    parts = []
+    for section in sections(arch):
+        parts.append(measure(section, shape))
+        shape = section.output(shape)
+    return parts
+
+
+@settings(FEW, max_examples=200)
+@given(networks())
+def test_formulas_equal_a_walk_over_the_layers(network: Network) -> None:
     arch = network.arch()
-    parts = section_costs(arch)
-    assert cost(arch).macs == sum(part.macs for part in parts)
-    assert cost(arch).peak_memory_bytes >= 4 * arch.in_channels * arch.resolution**2
+    assert section_costs(arch) == walked(arch)
+    assert outline_cost(network.outline()) == cost(arch)
+
+
+@pytest.mark.parametrize("name", names())
+def test_formulas_equal_a_walk_over_a_known_network(name: str) -> None:
+    for arch in (zoo(name), zoo(name).adapt(num_classes=10, resolution=97)):
+        assert section_costs(arch) == walked(arch)
+
+
+def test_a_block_is_lowered_once_for_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every further network of the same kinds of blocks is only arithmetic."""
+    space = Space.load("rexnet")
+    point = space.random_point(random.Random(0))
+    space.cost(point)
+    monkeypatch.setattr("searchspace.costs.lower_block", None)
+    assert space.cost(point, 0.7).macs < space.cost(point, 1.3).macs
 
 
 @pytest.mark.slow

@@ -1,0 +1,181 @@
+"""`Outline`: a network whose widths are still open. Its integers are worked out here, and made into blocks or counted.
+
+A search asks for the cost of very many points at many width multipliers, and for the network of a few. Both follow the
+same steps: `arch` makes a block of each, `costs.outline_cost` only counts it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from searchspace.arch import Arch, Init
+from searchspace.blocks import BETWEEN, Block, Shortcut, SqueezeExcite
+from searchspace.ends import Head, Stem
+from searchspace.schedule import Schedule, channels, round_channels
+
+Scaling = Literal["both", "up", "none"]
+Choices = dict[str, Any]
+
+# What a block takes over from its stage as it is; everything else of a block is worked out from widths.
+TAKEN = (
+    *("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
+    *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act"),
+)
+
+
+# One block to be: whose choices it follows, its stride, the channels that come in and those that go out.
+Step = tuple[Choices, int, int, int]
+
+
+@dataclass(slots=True)
+class Outline:
+    """What a network file, or a point of a space, says. `stages` are every stage's choices with nothing left out."""
+
+    stages: list[Choices]
+    schedule: Schedule
+    stem: Stem
+    head: Head
+    resolution: int
+    in_channels: int
+    num_classes: int
+    width_mult: float
+    depth_mult: float
+    scale_stem: Scaling
+    scale_head: Scaling
+    drop_path: float
+    drop_path_reached: Literal["last", "next"]
+    init: Init
+    settled: tuple[int, ...] = ()
+
+    def arch(self) -> Arch:
+        """The network; `ValueError` where its integers do not go together."""
+        steps = list(self.steps())
+        last = sum(choices["block"] not in BETWEEN for choices, *_ in steps) - (self.drop_path_reached == "last")
+        blocks: list[Block] = []
+        index = 0
+        for step in steps:
+            blocks.append(block(step, drop_path=self.drop_path * index / max(1, last)))
+            index += step[0]["block"] not in BETWEEN
+        stem, head = self.ends()
+        return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
+
+    def ends(self) -> tuple[Stem, Head]:
+        """Stem and head at their widths."""
+        stem = self.settled[0] if self.settled else self._scaled(self.stem.width, self.scale_stem)
+        head = self._scaled(self.head.width, self.scale_head)
+        return (
+            self.stem if stem == self.stem.width else replace(self.stem, width=stem),
+            self.head if head == self.head.width else replace(self.head, width=head),
+        )
+
+    @property
+    def depths(self) -> list[int]:
+        return [math.ceil(choices["depth"] * self.depth_mult) for choices in self.stages]
+
+    def widths(self) -> list[int]:
+        """The widths of the stem and of every block: those that are settled, then what the multiplier gives."""
+        stem = self._scaled(self.stem.width, self.scale_stem)
+        widths = [stem, *channels(self.schedule, self.depths, self.width_mult)]
+        return [*self.settled, *widths[len(self.settled) :]]
+
+    def steps(self) -> Iterator[Step]:
+        """Every block to be, in order; a downsampling layer of its own is one too."""
+        depths = self.depths
+        width, *rest = self.widths()
+        widths = iter(rest)
+        for choices, depth in zip(self.stages, depths, strict=True):
+            stride = choices["stride"]
+            for _ in range(depth):
+                out = next(widths)
+                if stride > 1 and choices["downsample"] != "block":
+                    between = _between(choices, stride, width, out)
+                    yield between
+                    width, stride = between[-1], 1
+                yield choices, stride, width, out
+                width, stride = out, 1
+
+    def _scaled(self, width: int, scaling: Scaling) -> int:
+        if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
+            return width
+        return round_channels(width * self.width_mult, self.schedule.divisor, self.schedule.rounding)
+
+
+def block(step: Step, drop_path: float = 0.0) -> Block:
+    """The step as a block in integers."""
+    choices, stride, width, out = step
+    kind = choices["block"]
+    if kind in BETWEEN:
+        taken = {name: value for name, value in choices.items() if name != "block"}
+        return Block(kind, width, width, out, stride=stride, **taken)
+    hidden, groups = hidden_and_groups(choices, width, out)
+    squeezed = squeezed_width(choices, width, hidden)
+    settings = (choices[name] for name in ("se_position", "se_act", "se_gate", "se_norm", "se_bias"))
+    return Block(
+        type=kind,
+        in_channels=width,
+        hidden=hidden,
+        out_channels=out,
+        stride=stride,
+        groups=groups,
+        se=SqueezeExcite(squeezed, *settings) if squeezed else None,
+        shortcut=shortcut(choices["shortcut"], width, out, stride),
+        drop_path=drop_path,
+        **{name: choices[name] for name in TAKEN},
+    )
+
+
+def _between(choices: Choices, stride: int, width: int, out: int) -> Step:
+    """The layer that takes a stage's stride before its first block, with its few choices."""
+    if choices["downsample"] == "pool":
+        return {"block": "max_pool"}, stride, width, width
+    own = {"block": "downsample", "kernel": stride, "norm": choices["norm"], "bias": choices["bias"]}
+    return own, stride, width, out
+
+
+def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]:
+    """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
+    kind = choices["block"]
+    if kind in BETWEEN:
+        return width, 1
+    expansion: float = choices["expansion"]
+    reference = width if choices["expansion_from"] == "input" else out
+    if kind == "convnext":
+        return max(1, round(reference * expansion)), width
+    if kind == "mbconv":
+        hidden = max(1, round(reference * expansion))
+        return hidden, hidden
+    if kind in ("inverted", "fused_mbconv"):
+        hidden, grouped = max(1, round(reference * expansion)), kind == "inverted"
+    else:
+        hidden, grouped = max(1, round(reference / expansion)), True
+    group_width = min(choices["group_width"], hidden) if grouped else 0
+    groups: int = choices["groups"] if grouped and not group_width else 1
+    unit = group_width or groups
+    if unit > 1:
+        hidden = max(unit, round(hidden / unit) * unit)
+    groups = hidden // group_width if group_width else groups
+    return hidden, math.gcd(groups, width, out) if kind == "basic" else groups
+
+
+def squeezed_width(choices: Choices, width: int, hidden: int) -> int:
+    """The width inside squeeze and excitation; 0 where there is none."""
+    ratio: float = choices["se"]
+    if not ratio:
+        return 0
+    squeezed = ratio * (width if choices["se_from"] == "input" else hidden)
+    divisor: int = choices["se_divisor"]
+    return max(1, round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6))
+
+
+def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:
+    """What the rule comes to for these shapes."""
+    if rule == "none":
+        return "none"
+    if stride == 1 and width == out:
+        return "identity"
+    if rule == "projection" or (rule == "partial" and stride == 1 and width < out):
+        return rule
+    return "none"

@@ -1,0 +1,41 @@
+"""Formulas of widths against plain arithmetic."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from searchspace.formula import Formula, Width, formula, function, largest
+
+NUMBERS = st.integers(1, 1000)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS)
+def test_sums_and_products_are_those_of_the_numbers(a: int, b: int, factor: int) -> None:
+    def computed(x: int, y: int) -> int:
+        return 3 * x * (y + factor) + sum([x, 2 * y, 1]) + x * 0
+
+    made = str(computed(Width(5, "x"), Width(7, "y")))
+    assert function(["x", "y"], [made])(a, b) == (computed(a, b),)
+
+
+@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 8]))
+def test_channels_a_group_are_exact(times: int, groups: int) -> None:
+    made = 9 * (Width(24, "x") // groups) * Width(24, "x")
+    x = times * groups
+    assert function(["x"], [str(formula(made))])(x) == (9 * (x // groups) * x,)
+    assert Width(24, "x") // Width(24, "x") == 1
+
+
+def test_a_width_is_the_number_that_it_is() -> None:
+    width = Width(32, "x")
+    assert {width: "here"}[32] == "here"
+    assert width % 5 == 2
+    assert max(width, 3) is width
+
+
+def test_only_what_may_be_largest_is_kept() -> None:
+    x, y = formula(Width(1, "x")), formula(Width(1, "y"))
+    kept = largest([x, 2 * x, y, x + y, 2 * x, 7])
+    assert {str(found) for found in kept} == {"2*x", "1*x+1*y", "7"}
+    assert isinstance(kept[0], Formula)
