@@ -132,15 +132,14 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
     currency = budget.limits[0].currency
     network = space.network
     at = f"{network.resolution} px, {network.num_classes} classes"
-    said = {
-        name: amount(getattr(getattr(found, name), currency), currency) for name in ("smallest", "median", "largest")
-    }
+    low, high = (amount(budget.limits[0].of(cost(arch)), currency) for arch in (found.smallest, found.largest))
+    half = amount(found.quantile(0.5), currency)
     band = f"{100 * config.identity.band:g}-100 % of it" if space.fit_range else "85-100 % of it"
     lines = [
         f"budget {budget} at {at}; 1 FLOP = 1 multiply-add of a convolution or linear layer",
         f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
-        f"networks cost {said['smallest']} to {said['largest']}, at width 1 half below {said['median']}",
-        f"{100 * found.fits:.0f} % of {found.sampled} random points can be brought to {band}; only such are trained",
+        f"networks cost {low} to {high}, {'at width 1 ' if space.fit_range else ''}half below {half}",
+        f"{100 * found.fits:.0f} % of {found.tried} random points can be brought to {band}; only such are trained",
     ]
     for line in lines:
         console.print(line)

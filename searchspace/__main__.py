@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from searchspace import command
 from searchspace.arch import Arch
-from searchspace.budget import Budget, amount
+from searchspace.budget import Budget, Limit, amount
+from searchspace.choices import Scalar
 from searchspace.costs import cost
 from searchspace.document import read_yaml
 from searchspace.errors import InputError
-from searchspace.figures import plot
+from searchspace.figures import plot, plot_costs
 from searchspace.networks import names, zoo
-from searchspace.preflight import preflight
+from searchspace.preflight import known, preflight
 from searchspace.space import Space, ready
-from searchspace.table import Row, table
+from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
+POINTS = 100_000
+KNOWN = 10
+BINS, BAR = 16, 40
 
 
 def parser() -> command.Parser:
@@ -32,6 +39,8 @@ def parser() -> command.Parser:
     describe = commands.add_parser("describe", help="what a budget leaves of a space")
     describe.add_argument("space", help=f"{', '.join(ready())} or a file")
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
+    describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
+    describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
     return p
 
 
@@ -44,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         if args.plot:
             plot(arch, args.plot, args.network)
     else:
-        describe(console, Space.load(args.space), Budget.parse(args.budget))
+        if args.points < 1:
+            raise InputError(f"points: at least 1, not {args.points}")
+        describe(console, Space.load(args.space), Budget.parse(args.budget), args.points, args.plot)
     return 0
 
 
@@ -76,19 +87,67 @@ def show(console: Console, arch: Arch) -> None:
     console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}")
 
 
-def describe(console: Console, space: Space, budget: Budget) -> None:
-    found = preflight(space, budget)
+def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
     currency = budget.limits[0].currency
-    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices")
-    for name, options in space.choices.items():
+    with Progress(console=console, transient=True) as shown:
+        task = shown.add_task(f"counting random points of {space.source}", total=sample)
+        found = preflight(space, budget, sample=sample, progress=lambda done, _: shown.update(task, completed=done))
+    exact = f"{found.distinct:,} different networks" if found.distinct else f"{found.at_least:.2g} networks at least"
+    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices, {exact}")
+    for name, options in alike(space.choices):
         console.print(f"  {name}: {', '.join(str(option) for option in options)}")
+    at = ""
     if space.fit_range:
         low, high = space.fit_range
         console.print(f"  width_mult: solved for the budget, {low:g} to {high:g}")
-    quantiles = {"smallest": found.smallest, "10 %": found.lower, "median": found.median, "90 %": found.upper}
-    for name, spent in {**quantiles, "largest": found.largest}.items():
-        console.print(f"{name:>9}: {amount(getattr(spent, currency), currency)}")
-    console.print(f"{100 * found.fits:.0f} % of {found.sampled} random points can be fitted to {budget}")
+        at = " at width multiplier 1"
+    console.print(f"{len(found.costs):,} random points{at}:")
+    for share, name in ((0.05, "5 %"), (0.25, "25 %"), (0.5, "median"), (0.75, "75 %"), (0.95, "95 %")):
+        console.print(f"{name:>9}: {amount(found.quantile(share), currency)}")
+    for line in histogram(found.costs, budget.limits[0]):
+        console.print(line)
+    console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
+    console.print(f"{100 * found.fits:.0f} % of {found.tried} others could be fitted to {budget}")
+    for name, arch in (("smallest", found.smallest), ("largest", found.largest)):
+        console.print(f"{name:>9}: {amount(budget.limits[0].of(cost(arch)), currency)}: {summary(arch)}")
+    networks = known(budget)
+    console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
+    for name, arch, spent in networks[:KNOWN]:
+        costs = f"{amount(spent.macs, 'macs'):>12} {amount(spent.params, 'params'):>13}"
+        console.print(f"  {name:<20} {arch.resolution} px {costs}")
+    if picture:
+        marks = [(name, budget.limits[0].of(spent)) for name, _, spent in networks[:KNOWN]]
+        plot_costs(
+            found.costs, budget.limits[0], marks, picture, f"{space.source}: {len(found.costs):,} random points{at}"
+        )
+
+
+def alike(choices: Mapping[str, Sequence[Scalar]]) -> list[tuple[str, Sequence[Scalar]]]:
+    """Free values with their options, those in one line that are free alike in several stages."""
+    stages: dict[tuple[str, Sequence[Scalar]], list[str]] = {}
+    for name, options in choices.items():
+        section, _, field = name.rpartition(".")
+        numbered = section.startswith("stage")
+        stages.setdefault((field if numbered else name, options), []).append(section.removeprefix("stage"))
+    return [
+        (f"stage{','.join(numbers)}.{field}" if f"stage{numbers[0]}.{field}" in choices else field, options)
+        for (field, options), numbers in stages.items()
+    ]
+
+
+def histogram(costs: Sequence[int], limit: Limit) -> list[str]:
+    """Bars over cost, evenly spaced in its logarithm; the budget's bin is marked."""
+    low, high = math.log(costs[0]), math.log(costs[-1])
+    width = (high - low) / BINS or 1.0
+    counts = Counter(min(int((math.log(spent) - low) / width), BINS - 1) for spent in costs)
+    budget = math.floor((math.log(limit.high) - low) / width)
+    most = max(counts.values())
+    lines = []
+    for number in range(BINS):
+        above = amount(round(math.exp(low + number * width)), limit.currency, digits=3)
+        mark = f" ◀ {limit}" if number == budget else ""
+        lines.append(f"{above:>14} {'█' * round(BAR * counts[number] / most):<{BAR}}{mark}".rstrip())
+    return lines
 
 
 if __name__ == "__main__":

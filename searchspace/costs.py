@@ -80,8 +80,13 @@ def outline_cost(outline: Outline) -> Cost:
     parts = [_stem(stem, outline.in_channels, outline.resolution)]
     side, out, kind = parts[0][-1], stem.width, -1
     choices: Choices = {}
+    entered = 0
     for step in outline.steps():
         before, (choices, stride, width, out) = choices, step
+        if choices is before and stride == 1 and entered == width == out:
+            parts.append(parts[-1])  # one more of the same
+            continue
+        entered = width if stride == 1 else 0
         if choices["block"] in BETWEEN:
             parts.append(_count_of(block(step), side)(width, width, out, 0))
             side = parts[-1][-1]

@@ -1,12 +1,21 @@
-"""What a person looks at: pictures of networks."""
+"""What a person looks at: pictures of networks and of what they cost."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from searchspace.arch import Arch
+from searchspace.budget import NAMES, Limit
 from searchspace.costs import section_costs
 from searchspace.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 60
 
 
 def plot(arch: Arch, path: str | Path, title: str = "") -> None:
@@ -31,6 +40,46 @@ def plot(arch: Arch, path: str | Path, title: str = "") -> None:
     macs.set_ylabel("MFLOPs (MACs)")
     macs.set_xlabel("depth: the stem, then every block")
     macs.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save(figure, path)
+
+
+def plot_costs(
+    costs: Sequence[int], limit: Limit, marks: Sequence[tuple[str, int]], path: str | Path, title: str
+) -> None:
+    """Write a histogram of what points cost, with the budget and some known networks marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    low, high = math.log10(min(costs[0], limit.high)), math.log10(max(costs[-1], limit.high))
+    edges = [10 ** (low + (high - low) * edge / BINS) for edge in range(BINS + 1)]
+    axes.hist(costs, bins=edges, color="#8fb3d9")
+    axes.set_xscale("log")
+    axes.axvspan(limit.low or edges[0], limit.high, color="#1e8449", alpha=0.08)
+    axes.axvline(limit.high, color="#1e8449", label=f"budget {limit}")
+    top = axes.get_ylim()[1]
+    for number, (name, spent) in enumerate(marks):
+        axes.plot([spent], [0], marker="|", markersize=16, color="#b03a2e")
+        axes.annotate(
+            name,
+            (spent, 0),
+            (8, top * (0.95 - 0.06 * number)),
+            textcoords=("offset points", "data"),
+            fontsize=8,
+            ha="left",
+            color="#b03a2e",
+            arrowprops={"arrowstyle": "-", "color": "#d9a5a0", "lw": 0.5},
+        )
+    axes.set_xlabel(NAMES[limit.currency])
+    axes.set_ylabel("random points")
+    axes.set_title(title)
+    axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ only arithmetic.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, Self
@@ -47,10 +48,28 @@ class Formula:
         return all(self.terms.get(names, 0) >= factor for names, factor in other.terms.items())
 
     def __str__(self) -> str:
-        """The formula in Python: products over one common divisor."""
+        """The formula in Python: over one common divisor, with what products share taken out of them."""
         divisor = math.lcm(*(factor.denominator for factor in self.terms.values()))
-        products = "+".join("*".join([str(factor * divisor), *names]) for names, factor in sorted(self.terms.items()))
-        return (f"({products})//{divisor}" if divisor > 1 else products) or "0"
+        text = _nested({names: int(factor * divisor) for names, factor in self.terms.items()})
+        return f"({text})//{divisor}" if divisor > 1 else text
+
+
+def _nested(terms: dict[Names, int]) -> str:
+    """x·y + x·z as x·(y + z): fewer products."""
+    common = Counter(name for names in terms for name in set(names))
+    if not common:
+        return str(terms.get((), 0))
+    name = min(common, key=lambda known: (-common[known], known))
+    inside, outside = {}, {}
+    for names, factor in terms.items():
+        if name in names:
+            at = names.index(name)
+            inside[names[:at] + names[at + 1 :]] = factor
+        else:
+            outside[names] = factor
+    within = _nested(inside)
+    product = name if within == "1" else f"{name}*({within})" if "+" in within else f"{name}*{within}"
+    return f"{product}+{_nested(outside)}" if outside else product
 
 
 class Width(int):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,71 +13,128 @@ from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar
 from searchspace.costs import cost
 from searchspace.errors import InputError
+from searchspace.networks import names, zoo
 from searchspace.space import FIT_BAND, Point, Space
 
-SAMPLE = 200
+SAMPLE = 2_000
+FITTED = 200
+ENUMERABLE = 2_000
+STARTS = 3
+UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """`points` counts choices (several may give one network). Quantiles are of random networks, where the width
-    multiplier is free at multiplier 1; `smallest` and `largest` were found by descent over single choices."""
+    """What random points cost (`costs`, ascending in the budget's first currency; where the width multiplier is free,
+    at multiplier 1), and what can be reached.
+
+    `points` counts choices, several of which may give one network. `distinct` networks are counted where the space is
+    small, else None, and at least `at_least` are there with 95 % confidence: so few of the sampled points cost the
+    same. `inside` is the share of points that keep the budget as they are, `fits` of those that can be brought into it.
+    `smallest` and `largest` were found by descent over single choices.
+    """
 
     points: int
-    smallest: Cost
-    lower: Cost
-    median: Cost
-    upper: Cost
-    largest: Cost
+    distinct: int | None
+    at_least: int
+    costs: tuple[int, ...]
+    smallest: Arch
+    largest: Arch
+    inside: float
     fits: float
-    sampled: int
+    tried: int
+
+    def quantile(self, share: float) -> int:
+        return self.costs[min(int(share * len(self.costs)), len(self.costs) - 1)]
 
 
-def preflight(space: Space, budget: Budget, band: float = FIT_BAND, seed: int = 0, sample: int = SAMPLE) -> Preflight:
+def preflight(
+    space: Space,
+    budget: Budget,
+    band: float = FIT_BAND,
+    seed: int = 0,
+    sample: int = SAMPLE,
+    progress: Progress = lambda done, total: None,
+) -> Preflight:
     """The space's costs and the share of random points that can be brought inside the budget.
 
-    Raises `InputError` where no network fits: it says what the smallest or the largest costs.
+    Raises `InputError` where no network fits: it says what can be reached.
     """
     rng = random.Random(seed)
     low, high = space.fit_range or (None, None)
-    smallest = _extreme(space, lambda arch: budget.used(cost(arch)), low, rng)
-    largest = _extreme(space, lambda arch: -budget.used(cost(arch)), high, rng)
-    if budget.used(smallest) > 1:
-        raise InputError(
-            f"budget {budget} cannot be met: the smallest network of {space.source} costs {_said(smallest, budget)}"
-        )
-    if any(limit.of(largest) < limit.low for limit in budget.limits) or (
-        space.fit_range is not None and budget.used(largest) < band
+    smallest = _extreme(space, budget.used, low, rng)
+    largest = _extreme(space, lambda spent: -budget.used(spent), high, rng)
+    least, most = cost(smallest), cost(largest)
+    reachable = f"networks of {space.source} cost {_said(least, budget)} to {_said(most, budget)}"
+    if budget.used(least) > 1:
+        raise InputError(f"budget {budget} cannot be met: {reachable}")
+    if any(limit.of(most) < limit.low for limit in budget.limits) or (
+        space.fit_range is not None and budget.used(most) < band
     ):
-        raise InputError(
-            f"budget {budget} is not reached: the largest network of {space.source} costs {_said(largest, budget)}"
-        )
-    points = [space.random_point(rng) for _ in range(sample)]
-    costs = sorted((cost(space.arch(point)) for point in points), key=lambda c: budget.limits[0].of(c))
-    fitted = [space.fit(point, budget, band, seed) for point in points]
-    if not any(fitted):
+        raise InputError(f"budget {budget} is not reached: {reachable}")
+    seen: Counter[Cost] = Counter()
+    columns = [rng.choices(options, k=sample) for options in space.choices.values()]
+    for done, values in enumerate(zip(*columns, strict=True) if columns else [()] * sample):
+        seen[space.cost(dict(zip(space.choices, values, strict=True)))] += 1
+        if done % 1000 == 0:
+            progress(done, sample)
+    tried = min(FITTED, sample)
+    fits = sum(space.fit(space.random_point(rng), budget, band, seed) is not None for _ in range(tried))
+    if not fits:
         space.sample_point(rng, budget, band)
-    quartiles = (costs[len(costs) // 10], costs[len(costs) // 2], costs[len(costs) * 9 // 10])
-    return Preflight(space.size, smallest, *quartiles, largest, sum(c is not None for c in fitted) / sample, sample)
+    twins = sum(count * (count - 1) // 2 for count in seen.values())
+    first = budget.limits[0]
+    return Preflight(
+        points=space.size,
+        distinct=_distinct(space),
+        at_least=max(len(seen), int(sample * (sample - 1) / 2 / max(UNSEEN, twins + 2 * twins**0.5))),
+        costs=tuple(sorted(first.of(spent) for spent in seen.elements())),
+        smallest=smallest,
+        largest=largest,
+        inside=sum(count for spent, count in seen.items() if budget.admits(spent)) / sample,
+        fits=fits / tried,
+        tried=tried,
+    )
+
+
+def known(budget: Budget) -> list[tuple[str, Arch, Cost]]:
+    """The known networks that keep the budget at the resolution of their papers, the dearest first."""
+    networks = [(name, zoo(name)) for name in names()]
+    costed = [(name, arch, cost(arch)) for name, arch in networks]
+    inside = [(name, arch, spent) for name, arch, spent in costed if budget.used(spent) <= 1]
+    return sorted(inside, key=lambda found: -budget.used(found[2]))
 
 
 def _said(found: Cost, budget: Budget) -> str:
     return " and ".join(amount(limit.of(found), limit.currency) for limit in budget.limits)
 
 
-def _extreme(space: Space, key: Callable[[Arch], float], width_mult: float | None, rng: random.Random) -> Cost:
-    """The cost of the network with the least key, by coordinate descent from a random point."""
+def _distinct(space: Space) -> int | None:
+    """How many networks a small space has, at width multiplier 1 where that is free."""
+    if space.size > ENUMERABLE:
+        return None
+    points = (dict(zip(space.choices, values, strict=True)) for values in itertools.product(*space.choices.values()))
+    return len({space.arch(point).digest for point in points})
+
+
+def _extreme(space: Space, key: Callable[[Cost], float], width_mult: float | None, rng: random.Random) -> Arch:
+    """The network with the least key, by coordinate descent from some random points."""
 
     def value(at: Point) -> float:
-        return key(space.arch(at, width_mult))
+        return key(space.cost(at, width_mult))
 
-    point: dict[str, Scalar] = space.random_point(rng)
-    least, improved = value(point), True
-    while improved:
-        improved = False
-        for name, options in space.choices.items():
-            for option in options:
-                changed = {**point, name: option}
-                if option != point[name] and (tried := value(changed)) < least:
-                    point, least, improved = changed, tried, True
-    return cost(space.arch(point, width_mult))
+    found: list[tuple[float, dict[str, Scalar]]] = []
+    for _ in range(STARTS):
+        point: dict[str, Scalar] = space.random_point(rng)
+        least, improved = value(point), True
+        while improved:
+            improved = False
+            for name, options in space.choices.items():
+                for option in options:
+                    changed = {**point, name: option}
+                    if option != point[name] and (tried := value(changed)) < least:
+                        point, least, improved = changed, tried, True
+        found.append((least, point))
+    return space.arch(min(found, key=lambda pair: pair[0])[1], width_mult)
