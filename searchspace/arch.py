@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -83,12 +84,10 @@ class Arch:
         and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
         """
         resolution = resolution or self.resolution
-        strides = [self.stem.pool, self.stem.stride, *(block.stride for block in self.blocks)]
-        for index in (1, 0, *range(2, len(strides))):
-            while strides[index] > 1 and -(-resolution // math.prod(strides)) < smallest_map:
-                strides[index] //= 2
-        blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[2:], strict=True))
-        stem = replace(self.stem, pool=strides[0], stride=strides[1])
+        strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
+        stride, pool, *rest = relaxed(strides, resolution, smallest_map)
+        blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
+        stem = replace(self.stem, stride=stride, pool=pool)
         classes = num_classes or self.num_classes
         return replace(self, stem=stem, blocks=blocks, resolution=resolution, num_classes=classes)
 
@@ -113,6 +112,15 @@ class Arch:
         if isinstance(data, dict) and "stages" in data:
             raise InputError(f"{path}: written in stages: load it with Space.load(path).arch()")
         return parse(cls, data, str(path), lines)
+
+
+def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
+    """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller."""
+    kept = list(strides)
+    for index in range(len(kept)):
+        while kept[index] > 1 and -(-resolution // math.prod(kept)) < smallest_map:
+            kept[index] //= 2
+    return kept
 
 
 def sections(arch: Arch) -> list[Sequential]:

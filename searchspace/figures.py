@@ -50,32 +50,26 @@ def plot_costs(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    points, known = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     low, high = math.log10(min(costs[0], limit.high)), math.log10(max(costs[-1], limit.high))
-    edges = [10 ** (low + (high - low) * edge / BINS) for edge in range(BINS + 1)]
-    axes.hist(costs, bins=edges, color="#8fb3d9")
-    axes.set_xscale("log")
-    axes.axvspan(limit.low or edges[0], limit.high, color="#1e8449", alpha=0.08)
-    axes.axvline(limit.high, color="#1e8449", label=f"budget {limit}")
-    top = axes.get_ylim()[1]
-    for number, (name, spent) in enumerate(marks):
-        axes.plot([spent], [0], marker="|", markersize=16, color="#b03a2e")
-        axes.annotate(
-            name,
-            (spent, 0),
-            (8, top * (0.95 - 0.06 * number)),
-            textcoords=("offset points", "data"),
-            fontsize=8,
-            ha="left",
-            color="#b03a2e",
-            arrowprops={"arrowstyle": "-", "color": "#d9a5a0", "lw": 0.5},
-        )
-    axes.set_xlabel(NAMES[limit.currency])
-    axes.set_ylabel("random points")
-    axes.set_title(title)
-    axes.legend()
+    points.hist(costs, bins=[10 ** (low + (high - low) * edge / BINS) for edge in range(BINS + 1)], color="#8fb3d9")
+    points.set_ylabel("random points")
+    points.set_title(title)
+    for row, (name, spent) in enumerate(marks):
+        known.plot([spent], [-row], "o", color="#b03a2e", markersize=4)
+        side, align = (6, "left") if math.log10(spent) < (low + high) / 2 else (-6, "right")
+        known.annotate(name, (spent, -row), (side, 0), textcoords="offset points", fontsize=8, ha=align, va="center")
+    known.set_ylabel("known networks")
+    known.set_yticks([])
+    known.margins(y=0.1)
+    known.set_xscale("log")
+    known.set_xlabel(NAMES[limit.currency])
+    for axes in (points, known):
+        axes.axvspan(limit.low or 10**low, limit.high, color="#1e8449", alpha=0.08)
+        axes.axvline(limit.high, color="#1e8449", label=f"budget {limit}")
+    points.legend()
     _save(figure, path)
 
 

@@ -91,7 +91,7 @@ class Stage:
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
     `expansion_from` takes the block's other side instead.
     `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
-    has as many of these groups, in both its convolutions, as divide the widths on its outside too.
+    knows only `groups`, and has as many of these, in both its convolutions, as divide the widths on its outside too.
     `se` is the squeezed width as a share of the hidden width or of the block's input (`se_from`); 0 is none.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
     where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
@@ -167,8 +167,9 @@ class Network:
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
     (`up`: only by factors above 1); `depth_mult` multiplies depths,
     rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
-    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a
-    built network starts from.
+    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `smallest_map`
+    adapts a network to small images: where the last map would be fewer pixels a side, strides are halved, the stem's
+    first (at 32 px, 4 turn 2-1-2-2-2-1-2 into 1-1-1-2-2-1-2). `init` says what weights a built network starts from.
     """
 
     stages: tuple[Stage, ...]
@@ -176,6 +177,7 @@ class Network:
     stem: Stem
     head: Head = Head()
     resolution: int = 224
+    smallest_map: int = 1
     in_channels: int = 3
     num_classes: int = 1000
     width_mult: float = 1.0
@@ -192,6 +194,8 @@ class Network:
                 raise ValueError(f"{name}: above 0, not {getattr(self, name)}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
+        if self.smallest_map < 1:
+            raise ValueError(f"smallest_map: at least 1 pixel, not {self.smallest_map}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from searchspace.arch import Arch, Init
+from searchspace.arch import Arch, Init, relaxed
 from searchspace.blocks import BETWEEN, Block, Shortcut, SqueezeExcite
 from searchspace.ends import Head, Stem
 from searchspace.schedule import Schedule, channels, round_channels
@@ -39,6 +39,7 @@ class Outline:
     stem: Stem
     head: Head
     resolution: int
+    smallest_map: int
     in_channels: int
     num_classes: int
     width_mult: float
@@ -63,13 +64,18 @@ class Outline:
         return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
 
     def ends(self) -> tuple[Stem, Head]:
-        """Stem and head at their widths."""
-        stem = self.settled[0] if self.settled else self._scaled(self.stem.width, self.scale_stem)
-        head = self._scaled(self.head.width, self.scale_head)
-        return (
-            self.stem if stem == self.stem.width else replace(self.stem, width=stem),
-            self.head if head == self.head.width else replace(self.head, width=head),
-        )
+        """Stem and head at their widths; the stem with its strides."""
+        width = self.settled[0] if self.settled else self._scaled(self.stem.width, self.scale_stem)
+        stride, pool, *_ = self.strides()
+        stem, head = self.stem, self._scaled(self.head.width, self.scale_head)
+        if (width, stride, pool) != (stem.width, stem.stride, stem.pool):
+            stem = replace(stem, width=width, stride=stride, pool=pool)
+        return stem, self.head if head == self.head.width else replace(self.head, width=head)
+
+    def strides(self) -> list[int]:
+        """The strides of the stem, its pool and every stage, relaxed for small images."""
+        strides = [self.stem.stride, self.stem.pool, *[choices["stride"] for choices in self.stages]]
+        return strides if self.smallest_map == 1 else relaxed(strides, self.resolution, self.smallest_map)
 
     @property
     def depths(self) -> list[int]:
@@ -86,8 +92,7 @@ class Outline:
         depths = self.depths
         width, *rest = self.widths()
         widths = iter(rest)
-        for choices, depth in zip(self.stages, depths, strict=True):
-            stride = choices["stride"]
+        for choices, stride, depth in zip(self.stages, self.strides()[2:], depths, strict=True):
             for _ in range(depth):
                 out = next(widths)
                 if stride > 1 and choices["downsample"] != "block":
@@ -151,7 +156,7 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
         hidden, grouped = max(1, round(reference * expansion)), kind == "inverted"
     else:
         hidden, grouped = max(1, round(reference / expansion)), True
-    group_width = min(choices["group_width"], hidden) if grouped else 0
+    group_width = min(choices["group_width"], hidden) if grouped and kind != "basic" else 0
     groups: int = choices["groups"] if grouped and not group_width else 1
     unit = group_width or groups
     if unit > 1:
