@@ -10,11 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from searchspace import limits
 from searchspace.blocks import BETWEEN, Block, lower_block
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.ends import Head, Stem, lower_head, lower_stem
 from searchspace.errors import InputError
 from searchspace.layers import Gate, Layer, Residual, Sequential
+from searchspace.limits import whole
 
 Init = Literal["normal", "resnet", "mnasnet", "efficientnet", "convnext", "torch"]
 
@@ -36,11 +38,11 @@ class Arch:
     init: Init = "normal"
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "in_channels", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
-        if not self.blocks:
-            raise ValueError("blocks: a network has at least one")
+        whole(self, "resolution", "in_channels", "num_classes")
+        if not 1 <= len(self.blocks) <= limits.BLOCKS:
+            raise ValueError(
+                f"blocks: a network has at least one and at most {limits.BLOCKS:,}, not {len(self.blocks)}"
+            )
         width = self.stem.width
         for index, block in enumerate(self.blocks):
             if block.in_channels != width:

@@ -30,6 +30,7 @@ from searchspace.layers import (
     Residual,
     Sequential,
 )
+from searchspace.limits import whole
 
 BlockType = Literal[
     "basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample", "max_pool"
@@ -56,8 +57,7 @@ class SqueezeExcite:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ValueError(f"channels: a squeezed width is at least 1, not {self.channels}")
+        whole(self, "channels")
 
 
 @value
@@ -93,9 +93,7 @@ class Block:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        whole(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
         if self.type not in BETWEEN:
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel: an odd number, not {self.kernel}")

@@ -15,6 +15,7 @@ from searchspace.layers import (
     Norm,
     Sequential,
 )
+from searchspace.limits import whole
 
 
 @value
@@ -30,9 +31,7 @@ class Stem:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "kernel", "stride", "pool"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        whole(self, "width", "kernel", "stride", "pool")
         normalize(self.width, self.norm)  # raises where the norm's groups do not divide the width
 
 
@@ -54,9 +53,7 @@ class Head:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "hidden"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: 0 (none) or more, not {getattr(self, name)}")
+        whole(self, "width", "hidden", least=0)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: a probability below 1, not {self.dropout}")
 

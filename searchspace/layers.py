@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from searchspace.document import value
+from searchspace.limits import whole
 
 Shape = tuple[int, int, int]
 
@@ -41,12 +42,11 @@ class Norm:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if not self.eps > 0:
-            raise ValueError(f"eps: above 0, not {self.eps}")
+        if not 0 < self.eps <= 1:
+            raise ValueError(f"eps: above 0 and at most 1, not {self.eps}")
         if not 0 < self.momentum <= 1:
             raise ValueError(f"momentum: above 0 and at most 1, not {self.momentum}")
-        if self.groups < 1:
-            raise ValueError(f"groups: at least 1, not {self.groups}")
+        whole(self, "groups")
 
 
 class Layer:

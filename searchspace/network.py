@@ -10,14 +10,16 @@ import math
 from dataclasses import fields, replace
 from typing import Any, Literal
 
+from searchspace import limits
 from searchspace.arch import Arch, Init
 from searchspace.blocks import BETWEEN, Block, BlockType, Position, Shortcut, SqueezeExcite
 from searchspace.document import value
 from searchspace.ends import Head, Stem
 from searchspace.layers import Activation, Gating, Norm
+from searchspace.limits import whole
 from searchspace.schedule import Schedule, channels, round_channels
 
-MAX_EXPANSION = 6
+MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
 
 PAPER: dict[BlockType, dict[str, Any]] = {
     # He et al. 2016; hidden = out ÷ expansion
@@ -133,14 +135,11 @@ class Stage:
             raise ValueError(
                 "block: a downsampling layer is no stage; write downsample: separate or pool in the stage after it"
             )
-        for name in ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name}: at least 1, not {number}")
+        whole(self, "depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor")
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel: an odd number, not {self.kernel}")
-        if self.expansion is not None and not 0 < self.expansion <= MAX_EXPANSION:
-            raise ValueError(f"expansion: above 0 and at most {MAX_EXPANSION}, not {self.expansion}")
+        if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
+            raise ValueError(f"expansion: from {MIN_EXPANSION} to {MAX_EXPANSION}, not {self.expansion}")
         if self.se is not None and not 0 <= self.se <= 1:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.groups is not None and self.group_width is not None:
@@ -183,15 +182,25 @@ class Network:
 
     def __post_init__(self) -> None:
         for name in ("width_mult", "depth_mult"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= limits.FACTOR:
+                raise ValueError(f"{name}: above 0 and at most {limits.FACTOR:,.0f}, not {getattr(self, name)}")
+        if abs(self.width_shift) > limits.WIDTH:
+            raise ValueError(f"width_shift: at most {limits.WIDTH:,}, not {self.width_shift}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
 
+        if sum(self.depths) > limits.BLOCKS:
+            raise ValueError(f"stages: at most {limits.BLOCKS:,} blocks, not {sum(self.depths)}")
+
+    @property
+    def depths(self) -> list[int]:
+        """Blocks of every stage."""
+        return [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
+
     def arch(self) -> Arch:
-        depths = [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
+        depths = self.depths
         widths = iter(channels(self.schedule, depths, self.width_mult, self.width_shift))
         steps = sum(depths) - 1 if self.drop_path_reached == "last" else sum(depths)
         rates = (self.drop_path * index / max(1, steps) for index in range(sum(depths)))

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from searchspace import limits
 from searchspace.document import value
+from searchspace.limits import whole
 
 Rounding = Literal["mobilenet", "twice", "nearest"]
 
@@ -43,10 +45,11 @@ class Schedule:
     rounding: Rounding = "mobilenet"
 
     def __post_init__(self) -> None:
-        if self.divisor < 1:
-            raise ValueError(f"divisor: at least 1, not {self.divisor}")
-        if self.start <= 0 or any(width <= 0 for width in self.widths):
-            raise ValueError("start and widths: above 0")
+        whole(self, "divisor")
+        if not all(0 < width <= limits.WIDTH for width in (self.start, *self.widths)):
+            raise ValueError(f"start and widths: above 0 and at most {limits.WIDTH:,}")
+        if max(self.end or 0.0, self.increment or 0.0) > limits.WIDTH:
+            raise ValueError(f"end and increment: at most {limits.WIDTH:,}")
         if not self.ratio > 1:
             raise ValueError(f"ratio: above 1, not {self.ratio}")
         if self.kind == "quantised" and (self.increment is None or self.start < QUANTUM):
@@ -59,8 +62,8 @@ class Schedule:
             raise ValueError("give one of end and increment (or widths, to a stagewise or explicit schedule)")
         if (self.end is not None and self.end < self.start) or (self.increment is not None and self.increment < 0):
             raise ValueError("end and increment: widths may not decrease")
-        if not self.slopes or min(self.slopes) < 0:
-            raise ValueError("slopes: numbers of 0 or more, at least one")
+        if not self.slopes or not all(0 <= slope <= limits.FACTOR for slope in self.slopes):
+            raise ValueError(f"slopes: numbers from 0 to {limits.FACTOR:,.0f}, at least one")
 
 
 def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0, shift: float = 0.0) -> list[int]:
