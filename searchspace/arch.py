@@ -83,6 +83,7 @@ class Arch:
         Where the last map would be smaller than `smallest_map` pixels a side, early strides are relaxed, the first
         ones first (halved until 1): at 32 px a network for 224 px otherwise ends in a 1×1 map, on which kernels 3
         and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
+        A network without a classifier gets one for `num_classes`.
         """
         resolution = resolution or self.resolution
         strides = [self.stem.pool, self.stem.stride, *(block.stride for block in self.blocks)]
@@ -91,8 +92,9 @@ class Arch:
                 strides[index] //= 2
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[2:], strict=True))
         stem = replace(self.stem, pool=strides[0], stride=strides[1])
+        head = replace(self.head, output="logits") if num_classes else self.head
         classes = num_classes or self.num_classes
-        return replace(self, stem=stem, blocks=blocks, resolution=resolution, num_classes=classes)
+        return replace(self, stem=stem, blocks=blocks, head=head, resolution=resolution, num_classes=classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for YAML or JSON; fields at their default are left out."""

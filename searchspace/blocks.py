@@ -17,6 +17,7 @@ from searchspace.layers import (
     Activate,
     Activation,
     Conv,
+    DropMode,
     DropPath,
     Gate,
     Gating,
@@ -91,6 +92,7 @@ class Block:
     bias: bool = False
     layer_scale: float = 0.0
     drop_path: float = 0.0
+    drop_path_mode: DropMode = "row"
 
     def __post_init__(self) -> None:
         whole(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
@@ -140,11 +142,14 @@ def sequential(*parts: tuple[str, Layer | None]) -> Sequential:
     return Sequential(tuple((name, layer) for name, layer in parts if layer is not None))
 
 
-def normalize(channels: int, norm: Norm) -> Normalize | None:
+def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | None:
+    """The norm on these channels; where they are `pooled`, every group needs more than one to normalise over."""
     if norm.kind == "none":
         return None
     if norm.kind == "group" and channels % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
+    if norm.kind == "group" and pooled and channels == norm.groups:
+        raise ValueError(f"norm.groups: {norm.groups} leaves one number a group of {channels} pooled channels")
     return Normalize(channels, norm)
 
 
@@ -157,7 +162,7 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
         sequential(
             ("pool", GlobalAvgPool()),
             ("reduce", Conv(channels, se.channels, bias=se.bias)),
-            ("norm", normalize(se.channels, norm) if se.norm else None),
+            ("norm", normalize(se.channels, norm, pooled=True) if se.norm else None),
             ("act", activate(se.act)),
             ("expand", Conv(se.channels, channels, bias=se.bias)),
             ("gate", Activate(se.gate)),
@@ -279,6 +284,6 @@ def lower_block(b: Block) -> Sequential:
     branch = sequential(
         *body.parts,
         ("scale", LayerScale(b.out_channels, b.layer_scale) if b.layer_scale > 0 else None),
-        ("drop_path", DropPath(b.drop_path) if b.drop_path > 0 else None),
+        ("drop_path", DropPath(b.drop_path, b.drop_path_mode) if b.drop_path > 0 else None),
     )
     return sequential(("residual", Residual(branch, shortcut_layer(b))), ("act", activate(b.add_act)))

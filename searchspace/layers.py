@@ -20,6 +20,7 @@ Shape = tuple[int, int, int]
 
 Activation = Literal["none", "relu", "relu6", "leaky_relu", "elu", "softplus", "silu", "hard_swish", "gelu"]
 Gating = Literal["sigmoid", "hard_sigmoid"]
+DropMode = Literal["row", "batch"]
 NormKind = Literal["batch", "layer", "group", "none"]
 
 
@@ -145,9 +146,14 @@ class LayerScale(Layer):
 
 @dataclass(frozen=True, slots=True)
 class DropPath(Layer):
-    """Stochastic depth: in training, drops a residual branch for whole samples with this probability."""
+    """Stochastic depth: in training, drops a residual branch with this probability.
+
+    For every sample by itself (`row`: ConvNeXt, EfficientNet), or for all of a batch at once (`batch`: Huang et al.
+    2016).
+    """
 
     rate: float
+    mode: DropMode = "row"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ WHOLE = {
     "group_width": WIDTH,
     "divisor": WIDTH,
     "se_divisor": WIDTH,
+    "min_width": WIDTH,
     "resolution": 65_536,
     "num_classes": 1_000_000,
     "depth": BLOCKS,

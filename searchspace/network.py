@@ -15,7 +15,7 @@ from searchspace.arch import Arch, Init
 from searchspace.blocks import BETWEEN, Block, BlockType, Position, Shortcut, SqueezeExcite
 from searchspace.document import value
 from searchspace.ends import Head, Stem
-from searchspace.layers import Activation, Gating, Norm
+from searchspace.layers import Activation, DropMode, Gating, Norm
 from searchspace.limits import whole
 from searchspace.schedule import Schedule, channels, round_channels
 
@@ -160,7 +160,8 @@ class Network:
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
     (`up`: only by factors above 1); `width_shift` is then added to every block's width. `depth_mult` multiplies depths,
     rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
-    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `init` says what weights a
+    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N); `drop_path_mode`
+    draws for every sample (`row`) or once for a batch. `init` says what weights a
     built network starts from.
     """
 
@@ -178,6 +179,7 @@ class Network:
     scale_head: Literal["both", "up", "none"] = "both"
     drop_path: float = 0.0
     drop_path_reached: Literal["last", "next"] = "last"
+    drop_path_mode: DropMode = "row"
     init: Init = "normal"
 
     def __post_init__(self) -> None:
@@ -190,7 +192,6 @@ class Network:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
-
         if sum(self.depths) > limits.BLOCKS:
             raise ValueError(f"stages: at most {limits.BLOCKS:,} blocks, not {sum(self.depths)}")
 
@@ -214,7 +215,7 @@ class Network:
                 if stride > 1 and choices["downsample"] != "block":
                     blocks.append(_downsample(choices, width, out, stride))
                     width, stride = blocks[-1].out_channels, 1
-                blocks.append(_block(choices, width, out, stride, next(rates)))
+                blocks.append(_block(choices, width, out, stride, next(rates), self.drop_path_mode))
                 width, stride = out, 1
         head = replace(self.head, width=self._scaled(self.head.width, self.scale_head))
         return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
@@ -222,7 +223,8 @@ class Network:
     def _scaled(self, width: int, scaling: str) -> int:
         if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
             return width
-        return round_channels(width * self.width_mult, self.schedule.divisor, self.schedule.rounding)
+        s = self.schedule
+        return round_channels(width * self.width_mult, s.divisor, s.rounding, s.min_width)
 
 
 def _downsample(choices: dict[str, Any], width: int, out: int, stride: int) -> Block:
@@ -232,7 +234,7 @@ def _downsample(choices: dict[str, Any], width: int, out: int, stride: int) -> B
     return Block("downsample", width, width, out, kernel=stride, stride=stride, norm=norm, bias=bias)
 
 
-def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path: float) -> Block:
+def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path: float, mode: DropMode) -> Block:
     hidden, groups = _hidden_and_groups(choices, width, out)
     names = ("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act")
     norms = ("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act")
@@ -246,6 +248,7 @@ def _block(choices: dict[str, Any], width: int, out: int, stride: int, drop_path
         se=_squeeze_excite(choices, width, hidden),
         shortcut=_shortcut(choices["shortcut"], width, out, stride),
         drop_path=drop_path,
+        drop_path_mode=mode,
         **{name: choices[name] for name in (*names, *norms)},
     )
 

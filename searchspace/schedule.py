@@ -32,6 +32,7 @@ class Schedule:
     `divisor` rounds to multiples; 1 rounds to the nearest integer, halves to even, as ReXNet does. `rounding` goes up
     where that would lose more than 10 % (`mobilenet`: MobileNetV2's rule, torchvision's for RegNet too), or does so
     after a first rounding to integers (`twice`: ReXNet-lite), or never (`nearest`: pycls's and timm's for RegNet).
+    No width is rounded to less than `min_width` (the divisor, where that is more).
     """
 
     kind: Literal["linear", "piecewise", "stagewise", "explicit", "quantised"] = "linear"
@@ -43,9 +44,10 @@ class Schedule:
     ratio: float = 2.0
     divisor: int = 1
     rounding: Rounding = "mobilenet"
+    min_width: int = 1
 
     def __post_init__(self) -> None:
-        whole(self, "divisor")
+        whole(self, "divisor", "min_width")
         if not all(0 < width <= limits.WIDTH for width in (self.start, *self.widths)):
             raise ValueError(f"start and widths: above 0 and at most {limits.WIDTH:,}")
         if max(self.end or 0.0, self.increment or 0.0) > limits.WIDTH:
@@ -72,7 +74,8 @@ def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0,
     divisors = [schedule.divisor] * len(widths)
     if schedule.kind == "quantised":
         divisors = [min(schedule.divisor, round_channels(width)) for width in widths]
-    return [round_channels(width, divisor, schedule.rounding) for width, divisor in zip(widths, divisors, strict=True)]
+    rounding, least = schedule.rounding, schedule.min_width
+    return [round_channels(width, divisor, rounding, least) for width, divisor in zip(widths, divisors, strict=True)]
 
 
 def _raw(schedule: Schedule, depths: Sequence[int]) -> list[float]:
@@ -119,10 +122,11 @@ def _risen(slopes: Sequence[float], share: float) -> float:
     return sum(slope * min(1.0, max(0.0, position - part)) for part, slope in enumerate(slopes)) / total
 
 
-def round_channels(width: float, divisor: int = 1, rounding: Rounding = "mobilenet") -> int:
-    """A width as a positive multiple of the divisor; see `Schedule`."""
+def round_channels(width: float, divisor: int = 1, rounding: Rounding = "mobilenet", least: int = 1) -> int:
+    """A width as a positive multiple of the divisor, or `least` where that is more; see `Schedule`."""
+    least = max(least, divisor)
     if divisor == 1 or rounding == "nearest":
-        return max(divisor, round(width / divisor) * divisor)
+        return max(least, round(width / divisor) * divisor)
     width = round(width) if rounding == "twice" else width
-    rounded = max(divisor, math.floor(width + divisor / 2) // divisor * divisor)
+    rounded = max(least, math.floor(width + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * width else rounded
