@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,8 +13,9 @@ from torch import nn
 
 from searchspace import Arch, Space, build, cost, zoo
 from searchspace.__main__ import main
-from searchspace.blocks import Block
+from searchspace.blocks import Block, BlockType
 from searchspace.ends import Output, Stem
+from searchspace.figures import COLOURS, plot
 from searchspace.layers import Norm
 from searchspace.module import StochasticDepth
 from searchspace.networks import network
@@ -190,6 +191,20 @@ def test_depth_multipliers_round_up() -> None:
     doubled = network("rexnet_100", depth_mult=2.0).arch()
     assert len(doubled.blocks) == 32
     assert cost(doubled).params == 8_905_238  # the official code's
+
+
+def test_the_picture_names_what_it_shows(tmp_path: Path) -> None:
+    """The words of a matplotlib SVG stand in its comments: cost, block types, real resolutions, both ends."""
+    plot(Space.load(EXAMPLE).arch(), tmp_path / "network.svg", "example")
+    words = re.findall("<!-- (.*?) -->", (tmp_path / "network.svg").read_text())
+    assert words.count("stem") == words.count("head") == 1
+    assert {"example: 1.317GFLOPs, 3.112MParams at 224 px", "fused_mbconv", "bottleneck"} < set(words)
+    assert {"112", "56", "28", "14", "7"} < set(words)
+
+
+@pytest.mark.parametrize("block", get_args(BlockType))
+def test_every_kind_of_block_has_a_colour(block: BlockType) -> None:
+    assert block in COLOURS
 
 
 def test_a_network_that_no_table_has(tmp_path: Path) -> None:
