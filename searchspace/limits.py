@@ -31,9 +31,11 @@ WHOLE = {
 
 
 def whole(thing: Any, *names: str, least: int = 1) -> None:
-    """Refuses a value whose whole numbers of these names are below `least` or above `WHOLE`; None says nothing."""
+    """Refuses a value whose fields of these names are no whole numbers, below `least`, or above `WHOLE`."""
     for name in names:
         number = getattr(thing, name)
-        if number is not None and not least <= number <= WHOLE[name]:
+        if type(number) is not int:
+            raise InputError(f"{name}: a whole number, not {number!r}")
+        if not least <= number <= WHOLE[name]:
             accepted = f"at least {least}" if number < least else f"at most {WHOLE[name]:,}"
             raise InputError(f"{name}: {accepted}, not {number}")

@@ -135,7 +135,8 @@ class Stage:
             raise ValueError(
                 "block: a downsampling layer is no stage; write downsample: separate or pool in the stage after it"
             )
-        whole(self, "depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor")
+        numbers = ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor")
+        whole(self, *(name for name in numbers if getattr(self, name) is not None))
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel: an odd number, not {self.kernel}")
         if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:

@@ -48,6 +48,8 @@ def network(name: str, **options: Any) -> Network:
         return family(**options)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"network {name!r}: {error}") from None
+    except TypeError as error:
+        raise InputError(f"network {name!r}: an option is of the wrong type ({error})") from None
 
 
 def zoo(
