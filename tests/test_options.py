@@ -20,6 +20,7 @@ from searchspace.layers import Norm
 from searchspace.module import StochasticDepth
 from searchspace.networks import network
 
+README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = Path(str(resources.files("searchspace") / "networks" / "example.yaml"))
 
 
@@ -205,6 +206,11 @@ def test_the_picture_names_what_it_shows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", get_args(BlockType))
 def test_every_kind_of_block_has_a_colour(block: BlockType) -> None:
     assert block in COLOURS
+
+
+def test_the_readme_shows_the_example() -> None:
+    (shown,) = re.findall(r"```yaml\n# mixed\.yaml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert shown == EXAMPLE.read_text("utf-8").partition("\n")[2]
 
 
 def test_a_network_that_no_table_has(tmp_path: Path) -> None:
