@@ -15,7 +15,6 @@ from searchspace.layers import (
     Activate,
     Activation,
     Conv,
-    DropMode,
     Dropout,
     DropPath,
     Flatten,
@@ -202,7 +201,7 @@ class StochasticDepth(nn.Module):
     Huang et al. 2016 drop the batch (`mode="batch"`); most code since then draws for every sample (`"row"`).
     """
 
-    def __init__(self, rate: float, mode: DropMode = "row") -> None:
+    def __init__(self, rate: float, mode: str = "row") -> None:
         super().__init__()
         self.rate = rate
         self.mode = mode
