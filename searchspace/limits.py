@@ -34,7 +34,7 @@ def whole(thing: Any, *names: str, least: int = 1) -> None:
     """Refuses a value whose fields of these names are no whole numbers, below `least`, or above `WHOLE`."""
     for name in names:
         number = getattr(thing, name)
-        if type(number) is not int:
+        if not isinstance(number, int) or isinstance(number, bool):
             raise InputError(f"{name}: a whole number, not {number!r}")
         if not least <= number <= WHOLE[name]:
             accepted = f"at least {least}" if number < least else f"at most {WHOLE[name]:,}"
