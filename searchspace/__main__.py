@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 def network(name: str) -> Arch:
     """The zoo's network of this name, or that of a file, written in stages or in blocks."""
     path = Path(name)
-    if name in names() or not (path.suffix or path.exists() or len(path.parts) > 1):
+    if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
         return zoo(name)
     data, _ = read_yaml(path)
     if not (isinstance(data, dict) and "stages" in data):
@@ -76,7 +77,8 @@ def network(name: str) -> Arch:
 
 
 def show(console: Console, arch: Arch) -> None:
-    shown = Table(title=f"{arch.resolution} px, {arch.num_classes} classes, digest {arch.digest}", title_justify="left")
+    ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else f"{arch.head.output}, no classifier"
+    shown = Table(title=f"{arch.resolution} px, {ends}, digest {arch.digest}", title_justify="left")
     for name in Row._fields:
         shown.add_column(name, justify="right" if name in ("expansion", "hidden", "macs", "params") else "left")
     for row in table(arch):

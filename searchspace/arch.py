@@ -11,11 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from searchspace import limits
 from searchspace.blocks import BETWEEN, Block, lower_block
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.ends import Head, Stem, lower_head, lower_stem
 from searchspace.errors import InputError
 from searchspace.layers import Gate, Layer, Residual, Sequential
+from searchspace.limits import whole
 
 Init = Literal["normal", "resnet", "mnasnet", "efficientnet", "convnext", "torch"]
 
@@ -37,11 +39,11 @@ class Arch:
     init: Init = "normal"
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "in_channels", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
-        if not self.blocks:
-            raise ValueError("blocks: a network has at least one")
+        whole(self, "resolution", "in_channels", "num_classes")
+        if not 1 <= len(self.blocks) <= limits.BLOCKS:
+            raise ValueError(
+                f"blocks: a network has at least one and at most {limits.BLOCKS:,}, not {len(self.blocks)}"
+            )
         width = self.stem.width
         for index, block in enumerate(self.blocks):
             if block.in_channels != width:
@@ -82,14 +84,16 @@ class Arch:
         Where the last map would be smaller than `smallest_map` pixels a side, early strides are relaxed, the first
         ones first (halved until 1): at 32 px a network for 224 px otherwise ends in a 1×1 map, on which kernels 3
         and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
+        A network without a classifier gets one for `num_classes`.
         """
         resolution = resolution or self.resolution
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
         stride, pool, *rest = relaxed(strides, resolution, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
+        head = replace(self.head, output="logits") if num_classes else self.head
         classes = num_classes or self.num_classes
-        return replace(self, stem=stem, blocks=blocks, resolution=resolution, num_classes=classes)
+        return replace(self, stem=stem, blocks=blocks, head=head, resolution=resolution, num_classes=classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for YAML or JSON; fields at their default are left out."""

@@ -17,6 +17,7 @@ from searchspace.layers import (
     Activate,
     Activation,
     Conv,
+    DropMode,
     DropPath,
     Gate,
     Gating,
@@ -30,6 +31,7 @@ from searchspace.layers import (
     Residual,
     Sequential,
 )
+from searchspace.limits import whole
 
 BlockType = Literal[
     "basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample", "max_pool"
@@ -56,8 +58,7 @@ class SqueezeExcite:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ValueError(f"channels: a squeezed width is at least 1, not {self.channels}")
+        whole(self, "channels")
 
 
 @value
@@ -91,11 +92,10 @@ class Block:
     bias: bool = False
     layer_scale: float = 0.0
     drop_path: float = 0.0
+    drop_path_mode: DropMode = "row"
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        whole(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
         if self.type not in BETWEEN:
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel: an odd number, not {self.kernel}")
@@ -142,11 +142,14 @@ def sequential(*parts: tuple[str, Layer | None]) -> Sequential:
     return Sequential(tuple((name, layer) for name, layer in parts if layer is not None))
 
 
-def normalize(channels: int, norm: Norm) -> Normalize | None:
+def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | None:
+    """The norm on these channels; where they are `pooled`, every group needs more than one to normalise over."""
     if norm.kind == "none":
         return None
     if norm.kind == "group" and channels % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
+    if norm.kind == "group" and pooled and channels == norm.groups:
+        raise ValueError(f"norm.groups: {norm.groups} leaves one number a group of {channels} pooled channels")
     return Normalize(channels, norm)
 
 
@@ -159,7 +162,7 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
         sequential(
             ("pool", GlobalAvgPool()),
             ("reduce", Conv(channels, se.channels, bias=se.bias)),
-            ("norm", normalize(se.channels, norm) if se.norm else None),
+            ("norm", normalize(se.channels, norm, pooled=True) if se.norm else None),
             ("act", activate(se.act)),
             ("expand", Conv(se.channels, channels, bias=se.bias)),
             ("gate", Activate(se.gate)),
@@ -281,6 +284,6 @@ def lower_block(b: Block) -> Sequential:
     branch = sequential(
         *body.parts,
         ("scale", LayerScale(b.out_channels, b.layer_scale) if b.layer_scale > 0 else None),
-        ("drop_path", DropPath(b.drop_path) if b.drop_path > 0 else None),
+        ("drop_path", DropPath(b.drop_path, b.drop_path_mode) if b.drop_path > 0 else None),
     )
     return sequential(("residual", Residual(branch, shortcut_layer(b))), ("act", activate(b.add_act)))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from searchspace import limits
 from searchspace.document import Location
 from searchspace.errors import InputError
 
@@ -70,11 +71,10 @@ def fit_range(node: Mapping[str, Any], source: str) -> tuple[float, float]:
     bounds = node.get("fit")
     if len(node) == 1 and isinstance(bounds, list) and len(bounds) == 2:
         numbers = all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in bounds)
-        if numbers and 0 < bounds[0] < bounds[1]:
+        if numbers and 0 < bounds[0] < bounds[1] <= limits.FACTOR:
             return float(bounds[0]), float(bounds[1])
-    raise InputError(
-        f"{source}: width_mult: a number, a choice or {{fit: [low, high]}} with 0 < low < high is accepted"
-    )
+    accepted = f"{{fit: [low, high]}} with 0 < low < high ≤ {limits.FACTOR:,.0f}"
+    raise InputError(f"{source}: width_mult: a number, a choice or {accepted} is accepted")
 
 
 def scalar(text: str) -> Scalar:

@@ -70,8 +70,10 @@ def section_costs(arch: Arch) -> list[Part]:
         found = _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed)
         side = found[-1]
         parts.append(Part(*found[:4], (b.out_channels, side, side)))
-    found = _head(arch.head, arch.blocks[-1].out_channels, arch.num_classes, side)
-    return [*parts, Part(*found[:4], (arch.num_classes, 1, 1))]
+    last = arch.blocks[-1].out_channels
+    found = _head(arch.head, last, arch.num_classes, side)
+    shape = lower_head(arch.head, last, arch.num_classes).output((last, side, side))
+    return [*parts, Part(*found[:4], shape)]
 
 
 def outline_cost(outline: Outline) -> Cost:
@@ -164,7 +166,7 @@ SETTINGS = tuple(name for name in TAKEN if name != "norm" and not name.endswith(
 settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
 gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
 settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
-settings_of_head = attrgetter("pooled_norm", "hidden_norm")
+settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output")
 
 
 def _kind(type: BlockType, settings: Any, norm: Norm, gate: Any) -> int:

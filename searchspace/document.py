@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,32 @@ from searchspace.errors import InputError
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
+
+# A network of a thousand blocks is less than any of these.
+MOST_BYTES, MOST_PLACES, MOST_LEVELS = 500_000, 100_000, 20
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the numbers of its version 1.2: 1e-6 is one, and 1:30, 010 and 1_0 are text, not 90, 8 and 10."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes in quotes what `Loader` would take for a number."""
+
+
+_OTHERS = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_WHOLE = r"(0|[1-9]\d*)"
+_NUMBERS = {
+    "int": rf"[-+]?{_WHOLE}",
+    "float": rf"[-+]?({_WHOLE}?\.\d+|{_WHOLE}\.)([eE][-+]?\d+)?|[-+]?{_WHOLE}[eE][-+]?\d+|[-+]?\.inf|\.nan",
+}
+for _class in (Loader, Dumper):
+    _class.yaml_implicit_resolvers = {first: list(resolvers) for first, resolvers in _OTHERS.items()}
+    for _tag, _pattern in _NUMBERS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^({_pattern})$"), list("-+.0123456789"))
 
 
 @dataclass_transform(frozen_default=True)
@@ -70,6 +97,8 @@ def _describe(error: ValidationError, source: str, lines: Mapping[Location, int]
     field = ".".join(str(part) for part in location)
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     said = {"Field required": "is missing", "Unexpected keyword argument": "no such field"}.get(said, said)
+    if first["type"] == "json_invalid":
+        return f"{place}: no plain data ({said.removeprefix('Invalid JSON: ')})"
     if first["type"] not in ("missing", "unexpected_keyword_argument", "value_error"):
         said += f", not {json.dumps(first['input'], ensure_ascii=False)[:80]}"
     others = f" (and {more} more)" if more else ""
@@ -77,35 +106,62 @@ def _describe(error: ValidationError, source: str, lines: Mapping[Location, int]
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
-    """The file's data and the line number of every place in it; `InputError` where it cannot be read."""
+    """The file's data and the line number of every place in it.
+
+    `InputError` where it cannot be read, says something twice, or is larger or deeper than any network, which
+    includes what aliases make of a short one.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise InputError(f"{path}: larger than {MOST_BYTES:,} bytes, so no network")
+        loader = Loader(raw.decode("utf-8-sig"))
+        node = loader.get_single_node()
+        lines: dict[Location, int] = {}
+        if node is None:
+            return None, lines
+        _note_lines(node, (), lines, path)
+        return loader.construct_document(node), lines
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read (not UTF-8 text)") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{path}{line}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{path}: nested deeper than {MOST_LEVELS} levels") from None
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    lines: dict[Location, int] = {}
-    if node is not None:
-        _note_lines(node, (), lines)
-    return data, lines
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
 
 
-def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
-    lines.setdefault(location, node.start_mark.line + 1)
+def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
+    line = lines.setdefault(location, node.start_mark.line + 1)
+    place = f"{path}:{line}"
+    if len(location) > MOST_LEVELS:
+        raise InputError(f"{place}: nested deeper than {MOST_LEVELS} levels")
+    if len(lines) > MOST_PLACES:
+        raise InputError(f"{place}: more than {MOST_PLACES:,} values, with those of its aliases")
     if isinstance(node, yaml.MappingNode):
+        written: set[str] = set()
         for key, child in node.value:
-            _note_lines(child, (*location, str(key.value)), lines)
+            name = str(key.value)
+            if name in written:
+                field = ".".join(str(part) for part in (*location, name))
+                raise InputError(f"{path}:{key.start_mark.line + 1}: {field}: written twice")
+            written.add(name)
+            _note_lines(child, (*location, name), lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
-            _note_lines(child, (*location, index), lines)
+            _note_lines(child, (*location, index), lines, path)
 
 
 def plain(thing: Any) -> Any:
@@ -120,7 +176,7 @@ def plain(thing: Any) -> Any:
 
 def write_yaml(path: Path, data: Any, title: str = "") -> None:
     """Data as YAML, in one step: a reader sees the old file or the new one."""
-    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+    text = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
     part = path.with_name(path.name + ".part")
     part.write_text((f"# {title}\n" if title else "") + text, encoding="utf-8")
     part.replace(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from searchspace.blocks import activate, normalize, sequential
 from searchspace.document import value
 from searchspace.layers import (
@@ -15,6 +17,9 @@ from searchspace.layers import (
     Norm,
     Sequential,
 )
+from searchspace.limits import whole
+
+Output = Literal["logits", "features", "map"]
 
 
 @value
@@ -30,9 +35,7 @@ class Stem:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "kernel", "stride", "pool"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        whole(self, "width", "kernel", "stride", "pool")
         normalize(self.width, self.norm)  # raises where the norm's groups do not divide the width
 
 
@@ -41,7 +44,8 @@ class Head:
     """From the last map to logits: 1×1 convolution to `width`, global pool, `hidden` features, dropout, classifier.
 
     A width of 0 leaves a part out. `pooled_norm` normalises the pooled features (ConvNeXt); `hidden_norm` says whether
-    the hidden features have the head's norm (ReXNet-lite) or not (MobileNetV3).
+    the hidden features have the head's norm (ReXNet-lite) or not (MobileNetV3). `output` says where the network ends:
+    with a classifier, with its `features` (a vector), or with the last `map`, before the pool.
     """
 
     width: int = 0
@@ -52,11 +56,10 @@ class Head:
     hidden_act: Activation = "relu"
     hidden_norm: bool = False
     dropout: float = 0.0
+    output: Output = "logits"
 
     def __post_init__(self) -> None:
-        for name in ("width", "hidden"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: 0 (none) or more, not {getattr(self, name)}")
+        whole(self, "width", "hidden", least=0)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: a probability below 1, not {self.dropout}")
 
@@ -73,17 +76,26 @@ def lower_stem(stem: Stem, in_channels: int) -> Sequential:
 
 def lower_head(head: Head, in_channels: int, num_classes: int) -> Sequential:
     features = head.width or in_channels
-    logits_from = head.hidden or features
-    return sequential(
+    last = (
         ("conv", Conv(in_channels, features) if head.width else None),
         ("norm", normalize(features, head.norm) if head.width else None),
         ("act", activate(head.act) if head.width else None),
+    )
+    if head.output == "map":
+        return sequential(*last)
+    pooled = (
         ("pool", GlobalAvgPool()),
-        ("pooled_norm", normalize(features, head.norm) if head.pooled_norm else None),
+        ("pooled_norm", normalize(features, head.norm, pooled=True) if head.pooled_norm else None),
         ("hidden", Conv(features, head.hidden, bias=True) if head.hidden else None),
-        ("hidden_norm", normalize(head.hidden, head.norm) if head.hidden and head.hidden_norm else None),
+        ("hidden_norm", normalize(head.hidden, head.norm, pooled=True) if head.hidden and head.hidden_norm else None),
         ("hidden_act", activate(head.hidden_act) if head.hidden else None),
         ("flatten", Flatten()),
+    )
+    if head.output == "features":
+        return sequential(*last, *pooled)
+    return sequential(
+        *last,
+        *pooled,
         ("dropout", Dropout(head.dropout) if head.dropout else None),
-        ("classifier", Linear(logits_from, num_classes)),
+        ("classifier", Linear(head.hidden or features, num_classes)),
     )

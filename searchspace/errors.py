@@ -2,4 +2,10 @@
 
 
 class InputError(ValueError):
-    """What a person wrote is wrong: the message names the place, the value and what is accepted."""
+    """What a person wrote is wrong: the message names the place, the value and what is accepted, in one line.
+
+    It may quote what it was given, so control characters (line ends, terminal escapes) are written out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))

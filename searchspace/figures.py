@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchspace.arch import Arch
-from searchspace.budget import NAMES, Limit
-from searchspace.costs import section_costs
+from searchspace.blocks import BlockType
+from searchspace.budget import NAMES, Limit, amount
+from searchspace.costs import cost, section_costs
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,29 +18,57 @@ if TYPE_CHECKING:
 
 BINS = 60
 
+# Okabe and Ito's colours, which the colour-blind tell apart; black and grey for what is no block.
+COLOURS: dict[BlockType | str, str] = {
+    "basic": "#cc79a7",
+    "bottleneck": "#0072b2",
+    "resnext": "#56b4e9",
+    "inverted": "#f0e442",
+    "mbconv": "#009e73",
+    "fused_mbconv": "#e69f00",
+    "convnext": "#8172b3",
+    "downsample": "#999999",
+    "max_pool": "#999999",
+    "stem": "#444444",
+    "head": "#444444",
+}
+RESOLUTION = "#b03a2e"
+
 
 def plot(arch: Arch, path: str | Path, title: str = "") -> None:
-    """Write a picture of channels (bars), resolution (line) and multiply-adds (below) over depth."""
+    """Write a picture of channels (bars, coloured by block), resolution (line) and multiply-adds (below) over depth."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.patches import Patch
 
-    parts = section_costs(arch)[:-1]
-    depth = range(len(parts))
+    parts, spent = section_costs(arch), cost(arch)
+    kinds = ["stem", *(block.type for block in arch.blocks), "head"]
+    colours = [COLOURS[kind] for kind in kinds]
+    depth, end = range(len(parts)), len(parts) - 1
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     channels, macs = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    channels.bar(depth, [part.output[0] for part in parts], color="#8fb3d9")
+    channels.bar(depth[:-1], [part.output[0] for part in parts[:-1]], color=colours[:-1], alpha=0.7)
     channels.set_ylabel("output channels")
-    channels.set_title(title)
+    costs = f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')} at {arch.resolution} px"
+    channels.set_title(f"{title}: {costs}" if title else costs)
+    legend = [Patch(color=COLOURS[kind], alpha=0.7, label=kind) for kind in dict.fromkeys(kinds[1:-1])]
+    channels.legend(handles=legend, loc="upper center", ncols=len(legend), frameon=False)
+    channels.margins(y=0.16)
+    sides = [part.output[1] for part in parts[:-1]]
     pixels = channels.twinx()
-    pixels.step(depth, [part.output[1] for part in parts], where="mid", color="#b03a2e")
-    pixels.set_ylabel("resolution (px)", color="#b03a2e")
-    pixels.set_ylim(bottom=0)
-    macs.bar(depth, [part.macs / 1e6 for part in parts], color="#7f8c8d")
+    pixels.step(depth[:-1], sides, where="mid", color=RESOLUTION)
+    pixels.set_ylabel("resolution (px)", color=RESOLUTION)
+    pixels.set_yscale("log", base=2)
+    pixels.set_yticks(sorted(set(sides)), labels=[str(side) for side in sorted(set(sides))])
+    pixels.minorticks_off()
+    pixels.set_ylim(min(sides) / 2, max(sides) * 2)
+    macs.bar(depth, [part.macs / 1e6 for part in parts], color=colours, alpha=0.7)
     macs.set_ylabel("MFLOPs (MACs)")
-    macs.set_xlabel("depth: the stem, then every block")
-    macs.xaxis.set_major_locator(MaxNLocator(integer=True))
+    macs.set_xlabel("depth: the stem, every block, the head")
+    step = -(-end // 15)
+    ticks = [0, *(block for block in range(step, end) if block % step == 0 and end - block > step / 2), end]
+    macs.set_xticks(ticks, labels=["stem", *(str(tick) for tick in ticks[1:-1]), "head"])
     _save(figure, path)
 
 

@@ -1,10 +1,11 @@
-"""Weight initialisation, by the families' own recipes; norms start from 1 and 0, biases from 0."""
+"""Weight initialisation, by the families' own recipes; norms start from 1 and 0."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import init
@@ -26,24 +27,39 @@ def uniform_fan_out(weight: Tensor) -> object:
     return init.uniform_(weight, -1 / math.sqrt(weight.shape[0]), 1 / math.sqrt(weight.shape[0]))
 
 
-# Convolutions, then linear layers, as torchvision and the official code start them.
-FILLS: dict[Init, tuple[Fill, Fill]] = {
-    "normal": (he, partial(init.normal_, std=0.01)),  # MobileNetV2 and V3, RegNet
-    "resnet": (he, uniform_fan_in),
-    "mnasnet": (he, partial(init.kaiming_uniform_, mode="fan_out", nonlinearity="sigmoid")),
-    "efficientnet": (he, uniform_fan_out),
-    "convnext": (narrow, narrow),
-    "torch": (uniform_fan_in, uniform_fan_in),  # ReXNet's official code leaves PyTorch's
+class Recipe(NamedTuple):
+    """How convolutions, linear layers, and the biases of both start; `uniform` is PyTorch's, up to 1 / √fan_in."""
+
+    convolutions: Fill
+    linear: Fill
+    convolution_bias: Literal["zeros", "uniform"] = "zeros"
+    linear_bias: Literal["zeros", "uniform"] = "zeros"
+
+
+# As torchvision and the official code start them; where they leave a part to PyTorch, it is PyTorch's own here too.
+RECIPES: dict[Init, Recipe] = {
+    "normal": Recipe(he, partial(init.normal_, std=0.01)),  # MobileNetV2 and V3, RegNet
+    "resnet": Recipe(he, uniform_fan_in, linear_bias="uniform"),
+    "mnasnet": Recipe(he, partial(init.kaiming_uniform_, mode="fan_out", nonlinearity="sigmoid")),
+    "efficientnet": Recipe(he, uniform_fan_out),
+    "convnext": Recipe(narrow, narrow),
+    "torch": Recipe(uniform_fan_in, uniform_fan_in, "uniform", "uniform"),  # ReXNet's official code
 }
 
 
 def initialise(model: nn.Module, recipe: Init) -> None:
-    """Fresh weights for every convolution and linear layer, in place."""
-    convolutions, linear = FILLS[recipe]
+    """Fresh weights and biases for every convolution and linear layer, in place."""
+    chosen = RECIPES[recipe]
     for part in model.modules():
         if isinstance(part, nn.Conv2d):
-            convolutions(part.weight)
+            chosen.convolutions(part.weight)
+            _start_bias(part, chosen.convolution_bias)
         elif isinstance(part, nn.Linear):
-            linear(part.weight)
-        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
-            init.zeros_(part.bias)
+            chosen.linear(part.weight)
+            _start_bias(part, chosen.linear_bias)
+
+
+def _start_bias(part: nn.Conv2d | nn.Linear, kind: Literal["zeros", "uniform"]) -> None:
+    if part.bias is not None:
+        bound = part.weight[0].numel() ** -0.5 if kind == "uniform" else 0.0
+        init.uniform_(part.bias, -bound, bound)

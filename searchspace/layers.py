@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from searchspace.document import value
+from searchspace.limits import whole
 
 Shape = tuple[int, int, int]
 
 Activation = Literal["none", "relu", "relu6", "leaky_relu", "elu", "softplus", "silu", "hard_swish", "gelu"]
 Gating = Literal["sigmoid", "hard_sigmoid"]
+DropMode = Literal["row", "batch"]
 NormKind = Literal["batch", "layer", "group", "none"]
 
 
@@ -41,12 +43,11 @@ class Norm:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if not self.eps > 0:
-            raise ValueError(f"eps: above 0, not {self.eps}")
+        if not 0 < self.eps <= 1:
+            raise ValueError(f"eps: above 0 and at most 1, not {self.eps}")
         if not 0 < self.momentum <= 1:
             raise ValueError(f"momentum: above 0 and at most 1, not {self.momentum}")
-        if self.groups < 1:
-            raise ValueError(f"groups: at least 1, not {self.groups}")
+        whole(self, "groups")
 
 
 class Layer:
@@ -145,9 +146,14 @@ class LayerScale(Layer):
 
 @dataclass(frozen=True, slots=True)
 class DropPath(Layer):
-    """Stochastic depth: in training, drops a residual branch for whole samples with this probability."""
+    """Stochastic depth: in training, drops a residual branch with this probability.
+
+    For every sample by itself (`row`: ConvNeXt, EfficientNet), or for all of a batch at once (`batch`: Huang et al.
+    2016).
+    """
 
     rate: float
+    mode: DropMode = "row"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,16 +47,19 @@ ACTIVATIONS: dict[Activation | Gating, type[nn.Module]] = {
 }
 
 
-def build(arch: Arch) -> nn.Module:
+def build(arch: Arch) -> nn.Sequential:
     """A module from images (N, in_channels, H, W) to logits (N, num_classes), freshly initialised.
+
+    Its parts are `stem`, `block1`, … and `head`; any of them can be left out (`build(arch)[:-1]`) or read from a hook.
+    An arch whose head's output is `features` or `map` gives (N, C) or (N, C, h, w), and has no classifier.
 
     Weights start as `arch.init` says (see `initialise.py`): usually convolutions from He's normal distribution by
     fan-out, the classifier from N(0, 0.01), as torchvision's MobileNetV2 does; norms from 1 and 0.
     """
-    model = module(lower(arch))
+    model = nn.Sequential(OrderedDict((name, module(part)) for name, part in lower(arch).parts))
     initialise(model, arch.init)
     for name, part in model.named_modules():
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, (nn.BatchNorm2d, nn.GroupNorm)):
             part.register_forward_pre_hook(partial(needs_several, name))
     return model
 
@@ -95,8 +98,8 @@ def module(layer: Layer) -> nn.Module:
             return nn.Flatten()
         case Dropout(rate=rate):
             return nn.Dropout(rate)
-        case DropPath(rate=rate):
-            return StochasticDepth(rate)
+        case DropPath(rate=rate, mode=mode):
+            return StochasticDepth(rate, mode)
         case LayerScale(channels=channels, init=init):
             return ChannelScale(channels, init)
         case PadChannels(in_channels=low, out_channels=high):
@@ -112,17 +115,22 @@ def normalization(channels: int, norm: Norm) -> nn.Module:
     return nn.GroupNorm(norm.groups, channels, norm.eps)
 
 
-def needs_several(place: str, norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-    """Says where and what to do where a channel has one number to normalise over, before PyTorch does without.
+def needs_several(place: str, norm: nn.BatchNorm2d | nn.GroupNorm, inputs: tuple[Tensor]) -> None:
+    """Says where and what to do where a norm has one number to normalise over, before PyTorch does without.
 
-    That happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in ReXNet-lite's head,
-    or at the end of any network at a small resolution. A hook, so that the norm stays PyTorch's own and traces.
+    For batch norm that happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in
+    ReXNet-lite's head, or at the end of any network at a small resolution; for group norm with one channel a group, in
+    evaluation too. A hook, so that the norm stays PyTorch's own and traces.
     """
     (x,) = inputs
-    if norm.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+    images, channels, height, width = x.shape
+    grouped = isinstance(norm, nn.GroupNorm)
+    alone = channels == norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.training
+    if alone and images * height * width == 1:
         raise ValueError(
-            f"{place}: batch norm cannot train on one image with a 1×1 map: "
-            "use a batch of 2 or more, a higher resolution where the map comes from it, or eval()"
+            f"{place}: {'group' if grouped else 'batch'} norm cannot {'run' if grouped else 'train'} "
+            "on one image with a 1×1 map: use a batch of 2 or more, a higher resolution where the map comes from it, "
+            f"or {'fewer groups' if grouped else 'eval()'}"
         )
 
 
@@ -188,14 +196,19 @@ class ChannelScale(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops whole samples with a probability and scales the rest by 1 / keep, in training only (Huang et al. 2016)."""
+    """Drops whole samples, or the batch, with a probability and scales the rest by 1 / keep, in training only.
 
-    def __init__(self, rate: float) -> None:
+    Huang et al. 2016 drop the batch (`mode="batch"`); most code since then draws for every sample (`"row"`).
+    """
+
+    def __init__(self, rate: float, mode: str = "row") -> None:
         super().__init__()
         self.rate = rate
+        self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
+        draws = x.shape[0] if self.mode == "row" else 1
+        keep = torch.rand(draws, 1, 1, 1, device=x.device) >= self.rate
         return x * keep.to(x.dtype) / (1.0 - self.rate)

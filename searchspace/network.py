@@ -6,20 +6,23 @@ out is as in the block's paper (`PAPER`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, Literal
 
+from searchspace import limits
 from searchspace.arch import Arch, Init
 from searchspace.blocks import BETWEEN, BlockType, Position, Shortcut
 from searchspace.document import value
 from searchspace.ends import Head, Stem
-from searchspace.layers import Activation, Gating, Norm
+from searchspace.layers import Activation, DropMode, Gating, Norm
+from searchspace.limits import whole
 from searchspace.outline import Choices, Outline, Scaling
 from searchspace.schedule import Schedule
 
-MAX_EXPANSION = 6
+MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
 
 PAPER: dict[BlockType, dict[str, Any]] = {
     # He et al. 2016; hidden = out ÷ expansion
@@ -135,14 +138,12 @@ class Stage:
             raise ValueError(
                 "block: a downsampling layer is no stage; write downsample: separate or pool in the stage after it"
             )
-        for name in ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name}: at least 1, not {number}")
+        numbers = ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor")
+        whole(self, *(name for name in numbers if getattr(self, name) is not None))
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel: an odd number, not {self.kernel}")
-        if self.expansion is not None and not 0 < self.expansion <= MAX_EXPANSION:
-            raise ValueError(f"expansion: above 0 and at most {MAX_EXPANSION}, not {self.expansion}")
+        if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
+            raise ValueError(f"expansion: from {MIN_EXPANSION} to {MAX_EXPANSION}, not {self.expansion}")
         if self.se is not None and not 0 <= self.se <= 1:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.layer_scale is not None and self.layer_scale < 0:
@@ -165,11 +166,12 @@ class Network:
     """A network as people write it; `arch` turns it into integers.
 
     `width_mult` multiplies every block's width, and the stem's and the head's as `scale_stem` and `scale_head` say
-    (`up`: only by factors above 1); `depth_mult` multiplies depths,
-    rounded up. `drop_path` is a rate that grows linearly from 0 at the first block and is reached at the last (Huang
-    et al. 2016, ConvNeXt) or would be reached `next` after it (EfficientNet's p · i / N). `smallest_map`
-    adapts a network to small images: where the last map would be fewer pixels a side, strides are halved, the stem's
-    first (at 32 px, 4 turn 2-1-2-2-2-1-2 into 1-1-1-2-2-1-2). `init` says what weights a built network starts from.
+    (`up`: only by factors above 1); `depth_mult` multiplies depths, rounded up. `drop_path` is a rate that grows
+    linearly from 0 at the first block and is reached at the last (Huang et al. 2016, ConvNeXt) or would be reached
+    `next` after it (EfficientNet's p · i / N); `drop_path_mode` draws for every sample (`row`) or once for a batch.
+    `smallest_map` adapts a network to small images: where the last map would be fewer pixels a side, strides are
+    halved, the stem's first (at 32 px, 4 turn 2-1-2-2-2-1-2 into 1-1-1-2-2-1-2). `init` says what weights a built
+    network starts from.
     """
 
     stages: tuple[Stage, ...]
@@ -186,18 +188,26 @@ class Network:
     scale_head: Scaling = "both"
     drop_path: float = 0.0
     drop_path_reached: Literal["last", "next"] = "last"
+    drop_path_mode: DropMode = "row"
     init: Init = "normal"
 
     def __post_init__(self) -> None:
         for name in ("width_mult", "depth_mult"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= limits.FACTOR:
+                raise ValueError(f"{name}: above 0 and at most {limits.FACTOR:,.0f}, not {getattr(self, name)}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
         if self.smallest_map < 1:
             raise ValueError(f"smallest_map: at least 1 pixel, not {self.smallest_map}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
+        if sum(self.depths) > limits.BLOCKS:
+            raise ValueError(f"stages: at most {limits.BLOCKS:,} blocks, not {sum(self.depths)}")
+
+    @property
+    def depths(self) -> list[int]:
+        """Blocks of every stage."""
+        return [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
 
     def outline(self) -> Outline:
         """What the file says, with every stage filled in."""

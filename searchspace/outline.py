@@ -14,6 +14,7 @@ from typing import Any, Literal
 from searchspace.arch import Arch, Init, relaxed
 from searchspace.blocks import BETWEEN, Block, Shortcut, SqueezeExcite
 from searchspace.ends import Head, Stem
+from searchspace.layers import DropMode
 from searchspace.schedule import Schedule, channels, round_channels
 
 Scaling = Literal["both", "up", "none"]
@@ -48,6 +49,7 @@ class Outline:
     scale_head: Scaling
     drop_path: float
     drop_path_reached: Literal["last", "next"]
+    drop_path_mode: DropMode
     init: Init
     settled: tuple[int, ...] = ()
 
@@ -58,7 +60,7 @@ class Outline:
         blocks: list[Block] = []
         index = 0
         for step in steps:
-            blocks.append(block(step, drop_path=self.drop_path * index / max(1, last)))
+            blocks.append(block(step, self.drop_path * index / max(1, last), self.drop_path_mode))
             index += step[0]["block"] not in BETWEEN
         stem, head = self.ends()
         return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
@@ -105,10 +107,11 @@ class Outline:
     def _scaled(self, width: int, scaling: Scaling) -> int:
         if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
             return width
-        return round_channels(width * self.width_mult, self.schedule.divisor, self.schedule.rounding)
+        s = self.schedule
+        return round_channels(width * self.width_mult, s.divisor, s.rounding, s.min_width)
 
 
-def block(step: Step, drop_path: float = 0.0) -> Block:
+def block(step: Step, drop_path: float = 0.0, mode: DropMode = "row") -> Block:
     """The step as a block in integers."""
     choices, stride, width, out = step
     kind = choices["block"]
@@ -128,6 +131,7 @@ def block(step: Step, drop_path: float = 0.0) -> Block:
         se=SqueezeExcite(squeezed, *settings) if squeezed else None,
         shortcut=shortcut(choices["shortcut"], width, out, stride),
         drop_path=drop_path,
+        drop_path_mode=mode,
         **{name: choices[name] for name in TAKEN},
     )
 

@@ -8,7 +8,9 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from searchspace import limits
 from searchspace.document import value
+from searchspace.limits import whole
 
 Rounding = Literal["mobilenet", "twice", "nearest"]
 
@@ -31,6 +33,7 @@ class Schedule:
     `divisor` rounds to multiples; 1 rounds to the nearest integer, halves to even, as ReXNet does. `rounding` goes up
     where that would lose more than 10 % (`mobilenet`: MobileNetV2's rule, torchvision's for RegNet too), or does so
     after a first rounding to integers (`twice`: ReXNet-lite), or never (`nearest`: pycls's and timm's for RegNet).
+    No width is rounded to less than `min_width` (the divisor, where that is more).
     """
 
     kind: Literal["linear", "piecewise", "stagewise", "explicit", "quantised"] = "linear"
@@ -42,12 +45,14 @@ class Schedule:
     ratio: float = 2.0
     divisor: int = 1
     rounding: Rounding = "mobilenet"
+    min_width: int = 1
 
     def __post_init__(self) -> None:
-        if self.divisor < 1:
-            raise ValueError(f"divisor: at least 1, not {self.divisor}")
-        if self.start <= 0 or any(width <= 0 for width in self.widths):
-            raise ValueError("start and widths: above 0")
+        whole(self, "divisor", "min_width")
+        if not all(0 < width <= limits.WIDTH for width in (self.start, *self.widths)):
+            raise ValueError(f"start and widths: above 0 and at most {limits.WIDTH:,}")
+        if max(self.end or 0.0, self.increment or 0.0) > limits.WIDTH:
+            raise ValueError(f"end and increment: at most {limits.WIDTH:,}")
         if not self.ratio > 1:
             raise ValueError(f"ratio: above 1, not {self.ratio}")
         if self.kind == "quantised" and (self.increment is None or self.start < QUANTUM):
@@ -60,8 +65,8 @@ class Schedule:
             raise ValueError("give one of end and increment (or widths, to a stagewise or explicit schedule)")
         if (self.end is not None and self.end < self.start) or (self.increment is not None and self.increment < 0):
             raise ValueError("end and increment: widths may not decrease")
-        if not self.slopes or min(self.slopes) < 0:
-            raise ValueError("slopes: numbers of 0 or more, at least one")
+        if not self.slopes or not all(0 <= slope <= limits.FACTOR for slope in self.slopes):
+            raise ValueError(f"slopes: numbers from 0 to {limits.FACTOR:,.0f}, at least one")
 
 
 def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0) -> list[int]:
@@ -70,11 +75,12 @@ def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0)
     curve = _staged(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
     widths = [width * multiplier for width in curve]
     if schedule.divisor == 1:
-        return [round(width) or 1 if width > 0 else 1 for width in widths]
+        return [max(schedule.min_width, round(width)) for width in widths]
     divisors = [schedule.divisor] * len(widths)
     if schedule.kind == "quantised":
         divisors = [min(schedule.divisor, round_channels(width)) for width in widths]
-    return [round_channels(width, divisor, schedule.rounding) for width, divisor in zip(widths, divisors, strict=True)]
+    rounding, least = schedule.rounding, schedule.min_width
+    return [round_channels(width, divisor, rounding, least) for width, divisor in zip(widths, divisors, strict=True)]
 
 
 @lru_cache(1 << 14)
@@ -135,10 +141,11 @@ def _risen(slopes: Sequence[float], share: float) -> float:
     return sum(slope * min(1.0, max(0.0, position - part)) for part, slope in enumerate(slopes)) / total
 
 
-def round_channels(width: float, divisor: int = 1, rounding: Rounding = "mobilenet") -> int:
-    """A width as a positive multiple of the divisor; see `Schedule`."""
+def round_channels(width: float, divisor: int = 1, rounding: Rounding = "mobilenet", least: int = 1) -> int:
+    """A width as a positive multiple of the divisor, or `least` where that is more; see `Schedule`."""
+    least = max(least, divisor)
     if divisor == 1 or rounding == "nearest":
-        return max(divisor, round(width / divisor) * divisor)
+        return max(least, round(width / divisor) * divisor)
     width = round(width) if rounding == "twice" else width
-    rounded = max(divisor, math.floor(width + divisor / 2) // divisor * divisor)
+    rounded = max(least, math.floor(width + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * width else rounded

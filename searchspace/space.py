@@ -11,6 +11,7 @@ import copy
 import difflib
 import json
 import math
+import os
 import random
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
@@ -75,7 +76,7 @@ class Space:
         path = Path(name)
         if str(name) in ready():
             path = Path(str(resources.files("searchspace") / "spaces" / f"{name}.yaml"))
-        elif not path.is_file():
+        elif not os.path.exists(path) or path.is_dir():
             raise InputError(f"space {str(name)!r}: a file, or one of {', '.join(ready())} is accepted")
         data, lines = read_yaml(path)
         return cls(data, path.name, lines)

@@ -34,7 +34,8 @@ def table(arch: Arch) -> list[Row]:
         rows.append(_block_row(block, _shape(part.output), part.macs, part.params))
     widths = "/".join(str(width) for width in (head.width, head.hidden) if width)
     acts = "/".join(_act(a) for a, width in ((head.act, head.width), (head.hidden_act, head.hidden)) if width)
-    rows.append(Row("head", f"{arch.num_classes}", "", "", widths, "", acts, "", last.macs, last.params))
+    output = _shape(last.output) if head.output == "map" else f"{last.output[0]}"
+    rows.append(Row("head", output, "", "", widths, "", acts, "", last.macs, last.params))
     rows.append(Row("total", "", "", "", "", "", "", "", total.macs, total.params))
     return rows
 

@@ -51,7 +51,9 @@ def _torchvision() -> None:
 
 
 def oracle(source: str, name: str) -> nn.Module:
-    """A network of torchvision or timm with its own initial weights."""
+    """A network of torchvision or timm, or put together from theirs, with its own initial weights."""
+    if source == "reference":
+        return importlib.import_module("tests.references").REFERENCES[name]()  # type: ignore[no-any-return]
     found = library(source)
     made = found.models.get_model(name) if source == "torchvision" else found.create_model(name)
     return made  # type: ignore[no-any-return]

@@ -3,27 +3,36 @@
 Outputs of the fast ones are compared in float32 and gradients in float64, where they may not hide behind rounding.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from searchspace import build, zoo
-from searchspace.networks import names
+from searchspace import Arch, build, zoo
+from searchspace.networks import names, network
+from searchspace.schedule import Schedule
 from tests.oracle import copy, disturb, oracle
+from tests.references import REFERENCES
 
 TOLERANCE = 1e-4
 RESOLUTION = 64
 OPTIONS: dict[str, dict[str, Any]] = {
+    "mobilenetv1_125": {"width_mult": 1.25},
+    "mobilenetv2_050": {"width_mult": 0.5},
     "mobilenetv2_140": {"width_mult": 1.4},
     "mnasnet1_3": {"width_mult": 1.3},
     "regnetx_004": {"rounding": "nearest"},
     "regnety_008": {"rounding": "nearest"},
     "regnety_080": {"rounding": "nearest"},
+    "resnet50 v1": {"stride_at": "expand"},
+    "resnet101 v1": {"stride_at": "expand"},
 }
 TIMM = {
     "mobilenetv1_100": "mobilenet_v1",
+    "mobilenetv1_125": "mobilenet_v1",
+    "mobilenetv2_050": "mobilenet_v2",
     "mobilenetv2_140": "mobilenet_v2",
     "regnetx_004": "regnet_x_400mf",
     "regnety_008": "regnet_y_800mf",
@@ -31,12 +40,8 @@ TIMM = {
     "convnext_xlarge": "convnext_xlarge",
     **{f"rexnet_{size}": f"rexnet_{size}" for size in (100, 130, 150, 200, 300)},
 }
-# neither has these: golden numbers are all there is
-WITHOUT = {
-    *(name for name in names() if name.startswith(("rexnet_lite", "convnext_isotropic"))),
-    *(f"rexnet_{size}" for size in ("plain", "090", "110", "120", "140", "220")),
-}
-TORCHVISION = {"mnasnet1_3": "mnasnet1_0"} | {n: n for n in names() if n not in WITHOUT and n not in TIMM.values()}
+REFERENCE = {name: name.partition(" ")[0] for name in REFERENCES}
+TORCHVISION = {"mnasnet1_3": "mnasnet1_0"} | {n: n for n in names() if n not in (*TIMM.values(), *REFERENCE)}
 TORCHVISION |= {n: n for n in ("mobilenet_v2", "regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")}
 FAST = [
     ("torchvision", "resnet18"),
@@ -53,8 +58,13 @@ FAST = [
     ("timm", "regnetx_004"),
     ("torchvision", "convnext_tiny"),
     ("timm", "rexnet_100"),
+    ("reference", "rexnet_lite_100"),
+    ("reference", "rexnet_plain"),
+    ("reference", "convnext_isotropic_small"),
+    ("reference", "resnet50 v1"),
 ]
-ALL = [*(("torchvision", name) for name in TORCHVISION), *(("timm", name) for name in TIMM)]
+KNOWN = {"torchvision": TORCHVISION, "timm": TIMM, "reference": REFERENCE}
+ALL = [(source, name) for source, known in KNOWN.items() for name in known]
 SLOW = [pair for pair in ALL if pair not in FAST]
 
 
@@ -62,10 +72,22 @@ def both(source: str, name: str) -> tuple[nn.Module, nn.Module, list[tuple[torch
     """Theirs and ours with the same disturbed weights, in evaluation, and the pairs of parameters."""
     theirs = oracle(source, name)
     disturb(theirs, RESOLUTION)
-    known = (TORCHVISION if source == "torchvision" else TIMM)[name]
-    ours = build(zoo(known, resolution=RESOLUTION, **OPTIONS.get(name, {})))
+    known, options = KNOWN[source][name], OPTIONS.get(name, {})
+    arch = dilated() if name == "resnet50 dilated" else zoo(known, resolution=RESOLUTION, **options)
+    ours = build(arch)
     pairs = copy(theirs, ours, shortcut_first=source == "torchvision" and name.startswith("regnet"))
     return theirs.eval(), ours.eval(), pairs
+
+
+def dilated() -> Arch:
+    """ResNet-50 with dilations for strides: a stage's first block still has the dilation of the stage before."""
+    whole = network("resnet50")
+    first, second, third, fourth = whole.stages
+    third, fourth = replace(third, stride=1), replace(fourth, stride=1, dilation=2)
+    stages = (first, second, replace(third, depth=1), replace(third, depth=5, dilation=2))
+    stages += (replace(fourth, depth=1), replace(fourth, depth=2, dilation=4))
+    schedule = Schedule("stagewise", widths=(256, 512, 1024, 1024, 2048, 2048))
+    return replace(whole, stages=stages, schedule=schedule, resolution=RESOLUTION).arch()
 
 
 def difference(theirs: nn.Module, ours: nn.Module) -> float:

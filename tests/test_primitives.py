@@ -11,8 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from searchspace import Arch, Space, build, cost
-from searchspace.blocks import Shortcut
-from searchspace.layers import Activation
+from searchspace.blocks import Block, Shortcut, lower_block
+from searchspace.layers import Activation, Norm, leaves
+from searchspace.module import normalization
 
 NORMS: list[dict[str, Any]] = [
     {"kind": "batch", "momentum": 0.01, "eps": 1e-3},
@@ -107,6 +108,36 @@ def test_shortcuts(block: str, shortcut: str) -> None:
     check(arch)
     third = arch.blocks[-1].shortcut
     assert third == ("none" if shortcut == "none" else "identity")
+
+
+@pytest.mark.parametrize(
+    ("block", "params"),
+    [
+        # plain convolutions with bias, without norm: depthwise separable, and the full 3×3 that it stands for
+        (Block("mbconv", 32, 32, 64, groups=32, bias=True, norm_at=()), 2_432),
+        (Block("fused_mbconv", 32, 32, 64, bias=True, norm_at=()), 18_496),
+        # with batch norm and without bias: bottleneck (reduction 4), MBConv (expansion 4), MobileNetV1's unit
+        (Block("bottleneck", 32, 16, 64, shortcut="projection"), 6_208),
+        (Block("mbconv", 32, 128, 64, groups=128), 14_080),
+        (Block("mbconv", 32, 32, 64, groups=32), 32 * 9 + 64 + 32 * 64 + 128),
+        # k·k·C_in·n/g: a grouped convolution has a share of the full one's weights
+        (Block("resnext", 256, 128, 256, groups=32, norm_at=()), 70_144),
+        (Block("resnext", 256, 64, 256, norm_at=()), 69_632),
+    ],
+)
+def test_parameters_by_hand(block: Block, params: int) -> None:
+    layers = leaves(lower_block(block), (block.in_channels, 8, 8))
+    assert sum(layer.params for layer, _ in layers) == params
+
+
+def test_layer_norm_is_over_channels_and_one_group_over_all() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 5) * torch.arange(1, 6)
+    by_pixel = normalization(6, Norm("layer"))(x)
+    torch.testing.assert_close(by_pixel, torch.nn.LayerNorm(6)(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+    at_once = normalization(6, Norm("group", groups=1))(x)
+    torch.testing.assert_close(at_once, torch.nn.functional.layer_norm(x, x.shape[1:]))
+    assert (by_pixel - at_once).abs().max() > 0.1
 
 
 STEMS: list[dict[str, Any]] = [

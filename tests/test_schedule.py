@@ -39,6 +39,14 @@ def test_explicit_names_every_block() -> None:
         channels(Schedule(kind="explicit", widths=(3, 4, 5)), [2, 2])
 
 
+def test_no_width_is_rounded_below_the_least() -> None:
+    """MobileNet at a quarter, with its code's least depth of 8 and of 16."""
+    widths = (32.0, 64.0, 128.0)
+    assert channels(Schedule("stagewise", widths=widths, divisor=8), [1, 1, 1], 0.1) == [8, 8, 16]
+    assert channels(Schedule("stagewise", widths=widths, divisor=8, min_width=16), [1, 1, 1], 0.1) == [16, 16, 16]
+    assert channels(Schedule("stagewise", widths=widths, min_width=10), [1, 1, 1], 0.1) == [10, 10, 13]
+
+
 @given(st.floats(0.1, 5000), st.sampled_from([1, 4, 8, 16]))
 def test_rounding_loses_at_most_ten_percent(width: float, divisor: int) -> None:
     rounded = round_channels(width, divisor)

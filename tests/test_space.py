@@ -151,7 +151,7 @@ def test_fix_and_without() -> None:
         (["stage9.block=mbconv"], "no such value"),
         (["stage3.blok=mbconv"], r"stages\.2\.blok: no such field"),
         (["stage3.block=mbconf"], "stages.2.block"),
-        (["stage3.expansion=7"], "at most 6"),
+        (["stage3.expansion=7"], "0.01 to 6"),
         (["stage3.block"], "NAME=VALUE"),
     ],
 )
@@ -180,7 +180,7 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": [{"block": {"choice": []}}]}, r"stage1\.block: \{choice"),
         ({"stages": [{"block": {"choice": ["mbconv"], "other": 1}}]}, r"stage1\.block"),
         ({"stages": [{"block": {"choice": ["mbconv", "mbconv"]}}]}, "listed twice"),
-        ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 7]}}]}, "expansion: above 0 and at most 6, not 7"),
+        ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 7]}}]}, "expansion: from 0.01 to 6, not 7"),
         ({"stages": [{"block": "mbconv", "kernel": {"choice": [3, 4]}}]}, "kernel: an odd number, not 4"),
         ({"stages": [{"block": "mbconv", "norm": {"choice": [{"kind": "batch"}]}}]}, "single values"),
         ({"width_mult": {"fit": [2, 1]}}, "0 < low < high"),
@@ -200,17 +200,17 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(SMALL, sort_keys=False).replace("- 6", "- 8"))
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "- block: mbconv" in text)
-    with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stages\.1: expansion: above 0 and at most 6, not 8"):
+    with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stages\.1: expansion: from 0.01 to 6, not 8"):
         Space.load(path)
-    with pytest.raises(InputError, match="one of mobile, rexnet"):
+    with pytest.raises(InputError, match="one of all, convnext, mobile, regnet, resnet, rexnet"):
         Space.load("mobil")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("10kFLOPs", "cannot be met: the smallest network of mobile.yaml costs"),
-        ("900TFLOPs", "is not reached: the largest network of mobile.yaml costs"),
+        ("10kFLOPs", "cannot be met: networks of mobile.yaml cost [0-9.]+kFLOPs to [0-9.]+TFLOPs"),
+        ("900TFLOPs", "is not reached: networks of mobile.yaml cost [0-9.]+kFLOPs to [0-9.]+TFLOPs"),
         ("300MFLOPs,1kParams", "cannot be met"),
     ],
 )
@@ -223,8 +223,11 @@ def test_preflight_finds_the_extremes() -> None:
     space = small()
     costs = [cost(space.arch(point)).macs for point in points(space)]
     found = preflight(space, Budget.parse("1.5MFLOPs"), sample=50)
-    assert (found.smallest.macs, found.largest.macs) == (min(costs), max(costs))
+    assert (cost(found.smallest).macs, cost(found.largest).macs) == (min(costs), max(costs))
     assert found.points == len(costs)
+    assert found.distinct == len({space.arch(point).digest for point in points(space)})
+    assert set(found.costs) <= set(costs)
+    assert found.inside == pytest.approx(sum(spent <= 1.5e6 for spent in found.costs) / 50)
 
 
 @settings(deadline=None)

@@ -6,9 +6,10 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from searchspace.arch import Arch
+from searchspace.ends import Output
 from searchspace.errors import InputError
 from searchspace.network import Network
 from searchspace.networks import convnext, efficientnet, mobilenet, mobilenet_v3, regnet, resnet, rexnet
@@ -47,12 +48,23 @@ def network(name: str, **options: Any) -> Network:
         return family(**options)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"network {name!r}: {error}") from None
+    except TypeError as error:
+        raise InputError(f"network {name!r}: an option is of the wrong type ({error})") from None
 
 
-def zoo(name: str, num_classes: int = 1000, resolution: int | None = None, **options: Any) -> Arch:
-    """A known network at `resolution` pixels, 224 by default also where the paper uses another; see `network`."""
+def zoo(
+    name: str, num_classes: int = 1000, resolution: int | None = None, output: Output = "logits", **options: Any
+) -> Arch:
+    """A known network at `resolution` pixels, 224 by default also where the paper uses another; see `network`.
+
+    `output` leaves out the classifier: `features` (N, C) of the pooled map, or the last `map` (N, C, h, w) itself.
+    """
     stages = network(name, **options)
+    if output not in get_args(Output):
+        raise InputError(f"network {name!r}: output is one of {', '.join(get_args(Output))}, not {output!r}")
+    head = replace(stages.head, output=output)
+    size = 224 if resolution is None else resolution
     try:
-        return replace(stages, num_classes=num_classes, resolution=224 if resolution is None else resolution).arch()
+        return replace(stages, head=head, num_classes=num_classes, resolution=size).arch()
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from None
