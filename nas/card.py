@@ -109,7 +109,7 @@ def scores(trained: Trained) -> tuple[str, ...]:
         "images held out of the training images, by class and seed.",
     ]
     if trained.test_accuracy is None:
-        return (*lines, "The dataset has no test images with labels.")
+        return (*lines, "It was not tested: the dataset has no test images with labels that can be read.")
     low, high = interval(trained.test_accuracy, trained.test_images)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
     return (*lines, f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")

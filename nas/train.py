@@ -25,6 +25,7 @@ from searchspace.arch import Arch
 from searchspace.budget import amount
 from searchspace.costs import cost
 from searchspace.errors import InputError
+from searchspace.networks import names
 
 EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
@@ -68,8 +69,9 @@ def main(arguments: Sequence[str]) -> int:
 def architecture(text: str) -> tuple[str, Arch]:
     """A name to call it by, and the network: of a folder the deployment network, of a search the best."""
     path = Path(text)
-    if not path.is_dir():
-        return path.stem if path.suffix else path.name, network(text)
+    if text in names() or not path.is_dir():
+        folder = path.resolve().parent.name
+        return folder if path.name in ("arch.yaml", "best.yaml") else path.stem, network(text)
     if training.is_folder(path):
         plan = training.load_plan(path)
         return plan.name, plan.arch
@@ -144,9 +146,13 @@ def read(plan: Plan, console: Console, quiet: bool) -> Split:
 
 
 def tested(split: Split, console: Console) -> tuple[Images, Labels] | None:
-    """The test images, which nothing has read before."""
-    with console.status("reading the test images") as status:
-        return load_test(split, lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"))
+    """The test images, which nothing has read before; what is wrong with them must not cost the training."""
+    try:
+        with console.status("reading the test images") as status:
+            return load_test(split, lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"))
+    except InputError as error:
+        print(f"nas.train: not tested: {error}", file=sys.stderr)
+        return None
 
 
 def progress(console: Console, epochs: int, done: int, quiet: bool) -> Progress:

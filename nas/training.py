@@ -117,7 +117,7 @@ def epochs(folder: Path, plan: Plan, split: Split, device: str) -> tuple[list[Ep
     state, notes = checkpoint.read(path)
     try:
         training.restore(state)
-        history = [parse(Epoch, row, str(path)) for row in json.loads(notes["history"])]
+        history = [Epoch(**row) for row in json.loads(notes["history"])]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not of this training ({said}); without it the training starts anew") from None

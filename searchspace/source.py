@@ -219,23 +219,20 @@ def _literal(option: object) -> str:
     return f'"{option}"' if isinstance(option, str) else repr(option)
 
 
-def _parts(tree: Sequential, style: Style, network: str) -> Iterator[str]:
-    """The definitions that the network uses, each after those it uses itself."""
-    gates = [_gate(gate, _gate_name(index), style) for index, gate in enumerate(style.gates)]
-    if any("chain(" in text for text in (network, *gates)) or "residual(" in network.lower():
-        yield CHAIN
+def _parts(tree: Sequential, style: Style, network: str) -> list[str]:
+    """The definitions that the network uses."""
+    made = [_gate(gate, _gate_name(index), style) for index, gate in enumerate(style.gates)]
     if style.unit is not None:
         norm, bias = style.unit
-        wide = Name("out_channels")
         conv = "nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups"
-        yield UNIT.format(conv=conv + ("" if bias else ", bias=False") + ")", norm=normalization(wide, norm).flat)
-    yield from gates
-    leaves = (module.ChannelLayerNorm, module.ChannelScale, module.StochasticDepth, module.ChannelPad)
-    yield from (
-        f"\n{inspect.getsource(leaf)}" for leaf in leaves if any(f"{leaf.__name__}(" in t for t in (network, *gates))
-    )
+        conv += ")" if bias else ", bias=False)"
+        made.append(UNIT.format(conv=conv, norm=normalization(Name("out_channels"), norm).flat))
     if "residual(" in network.lower():
-        yield RESIDUAL
+        made.append(RESIDUAL)
+    code = "".join([*made, network])
+    leaves = (module.ChannelLayerNorm, module.ChannelScale, module.StochasticDepth, module.ChannelPad)
+    made += [inspect.getsource(leaf) for leaf in leaves if f"{leaf.__name__}(" in code]
+    return [CHAIN, *made] if "chain(" in code else made
 
 
 def expression(layer: Layer, style: Style) -> Expression:

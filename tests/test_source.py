@@ -7,7 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from searchspace import Arch, Budget, Space, build, zoo
-from searchspace.layers import Layer
+from searchspace.layers import Layer, NormKind
 from searchspace.network import Network
 from searchspace.networks import names
 from searchspace.source import expression, source
@@ -71,6 +71,31 @@ def same(arch: Arch, resolution: int | None = None) -> None:
 @given(networks())
 def test_random_networks(network: Network) -> None:
     same(network.arch())
+
+
+@pytest.mark.parametrize("kind", get_args(NormKind))
+@pytest.mark.parametrize("se_norm", [False, True])
+def test_one_norm_everywhere(kind: str, se_norm: bool) -> None:
+    stage = {
+        "block": "mbconv",
+        "depth": 3,
+        "norm": {"kind": kind},
+        "se": 0.5,
+        "se_norm": se_norm,
+        "shortcut": "partial",
+    }
+    norm = {"norm": {"kind": kind}}
+    same(
+        Space(
+            {
+                "resolution": 16,
+                "stem": {"width": 8, **norm},
+                "schedule": {"kind": "linear", "start": 8, "increment": 2},
+                "stages": [stage],
+                "head": {"width": 16, **norm},
+            }
+        ).arch()
+    )
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -119,6 +119,21 @@ def test_averaged_weights_are_scored_and_trained_ones_go_on(arch: Path) -> None:
     assert not torch.equal(plain[0], next(models[0.9].model.parameters()))
 
 
+def test_unreadable_test_images_do_not_cost_the_training(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("dataset x: unreadable image")
+
+    monkeypatch.setattr(train, "load_test", broken)
+    out = tmp_path / "out"
+    assert train.main([str(arch), "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "not tested: dataset x" in said.err
+    assert "test accuracy" not in said.out
+    assert "It was not tested" in (out / "card.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
