@@ -155,7 +155,7 @@ def test_onnx_of_the_zoo(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(networks())
 def test_onnx_of_random_networks(tmp_path_factory: Any, network: Network) -> None:
     bundle.write(tmp_path_factory.mktemp("onnx"), replace(FACTS, arch=network.arch()), onnx=True)

@@ -19,7 +19,7 @@ from nas import bundle, checkpoint, export, train, training
 from nas.config import DataConfig, full_recipe
 from nas.data import load, load_test
 from nas.trainer import Training
-from searchspace import Arch, InputError, Space, build
+from searchspace import Arch, InputError, Space, build, zoo
 from tests.test_search import refusal
 
 NETWORK = {
@@ -187,6 +187,18 @@ def test_a_damaged_or_foreign_file_is_refused(
     save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS, notes)
     (out / "arch.yaml").write_bytes((trained / "arch.yaml").read_bytes())
     assert "Missing key" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
+
+
+def test_what_an_architecture_may_be(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("resnet18").mkdir()
+    assert train.architecture("resnet18") == ("resnet18", zoo("resnet18"))
+    deployed = Space(NETWORK).arch()
+    Path("home").mkdir()
+    deployed.save("home/arch.yaml")
+    for text in ("home", "home/arch.yaml"):
+        assert train.architecture(text) == ("home", deployed)
+    assert train.architecture(str(trained)) == ("tiny", deployed)
 
 
 def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
