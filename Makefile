@@ -12,7 +12,7 @@ setup: .venv/done
 .venv/done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,export]'
 	@touch $@
 
 search: setup
@@ -20,7 +20,7 @@ search: setup
 
 # Reference implementations for tests; without their own requirements, which would bring a CUDA build of torch.
 oracles: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm safetensors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow and not readme' $(ARGS)

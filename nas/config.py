@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,10 @@ class DataConfig:
 
 @value
 class TrainConfig:
-    """The recipe of brief training. `resolution` None takes the images' own, between 16 and 64 px."""
+    """The recipe of training. `resolution` None takes the images' own: 16 px at least, for brief training 64 at most.
+
+    `ema` above 0 scores and keeps a running average of the weights, which forgets with this factor a step.
+    """
 
     epochs: int = 3
     batch_size: int = 128
@@ -36,12 +41,17 @@ class TrainConfig:
     label_smoothing: float = 0.1
     warmup: float = 0.2
     resolution: int | None = None
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "resolution"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}: at least 1, not {number}")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: above 0, not {self.learning_rate}")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema: from 0 (none) to below 1, not {self.ema}")
 
 
 DIGITS_RECIPE = TrainConfig(epochs=6, batch_size=32, learning_rate=0.05)
@@ -50,6 +60,11 @@ DIGITS_RECIPE = TrainConfig(epochs=6, batch_size=32, learning_rate=0.05)
 def recipe(dataset: str) -> TrainConfig:
     """The recipe a dataset starts from: digits are so few (1,146) that epochs are shorter and have to be more."""
     return DIGITS_RECIPE if dataset == "digits" else TrainConfig()
+
+
+def full_recipe(dataset: str) -> TrainConfig:
+    """The recipe of a full training: many epochs, so a shorter share of them warms up, and weights are averaged."""
+    return replace(recipe(dataset), epochs=30 if dataset == "digits" else 100, warmup=0.05, ema=0.999)
 
 
 @value
@@ -106,8 +121,8 @@ class SearchConfig:
         return parse(cls, data, str(path), lines)
 
 
-def differences(old: Identity, new: Identity) -> list[str]:
-    """What differs between two identities, each as `name: old → new`."""
+def differences(old: object, new: object) -> list[str]:
+    """What differs between two identities of one kind, each as `name: old → new`."""
     before, after = _flat(plain(old)), _flat(plain(new))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]

@@ -1,7 +1,7 @@
 """Images as two plain arrays: digits, any Hugging Face dataset, a local folder; stratified splits. No torch here.
 
-The search sees training images only, split into those that train and those that score; `test` is for `export` and
-`train` alone. Everything is decoded once, in the driver, and shared with the workers.
+The search sees training images only, split into those that train and those that score; `load_test` is for `nas.train`
+alone. Everything is decoded once, in the driver, and shared with the workers.
 """
 
 from __future__ import annotations
@@ -37,38 +37,65 @@ class Split:
     train_labels: Labels
     val_images: Images
     val_labels: Labels
-    num_classes: int
+    classes: tuple[str, ...]
     flip: bool
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     @property
     def resolution(self) -> int:
         return int(self.train_images.shape[-1])
 
 
-def load(config: DataConfig, seed: int, resolution: int | None = None, progress: Progress | None = None) -> Split:
-    """The training images of a dataset, split by class and seed; `InputError` says what is wrong with them."""
-    if config.dataset == "digits":
-        images, labels, flip = *_digits(), False
-        size = resolution or SMALLEST
-        images = np.stack([_pixels(Image.fromarray(image), size) for image in images])
-        num_classes = 10
+def load(
+    config: DataConfig,
+    seed: int,
+    resolution: int | None = None,
+    progress: Progress | None = None,
+    largest: int = LARGEST,
+) -> Split:
+    """The training images of a dataset, split by class and seed; `InputError` says what is wrong with them.
+
+    Without a `resolution` they have their own, from 16 px to `largest`.
+    """
+    name = config.dataset
+    if name == "digits":
+        images, labels = _digits(test=False, size=resolution or SMALLEST)
+        classes = tuple(map(str, range(10)))
     else:
-        images, labels, num_classes = _decoded(config.dataset, resolution, progress)
-        flip = True
-    train, val = _stratified(labels, config.validation, seed, config.dataset)
-    return Split(config.dataset, images[train], labels[train], images[val], labels[val], num_classes, flip)
+        table = _table(name, "train")
+        labels, classes = _labels(table, name)
+        images = _decoded(table, f"{name}: training", resolution, largest, progress)
+    train, val = _stratified(labels, config.validation, seed, name)
+    return Split(name, images[train], labels[train], images[val], labels[val], classes, flip=name != "digits")
 
 
-def _digits() -> tuple[Images, Labels]:
-    """scikit-learn's 8×8 digits, without the last fifth of each class, which stands for a test set."""
+def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
+    """The test images of a split's dataset, or those it calls validation; None where neither has labels."""
+    if split.name == "digits":
+        return _digits(test=True, size=split.resolution)
+    have = _split_names(split.name)
+    for part in ("test", "validation"):
+        if part in have:
+            table = _table(split.name, part)
+            labels, _ = _labels(table, split.name, split.classes)
+            if len(labels) and labels.min() >= 0:
+                return _decoded(table, f"{split.name}: {part}", split.resolution, LARGEST, progress), labels
+    return None
+
+
+def _digits(test: bool, size: int) -> tuple[Images, Labels]:
+    """scikit-learn's 8×8 digits: the last fifth of each class stands for a test set."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int64)
-    kept = [np.flatnonzero(labels == c)[: int(0.8 * np.sum(labels == c))] for c in range(10)]
-    chosen = np.sort(np.concatenate(kept))
-    return images[chosen], labels[chosen]
+    parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
+    chosen = np.sort(np.concatenate([part[test] for part in parts]))
+    return np.stack([_pixels(Image.fromarray(image), size) for image in pixels[chosen]]), labels[chosen]
 
 
 def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -81,35 +108,33 @@ def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDA
     return np.sort(train), np.sort(val)
 
 
-def _decoded(name: str, resolution: int | None, progress: Progress | None) -> tuple[Images, Labels, int]:
-    """Every training image of a hub dataset or local folder, RGB, square, at one size."""
-    table = _table(name)
-    image_column, label_column = _columns(table, name)
-    labels, num_classes = _labels(table, label_column, name)
+def _decoded(table: Any, place: str, resolution: int | None, largest: int, progress: Progress | None) -> Images:
+    """Every image of a table, RGB, square, at one size."""
+    image_column, _ = _columns(table, place)
     records: Iterable[Any] = table[image_column]
     images: Images | None = None
     for index, record in enumerate(records):
-        picture = _open(record, f"{name}: training image {index}")
+        picture = _open(record, f"{place} image {index}")
         if images is None:
-            resolution = resolution or min(max(min(picture.size), SMALLEST), LARGEST)
-            needed = len(labels) * 3 * resolution**2
+            resolution = resolution or min(max(min(picture.size), SMALLEST), largest)
+            needed = len(table) * 3 * resolution**2
             if needed > MEMORY_LIMIT_BYTES:
                 limit = MEMORY_LIMIT_BYTES / 1e9
                 raise InputError(
-                    f"dataset {name}: {needed / 1e9:.1f} GB at {resolution} px, the limit is {limit:.0f} GB"
+                    f"dataset {place} images take {needed / 1e9:.1f} GB at {resolution} px, the limit is {limit:.0f} GB"
                 )
-            images = np.empty((len(labels), 3, resolution, resolution), np.uint8)
+            images = np.empty((len(table), 3, resolution, resolution), np.uint8)
         assert resolution is not None
         images[index] = _pixels(picture, resolution)
-        if progress is not None and (index % 500 == 0 or index + 1 == len(labels)):
-            progress("decoding images", index + 1, len(labels))
+        if progress is not None and (index % 500 == 0 or index + 1 == len(table)):
+            progress("decoding images", index + 1, len(table))
     if images is None:
-        raise InputError(f"dataset {name}: has no training images")
-    return images, labels, num_classes
+        raise InputError(f"dataset {place} images: there are none")
+    return images
 
 
-def _table(name: str) -> Any:
-    """The training split, undecoded."""
+def _table(name: str, part: str) -> Any:
+    """A split of a dataset, undecoded."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -124,13 +149,22 @@ def _table(name: str) -> Any:
     else:
         _reach_hub(name)
     try:
-        table = datasets.load_dataset(name, split="train")
+        table = datasets.load_dataset(name, split=part)
     except Exception as error:
         raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
     for column, feature in table.features.items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(column, datasets.Image(decode=False))
     return table
+
+
+def _split_names(name: str) -> list[str]:
+    import datasets
+
+    try:
+        return list(datasets.get_dataset_split_names(name))
+    except Exception as error:
+        raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _reach_hub(name: str) -> None:
@@ -174,18 +208,27 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
     return images[0], classes[0]
 
 
-def _labels(table: Any, column: str, name: str) -> tuple[Labels, int]:
+def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tuple[Labels, tuple[str, ...]]:
+    """Labels and the classes' names; of test images as indices into the `known` names, or -1 where they have none."""
+    _, column = _columns(table, name)
     raw = np.asarray(table[column])
     names = getattr(table.features[column], "names", None)
     if names is None or not np.issubdtype(raw.dtype, np.integer):
         kinds, raw = np.unique(raw, return_inverse=True)
         names = list(kinds)
-    labels = raw.astype(np.int64)
-    if len(labels) and (labels.min() < 0 or labels.max() >= len(names)):
+    labels, classes = raw.astype(np.int64), tuple(map(str, names))
+    least = 0 if known is None else -1
+    if len(labels) and (labels.min() < least or labels.max() >= len(classes)):
         raise InputError(
-            f"dataset {name}: labels from 0 to {len(names) - 1} are accepted, not {labels.min()}…{labels.max()}"
+            f"dataset {name}: labels from 0 to {len(classes) - 1} are accepted, not {labels.min()}…{labels.max()}"
         )
-    return labels, len(names)
+    if known is None:
+        return labels, classes
+    new = sorted(set(classes) - set(known))
+    if new:
+        raise InputError(f"dataset {name}: has test images of {new[0]!r}, which no training image has")
+    index = np.array([*(known.index(c) for c in classes), -1], np.int64)
+    return index[labels], known
 
 
 def _open(record: Any, place: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Brief training as a generator of epochs: whoever iterates decides when to stop. Knows no Ray and no Optuna."""
+"""Training as an iterator of epochs: whoever iterates decides when to stop. Knows no Ray and no Optuna."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.config import TrainConfig
-from nas.data import Split
+from nas.data import Images, Labels, Split
 
 EVAL_BATCH = 512
 CALIBRATION_BATCHES = 8
@@ -40,37 +40,112 @@ def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: 
     bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
     same seed gives the same numbers.
     """
-    torch.manual_seed(seed)
-    shuffle = torch.Generator().manual_seed(seed)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = _on(device, split.train_images), _on(device, split.train_labels)
-    mean, std = _statistics(images)
-    batch = min(config.batch_size, len(labels))
-    steps = len(labels) // batch
-    optimizer = torch.optim.SGD(_groups(model, config.weight_decay), lr=1.0, momentum=config.momentum, nesterov=True)
-    for number in range(1, config.epochs + 1):
-        model.train()
+    yield from Training(model, split, config, seed, device)
+
+
+class Training:
+    """`fit` as an object, for a training that is put aside after an epoch and taken up again in another process.
+
+    Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored.
+    """
+
+    def __init__(self, model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self.model, self.split, self.config, self.device = model, split, config, device
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images, self.labels = _on(device, split.train_images), _on(device, split.train_labels)
+        self.mean, self.std = statistics(self.images)
+        self.optimizer = torch.optim.SGD(
+            _groups(model, config.weight_decay), lr=1.0, momentum=config.momentum, nesterov=True
+        )
+        # While an epoch runs the averaged weights, between epochs the trained ones.
+        self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
+        self.done = 0
+
+    def __iter__(self) -> Iterator[Epoch]:
+        while self.done < self.config.epochs:
+            self.done += 1
+            yield self._epoch(self.done)
+
+    def _epoch(self, number: int) -> Epoch:
+        images, labels, config, device = self.images, self.labels, self.config, self.device
+        batch = min(config.batch_size, len(labels))
+        steps = len(labels) // batch
+        self.model.train()
+        self._exchange()
         start, total = time.perf_counter(), torch.zeros((), device=device)
-        order = torch.randperm(len(labels), generator=shuffle).to(device)
+        order = torch.randperm(len(labels), generator=self.shuffle).to(device)
         for step in range(steps):
             done = (number - 1) * steps + step
-            for group in optimizer.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = _learning_rate(config, done, config.epochs * steps)
             chosen = order[step * batch : (step + 1) * batch]
-            x = _normalised(_augmented(images[chosen], split.flip, shuffle), mean, std)
+            x = _normalised(_augmented(images[chosen], self.split.flip, self.shuffle), self.mean, self.std)
             with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-                loss = F.cross_entropy(model(x), labels[chosen], label_smoothing=config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
+                loss = F.cross_entropy(self.model(x), labels[chosen], label_smoothing=config.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            self.optimizer.step()
             total += loss.detach()
+            self._average(done)
         train_loss = float(total) / steps
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
-        recalibrate(model, _normalised(images[order[: CALIBRATION_BATCHES * batch]], mean, std), batch)
-        accuracy, val_loss = score(model, split, mean, std, device)
-        yield Epoch(number, train_loss, accuracy, val_loss, steps * batch / seconds)
+        self._exchange()
+        recalibrate(self.model, _normalised(images[order[: CALIBRATION_BATCHES * batch]], self.mean, self.std), batch)
+        val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device)
+        return Epoch(number, train_loss, *val, steps * batch / seconds)
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Move the averages towards the weights, at first faster, so that they forget the initial ones."""
+        if self.aside:
+            decay = min(self.config.ema, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.aside, list(self.model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for p, other in zip(self.model.parameters(), self.aside, strict=False):
+            kept = p.clone()
+            p.copy_(other)
+            other.copy_(kept)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the epochs to come depend on, as tensors alone, so that no file of it has to be pickled."""
+        parameters = list(self.model.parameters())
+        momenta = [self.optimizer.state[p]["momentum_buffer"] for p in parameters]
+        return {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"momentum.{index}": tensor for index, tensor in enumerate(momenta)},
+            **{f"aside.{index}": tensor for index, tensor in enumerate(self.aside)},
+            "done": torch.tensor(self.done),
+            "shuffle": self.shuffle.get_state(),
+            **{f"random.{kind}": tensor for kind, tensor in _random_states(self.device).items()},
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state` was taken; `KeyError`, `RuntimeError` or `TypeError` where it is of another training."""
+        prefix = "model."
+        weights = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+        self.model.load_state_dict(weights)
+        for index, p in enumerate(self.model.parameters()):
+            self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(state[f"momentum.{index}"])
+        for index, tensor in enumerate(self.aside):
+            tensor.copy_(state[f"aside.{index}"])
+        self.done = int(state["done"])
+        self.shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["random.cpu"])
+        if self.device.startswith("cuda"):
+            torch.cuda.set_rng_state(state["random.cuda"], self.device)
+
+
+def _random_states(device: str) -> dict[str, Tensor]:
+    """The global generators that dropout and stochastic depth draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else states
 
 
 @torch.no_grad()
@@ -94,25 +169,27 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
 
 
 @torch.no_grad()
-def score(model: nn.Module, split: Split, mean: Tensor, std: Tensor, device: str) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on the validation images."""
+def score(
+    model: nn.Module, images: Images, labels: Labels, mean: Tensor, std: Tensor, device: str
+) -> tuple[float, float]:
+    """(accuracy, cross-entropy) on these images, in eval mode."""
     model.eval()
     right, loss = 0, 0.0
-    for first in range(0, len(split.val_labels), EVAL_BATCH):
-        x = _on(device, split.val_images[first : first + EVAL_BATCH])
-        y = _on(device, split.val_labels[first : first + EVAL_BATCH])
+    for first in range(0, len(labels), EVAL_BATCH):
+        x = _on(device, images[first : first + EVAL_BATCH])
+        y = _on(device, labels[first : first + EVAL_BATCH])
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
             logits = model(_normalised(x, mean, std)).float()
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    return right / len(split.val_labels), loss / len(split.val_labels)
+    return right / len(labels), loss / len(labels)
 
 
 def _on(device: str, array: object) -> Tensor:
     return torch.tensor(array).to(device)
 
 
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation a channel, in 0…255, as (1, 3, 1, 1)."""
     sample = images[:: max(1, len(images) // 5000)].float()
     mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)

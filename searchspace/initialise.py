@@ -18,13 +18,8 @@ he = partial(init.kaiming_normal_, mode="fan_out")
 narrow = partial(init.trunc_normal_, std=0.02)
 
 
-def uniform_fan_in(weight: Tensor) -> object:
-    """PyTorch's own for convolutions and linear layers: uniform up to 1 / √fan_in."""
-    return init.kaiming_uniform_(weight, a=math.sqrt(5))
-
-
-def uniform_fan_out(weight: Tensor) -> object:
-    return init.uniform_(weight, -1 / math.sqrt(weight.shape[0]), 1 / math.sqrt(weight.shape[0]))
+uniform_fan_in = partial(init.kaiming_uniform_, a=math.sqrt(5))  # up to 1 / √fan_in, PyTorch's own
+uniform_fan_out = partial(init.kaiming_uniform_, a=math.sqrt(5), mode="fan_out")
 
 
 class Recipe(NamedTuple):
@@ -60,6 +55,10 @@ def initialise(model: nn.Module, recipe: Init) -> None:
 
 
 def _start_bias(part: nn.Conv2d | nn.Linear, kind: Literal["zeros", "uniform"]) -> None:
-    if part.bias is not None:
-        bound = part.weight[0].numel() ** -0.5 if kind == "uniform" else 0.0
+    if part.bias is None:
+        return
+    if kind == "zeros":
+        init.zeros_(part.bias)
+    else:
+        bound = part.weight[0].numel() ** -0.5
         init.uniform_(part.bias, -bound, bound)

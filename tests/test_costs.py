@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.evaluate import AuditError, audit
@@ -15,7 +18,7 @@ from searchspace.arch import sections
 from searchspace.blocks import Block
 from searchspace.budget import Cost
 from searchspace.costs import Part, measure, outline_cost, section_costs
-from searchspace.ends import Head, Stem
+from searchspace.ends import Head, Output, Stem
 from searchspace.network import Network
 from searchspace.networks import names
 from tests.strategies import networks
@@ -96,8 +99,9 @@ def walked(arch: Arch) -> list[Part]:
 
 
 @settings(FEW, max_examples=200)
-@given(networks())
-def test_formulas_equal_a_walk_over_the_layers(network: Network) -> None:
+@given(networks(), st.sampled_from(get_args(Output)))
+def test_formulas_equal_a_walk_over_the_layers(network: Network, output: Output) -> None:
+    network = replace(network, head=replace(network.head, output=output))
     arch = network.arch()
     assert section_costs(arch) == walked(arch)
     assert outline_cost(network.outline()) == cost(arch)

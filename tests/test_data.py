@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nas.config import DataConfig
-from nas.data import load
+from nas.data import load, load_test
 from searchspace import InputError
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
@@ -60,6 +60,44 @@ def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
     assert split.num_classes == 2
     assert split.train_images.shape[1:] == (3, 20, 20)
     assert split.flip
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_test_images_are_the_folders_own(tmp_path: Path, part: str) -> None:
+    """Only a dog among them: labels are the training classes' numbers all the same."""
+    folder = class_folders(tmp_path / "pets")
+    (folder / part / "dog").mkdir(parents=True)
+    picture(3, size=(40, 40)).save(folder / part / "dog" / "x.png")
+    split = load(DataConfig(str(folder)), seed=0)
+    assert split.classes == ("cat", "dog")
+    assert len(split.train_labels) + len(split.val_labels) == 12
+    found = load_test(split)
+    assert found is not None
+    assert found[0].shape == (1, 3, 20, 20)
+    assert found[1].tolist() == [1]
+
+
+def test_test_images_of_parquet_have_the_classes_of_the_training_images(tmp_path: Path) -> None:
+    images = [encoded(picture(i)) for i in range(10)]
+    folder = parquet(tmp_path / "p", images, ["cow", "ant"] * 5)
+    assert load_test(load(DataConfig(str(folder)), seed=0)) is None
+    pq.write_table(pa.table({"img": images[:3], "label": ["cow"] * 3}), folder / "test-00000-of-00001.parquet")
+    split = load(DataConfig(str(folder)), seed=0)
+    found = load_test(split)
+    assert found is not None
+    assert [split.classes[label] for label in found[1]] == ["cow"] * 3
+    pq.write_table(
+        pa.table({"img": images[:3], "label": ["cow", "emu", "cow"]}), folder / "test-00000-of-00001.parquet"
+    )
+    with pytest.raises(InputError, match="test images of 'emu', which no training image has"):
+        load_test(split)
+
+
+def test_images_keep_their_size_up_to_the_networks(tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "p", [encoded(picture(i, size=(90, 80))) for i in range(10)], [0, 1] * 5)
+    config = DataConfig(str(folder))
+    assert [load(config, 0, largest=side).resolution for side in (224, 72)] == [80, 72]
+    assert load(config, 0).resolution == 64
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from nas import dashboard, export, search
+from nas import dashboard, export, search, train
 from nas.study import Study, load, outcomes
 from searchspace import Arch, Budget, InputError, Space, build, cost
 from searchspace.__main__ import main as searchspace_main
@@ -214,10 +214,19 @@ def test_one_search_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export.main([str(run), "--out", str(tmp_path / "best")]) == 0
-    assert Arch.load(tmp_path / "best" / "arch.yaml") == Arch.load(run / "best.yaml")
-    assert export.main([str(run), "--out", str(tmp_path / "other"), "--trial", "1"]) == 0
-    assert Arch.load(tmp_path / "other" / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
+    out = tmp_path / "best"
+    assert export.main([str(run), "--out", str(out)]) == 0
+    assert Arch.load(out / "arch.yaml") == Arch.load(run / "best.yaml")
+    assert {path.name for path in out.iterdir()} == {"arch.yaml", "model.py", "card.md"}
+    card = (out / "card.md").read_text()
+    assert "The budget is 20MFLOPs" in card
+    assert f"{cost(Arch.load(out / 'arch.yaml')).macs:,}" in card
+    assert "after 1 epoch of brief training on digits (complete). It is of 287 images" in card
+    assert "    python -m nas.search --budget 20MFLOPs" in card
+    assert train.architecture(str(out)) == ("best", Arch.load(run / "best.yaml"))
+    assert train.architecture(str(run)) == ("run", Arch.load(run / "best.yaml"))
+    assert export.main([str(run), "--out", str(out), "--trial", "1"]) == 0
+    assert Arch.load(out / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
     assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path), "--trial", "99"], capsys)
     assert "no run folder" in refusal(export.main, [str(tmp_path), "--out", str(tmp_path)], capsys)
     (tmp_path / "file").write_text("")

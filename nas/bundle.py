@@ -1,0 +1,209 @@
+"""A network to take home: a folder that needs nothing of this project, tried by a fresh interpreter before it is there.
+
+`nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`
+and `classes.json`; where asked `model.onnx`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nas import card, checkpoint
+from nas.card import Facts
+from searchspace.document import plain
+from searchspace.errors import InputError
+from searchspace.module import build
+from searchspace.source import source
+
+CARD, WEIGHTS = "card.md", "weights.safetensors"
+# In the order they are put in place: what has weights is complete.
+FILES = (CARD, "arch.yaml", "model.py", "classes.json", "model.onnx", WEIGHTS)
+OPSET = 18
+TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
+SECONDS = 600
+
+CHECK = """
+import json, runpy, sys
+sys.modules.update(dict.fromkeys(("nas", "searchspace")))  # an import of either is an error
+from pathlib import Path
+import torch
+from safetensors.torch import load_file
+folder, given = Path(sys.argv[1]), load_file(sys.argv[2])
+torch.set_num_threads(int(sys.argv[3]))
+def taken(prefix):
+    return {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)}
+def apart(logits, expected):
+    return float((logits.nan_to_num() - expected.nan_to_num()).abs().max() / expected.nan_to_num().abs().max())
+images, weights = given["images"], folder / "weights.safetensors"
+model = runpy.run_path(str(folder / "model.py"))["Network"]().eval()
+found = {"model.py": 0.0}
+for state in ("own", "disturbed"):
+    own = state == "own" and weights.exists()
+    model.load_state_dict(load_file(weights) if own else taken(state + "/"))
+    with torch.no_grad():
+        found["model.py"] = max(found["model.py"], apart(model(images), given["logits/" + state]))
+if (folder / "model.onnx").exists():
+    import onnxruntime
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": images.numpy()})
+    found["model.onnx"] = apart(torch.from_numpy(logits), given["logits/own"])
+print(json.dumps(found))
+"""
+
+
+class DifferentError(RuntimeError):
+    """What was written does not do what the network does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The names of the files, and how far the logits of each are from the network's, as a share of the largest."""
+
+    files: list[str]
+    differences: dict[str, float]
+
+
+def require_onnx() -> None:
+    """`InputError` that says what to install where ONNX files can be neither written nor tried."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"--onnx needs {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
+
+
+def check_free(out: Path) -> None:
+    """`InputError` where writing to a folder would overwrite what no export wrote."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out {out}: a folder is accepted, not a file")
+    present = [name for name in FILES if (out / name).exists()]
+    if present and not _is_bundle(out):
+        raise InputError(f"out {out}: has a {present[0]} that no export wrote; give another folder")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return (folder / CARD).read_text(encoding="utf-8").startswith(card.MARK)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Written:
+    """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
+
+    Without weights they start fresh, from the network's digest. `InputError` where nothing can be written.
+    """
+    if onnx:
+        require_onnx()
+    check_free(out)
+    torch.manual_seed(int(facts.arch.digest, 16) % 2**63)
+    model = build(facts.arch)
+    if weights is not None:
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"{facts.title}: {' '.join(str(error).split())[:160]}") from None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
+            part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
+            part.mkdir()
+            _fill(part, facts, model.eval(), weights, onnx)
+            differences = tried(part, model, _images(facts), scratch)
+            files = [file for file in FILES if (part / file).exists()]
+            for file in FILES:
+                if file in files:
+                    (part / file).replace(out / file)
+                else:
+                    (out / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
+    return Written(files, differences)
+
+
+def _fill(part: Path, facts: Facts, model: nn.Module, weights: dict[str, Tensor] | None, onnx: bool) -> None:
+    facts.arch.save(part / "arch.yaml", card.one_line(facts.title))
+    (part / "model.py").write_text(source(facts.arch), encoding="utf-8")
+    if onnx:
+        write_onnx(part / "model.onnx", model, _images(facts))
+    if weights is not None and facts.trained is not None:
+        notes = {"format": "pt", "trained": json.dumps(plain(facts.trained))}
+        checkpoint.write(part / WEIGHTS, weights, notes)
+        (part / "classes.json").write_text(json.dumps(facts.trained.classes, indent=0) + "\n", encoding="utf-8")
+    (part / CARD).write_text(card.text(facts, onnx), encoding="utf-8")
+
+
+def _images(facts: Facts) -> Tensor:
+    """Random images, a faint and a strong one: an activation that saturates does so for the second."""
+    side = facts.arch.resolution
+    noise = torch.randn(2, facts.arch.in_channels, side, side, generator=torch.Generator().manual_seed(0))
+    return noise * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
+
+
+def write_onnx(path: Path, model: nn.Module, images: Tensor) -> None:
+    """The network for any number of images: `images` (N, in_channels, H, W) to `logits` (N, num_classes)."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (images,),
+            path,
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+
+
+def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> dict[str, float]:
+    """How far a folder's files are from a network on some images, in an interpreter that cannot import this project.
+
+    `model.py` is also compared with disturbed weights: fresh ones leave much of a network without effect.
+    """
+    given = {"images": images}
+    for state, network in (("own", model), ("disturbed", disturbed(model))):
+        with torch.no_grad():
+            given[f"logits/{state}"] = network(images)
+        given |= {f"{state}/{name}": tensor for name, tensor in network.state_dict().items()}
+    checkpoint.write(scratch, given)
+    command = [sys.executable, "-I", "-c", CHECK, str(folder), str(scratch), str(torch.get_num_threads())]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DifferentError(f"a fresh interpreter took more than {SECONDS} s") from None
+    if done.returncode != 0:
+        raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
+    differences: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE[name]:
+            raise DifferentError(f"{name} is not the network: its logits are off by {difference:.2g} of the largest")
+    return differences
+
+
+def last_line(said: str) -> str:
+    return next(iter(reversed(said.strip().splitlines())), "it was killed")[:200]
+
+
+@torch.no_grad()
+def disturbed(model: nn.Module) -> nn.Module:
+    """A copy in which every norm, bias and scale has an effect."""
+    copy = deepcopy(model)
+    random = torch.Generator().manual_seed(1)
+    for tensor in (*copy.parameters(), *copy.buffers()):
+        if tensor.is_floating_point() and tensor.ndim not in (2, 4):
+            tensor.copy_(torch.rand(tensor.shape, generator=random) + 0.5)
+    return copy

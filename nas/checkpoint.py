@@ -1,0 +1,33 @@
+"""Tensors in files: written in one step, and read without pickle, which would run what somebody put into the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from searchspace.errors import InputError
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Tensors and notes in safetensors' format: whoever reads sees the old file or the new one, whatever happens."""
+    part = path.with_name(path.name + ".part")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    part.touch()  # with the permissions of any other file; safetensors would make a private one
+    save_file(plain, part, dict(notes or {}))
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    part.replace(path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and notes of a file; `InputError` where it is none of safetensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:120]})") from None

@@ -1,0 +1,188 @@
+"""`python -m nas.train ARCH --dataset NAME|PATH`: train one network in full; the same command carries on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nas import bundle, results, training
+from nas.card import Facts
+from nas.config import DataConfig, TrainConfig, full_recipe
+from nas.data import Images, Labels, Split, load, load_test
+from nas.trainer import DivergedError, Epoch
+from nas.training import Plan
+from searchspace import command
+from searchspace.__main__ import network
+from searchspace.arch import Arch
+from searchspace.budget import amount
+from searchspace.costs import cost
+from searchspace.errors import InputError
+from searchspace.networks import names
+
+EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
+--resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
+end."""
+
+
+def parser() -> command.Parser:
+    p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG)
+    p.add_argument("arch", help="an arch.yaml, the folder of an export or search, or a name of the zoo")
+    p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
+    p.add_argument("--out", type=Path, help="folder (default: runs/train-ARCH-DATASET)")
+    p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
+    p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.1)")
+    p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")
+    p.add_argument("--resolution", type=int, help="pixels trained at")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    return p
+
+
+def main(arguments: Sequence[str]) -> int:
+    args = parser().parse_args(arguments)
+    name, arch = architecture(args.arch)
+    given = {n: getattr(args, n) for n in ("epochs", "batch_size", "learning_rate", "ema", "resolution")}
+    plan = Plan(
+        arch,
+        DataConfig(args.dataset),
+        recipe(args.dataset, {n: number for n, number in given.items() if number is not None}),
+        args.seed,
+        name,
+        shlex.join(["python", "-m", "nas.train", *arguments]),
+    )
+    device = chosen(args.device)
+    out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(args.dataset).name}")
+    with training.opened(out, plan):
+        return carried_out(out, plan, device, command.console(), args.quiet)
+
+
+def architecture(text: str) -> tuple[str, Arch]:
+    """A name to call it by, and the network: of a folder the deployment network, of a search the best."""
+    path = Path(text)
+    if text in names() or not path.is_dir():
+        folder = path.resolve().parent.name
+        return folder if path.name in ("arch.yaml", "best.yaml") else path.stem, network(text)
+    if training.is_folder(path):
+        plan = training.load_plan(path)
+        return plan.name, plan.arch
+    for file in ("arch.yaml", "best.yaml"):
+        if (path / file).is_file():
+            return path.resolve().name, Arch.load(path / file)
+    raise InputError(f"{path}: has neither an arch.yaml nor a best.yaml; an exported network or a zoo name is accepted")
+
+
+def recipe(dataset: str, given: dict[str, int | float]) -> TrainConfig:
+    try:
+        return replace(full_recipe(dataset), **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        field, said = str(error).split(":", 1)
+        raise InputError(f"{field.replace('_', '-')}:{said}") from None
+
+
+def chosen(device: str) -> str:
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise InputError("device cuda: there is no GPU that torch can use; cpu and auto are accepted")
+    return "cuda" if found and device != "cpu" else "cpu"
+
+
+def carried_out(out: Path, plan: Plan, device: str, console: Console, quiet: bool) -> int:
+    if training.finished(out):
+        facts, _ = training.result(out)
+        told(console, out, facts)
+        return 0
+    split = read(plan, console, quiet)
+    arch = plan.adapted(split)
+    history, state = training.epochs(out, plan, split, device)
+    if not quiet:
+        relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
+        console.print(
+            f"training {plan.name} ({amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}) "
+            f"on {device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
+        )
+    try:
+        with progress(console, plan.train.epochs, len(history), quiet) as bar:
+
+            def watch(epoch: Epoch) -> None:
+                bar.advance(bar.task_ids[0])
+                if not quiet:
+                    bar.console.print(line(epoch, plan.train.epochs))
+
+            training.carry_out(out, history, state, watch)
+        facts = training.outcome(plan, split, history, state, tested(split, console))
+        training.close(out, facts, state.model.state_dict())
+    except (DivergedError, torch.OutOfMemoryError, MemoryError, bundle.DifferentError) as error:
+        reason = next(iter(str(error).splitlines()), "out of memory")
+        print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
+        return command.FAILED
+    told(console, out, facts)
+    return 0
+
+
+def read(plan: Plan, console: Console, quiet: bool) -> Split:
+    """The training images, with a line that says what was read."""
+    with console.status(f"reading {plan.data.dataset}") as status:
+        split = load(
+            plan.data,
+            plan.seed,
+            plan.train.resolution,
+            lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"),
+            plan.arch.resolution,
+        )
+    if not quiet:
+        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
+        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
+    return split
+
+
+def tested(split: Split, console: Console) -> tuple[Images, Labels] | None:
+    """The test images, which nothing has read before; what is wrong with them must not cost the training."""
+    try:
+        with console.status("reading the test images") as status:
+            return load_test(split, lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"))
+    except InputError as error:
+        print(f"nas.train: not tested: {error}", file=sys.stderr)
+        return None
+
+
+def progress(console: Console, epochs: int, done: int, quiet: bool) -> Progress:
+    """A bar over the epochs on a terminal, nothing elsewhere."""
+    columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+    bar.add_task("epochs", total=epochs, completed=done)
+    return bar
+
+
+def line(epoch: Epoch, epochs: int) -> str:
+    return (
+        f"epoch {epoch.number} of {epochs}: train loss {epoch.train_loss:.4f}, val. accuracy {epoch.accuracy:.4f}, "
+        f"{epoch.images_per_s:.0f} images/s"
+    )
+
+
+def told(console: Console, out: Path, facts: Facts) -> None:
+    """The accuracies and where the network is."""
+    trained = facts.trained
+    assert trained is not None
+    measured = [("validation", trained.accuracy, trained.images)]
+    if trained.test_accuracy is not None:
+        measured.append(("test", trained.test_accuracy, trained.test_images))
+    for name, accuracy, images in measured:
+        low, high = results.interval(accuracy, images)
+        console.print(f"{name} accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}] on {images:,} images")
+    files = [name for name in (*bundle.FILES, training.METRICS) if (out / name).exists()]
+    console.print(f"trained network: {out} ({', '.join(files)})")
+
+
+if __name__ == "__main__":
+    command.run(main, "nas.train")

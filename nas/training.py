@@ -1,0 +1,190 @@
+"""A full training as a folder: what it is, where it stands, what came of it. Killed at any time, it carries on.
+
+`training.yaml` says what is trained, `checkpoint.safetensors` is replaced after every epoch, `metrics.csv` has a line
+an epoch; at the end the folder is a `bundle` and the checkpoint goes.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nas import bundle, checkpoint
+from nas.card import Facts, Trained
+from nas.config import DataConfig, TrainConfig, differences
+from nas.data import Images, Labels, Split
+from nas.trainer import Epoch, Training, score
+from searchspace.arch import Arch
+from searchspace.document import parse, plain, read_yaml, value, write_yaml
+from searchspace.errors import InputError
+from searchspace.module import build
+
+PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
+
+
+@value
+class Plan:
+    """What makes two trainings the same, and by what `name` and `command` they go."""
+
+    arch: Arch
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+    name: str = "network"
+    command: str = ""
+
+    def adapted(self, split: Split) -> Arch:
+        """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
+        if self.arch.in_channels != 3:
+            raise InputError(f"{self.name}: images have 3 channels, the network takes {self.arch.in_channels}")
+        try:
+            return self.arch.adapt(split.num_classes, split.resolution)
+        except ValueError as error:
+            raise InputError(f"{self.name} at {split.resolution} px: {error}") from None
+
+
+def is_folder(folder: Path) -> bool:
+    return (folder / PLAN).is_file()
+
+
+def load_plan(folder: Path) -> Plan:
+    data, lines = read_yaml(folder / PLAN)
+    return parse(Plan, data, str(folder / PLAN), lines)
+
+
+@contextmanager
+def opened(folder: Path, plan: Plan) -> Iterator[None]:
+    """The folder, made and held: one training at a time. `InputError` for a folder of something else."""
+    if is_folder(folder):
+        old = load_plan(folder)
+        changed = differences(replace(old, name=plan.name, command=plan.command), plan)
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
+    else:
+        bundle.check_free(folder)
+        if (folder / bundle.WEIGHTS).exists():
+            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+    held = _held(folder)
+    try:
+        if not is_folder(folder):
+            write_yaml(folder / PLAN, plain(plan), "what is trained; the same command carries on")
+        yield
+    except OSError as error:
+        if error.filename is None or folder not in Path(error.filename).parents:
+            raise
+        raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
+    finally:
+        os.close(held)
+
+
+def _held(folder: Path) -> int:
+    """A lock on a folder, which is made where there is none; it goes with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise InputError(f"out {folder}: another training is running in it") from None
+    return held
+
+
+def finished(folder: Path) -> bool:
+    return (folder / bundle.WEIGHTS).is_file() and not (folder / STATE).is_file()
+
+
+def epochs(folder: Path, plan: Plan, split: Split, device: str) -> tuple[list[Epoch], Training]:
+    """The epochs that are behind a training, and the training, ready for those that are left."""
+    torch.manual_seed(plan.seed)
+    training = Training(build(plan.adapted(split)), split, plan.train, plan.seed, device)
+    path = folder / STATE
+    if not path.is_file():
+        return [], training
+    state, notes = checkpoint.read(path)
+    try:
+        training.restore(state)
+        history = [Epoch(**row) for row in json.loads(notes["history"])]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not of this training ({said}); without it the training starts anew") from None
+    return history, training
+
+
+def carry_out(folder: Path, history: list[Epoch], training: Training, watch: Callable[[Epoch], None]) -> None:
+    """Train what is left, leaving a state to go on from after every epoch."""
+    for epoch in training:
+        history.append(epoch)
+        notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
+        checkpoint.write(folder / STATE, training.state(), notes)
+        write_metrics(folder / METRICS, history)
+        watch(epoch)
+
+
+def write_metrics(path: Path, history: list[Epoch]) -> None:
+    """One line an epoch, replaced in one step."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["epoch", *(field.name for field in dataclasses.fields(Epoch)[1:])])
+        rows.writerows(dataclasses.astuple(epoch) for epoch in history)
+    part.replace(path)
+
+
+def outcome(
+    plan: Plan, split: Split, history: list[Epoch], training: Training, test: tuple[Images, Labels] | None
+) -> Facts:
+    """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
+    mean, std = training.mean, training.std
+    trained = Trained(
+        dataset=split.name,
+        seed=plan.seed,
+        epochs=len(history),
+        accuracy=history[-1].accuracy,
+        images=len(split.val_labels),
+        test_accuracy=None if test is None else score(training.model, *test, mean, std, training.device)[0],
+        test_images=0 if test is None else len(test[1]),
+        mean=tuple(mean.flatten().tolist()),
+        std=tuple(std.flatten().tolist()),
+        classes=split.classes,
+    )
+    return facts(plan, plan.adapted(split), trained)
+
+
+def facts(plan: Plan, arch: Arch, trained: Trained) -> Facts:
+    title = f"{plan.name} trained on {Path(trained.dataset).name}"
+    return Facts(title, arch, plan.arch, trained=trained, commands=(plan.command,) if plan.command else ())
+
+
+def close(folder: Path, training_facts: Facts, weights: dict[str, Tensor]) -> bundle.Written:
+    """Make a bundle of the folder; the checkpoint is no longer needed."""
+    made = bundle.write(folder, training_facts, weights)
+    (folder / STATE).unlink(missing_ok=True)
+    return made
+
+
+def result(folder: Path) -> tuple[Facts, dict[str, Tensor]]:
+    """The network of a finished training and its weights; `InputError` where it is not finished."""
+    plan = load_plan(folder)
+    if not finished(folder):
+        raise InputError(f"{folder}: the training is not finished; the same nas.train command carries on")
+    path = folder / bundle.WEIGHTS
+    weights, notes = checkpoint.read(path)
+    try:
+        trained = parse(Trained, json.loads(notes["trained"]), str(path))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: not of a training ({error})") from None
+    return facts(plan, Arch.load(folder / "arch.yaml"), trained), weights

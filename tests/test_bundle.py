@@ -1,0 +1,161 @@
+"""What is taken home runs as its card says, in an interpreter without this project; what does not is not given."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from nas import bundle, card
+from nas.bundle import DifferentError
+from nas.card import Facts, Trained
+from searchspace import Arch, Budget, InputError, Space, build, zoo
+from searchspace.network import Network
+from searchspace.space import ready
+from tests.strategies import networks
+
+ARCH = Space(
+    {
+        "resolution": 32,
+        "num_classes": 3,
+        "stem": {"width": 8, "act": "hard_swish"},
+        "schedule": {"kind": "explicit", "widths": [8, 12]},
+        "stages": [{"block": "mbconv", "depth": 2, "stride": 2, "se": 0.5, "shortcut": "partial", "add_act": "silu"}],
+        "head": {"width": 16, "act": "relu6", "dropout": 0.2},
+        "drop_path": 0.1,
+    }
+).arch()
+EVIL = "a\nb `*_<img src=x>|\n# c\n```python\nimport os\n```"
+FACTS = Facts(EVIL, ARCH, zoo("mobilenet_v3_small"), "5MFLOPs", commands=(f"python -m nas.search --run '{EVIL}'",))
+TRAINED = Trained(EVIL, 0, 2, 0.9, 287, 0.8, 364, (1.0, 2.0, 3.0), (60.0, 61.0, 62.0), ("ham", EVIL, "spam"))
+
+
+def snippets(folder: Path) -> list[str]:
+    """What the card's Python prints, run in the folder where this project cannot be imported."""
+    printed = []
+    for code in re.findall(r"^```python\n(.*?)^```", (folder / "card.md").read_text(), re.DOTALL | re.MULTILINE):
+        (folder / "snippet.py").write_text(
+            "import sys\nsys.modules['nas'] = sys.modules['searchspace'] = None\n" + code
+        )
+        environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+        command = [sys.executable, "snippet.py"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.strip())
+    return printed
+
+
+def test_untrained(tmp_path: Path) -> None:
+    made = bundle.write(tmp_path / "out", FACTS)
+    assert made.files == ["card.md", "arch.yaml", "model.py"]
+    assert made.differences == {"model.py": 0.0}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(made.files)
+    assert snippets(tmp_path / "out") == ["torch.Size([1, 3])"]
+
+
+def test_trained_with_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = build(ARCH).eval()
+    made = bundle.write(tmp_path, replace(FACTS, trained=TRAINED), model.state_dict(), onnx=True)
+    assert made.files == list(bundle.FILES)
+    assert made.differences["model.py"] == 0
+    assert made.differences["model.onnx"] < 1e-4
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (TRAINED.mean, TRAINED.std))
+    with torch.no_grad():
+        best = int(model((torch.zeros(1, 3, 32, 32) - mean) / std).argmax())
+    loaded, served = snippets(tmp_path)
+    assert loaded == TRAINED.classes[best].strip()
+    assert served == f"[{best}]"
+    assert json.loads((tmp_path / "classes.json").read_text()) == list(TRAINED.classes)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    images = torch.randn(5, 3, 32, 32)
+    (logits,) = session.run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(logits, model(images).detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_names_that_people_chose_stay_text(tmp_path: Path) -> None:
+    text = card.text(replace(FACTS, trained=TRAINED), onnx=True)
+    assert sum(line.startswith("#") for line in text.splitlines()) == 6
+    assert text.count("\n```python\n") == 2
+    assert "<img" not in re.sub(r"\\<", "", re.sub(r"^    .*$", "", text, flags=re.MULTILINE))
+    ARCH.save(tmp_path / "arch.yaml", card.one_line(EVIL))
+    assert Arch.load(tmp_path / "arch.yaml") == ARCH
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("nn.ReLU()", "nn.ReLU6()", "model.py is not the network"),
+        ("self.stem =", "self.stump =", "cannot run it"),
+        ("from torch import", "import searchspace\nfrom torch import", "cannot run it"),
+    ],
+)
+def test_a_difference_is_an_error_and_nothing_is_written(
+    old: str, new: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = zoo("resnet18", num_classes=3, resolution=32)
+    true = bundle.source(arch)
+    assert old in true
+    monkeypatch.setattr(bundle, "source", lambda arch: true.replace(old, new))
+    with pytest.raises(DifferentError, match=says):
+        bundle.write(tmp_path, replace(FACTS, arch=arch))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_peoples_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "tried", lambda *_: {})
+    (tmp_path / "notes.txt").write_text("mine")
+    torch.manual_seed(0)
+    bundle.write(tmp_path, replace(FACTS, trained=TRAINED), build(ARCH).state_dict())
+    assert (tmp_path / "weights.safetensors").exists()
+    bundle.write(tmp_path, FACTS)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "card.md", "arch.yaml", "model.py"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "card.md").write_text("mine")
+    with pytest.raises(InputError, match=r"has a card\.md that no export wrote"):
+        bundle.write(tmp_path, FACTS)
+    for place, says in (("notes.txt", "not a file"), ("notes.txt/x", "cannot be written")):
+        with pytest.raises(InputError, match=says):
+            bundle.write(tmp_path / place, FACTS)
+
+
+def test_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"onnxscript, onnxruntime: pip install 'cnn-budget-search\[export\]'"):
+        bundle.write(tmp_path / "out", FACTS, onnx=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", ready())
+@pytest.mark.parametrize("seed", range(3))
+def test_onnx_of_every_space(space: str, seed: int, tmp_path: Path) -> None:
+    arch = Space.load(space).sample(seed, Budget.parse("300MFLOPs"))
+    made = bundle.write(tmp_path, replace(FACTS, arch=arch), onnx=True)
+    assert made.differences["model.py"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "rexnet_100", "rexnet_lite_100", "convnext_tiny", "efficientnet_v2_s"])
+def test_onnx_of_the_zoo(name: str, tmp_path: Path) -> None:
+    bundle.write(tmp_path, replace(FACTS, arch=zoo(name, num_classes=10)), onnx=True)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(networks())
+def test_onnx_of_random_networks(tmp_path_factory: Any, network: Network) -> None:
+    bundle.write(tmp_path_factory.mktemp("onnx"), replace(FACTS, arch=network.arch()), onnx=True)

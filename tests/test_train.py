@@ -1,0 +1,222 @@
+"""`nas.train` as a person runs it: killed and carried on, it ends with the same weights; nonsense is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nas import bundle, checkpoint, export, train, training
+from nas.config import DataConfig, full_recipe
+from nas.data import load, load_test
+from nas.trainer import Training
+from searchspace import Arch, InputError, Space, build, zoo
+from tests.test_search import refusal
+
+NETWORK = {
+    "resolution": 64,
+    "stem": {"width": 8, "act": "relu"},
+    "schedule": {"kind": "explicit", "widths": [8, 12]},
+    "stages": [{"block": "mbconv", "depth": 2, "stride": 2, "expansion": 2, "shortcut": "partial"}],
+    "head": {"width": 32, "act": "relu", "dropout": 0.1},
+    "drop_path": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def arch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("arch") / "tiny.yaml"
+    Space(NETWORK).arch().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(arch: Path) -> Path:
+    """Two epochs without interruption."""
+    out = arch.parent / "whole"
+    assert train.main([str(arch), "--epochs", "2", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = arch.parent / "killed"
+    command = [str(arch), "--epochs", "2", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while not (out / training.METRICS).exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert "not finished" in refusal(export.main, [str(out), "--out", str(arch.parent / "x")], capsys)
+    assert "epochs: 2 → 4" in refusal(train.main, [str(arch), "--epochs", "4", "--out", str(out)], capsys)
+    assert train.main(command) == 0
+    assert "1 of 2 epochs done" in capsys.readouterr().out
+    whole, pieced = load_file(trained / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)
+    assert whole.keys() == pieced.keys()
+    assert all(torch.equal(whole[name], pieced[name]) for name in whole)
+    measured = ["epoch", "train_loss", "accuracy", "loss"]
+    tables = [pd.read_csv(folder / training.METRICS)[measured] for folder in (trained, out)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_the_folder_is_complete_and_says_so_again(
+    arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"arch.yaml", "model.py", "weights.safetensors", "classes.json", "card.md", "metrics.csv", "training.yaml"}
+    assert {path.name for path in trained.iterdir()} == names
+    weights = (trained / bundle.WEIGHTS).stat().st_mtime_ns
+    assert train.main([str(arch), "--epochs", "2", "--out", str(trained)]) == 0
+    said = capsys.readouterr().out
+    assert "test accuracy" in said
+    assert "on 364 images" in said
+    assert (trained / bundle.WEIGHTS).stat().st_mtime_ns == weights
+    facts, _ = training.result(trained)
+    assert facts.arch == Arch.load(arch).adapt(10, 16)
+    assert facts.deployed == Arch.load(arch)
+
+
+def test_the_test_accuracy_is_that_of_the_weights_on_the_test_images(trained: Path) -> None:
+    facts, weights = training.result(trained)
+    assert facts.trained is not None
+    split = load(DataConfig(), seed=0)
+    found = load_test(split)
+    assert found is not None
+    images, labels = found
+    model = build(facts.arch).eval()
+    model.load_state_dict(weights)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (facts.trained.mean, facts.trained.std))
+    right = (model((torch.from_numpy(images) - mean) / std).argmax(1).numpy() == labels).mean()
+    assert facts.trained.test_accuracy == pytest.approx(right)
+    seen = {image.tobytes() for image in (*split.train_images, *split.val_images)}
+    assert not any(image.tobytes() in seen for image in images)
+
+
+def test_averaged_weights_are_scored_and_trained_ones_go_on(arch: Path) -> None:
+    split = load(DataConfig(), seed=0)
+    few = replace(split, train_images=split.train_images[:64], train_labels=split.train_labels[:64])
+    recipe = replace(full_recipe("digits"), epochs=2)
+    models = {}
+    for ema in (0.0, 0.9):
+        torch.manual_seed(0)
+        models[ema] = Training(build(Arch.load(arch).adapt(10, 16)), few, replace(recipe, ema=ema), 0, "cpu")
+        list(models[ema])
+    plain = list(models[0.0].model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(plain, models[0.9].aside, strict=True))
+    assert not torch.equal(plain[0], next(models[0.9].model.parameters()))
+
+
+def test_unreadable_test_images_do_not_cost_the_training(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("dataset x: unreadable image")
+
+    monkeypatch.setattr(train, "load_test", broken)
+    out = tmp_path / "out"
+    assert train.main([str(arch), "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "not tested: dataset x" in said.err
+    assert "test accuracy" not in said.out
+    assert "It was not tested" in (out / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonesuch"], "no such name in the zoo"),
+        (["nothing.yaml"], "no such file"),
+        (["."], "neither an arch.yaml nor a best.yaml"),
+        (["resnet18", "--epochs", "0"], "epochs: at least 1"),
+        (["resnet18", "--learning-rate", "-1"], "learning-rate: above 0"),
+        (["resnet18", "--learning-rate", "nan"], "learning-rate: above 0"),
+        (["resnet18", "--ema", "1"], "ema: from 0"),
+        (["resnet18", "--resolution", "0"], "resolution: at least 1"),
+        (["resnet18", "--dataset", "nowhere/at/all"], "dataset 'nowhere/at/all'"),
+        (["resnet18", "--out", "file"], "a folder is accepted, not a file"),
+        (["resnet18", "--out", "file/x"], "cannot be written"),
+        (["resnet18", "--out", "mine"], "has a model.py that no export wrote"),
+        ([], "arch"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("mine").mkdir()
+    Path("mine/model.py").write_text("mine")
+    assert says in refusal(train.main, arguments, capsys)
+    assert Path("mine/model.py").read_text() == "mine"
+
+
+def test_divergence_is_one_line_and_exit_1(arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [str(arch), "--learning-rate", "1e30", "--epochs", "1", "--out", str(tmp_path / "wild"), "--quiet"]
+    assert train.main(command) == 1
+    assert capsys.readouterr().err.count("training loss is") == 1
+
+
+def test_a_damaged_or_foreign_file_is_refused(
+    arch: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / training.PLAN).write_bytes((trained / training.PLAN).read_bytes())
+    command = [str(arch), "--epochs", "2", "--out", str(out), "--quiet"]
+    (out / training.STATE).write_bytes(b"\x80\x04K\x01.")  # a pickle
+    assert "not a safetensors file" in refusal(train.main, command, capsys)
+    save_file({"done": torch.tensor(1)}, out / training.STATE)
+    assert "not of this training" in refusal(train.main, command, capsys)
+    (out / training.STATE).unlink()
+    save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS)
+    assert "not of a training" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
+    _, notes = checkpoint.read(trained / bundle.WEIGHTS)
+    save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS, notes)
+    (out / "arch.yaml").write_bytes((trained / "arch.yaml").read_bytes())
+    assert "Missing key" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
+
+
+def test_what_an_architecture_may_be(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("resnet18").mkdir()
+    assert train.architecture("resnet18") == ("resnet18", zoo("resnet18"))
+    deployed = Space(NETWORK).arch()
+    Path("home").mkdir()
+    deployed.save("home/arch.yaml")
+    for text in ("home", "home/arch.yaml"):
+        assert train.architecture(text) == ("home", deployed)
+    assert train.architecture(str(trained)) == ("tiny", deployed)
+
+
+def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
+    plan = training.Plan(Arch.load(arch))
+    refused = pytest.raises(InputError, match="another training is running")
+    with training.opened(tmp_path / "out", plan), refused, training.opened(tmp_path / "out", plan):
+        pass
+    with training.opened(tmp_path / "out", plan):
+        assert training.load_plan(tmp_path / "out") == plan
+
+
+def test_a_trained_network_goes_on_to_another_folder(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(trained), "--out", str(tmp_path / "home")]) == 0
+    for name in ("model.py", "classes.json", "arch.yaml"):
+        assert (tmp_path / "home" / name).read_bytes() == (trained / name).read_bytes()
+    assert "is a training, not a search" in refusal(
+        export.main, [str(trained), "--out", str(tmp_path / "y"), "--trial", "1"], capsys
+    )
+    assert "holds a training" in refusal(export.main, [str(tmp_path), "--out", str(trained)], capsys)
