@@ -197,7 +197,7 @@ def against_peers(networks: list[Arch], repeats: int) -> list[Row]:
     return [
         *rows,
         row("a walk over layers (no build)", walk, "exact"),
-        row("cost(arch), seen before", own, "exact", number),
+        row("cost(arch), seen before", own, "exact"),
     ]
 
 
