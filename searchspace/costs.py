@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from searchspace.arch import Arch, sections
 from searchspace.budget import Cost
+from searchspace.latency import LatencyTable
 from searchspace.layers import (
     Activate,
     Conv,
@@ -38,8 +39,8 @@ class Part(NamedTuple):
     peak: int
 
 
-def cost(arch: Arch) -> Cost:
-    """Exact multiply-adds and parameters; activations and peak memory for one image.
+def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
+    """Exact multiply-adds and parameters; activations and peak memory for one image; latency where a table is given.
 
     `macs` and `activations` (elements put out, RegNet's measure) count convolutions and linear layers only. The
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
@@ -51,6 +52,7 @@ def cost(arch: Arch) -> Cost:
         params=sum(part.params for part in parts),
         activations=sum(part.activations for part in parts),
         peak_memory_bytes=BYTES_PER_NUMBER * max(part.peak for part in parts),
+        latency_ms=None if latency is None else latency.predict(arch),
     )
 
 

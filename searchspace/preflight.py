@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar
-from searchspace.costs import cost
 from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Point, Space
 
@@ -38,8 +37,8 @@ def preflight(space: Space, budget: Budget, band: float = FIT_BAND, seed: int = 
     """
     rng = random.Random(seed)
     low, high = space.fit_range or (None, None)
-    smallest = _extreme(space, lambda arch: budget.used(cost(arch)), low, rng)
-    largest = _extreme(space, lambda arch: -budget.used(cost(arch)), high, rng)
+    smallest = _extreme(space, lambda arch: budget.used(space.cost(arch)), low, rng)
+    largest = _extreme(space, lambda arch: -budget.used(space.cost(arch)), high, rng)
     if budget.used(smallest) > 1:
         raise InputError(
             f"budget {budget} cannot be met: the smallest network of {space.source} costs {_said(smallest, budget)}"
@@ -51,7 +50,7 @@ def preflight(space: Space, budget: Budget, band: float = FIT_BAND, seed: int = 
             f"budget {budget} is not reached: the largest network of {space.source} costs {_said(largest, budget)}"
         )
     points = [space.random_point(rng) for _ in range(sample)]
-    costs = sorted((cost(space.arch(point)) for point in points), key=lambda c: budget.limits[0].of(c))
+    costs = sorted((space.cost(space.arch(point)) for point in points), key=lambda c: budget.limits[0].of(c))
     fitted = [space.fit(point, budget, band, seed) for point in points]
     if not any(fitted):
         space.sample_point(rng, budget, band)
@@ -78,4 +77,4 @@ def _extreme(space: Space, key: Callable[[Arch], float], width_mult: float | Non
                 changed = {**point, name: option}
                 if option != point[name] and (tried := value(changed)) < least:
                     point, least, improved = changed, tried, True
-    return cost(space.arch(point, width_mult))
+    return space.cost(space.arch(point, width_mult))

@@ -26,6 +26,7 @@ from searchspace.choices import Scalar
 from searchspace.costs import cost
 from searchspace.document import Location, parse, read_yaml
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
 from searchspace.network import Network
 from searchspace.repair import repair
 from searchspace.solve import bisect
@@ -53,6 +54,7 @@ class Space:
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
         self.source = source
+        self.latency: LatencyTable | None = None
         self.data = free.with_defaults(data, source)
         self.fit_range: tuple[float, float] | None = None
         fixed, self._locations, choices = free.split(self.data, source, lines or {})
@@ -92,6 +94,16 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
+    def timed(self, table: LatencyTable) -> Space:
+        """The same space, whose costs have a latency: what the table of a device predicts."""
+        space = copy.copy(self)
+        space.latency = table
+        return space
+
+    def cost(self, arch: Arch) -> Cost:
+        """What one of its networks costs, latency included where the space is timed."""
+        return cost(arch, self.latency)
+
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
         return {name: rng.choice(options) for name, options in self.choices.items()}
 
@@ -106,11 +118,11 @@ class Space:
             return self._solve(dict(point), budget, band, *self.fit_range)
         low = max([min(band, REPAIR_BAND), *(limit.low / limit.high for limit in budget.limits)])
         rng = random.Random(seed)
-        changed = repair(point, self.choices, lambda p: budget.used(cost(self.arch(p))), low, 1.0, rng)
+        changed = repair(point, self.choices, lambda p: budget.used(self.cost(self.arch(p))), low, 1.0, rng)
         if changed is None:
             return None
         arch = self.arch(changed)
-        spent = cost(arch)
+        spent = self.cost(arch)
         return Candidate(changed, arch, spent, self.network.width_mult) if budget.admits(spent) else None
 
     def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
@@ -218,7 +230,7 @@ class Space:
 
         def spend(width_mult: float) -> tuple[float, Candidate]:
             arch = replace(network, width_mult=width_mult).arch()
-            spent = cost(arch)
+            spent = self.cost(arch)
             return budget.used(spent), Candidate(point, arch, spent, width_mult)
 
         for shift in FIT_SHIFTS:
