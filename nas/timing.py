@@ -1,0 +1,173 @@
+"""How long a network takes on a device: as a whole, and layer by layer while it runs.
+
+Times are of inference of one batch with weights and images in `channels_last`, as deployed code runs them. Networks
+that are compared take turns, round after round, so that a busy moment of the machine touches all of them alike, and
+of each its median counts.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from searchspace.arch import Arch, lower
+from searchspace.errors import InputError
+from searchspace.latency import Size, operator, sized, steps
+from searchspace.layers import Gate, Layer, Residual, Sequential
+from searchspace.module import build
+
+LARGE_BYTES = 30 << 20
+
+
+def device_for(wanted: str) -> str:
+    """`cpu` or `cuda` for auto, cpu or cuda; `InputError` where there is no GPU."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: PyTorch sees no GPU here; cpu and auto are accepted")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """The processor's name as its maker writes it."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    name = found[1] if found else platform.processor() or platform.machine() or "cpu"
+    return " ".join(re.sub(r"\((R|TM|r|tm)\)", "", name).split())
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads for PyTorch, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def settle_allocator() -> None:
+    """Let the C library keep freed memory, as it does in a process that has run for a while.
+
+    glibc returns the top of the heap to the system until it has seen a large block freed, and pays for fresh pages in
+    every run after that: up to 1.4 × the time of a network with large maps.
+    """
+    torch.empty(LARGE_BYTES, dtype=torch.uint8).fill_(0)
+
+
+def ready(arch: Arch, device: str) -> nn.Module:
+    """The network, freshly initialised, as it is timed."""
+    return build(arch).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def batch(arch: Arch, batch_size: int, device: str) -> Tensor:
+    """A new batch of black images."""
+    return torch.zeros(batch_size, arch.in_channels, arch.resolution, arch.resolution, device=device)
+
+
+class Stopwatch:
+    """Marks in time, on a GPU marks in its queue; `splits` are the milliseconds between them."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device.startswith("cuda")
+        self.marks: list[Any] = []
+        if self.cuda:
+            torch.cuda.synchronize()
+        self.mark()
+
+    def mark(self) -> None:
+        if self.cuda:
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
+            self.marks.append(event)
+        else:
+            self.marks.append(time.perf_counter())
+
+    def splits(self) -> list[float]:
+        if self.cuda:
+            torch.cuda.synchronize()
+            return [start.elapsed_time(end) for start, end in zip(self.marks, self.marks[1:], strict=False)]
+        return [1000 * (end - start) for start, end in zip(self.marks, self.marks[1:], strict=False)]
+
+
+@torch.inference_mode()
+def network_ms(
+    models: Sequence[nn.Module],
+    archs: Sequence[Arch],
+    device: str,
+    batch_size: int = 1,
+    rounds: int = 5,
+    each: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Median milliseconds of a batch, of networks that take turns; every timed run follows one that warms up."""
+    settle_allocator()
+    times: list[list[float]] = [[] for _ in models]
+    for _ in range(rounds):
+        for model, arch, own in zip(models, archs, times, strict=True):
+            model(batch(arch, batch_size, device))
+            images = batch(arch, batch_size, device)
+            watch = Stopwatch(device)
+            model(images)
+            watch.mark()
+            own.extend(watch.splits())
+            each()
+    return [median(own) for own in times]
+
+
+@torch.inference_mode()
+def layer_ms(
+    archs: Sequence[Arch],
+    device: str,
+    batch_size: int = 1,
+    rounds: int = 5,
+    each: Callable[[], None] = lambda: None,
+) -> list[list[tuple[str, Size, float]]]:
+    """For every network its layers in the order they run, (operator, size, median milliseconds); they take turns."""
+    settle_allocator()
+    models = [ready(arch, device) for arch in archs]
+    times: list[list[list[float]]] = [[] for _ in archs]
+    for _ in range(rounds):
+        for model, arch, own in zip(models, archs, times, strict=True):
+            model(batch(arch, batch_size, device))
+            images = batch(arch, batch_size, device)
+            watch = Stopwatch(device)
+            run_marked(lower(arch), model, images, watch.mark)
+            own.append(watch.splits())
+            each()
+    found = []
+    for arch, own in zip(archs, times, strict=True):
+        layers = steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution))
+        medians = [median(splits) for splits in zip(*own, strict=True)]
+        found.append([(operator(part), sized(part, at), ms) for (part, at), ms in zip(layers, medians, strict=True)])
+    return found
+
+
+def run_marked(layer: Layer, module: nn.Module, x: Tensor, mark: Callable[[], None]) -> Tensor:
+    """What the module of a tree of layers computes, with a mark after each of its `steps`."""
+    match layer:
+        case Sequential(parts=parts):
+            for (_, part), child in zip(parts, module.children(), strict=True):
+                x = run_marked(part, child, x, mark)
+            return x
+        case Residual(body=body, shortcut=shortcut):
+            added = run_marked(body, module.body, x, mark)  # type: ignore[arg-type]
+            kept = x if shortcut is None else run_marked(shortcut, module.shortcut, x, mark)  # type: ignore[arg-type]
+            out = kept + added
+        case Gate(body=body):
+            out = x * run_marked(body, module.body, x, mark)  # type: ignore[arg-type]
+        case _:
+            out = module(x)
+    mark()
+    return out
