@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -142,13 +142,14 @@ def layer_ms(
     """For every network its layers in the order they run, (operator, size, median milliseconds); they take turns."""
     settle_allocator()
     models = [ready(arch, device) for arch in archs]
+    programs = [list(program(lower(arch), model)) for arch, model in zip(archs, models, strict=True)]
     times: list[list[list[float]]] = [[] for _ in archs]
     for _ in range(rounds):
-        for model, arch, own in zip(models, archs, times, strict=True):
+        for model, marked, arch, own in zip(models, programs, archs, times, strict=True):
             model(batch(arch, batch_size, device))
             images = batch(arch, batch_size, device)
             watch = Stopwatch(device)
-            run_marked(lower(arch), model, images, watch.mark)
+            run_marked(marked, images, watch.mark)
             own.append(watch.splits())
             each()
     found = []
@@ -159,20 +160,45 @@ def layer_ms(
     return found
 
 
-def run_marked(layer: Layer, module: nn.Module, x: Tensor, mark: Callable[[], None]) -> Tensor:
-    """What the module of a tree of layers computes, with a mark after each of its `steps`."""
+Step = tuple[Literal["run", "hold", "swap", "add", "multiply"], nn.Module]
+
+
+def program(layer: Layer, module: nn.Module) -> Iterator[Step]:
+    """A tree as a flat list of steps for `run_marked`, which costs about what the module's own nesting does."""
     match layer:
         case Sequential(parts=parts):
             for (_, part), child in zip(parts, module.children(), strict=True):
-                x = run_marked(part, child, x, mark)
-            return x
+                yield from program(part, child)
         case Residual(body=body, shortcut=shortcut):
-            added = run_marked(body, module.body, x, mark)  # type: ignore[arg-type]
-            kept = x if shortcut is None else run_marked(shortcut, module.shortcut, x, mark)  # type: ignore[arg-type]
-            out = kept + added
+            yield "hold", module
+            yield from program(body, module.get_submodule("body"))
+            if shortcut is not None:
+                yield "swap", module
+                yield from program(shortcut, module.get_submodule("shortcut"))
+            yield "add", module
         case Gate(body=body):
-            out = x * run_marked(body, module.body, x, mark)  # type: ignore[arg-type]
+            yield "hold", module
+            yield from program(body, module.get_submodule("body"))
+            yield "multiply", module
         case _:
-            out = module(x)
-    mark()
-    return out
+            yield "run", module
+
+
+def run_marked(steps_of: Sequence[Step], x: Tensor, mark: Callable[[], None]) -> Tensor:
+    """What a program's module computes, with a mark after each of the `latency.steps` of its tree."""
+    held: list[Tensor] = []
+    for action, module in steps_of:
+        if action == "run":
+            x = module(x)
+        elif action == "hold":
+            held.append(x)
+            continue
+        elif action == "swap":
+            held[-1], x = x, held[-1]
+            continue
+        elif action == "add":
+            x = held.pop() + x
+        else:
+            x = held.pop() * x
+        mark()
+    return x
