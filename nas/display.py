@@ -203,6 +203,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
         console.print(table)
+        if best["measured_ms"].notna().any():
+            console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
         for row in best.head(3).to_dict("records"):
             console.print(f"trial {row['trial']}: {row['network']}")
         found = results.compare(study.outcomes, images)

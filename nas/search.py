@@ -154,11 +154,14 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
         return space.timed(table)
     if given is not None:
         return space.timed(LatencyTable.load(given))
+    needed = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    if not needed and (existed or not timing.is_here(config.conduct.device)):
+        return space
     device = timing.device_for(config.conduct.device)
     path = measure.default_path(device)
-    if any(limit.currency == "latency_ms" for limit in config.budget.limits):
+    if needed:
         return space.timed(measure.ensure(path, space, device, 1, 1, console, quiet))
-    known = None if existed else measure.known(path, space)
+    known = measure.known(path, space)
     return space if known is None else space.timed(known)
 
 
@@ -166,7 +169,7 @@ def time_best(study: Study, wanted: str) -> None:
     """Measure the best networks' latency, now that nothing else runs."""
     best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
     known = study.latencies
-    if all(trial.number in known for trial in best):
+    if all(trial.number in known for trial in best) or not timing.is_here(wanted):
         return
     archs, device = [trial.arch for trial in best], timing.device_for(wanted)
     with timing.threads(1):

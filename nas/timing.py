@@ -31,9 +31,14 @@ LARGE_BYTES = 30 << 20
 FINE_S = 1e-6
 
 
+def is_here(wanted: str) -> bool:
+    """Whether this machine has the device; a driver of a Ray cluster may have no GPU itself."""
+    return wanted != "cuda" or torch.cuda.is_available()
+
+
 def device_for(wanted: str) -> str:
     """`cpu` or `cuda` for auto, cpu or cuda; `InputError` where there is no GPU."""
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if not is_here(wanted):
         raise InputError("device cuda: PyTorch sees no GPU here; cpu and auto are accepted")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
