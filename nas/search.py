@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas import folder, measure, timing
+from nas import folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
@@ -146,6 +146,8 @@ def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
 def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
     """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
     now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
+    from nas import measure, timing
+
     space, own = config.space, run / folder.TABLE
     if own.is_file():
         table = LatencyTable.load(own)
@@ -167,6 +169,8 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
 
 def time_best(study: Study, wanted: str) -> None:
     """Measure the best networks' latency, now that nothing else runs."""
+    from nas import timing
+
     best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
     known = study.latencies
     if all(trial.number in known for trial in best) or not timing.is_here(wanted):
