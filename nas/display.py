@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,14 @@ from nas.study import Study
 from nas.trial import Result, Trial
 from searchspace.budget import amount
 from searchspace.costs import cost, section_costs
+from searchspace.latency import LatencyTable
 from searchspace.preflight import Preflight
+from searchspace.space import Space
 
 SHOWN = 8
-LINE = "{:>5} {:<8} {:>8} {:>7} {:>6} {:>9} {:>7} {:>9}"
-HEADER = LINE.format("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
+LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
+HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
+MS_GAP = 9
 
 
 class Display:
@@ -41,7 +45,10 @@ class Display:
         best: float,
         quiet: bool,
         ended: Callable[[], None],
+        timed: bool = False,
     ) -> None:
+        self.gap = MS_GAP if timed else 0
+        self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
         self.after_end = ended
         self.counts: Counter[str] = Counter()
@@ -64,7 +71,7 @@ class Display:
         if self.console.is_terminal and not self.quiet:
             self.live.start()
         elif not self.quiet:
-            self.console.print(HEADER, highlight=False)
+            self.console.print(self.header, highlight=False)
         return self
 
     def __exit__(
@@ -77,7 +84,7 @@ class Display:
         outcomes = "  ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
         speed = f"{sum(self.speeds.values()):.0f} images/s" if self.speeds else "starting workers"
         table = Table.grid()
-        table.add_row(Text(HEADER, style="bold"))
+        table.add_row(Text(self.header, style="bold"))
         for number in self.recent:
             table.add_row(Text(self.rows[number]))
         best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
@@ -121,9 +128,9 @@ class Display:
         accuracy = f"{result.accuracy:.4f}" if result.epoch else ""
         speed = f"{result.images_per_s:.0f}" if result.epoch else ""
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
-        self.rows[trial.number] = LINE.format(
-            trial.number, trial.role, macs, params, result.epoch or "", accuracy, speed, outcome
-        )
+        ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
+        cells = (trial.number, trial.role, macs, params, result.epoch or "", accuracy, speed, outcome)
+        self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
 def print_preflight(console: Console, found: Preflight, config: SearchConfig) -> None:
@@ -145,12 +152,18 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
         console.print(line)
 
 
-def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) -> None:
+def print_device(console: Console, table: LatencyTable) -> None:
+    """Which device predicted latencies are of."""
+    times = sum(len(rows) for rows in table.times.values())
+    console.print(f"latency predicted for {table}, from {times:,} layer times")
+
+
+def print_plan(console: Console, config: SearchConfig, space: Space, split: Split, run: Path) -> None:
     """What a search would do, and how long that would take, from steps timed on this machine."""
     from nas.evaluate import seconds_per_epoch
 
     identity, conduct = config.identity, config.conduct
-    arch = config.space.sample(identity.seed, config.budget, identity.band)
+    arch = space.sample(identity.seed, config.budget, identity.band)
     proxy = arch.adapt(split.num_classes, split.resolution)
     seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
@@ -177,14 +190,20 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     best = results.best(trials)
     if not best.empty and images:
         table = Table(title=f"best networks within {study.budget}", title_justify="left")
-        for name in ("trial", "role", "val. accuracy", "90 % interval", "MFLOPs", "MParams", "ms"):
+        timed = bool(best["predicted_ms"].notna().any())
+        scored = ("accuracy", "interval") if timed else ("val. accuracy", "90 % interval")
+        for name in ("trial", "role", *scored, "MFLOPs", "MParams", *(["pred."] if timed else []), "ms"):
             table.add_column(name, justify="left" if name == "role" else "right")
         for row in best.to_dict("records"):
             low, high = results.interval(row["accuracy"], images)
             accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
-            macs, params, ms = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}", f"{row['latency_ms']:.1f}"
-            table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, ms)
+            macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
+            shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
+            ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
+            table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
         console.print(table)
+        if best["measured_ms"].notna().any():
+            console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
         for row in best.head(3).to_dict("records"):
             console.print(f"trial {row['trial']}: {row['network']}")
         found = results.compare(study.outcomes, images)

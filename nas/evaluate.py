@@ -9,20 +9,20 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import median
 
 import torch
 from torch import nn
 
 from nas.config import TrainConfig
 from nas.data import Split
+from nas.timing import network_ms
 from nas.trainer import DivergedError, fit
 from nas.trial import Result, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 from searchspace.module import build
 
-LATENCY_RUNS = 5
+LATENCY_ROUNDS = 3
 TIMED_STEPS = 4
 
 
@@ -40,7 +40,8 @@ def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device:
         torch.manual_seed(own_seed)
         deployed = build(trial.arch)
         audit(deployed, trial.arch, trial.cost)
-        latency_ms = time_one_image(deployed, trial.arch, device)
+        deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        (latency_ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
         del deployed
         torch.manual_seed(own_seed)
         proxy = trial.arch.adapt(num_classes=split.num_classes, resolution=split.resolution)
@@ -97,21 +98,6 @@ def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
     if (macs, params) != (expected.macs, expected.params):
         computed = f"{expected.macs} MACs and {expected.params} params"
         raise AuditError(f"computed {computed}, but the module has {macs} MACs and {params} params")
-
-
-@torch.inference_mode()
-def time_one_image(model: nn.Module, arch: Arch, device: str) -> float:
-    """Median milliseconds of one image on the device as it is (other trials may run beside)."""
-    model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution, device=device)
-    seconds = []
-    for _ in range(LATENCY_RUNS + 1):
-        start = time.perf_counter()
-        model(image)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return 1000 * median(seconds[1:])
 
 
 def seconds_per_epoch(proxy: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:

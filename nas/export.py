@@ -87,12 +87,12 @@ def chosen(run: Path, number: int | None) -> tuple[Trial, Outcome]:
         ranked = study.ranked(stored)
         if not ranked:
             raise InputError(f"{run}: no trial is complete yet; --trial N exports any")
-        return study.record(ranked[0]), study.outcome(ranked[0])
+        return study.record(ranked[0]), study.outcome(stored, ranked[0])
     trials = stored.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         accepted = f"0 to {len(trials) - 1} are in {run}" if trials else f"{run} has none yet"
         raise InputError(f"trial {number}: {accepted}")
-    return study.record(trials[number]), study.outcome(trials[number])
+    return study.record(trials[number]), study.outcome(stored, trials[number])
 
 
 def scored(outcome: Outcome, config: SearchConfig, images: int) -> tuple[str, ...]:

@@ -80,6 +80,21 @@ def widths(axes: Axes, arch: Arch) -> None:
     right.spines["top"].set_visible(False)
 
 
+def predictions(predicted: Sequence[float], measured: Sequence[float], conditions: str) -> Figure:
+    """Predicted against measured latency, with the line of equality and the 10 % on its sides."""
+    figure = Figure(figsize=(5.4, 5), layout="constrained")
+    axes = figure.subplots()
+    ends = [min(*predicted, *measured) / 1.2, max(*predicted, *measured) * 1.2]
+    axes.fill_between(ends, [0.9 * end for end in ends], [1.1 * end for end in ends], color="#dddddd", label="± 10 %")
+    axes.plot(ends, ends, color="#888888", lw=1)
+    axes.scatter(measured, predicted, color=COLOURS["search"], s=18, zorder=2)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured ms", ylabel="predicted ms")
+    axes.set_title(conditions, fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _points(axes: Axes, trials: Sequence[Outcome], x: Sequence[float]) -> None:
     for role, colour in COLOURS.items():
         for complete in (True, False):

@@ -1,4 +1,7 @@
-"""A run is a folder: config.yaml, study.db, trials.csv, best.yaml, log.txt. What may be written where, and by whom."""
+"""A run is a folder: config.yaml, study.db, trials.csv, best.yaml, log.txt, latency.json where one is predicted.
+
+What may be written where, and by whom.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from searchspace.document import write_yaml
 from searchspace.errors import InputError
 
 Log = logging.Logger
+TABLE = "latency.json"
 
 
 def check(run: Path, config: SearchConfig) -> bool:

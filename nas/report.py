@@ -8,10 +8,12 @@ from pathlib import Path
 
 from nas import figures, results, study
 from nas.config import SearchConfig
+from nas.folder import TABLE
 from nas.trial import Outcome
 from searchspace import command
 from searchspace.document import plain
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -30,7 +32,9 @@ COLUMNS = (
     "epochs",
     "MFLOPs",
     "MParams",
+    "pred. ms",
     "ms",
+    "alone ms",
     "images/s",
     "seconds",
     "network",
@@ -100,12 +104,19 @@ def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int
         f"<pre>{escape(config.conduct.command)}</pre>",
         "<p>One FLOP is one multiply-add of a convolution or linear layer. Accuracy is on the validation split of the "
         f"training images of {escape(identity.data.dataset)} after at most {identity.train.epochs} epochs; the test "
-        "set was not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network, "
-        "measured while other trials ran.</p>",
+        "set was not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network: "
+        f"predicted from layer times{escape(device(run))}, measured while other trials ran, and of the best measured "
+        "when nothing else ran.</p>",
         f"<pre>{escape(str(plain(identity.train)))}\nsampler {escape(identity.sampler)}, seed {identity.seed}</pre>",
     ]
     head = f'<meta charset="utf-8"><title>{escape(run.name)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(sections)}</body></html>\n'
+
+
+def device(run: Path) -> str:
+    """Which device's layer times the run predicts from, to follow "from layer times"; empty where from none."""
+    path = run / TABLE
+    return f" ({LatencyTable.load(path)})" if path.is_file() else ""
 
 
 def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
@@ -115,7 +126,8 @@ def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
 def row(trial: Outcome) -> dict[str, str]:
     """A trial's cells, by column."""
     m = trial.measured
-    speed, seconds, ms = m.get("images_per_s"), m.get("seconds"), m.get("latency_ms")
+    speed, seconds = m.get("images_per_s"), m.get("seconds")
+    predicted, beside, alone = (m.get(name) for name in ("predicted_ms", "latency_ms", "measured_ms"))
     cells = (
         str(trial.number),
         trial.role,
@@ -124,7 +136,7 @@ def row(trial: Outcome) -> dict[str, str]:
         str(max(trial.curve, default=0)),
         f"{m['macs'] / 1e6:.1f}",
         f"{m['params'] / 1e6:.2f}",
-        "" if ms is None else f"{ms:.1f}",
+        *("" if ms is None else f"{ms:.1f}" for ms in (predicted, beside, alone)),
         "" if speed is None else f"{speed:.0f}",
         "" if seconds is None else f"{seconds:.1f}",
         str(m["network"]),

@@ -15,16 +15,19 @@ from rich.console import Console
 from nas import folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
-from nas.display import Display, print_plan, print_preflight, print_summary
+from nas.display import Display, print_device, print_plan, print_preflight, print_summary
 from nas.samplers import SAMPLERS
-from nas.study import Study
+from nas.study import Study, record
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
 from searchspace.preflight import preflight
 from searchspace.space import FIT_BAND, Space, ready
 
 MAX_CONTROLS = 32
+TIMED_BEST = 5
+TIMED_ROUNDS = 9
 EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
 The same command on the same run folder carries on; --trials is a total."""
 
@@ -33,7 +36,11 @@ def parser() -> command.Parser:
     p = command.Parser(prog="nas.search", description=__doc__, epilog=EPILOG)
     p.set_defaults(command="")
     p.add_argument(
-        "--budget", action="append", required=True, metavar="B", help="300MFLOPs, 5MParams, 250-300MFLOPs; several"
+        "--budget",
+        action="append",
+        required=True,
+        metavar="B",
+        help="300MFLOPs, 5MParams, 12ms, 250-300MFLOPs; several",
     )
     p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
@@ -56,6 +63,7 @@ def parser() -> command.Parser:
     p.add_argument("--gpus-per-trial", type=float, default=1.0)
     p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
     p.add_argument("--ray-address", help="join a running Ray cluster")
+    p.add_argument("--latency-table", type=Path, metavar="FILE", help="layer times of another device, by nas.measure")
     p.add_argument("--dry-run", action="store_true", help="show what would run and how long it would take")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return p
@@ -71,14 +79,19 @@ def main(arguments: Sequence[str]) -> int:
     existed = folder.check(run, config)
     if existed:  # the number of controls was settled when the run began
         config = replace(config, identity=replace(config.identity, controls=SearchConfig.load(run).identity.controls))
+    space = timed(config, run, existed, args.latency_table, console, args.quiet)
     if not args.quiet:
-        print_preflight(console, preflight(config.space, config.budget, config.identity.band), config)
+        print_preflight(console, preflight(space, config.budget, config.identity.band), config)
+        if space.latency is not None:
+            print_device(console, space.latency)
     if args.dry_run:
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
-        print_plan(console, config, split, run)
+        print_plan(console, config, space, split, run)
         return 0
     with folder.opened(run, config) as log:
-        study = open_study(run, config)
+        if space.latency is not None:
+            space.latency.save(run / folder.TABLE)
+        study = open_study(run, config, space)
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
         if not args.quiet:
@@ -86,6 +99,8 @@ def main(arguments: Sequence[str]) -> int:
         why = ""
         if done < total:
             why = carry_out(study, config, console, log, args.quiet, run)
+        if why != "stopped":
+            time_best(study, config.conduct.device)
         folder.write_results(study, run)
         print_summary(console, study, run, config, why)
     return 0 if study.ranked or why else command.FAILED
@@ -106,6 +121,7 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         best,
         quiet,
         ended=lambda: folder.write_results(study, run),
+        timed=study.space.latency is not None,
     )
     with display:
         return tuner.run(study, split, identity.train, conduct, display, log, identity.seed)
@@ -127,9 +143,47 @@ def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
     return split
 
 
-def open_study(run: Path, config: SearchConfig) -> Study:
+def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
+    """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
+    now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
+    from nas import measure, timing
+
+    space, own = config.space, run / folder.TABLE
+    if own.is_file():
+        table = LatencyTable.load(own)
+        if given is not None and LatencyTable.load(given) != table:
+            raise InputError(f"run {run} has another latency table, of {table}; give another --run")
+        return space.timed(table)
+    if given is not None:
+        return space.timed(LatencyTable.load(given))
+    needed = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    if not needed and (existed or not timing.is_here(config.conduct.device)):
+        return space
+    device = timing.device_for(config.conduct.device)
+    path = measure.default_path(device)
+    if needed:
+        return space.timed(measure.ensure(path, space, device, 1, 1, console, quiet))
+    known = measure.known(path, space)
+    return space if known is None else space.timed(known)
+
+
+def time_best(study: Study, wanted: str) -> None:
+    """Measure the best networks' latency, now that nothing else runs."""
+    from nas import timing
+
+    best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
+    known = study.latencies
+    if all(trial.number in known for trial in best) or not timing.is_here(wanted):
+        return
+    archs, device = [trial.arch for trial in best], timing.device_for(wanted)
+    with timing.threads(1):
+        times = timing.network_ms([timing.ready(arch, device) for arch in archs], archs, device, rounds=TIMED_ROUNDS)
+    study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
+
+
+def open_study(run: Path, config: SearchConfig, space: Space | None = None) -> Study:
     i = config.identity
-    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, i.controls)
+    return Study.open(run, space or config.space, config.budget, i.sampler, i.seed, i.band, i.controls)
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:

@@ -122,6 +122,7 @@ class Study:
             "params": cost.params,
             "activations": cost.activations,
             "peak_memory_mb": cost.peak_memory_mb,
+            "predicted_ms": cost.latency_ms,
             "width_mult": candidate.width_mult,
             "network": summary(arch),
             "arch": json.dumps(arch.to_dict()),
@@ -220,6 +221,15 @@ class Study:
                 front.append(trial)
         return [record(trial) for trial in front]
 
+    @property
+    def latencies(self) -> dict[int, float]:
+        """Milliseconds measured of the best networks when nothing else ran, by trial; empty before a run's end."""
+        return latencies(self.optuna)
+
+    @latencies.setter
+    def latencies(self, measured: Mapping[int, float]) -> None:
+        self.optuna.set_user_attr("measured_ms", {str(number): ms for number, ms in measured.items()})
+
     def _live(self, number: int) -> optuna.Trial:
         """The handle on a running trial that Optuna gives for `ask`, here for one that was added."""
         return optuna.Trial(self.optuna, self.trials[number]._trial_id)
@@ -274,7 +284,8 @@ class Study:
         """The share of the budget that a point uses, remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
-            self._used[key] = self.budget.used(self.space.cost(point))
+            spent = self.space.cost(point, latency=self.space.clock(self.budget))
+            self._used[key] = self.budget.used(spent)
         return self._used[key]
 
 
@@ -316,13 +327,20 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
 def outcomes(study: optuna.Study) -> list[Outcome]:
     """Every trial but the interrupted ones, whose networks have trials of their own again."""
-    return [outcome(trial) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
+    return [outcome(study, trial) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
 
 
-def outcome(trial: FrozenTrial) -> Outcome:
+def latencies(study: optuna.Study) -> dict[int, float]:
+    """See `Study.latencies`: kept with the study, since a finished trial takes no more attributes."""
+    return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
+
+
+def outcome(study: optuna.Study, trial: FrozenTrial) -> Outcome:
+    """How a trial ended, with what was measured of it."""
     curve = dict(trial.intermediate_values)
     accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
-    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, trial.user_attrs)
+    measured = {**trial.user_attrs, "measured_ms": latencies(study).get(trial.number)}
+    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, measured)
 
 
 def record(trial: FrozenTrial) -> Trial:
@@ -334,7 +352,7 @@ def record(trial: FrozenTrial) -> Trial:
 
 def cost_of(trial: FrozenTrial) -> Cost:
     a = trial.user_attrs
-    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6))
+    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6), a.get("predicted_ms"))
 
 
 def digest_of(trial: FrozenTrial) -> str:

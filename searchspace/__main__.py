@@ -20,6 +20,7 @@ from searchspace.costs import cost
 from searchspace.document import read_yaml
 from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
+from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.preflight import known, preflight
 from searchspace.space import Space, ready
@@ -42,6 +43,7 @@ def parser() -> command.Parser:
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
     describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
     describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
+    describe.add_argument("--latency-table", metavar="FILE", help="a device's layer times, by nas.measure, for 12ms")
     return p
 
 
@@ -56,7 +58,10 @@ def main(arguments: Sequence[str]) -> int:
     else:
         if args.points < 1:
             raise InputError(f"points: at least 1, not {args.points}")
-        describe(console, Space.load(args.space), Budget.parse(args.budget), args.points, args.plot)
+        space = Space.load(args.space)
+        if args.latency_table:
+            space = space.timed(LatencyTable.load(args.latency_table))
+        describe(console, space, Budget.parse(args.budget), args.points, args.plot)
     return 0
 
 
@@ -111,8 +116,8 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
     console.print(f"{100 * found.fits:.0f} % of {found.tried} others could be fitted to {budget}")
     for name, arch in (("smallest", found.smallest), ("largest", found.largest)):
-        console.print(f"{name:>9}: {amount(budget.limits[0].of(cost(arch)), currency)}: {summary(arch)}")
-    networks = known(budget)
+        console.print(f"{name:>9}: {amount(budget.limits[0].of(cost(arch, space.latency)), currency)}: {summary(arch)}")
+    networks = known(space, budget)
     console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
     for name, arch, spent in networks[:KNOWN]:
         costs = f"{amount(spent.macs, 'macs'):>12} {amount(spent.params, 'params'):>13}"
@@ -137,7 +142,7 @@ def alike(choices: Mapping[str, Sequence[Scalar]]) -> list[tuple[str, Sequence[S
     ]
 
 
-def histogram(costs: Sequence[int], limit: Limit) -> list[str]:
+def histogram(costs: Sequence[float], limit: Limit) -> list[str]:
     """Bars over cost, evenly spaced in its logarithm; the budget's bin is marked."""
     low, high = math.log(costs[0]), math.log(costs[-1])
     width = (high - low) / BINS or 1.0
@@ -146,7 +151,7 @@ def histogram(costs: Sequence[int], limit: Limit) -> list[str]:
     most = max(counts.values())
     lines = []
     for number in range(BINS):
-        above = amount(round(math.exp(low + number * width)), limit.currency, digits=3)
+        above = amount(math.exp(low + number * width), limit.currency, digits=3)
         mark = f" ◀ {limit}" if number == budget else ""
         lines.append(f"{above:>14} {'█' * round(BAR * counts[number] / most):<{BAR}}{mark}".rstrip())
     return lines

@@ -1,4 +1,4 @@
-"""Costs and budgets: "300MFLOPs", "5MParams", "250-300M", several at once, parsed, printed and compared.
+"""Costs and budgets: "300MFLOPs", "5MParams", "250-300M", "12ms", several at once, parsed, printed and compared.
 
 One multiply-add is one FLOP, counted for convolutions and linear layers: FLOPs, MACs and MAdds are three names of one
 number here, as in the papers of MobileNet, EfficientNet and ReXNet.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from searchspace.errors import InputError
 
-Currency = Literal["macs", "params", "activations", "peak_memory_bytes"]
+Currency = Literal["macs", "params", "activations", "peak_memory_bytes", "latency_ms"]
 
 UNITS: dict[str, Currency] = {
     "": "macs",
@@ -36,24 +36,34 @@ NAMES: dict[Currency, str] = {
     "params": "Params",
     "activations": "Activations",
     "peak_memory_bytes": "B",
+    "latency_ms": "ms",
 }
+MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+LONG_MS = 10_000.0
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 SHOWN = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3), ("", 1))
-ACCEPTED = "a number with a prefix k, M, G and a unit FLOPs, Params, Activations or B (memory), as in 300MFLOPs"
+ACCEPTED = (
+    "a number with a prefix k, M, G and a unit FLOPs, Params, Activations or B (memory), as in 300MFLOPs, "
+    "or a time, as in 12ms,"
+)
 PATTERN = re.compile(
-    r"(?P<low>[0-9.]+(?:e[+-]?[0-9]+)?)(?:-(?P<high>[0-9.]+(?:e[+-]?[0-9]+)?))?(?P<prefix>[kmgt]?)(?P<unit>[a-z]*)",
+    r"(?P<low>[0-9.]+(?:e[+-]?[0-9]+)?)(?:-(?P<high>[0-9.]+(?:e[+-]?[0-9]+)?))?(?P<prefix>[kmgt]?)(?P<unit>[a-zµ]*)",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one network costs, for one image at its resolution (see `costs.cost` for what is counted)."""
+    """What one network costs, for one image at its resolution (see `costs.cost` for what is counted).
+
+    `latency_ms` is predicted for one batch on one device (see `latency.py`), None where no device is meant.
+    """
 
     macs: int
     params: int
     activations: int
     peak_memory_bytes: int
+    latency_ms: float | None = None
 
     @property
     def peak_memory_mb(self) -> float:
@@ -62,16 +72,28 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One currency between two bounds, both included; `low` is 0 where only a ceiling was given."""
+    """One currency between two bounds, both included; `low` is 0 where only a ceiling was given.
+
+    Bounds are whole numbers but for latency, which is in milliseconds.
+    """
 
     currency: Currency
-    high: int
-    low: int = 0
+    high: float
+    low: float = 0
 
-    def of(self, cost: Cost) -> int:
-        return int(getattr(cost, self.currency))
+    def of(self, cost: Cost) -> float:
+        """The cost in this currency; `InputError` for a latency where the cost has none."""
+        spent: float | None = getattr(cost, self.currency)
+        if spent is None:
+            raise InputError(
+                f"budget {self}: latency is of a device, and no table of a device's layer times is loaded here; "
+                "python -m nas.search and python -m nas.measure make and load one"
+            )
+        return spent
 
     def __str__(self) -> str:
+        if self.currency == "latency_ms":
+            return f"{self.low:.15g}-{self.high:.15g}ms" if self.low else f"{self.high:.15g}ms"
         high = amount(self.high, self.currency, digits=15)
         if self.low == 0:
             return high
@@ -116,30 +138,43 @@ def parse_limit(text: str) -> Limit:
     if match is None:
         raise InputError(f"budget {text!r}: {ACCEPTED} is accepted")
     prefix, unit = match["prefix"].lower(), match["unit"].lower()
+    if (time := MILLISECONDS.get(prefix + unit)) is not None:
+        return limit_of("latency_ms", [quantity(number, time, text) for number in numbers(match)], text)
     if unit not in UNITS and (prefix + unit) in UNITS:
         prefix, unit = "", prefix + unit
     if unit not in UNITS:
         raise InputError(f"budget {text!r}: unknown unit {match['prefix'] + match['unit']!r}; {ACCEPTED} is accepted")
     if not prefix and not unit:
         raise InputError(f"budget {text!r}: no unit; {ACCEPTED} is accepted")
-    bounds = [quantity(number, PREFIXES[prefix], text) for number in (match["low"], match["high"]) if number]
-    if bounds != sorted(bounds):
+    bounds = [round(quantity(number, PREFIXES[prefix], text, least=1)) for number in numbers(match)]
+    return limit_of(UNITS[unit], bounds, text)
+
+
+def numbers(match: re.Match[str]) -> list[str]:
+    """The one or two numbers of a budget, lower bound first."""
+    return [number for number in (match["low"], match["high"]) if number]
+
+
+def limit_of(currency: Currency, bounds: Sequence[float], text: str) -> Limit:
+    if list(bounds) != sorted(bounds):
         raise InputError(f"budget {text!r}: the range is turned round; write the lower bound first")
-    return Limit(UNITS[unit], bounds[-1], bounds[0] if len(bounds) == 2 else 0)
+    return Limit(currency, bounds[-1], bounds[0] if len(bounds) == 2 else 0)
 
 
-def quantity(number: str, factor: int, text: str) -> int:
+def quantity(number: str, factor: float, text: str, least: float = 1e-6) -> float:
     try:
         value = float(number) * factor
     except ValueError:
         raise InputError(f"budget {text!r}: {number!r} is no number; {ACCEPTED} is accepted") from None
-    if not math.isfinite(value) or value < 1:
+    if not math.isfinite(value) or value < least:
         raise InputError(f"budget {text!r}: a positive finite amount is accepted")
-    return round(value)
+    return value
 
 
 def amount(value: float, currency: Currency, digits: int = 4) -> str:
-    """A cost as people read it: 299.3MFLOPs."""
+    """A cost as people read it: 299.3MFLOPs, 12.35ms."""
+    if currency == "latency_ms":
+        return f"{value / 1000:.{digits}g}s" if value >= LONG_MS else f"{value:.{digits}g}ms"
     prefix, factor = next((prefix, factor) for prefix, factor in SHOWN if value >= factor or factor == 1)
     return f"{value / factor:.{digits}g}{prefix}{NAMES[currency]}"
 

@@ -16,6 +16,7 @@ from searchspace.blocks import BETWEEN, Block, BlockType, lower_block
 from searchspace.budget import Cost
 from searchspace.ends import Head, Stem, lower_head, lower_stem
 from searchspace.formula import Width, formula, function, largest
+from searchspace.latency import LatencyTable
 from searchspace.layers import (
     Activate,
     Conv,
@@ -50,14 +51,14 @@ class Part(NamedTuple):
     output: Shape
 
 
-def cost(arch: Arch) -> Cost:
-    """Exact multiply-adds and parameters; activations and peak memory for one image.
+def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
+    """Exact multiply-adds and parameters; activations and peak memory for one image; latency where a table is given.
 
     `macs` and `activations` (elements put out, RegNet's measure) count convolutions and linear layers only. The
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
     a shortcut's input lives until it is added.
     """
-    return _total(section_costs(arch))
+    return _total(section_costs(arch), None if latency is None else latency.predict(arch))
 
 
 def section_costs(arch: Arch) -> list[Part]:
@@ -76,8 +77,10 @@ def section_costs(arch: Arch) -> list[Part]:
     return [*parts, Part(*found[:4], shape)]
 
 
-def outline_cost(outline: Outline) -> Cost:
-    """The cost of the outline's network, without its blocks being made."""
+def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
+    """The cost of the outline's network, without its blocks being made (unless a table has to time them)."""
+    if latency is not None:
+        return cost(outline.arch(), latency)
     stem, head = outline.ends()
     parts = [_stem(stem, outline.in_channels, outline.resolution)]
     side, out, kind = parts[0][-1], stem.width, -1
@@ -106,9 +109,9 @@ def outline_cost(outline: Outline) -> Cost:
     return _total(parts)
 
 
-def _total(parts: Sequence[tuple[Any, ...]]) -> Cost:
+def _total(parts: Sequence[tuple[Any, ...]], latency_ms: float | None = None) -> Cost:
     macs, params, activations, peaks, _ = zip(*parts, strict=True)
-    return Cost(sum(macs), sum(params), sum(activations), BYTES_PER_NUMBER * max(peaks))
+    return Cost(sum(macs), sum(params), sum(activations), BYTES_PER_NUMBER * max(peaks), latency_ms)
 
 
 def measure(layer: Layer, shape: Shape) -> Part:

@@ -73,7 +73,7 @@ def plot(arch: Arch, path: str | Path, title: str = "") -> None:
 
 
 def plot_costs(
-    costs: Sequence[int], limit: Limit, marks: Sequence[tuple[str, int]], path: str | Path, title: str
+    costs: Sequence[float], limit: Limit, marks: Sequence[tuple[str, float]], path: str | Path, title: str
 ) -> None:
     """Write a histogram of what points cost, with the budget and some known networks marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
@@ -39,14 +40,14 @@ class Preflight:
     points: int
     distinct: int | None
     at_least: int
-    costs: tuple[int, ...]
+    costs: tuple[float, ...]
     smallest: Arch
     largest: Arch
     inside: float
     fits: float
     tried: int
 
-    def quantile(self, share: float) -> int:
+    def quantile(self, share: float) -> float:
         return self.costs[min(int(share * len(self.costs)), len(self.costs) - 1)]
 
 
@@ -64,9 +65,11 @@ def preflight(
     """
     rng = random.Random(seed)
     low, high = space.fit_range or (None, None)
-    smallest = _extreme(space, budget.used, low, rng)
-    largest = _extreme(space, lambda spent: -budget.used(spent), high, rng)
-    least, most = cost(smallest), cost(largest)
+    clock = space.clock(budget)
+    spend = partial(space.cost, latency=clock)
+    smallest = _extreme(space, lambda point: budget.used(spend(point, low)), low, rng)
+    largest = _extreme(space, lambda point: -budget.used(spend(point, high)), high, rng)
+    least, most = cost(smallest, clock), cost(largest, clock)
     reachable = f"networks of {space.source} cost {_said(least, budget)} to {_said(most, budget)}"
     if budget.used(least) > 1:
         raise InputError(f"budget {budget} cannot be met: {reachable}")
@@ -77,7 +80,7 @@ def preflight(
     seen: Counter[Cost] = Counter()
     columns = [rng.choices(options, k=sample) for options in space.choices.values()]
     for done, values in enumerate(zip(*columns, strict=True) if columns else [()] * sample):
-        seen[space.cost(dict(zip(space.choices, values, strict=True)))] += 1
+        seen[spend(dict(zip(space.choices, values, strict=True)))] += 1
         if done % 1000 == 0:
             progress(done, sample)
     tried = min(FITTED, sample)
@@ -99,10 +102,13 @@ def preflight(
     )
 
 
-def known(budget: Budget) -> list[tuple[str, Arch, Cost]]:
+def known(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
     """The known networks that keep the budget at the resolution of their papers, the dearest first."""
     networks = [(name, zoo(name)) for name in names()]
-    costed = [(name, arch, cost(arch)) for name, arch in networks]
+    clock = space.clock(budget)
+    if clock is not None:  # a table knows the kinds of layers of the spaces that it was measured for
+        networks = [(name, arch) for name, arch in networks if not clock.missing(arch)]
+    costed = [(name, arch, cost(arch, clock)) for name, arch in networks]
     inside = [(name, arch, spent) for name, arch, spent in costed if budget.used(spent) <= 1]
     return sorted(inside, key=lambda found: -budget.used(found[2]))
 
@@ -119,12 +125,8 @@ def _distinct(space: Space) -> int | None:
     return len({space.arch(point).digest for point in points})
 
 
-def _extreme(space: Space, key: Callable[[Cost], float], width_mult: float | None, rng: random.Random) -> Arch:
-    """The network with the least key, by coordinate descent from some random points."""
-
-    def value(at: Point) -> float:
-        return key(space.cost(at, width_mult))
-
+def _extreme(space: Space, value: Callable[[Point], float], width_mult: float | None, rng: random.Random) -> Arch:
+    """The network of the point with the least value, by coordinate descent from some random points."""
     found: list[tuple[float, dict[str, Scalar]]] = []
     for _ in range(STARTS):
         point: dict[str, Scalar] = space.random_point(rng)

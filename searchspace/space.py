@@ -24,9 +24,10 @@ from searchspace import choices as free
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.choices import Scalar, Slots
-from searchspace.costs import outline_cost
+from searchspace.costs import cost, outline_cost
 from searchspace.document import Location, parse, read_yaml
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
 from searchspace.network import Network, filled
 from searchspace.outline import Outline
 from searchspace.repair import repair
@@ -55,6 +56,7 @@ class Space:
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
         self.source = source
+        self.latency: LatencyTable | None = None
         self.data = free.with_defaults(data, source)
         self.fit_range: tuple[float, float] | None = None
         fixed, self._locations, choices = free.split(self.data, source, lines or {})
@@ -93,10 +95,20 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def cost(self, point: Point, width_mult: float | None = None) -> Cost:
+    def timed(self, table: LatencyTable) -> Space:
+        """The same space, whose costs have a latency: what the table of a device predicts."""
+        space = copy.copy(self)
+        space.latency = table
+        return space
+
+    def clock(self, budget: Budget) -> LatencyTable | None:
+        """The table, where the budget asks for it: predictions take many times longer than counting."""
+        return self.latency if any(limit.currency == "latency_ms" for limit in budget.limits) else None
+
+    def cost(self, point: Point, width_mult: float | None = None, latency: LatencyTable | None = None) -> Cost:
         """What the network of a point costs, without its blocks being made; many times faster than by `arch`."""
         try:
-            return outline_cost(self.outline(point, width_mult))
+            return outline_cost(self.outline(point, width_mult), latency)
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
@@ -126,19 +138,24 @@ class Space:
         floor = max(limit.low / limit.high for limit in budget.limits)
         if self.fit_range is None:
             return self._repaired(point, budget, floor or min(band, REPAIR_BAND), seed)
-        outline = self.outline(point)
-        if not solve(outline, lambda o: budget.used(outline_cost(o)), floor or band, *self.fit_range):
-            return None
-        spent = outline_cost(outline)
-        return Candidate(dict(point), outline.arch(), spent, outline.width_mult) if budget.admits(spent) else None
+        outline, clock = self.outline(point), self.clock(budget)
+        found = solve(outline, lambda o: budget.used(outline_cost(o, clock)), floor or band, *self.fit_range)
+        return self._candidate(outline, point, budget) if found else None
 
     def _repaired(self, point: Point, budget: Budget, low: float, seed: int) -> Candidate | None:
         rng = random.Random(seed)
-        changed = repair(point, self.choices, lambda p: budget.used(self.cost(p)), low, 1.0, rng)
-        if changed is None:
+        clock = self.clock(budget)
+        changed = repair(point, self.choices, lambda p: budget.used(self.cost(p, latency=clock)), low, 1.0, rng)
+        return None if changed is None else self._candidate(self.outline(changed), changed, budget)
+
+    def _candidate(self, outline: Outline, point: Point, budget: Budget) -> Candidate | None:
+        """The outline's network as a candidate, where it can be made and keeps the budget."""
+        try:
+            arch = outline.arch()
+        except ValueError:
             return None
-        spent = self.cost(changed)
-        return Candidate(changed, self.arch(changed), spent, self.network.width_mult) if budget.admits(spent) else None
+        spent = cost(arch, self.latency)
+        return Candidate(dict(point), arch, spent, outline.width_mult) if budget.admits(spent) else None
 
     def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where none was found in 1,000 tries.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,11 @@ COST = Cost(macs=299_000_000, params=4_000_000, activations=5_000_000, peak_memo
         ("6MActivations", Limit("activations", 6_000_000)),
         ("20MB", Limit("peak_memory_bytes", 20_000_000)),
         ("250-300MFLOPs", Limit("macs", 300_000_000, 250_000_000)),
+        ("12ms", Limit("latency_ms", 12.0)),
+        ("2.5 MS", Limit("latency_ms", 2.5)),
+        ("10-12ms", Limit("latency_ms", 12.0, 10.0)),
+        ("800us", Limit("latency_ms", 0.8)),
+        ("1.5s", Limit("latency_ms", 1500.0)),
     ],
 )
 def test_accepts(text: str, limit: Limit) -> None:
@@ -42,7 +49,10 @@ def test_accepts(text: str, limit: Limit) -> None:
         ("nanMFLOPs", "as in 300MFLOPs"),
         ("300-200MFLOPs", "turned round"),
         ("300MFLIPs", "unknown unit 'MFLIPs'"),
-        ("12ms", "unknown unit 'ms'"),
+        ("12 minutes", "unknown unit 'minutes'"),
+        ("0ms", "positive finite"),
+        ("1e999ms", "positive finite"),
+        ("12-10ms", "turned round"),
         ("", "as in 300MFLOPs"),
         ("1.2.3MFLOPs", "no number"),
     ],
@@ -76,10 +86,34 @@ def test_printed_limits_parse_back(high: int, low: int, currency: str) -> None:
     assert Budget.parse(str(limit)) == Budget((limit,))
 
 
+@given(st.floats(1e-3, 1e5), st.floats(0, 1))
+def test_printed_times_parse_back(high: float, share: float) -> None:
+    limit = Limit("latency_ms", float(f"{high:.12g}"), float(f"{high * share:.12g}") if share > 0.01 else 0)
+    assert Budget.parse(str(limit)) == Budget((limit,))
+
+
+def test_latency_is_a_currency_like_the_others() -> None:
+    budget, timed = Budget.parse("300MFLOPs,12ms"), replace(COST, latency_ms=12.5)
+    assert str(budget) == "300MFLOPs and 12ms"
+    assert budget.violation(timed) == "12.5ms is outside 12ms"
+    assert budget.used(timed) == pytest.approx(12.5 / 12)
+    assert not budget.admits(timed)
+    assert budget.admits(replace(COST, latency_ms=12.0))
+    assert not Budget.parse("10-12ms").admits(replace(COST, latency_ms=9.9))
+    with pytest.raises(InputError, match=r"budget 12ms: latency is of a device.*nas\.measure"):
+        budget.admits(COST)
+
+
 def test_amounts_read_well() -> None:
     assert [amount(n, "macs") for n in (12, 1_500, 299_264_431, 6_200_000_000)] == [
         "12FLOPs",
         "1.5kFLOPs",
         "299.3MFLOPs",
         "6.2GFLOPs",
+    ]
+    assert [amount(n, "latency_ms") for n in (0.04567, 12.3456, 1234.0, 45678.0)] == [
+        "0.04567ms",
+        "12.35ms",
+        "1234ms",
+        "45.68s",
     ]

@@ -95,6 +95,8 @@ def test_the_folder_has_all_that_it_should(run: Path) -> None:
     assert len(table) == 4
     assert ((table["macs"] <= 20e6) & (table["macs"] >= 0.97 * 20e6)).all()
     assert (table[["latency_ms", "images_per_s", "seconds"]] > 0).all(axis=None)
+    assert (table["measured_ms"] > 0).all()
+    assert table["predicted_ms"].isna().all()
     best = Arch.load(run / "best.yaml")
     assert best.digest == table.sort_values(["accuracy", "loss"], ascending=[False, True])["digest"].iloc[0]
     assert cost(best).macs <= 20_000_000
@@ -272,6 +274,18 @@ def test_show_and_describe(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     space.write_text(yaml.safe_dump(Space.load("rexnet").data))
     assert "a space, not a network" in refusal(searchspace_main, ["show", str(space)], capsys)
     assert "no such file" in refusal(searchspace_main, ["show", "nothing.yaml"], capsys)
+
+
+@pytest.mark.slow
+def test_a_search_within_milliseconds(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    said = finish(start(folder, "--budget", "8ms"))
+    assert "pred. ms" in said
+    assert "best networks within 20MFLOPs and 8ms" in said
+    table = pd.read_csv(folder / "trials.csv")
+    assert len(table) == 4
+    assert (table["predicted_ms"] <= 8).all()
+    assert (table[["predicted_ms", "measured_ms"]] > 0).all(axis=None)
 
 
 @pytest.mark.slow

@@ -77,10 +77,10 @@ def test_the_same_seed_gives_the_same_network() -> None:
 def test_nearly_every_point_is_fitted_in_few_evaluations(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def counting(outline: Outline) -> Cost:
+    def counting(outline: Outline, latency: None) -> Cost:
         nonlocal calls
         calls += 1
-        return outline_cost(outline)
+        return outline_cost(outline, latency)
 
     monkeypatch.setattr("searchspace.space.outline_cost", counting)
     space, budget, rng, spent = SPACES["mobile"], Budget.parse(text), random.Random(3), []
