@@ -89,7 +89,11 @@ def costs(facts: Facts) -> str:
     rows += [["input", *(f"{a.in_channels}×{a.resolution}×{a.resolution}" for a in columns.values())]]
     rows += [["classes", *(f"{a.num_classes}" for a in columns.values())]]
     rows += [["total stride", *(f"{a.total_stride}" for a in columns.values())]]
-    rows += [[name, *(f"{getattr(c, currency):,}" for c in spent)] for currency, name in NAMES.items()]
+    rows += [
+        [name, *(f"{getattr(c, currency):,}" for c in spent)]
+        for currency, name in NAMES.items()
+        if getattr(spent[0], currency) is not None
+    ]
     rows += [["digest", *(a.digest for a in columns.values())]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     budget = f"The budget is {escaped(facts.budget)}, for the deployment network. " if facts.budget else ""

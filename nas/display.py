@@ -139,7 +139,7 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
     currency = budget.limits[0].currency
     network = space.network
     at = f"{network.resolution} px, {network.num_classes} classes"
-    low, high = (amount(budget.limits[0].of(cost(arch)), currency) for arch in (found.smallest, found.largest))
+    low, high = (amount(budget.limits[0].of(spent), currency) for _, spent in (found.smallest, found.largest))
     half = amount(found.quantile(0.5), currency)
     band = f"{100 * config.identity.band:g}-100 % of it" if space.fit_range else "85-100 % of it"
     lines = [

@@ -115,8 +115,8 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         console.print(line)
     console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
     console.print(f"{100 * found.fits:.0f} % of {found.tried} others could be fitted to {budget}")
-    for name, arch in (("smallest", found.smallest), ("largest", found.largest)):
-        console.print(f"{name:>9}: {amount(budget.limits[0].of(cost(arch, space.latency)), currency)}: {summary(arch)}")
+    for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
+        console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
     networks = known(space, budget)
     console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
     for name, arch, spent in networks[:KNOWN]:

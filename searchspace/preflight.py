@@ -41,8 +41,8 @@ class Preflight:
     distinct: int | None
     at_least: int
     costs: tuple[float, ...]
-    smallest: Arch
-    largest: Arch
+    smallest: tuple[Arch, Cost]
+    largest: tuple[Arch, Cost]
     inside: float
     fits: float
     tried: int
@@ -94,8 +94,8 @@ def preflight(
         distinct=_distinct(space),
         at_least=max(len(seen), int(sample * (sample - 1) / 2 / max(UNSEEN, twins + 2 * twins**0.5))),
         costs=tuple(sorted(first.of(spent) for spent in seen.elements())),
-        smallest=smallest,
-        largest=largest,
+        smallest=(smallest, least),
+        largest=(largest, most),
         inside=sum(count for spent, count in seen.items() if budget.admits(spent)) / sample,
         fits=fits / tried,
         tried=tried,

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import resources
@@ -131,22 +131,42 @@ class Space:
     def fit(self, point: Point, budget: Budget, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
 
-        With a free width multiplier it is solved so that the tightest limit is used to at least `band`. Without one,
+        With a free width multiplier it is solved so that the tightest limit is used to at least `band`; a point that
+        is too dear at the least multiplier, or too cheap at the largest, has choices changed first. Without one,
         choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
         takes the place of the band.
         """
+        clock, rng = self.clock(budget), random.Random(seed)
         floor = max(limit.low / limit.high for limit in budget.limits)
         if self.fit_range is None:
-            return self._repaired(point, budget, floor or min(band, REPAIR_BAND), seed)
-        outline, clock = self.outline(point), self.clock(budget)
-        found = solve(outline, lambda o: budget.used(outline_cost(o, clock)), floor or band, *self.fit_range)
-        return self._candidate(outline, point, budget) if found else None
+            least = floor or min(band, REPAIR_BAND)
+            changed = repair(point, self.choices, lambda p: budget.used(self.cost(p, None, clock)), least, 1.0, rng)
+            return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
-    def _repaired(self, point: Point, budget: Budget, low: float, seed: int) -> Candidate | None:
-        rng = random.Random(seed)
-        clock = self.clock(budget)
-        changed = repair(point, self.choices, lambda p: budget.used(self.cost(p, latency=clock)), low, 1.0, rng)
-        return None if changed is None else self._candidate(self.outline(changed), changed, budget)
+        def share(outline: Outline) -> float:
+            return budget.used(outline_cost(outline, clock))
+
+        outline = self.outline(point)
+        if not solve(outline, share, floor or band, *self.fit_range):
+            within = self._within_reach(point, lambda p, m: budget.used(self.cost(p, m, clock)), floor or band, rng)
+            if within is None:
+                return None
+            point, outline = within, self.outline(within)
+            if not solve(outline, share, floor or band, *self.fit_range):
+                return None
+        return self._candidate(outline, point, budget)
+
+    def _within_reach(
+        self, point: Point, share: Callable[[Point, float], float], floor: float, rng: random.Random
+    ) -> Point | None:
+        """A point near one whose least or largest network misses the budget; None where it was not that, or there is
+        none."""
+        low, high = self.fit_range or (1.0, 1.0)
+        if share(point, low) > 1:
+            return repair(point, self.choices, lambda p: share(p, low), 0.0, 1.0, rng)
+        if share(point, high) < floor:
+            return repair(point, self.choices, lambda p: share(p, high), floor, math.inf, rng)
+        return None
 
     def _candidate(self, outline: Outline, point: Point, budget: Budget) -> Candidate | None:
         """The outline's network as a candidate, where it can be made and keeps the budget."""

@@ -44,7 +44,7 @@ def test_measures_once_keeps_it_and_checks(space: Path, tmp_path: Path, capsys: 
     assert measure.main(arguments) == 0
     assert "networks in" in capsys.readouterr().out
     table = LatencyTable.load(path)
-    assert measure.NETWORKS <= table.spaces["tiny.yaml at 32 px"] <= measure.MOST
+    assert measure.NETWORKS <= table.spaces["tiny.yaml at 32 px"] < measure.MOST + measure.AT_ONCE
     assert {"conv 5×5 s2 depthwise", "batch norm", "Residual", "PadChannels"} <= table.times.keys()
     written = path.stat().st_mtime_ns
     assert measure.main(arguments) == 0
