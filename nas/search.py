@@ -17,6 +17,7 @@ from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig,
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
 from nas.samplers import SAMPLERS
+from nas.study import FILE as STUDY
 from nas.study import Study, record
 from searchspace import command
 from searchspace.budget import Budget
@@ -89,8 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         print_plan(console, config, space, split, run)
         return 0
     with folder.opened(run, config) as log:
-        if space.latency is not None:
-            space.latency.save(run / folder.TABLE)
+        if not (run / STUDY).exists():
+            space = with_layer_times(space, config, run, console, args.quiet)
         study = open_study(run, config, space)
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
@@ -165,6 +166,23 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
         return space.timed(measure.ensure(path, space, device, 1, 1, console, quiet))
     known = measure.known(path, space)
     return space if known is None else space.timed(known)
+
+
+def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Console, quiet: bool) -> Space:
+    """The space with latencies also where no budget asks for them, so that every trial shows one beside its FLOPs.
+
+    Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices.
+    """
+    from nas import measure, timing
+
+    if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
+        device = timing.device_for(config.conduct.device)
+        space = space.timed(measure.ensure(measure.default_path(device), space, device, 1, 1, console, quiet))
+        if not quiet and space.latency is not None:
+            print_device(console, space.latency)
+    if space.latency is not None:
+        space.latency.save(run / folder.TABLE)
+    return space
 
 
 def time_best(study: Study, wanted: str) -> None:

@@ -29,7 +29,7 @@ from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Candidate, Point, Space
 from searchspace.table import summary
 
-NAME = "search"
+NAME, FILE = "search", "study.db"
 INTERRUPTED = "interrupted"
 ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
     TrialState.COMPLETE: "complete",
@@ -295,7 +295,7 @@ def database(folder: Path) -> optuna.storages.RDBStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / "study.db"
+    path = folder / FILE
     try:
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}}
@@ -311,7 +311,7 @@ def database(folder: Path) -> optuna.storages.RDBStorage:
 def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
     folder = Path(run)
-    if not (folder / "study.db").is_file():
+    if not (folder / FILE).is_file():
         raise InputError(f"{folder}: no run folder (it has no study.db); give the folder of a search")
     try:
         return optuna.load_study(study_name=NAME, storage=database(folder))

@@ -99,8 +99,10 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     with Progress(console=console, transient=True) as shown:
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
         found = preflight(space, budget, sample=sample, progress=lambda done, _: shown.update(task, completed=done))
-    exact = f"{found.distinct:,} different networks" if found.distinct else f"{found.at_least:.2g} networks at least"
-    console.print(f"{space.source}: {found.points:.4g} points in {len(space.choices)} choices, {exact}")
+    exact = f"{found.distinct:,}" if found.distinct else f"at least {number(found.at_least)}"
+    console.print(
+        f"{space.source}: {number(found.points)} points in {len(space.choices)} choices, {exact} different networks"
+    )
     for name, options in alike(space.choices):
         console.print(f"  {name}: {', '.join(str(option) for option in options)}")
     at = ""
@@ -129,6 +131,10 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         )
 
 
+def number(count: int) -> str:
+    return f"{count:,}" if count < 10**7 else f"{count:.2g}"
+
+
 def alike(choices: Mapping[str, Sequence[Scalar]]) -> list[tuple[str, Sequence[Scalar]]]:
     """Free values with their options, those in one line that are free alike in several stages."""
     stages: dict[tuple[str, Sequence[Scalar]], list[str]] = {}
@@ -150,10 +156,10 @@ def histogram(costs: Sequence[float], limit: Limit) -> list[str]:
     budget = math.floor((math.log(limit.high) - low) / width)
     most = max(counts.values())
     lines = []
-    for number in range(BINS):
-        above = amount(math.exp(low + number * width), limit.currency, digits=3)
-        mark = f" ◀ {limit}" if number == budget else ""
-        lines.append(f"{above:>14} {'█' * round(BAR * counts[number] / most):<{BAR}}{mark}".rstrip())
+    for place in range(BINS):
+        above = amount(math.exp(low + place * width), limit.currency, digits=3)
+        mark = f" ◀ {limit}" if place == budget else ""
+        lines.append(f"{above:>14} {'█' * round(BAR * counts[place] / most):<{BAR}}{mark}".rstrip())
     return lines
 
 

@@ -92,7 +92,7 @@ def preflight(
     return Preflight(
         points=space.size,
         distinct=_distinct(space),
-        at_least=max(len(seen), int(sample * (sample - 1) / 2 / max(UNSEEN, twins + 2 * twins**0.5))),
+        at_least=min(space.size, max(len(seen), int(sample * (sample - 1) / 2 / max(UNSEEN, twins + 2 * twins**0.5)))),
         costs=tuple(sorted(first.of(spent) for spent in seen.elements())),
         smallest=(smallest, least),
         largest=(largest, most),

@@ -21,6 +21,7 @@ from searchspace.costs import Part, measure, outline_cost, section_costs
 from searchspace.ends import Head, Output, Stem
 from searchspace.network import Network
 from searchspace.networks import names
+from searchspace.space import ready
 from tests.strategies import networks
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -128,3 +129,24 @@ def test_a_block_is_lowered_once_for_all_widths(monkeypatch: pytest.MonkeyPatch)
 def test_equals_what_torch_counts_at_length(network: Network) -> None:
     arch = network.arch()
     assert counted(arch) == (cost(arch).macs, cost(arch).params)
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=1_000)
+@given(networks())
+def test_equals_what_fvcore_counts_at_length(network: Network) -> None:
+    arch = network.arch()
+    audit(build(arch), arch, cost(arch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [224, 225, 97, 32])
+@pytest.mark.parametrize("name", ready())
+def test_every_space_equals_what_torch_counts(name: str, side: int) -> None:
+    """Random networks of every ready space, also at odd resolutions; one in ten by fvcore too."""
+    space, rng = Space.load(name).fix([f"resolution={side}", "num_classes=10"]), random.Random(side)
+    for number in range(50):
+        arch = space.arch(space.random_point(rng), rng.uniform(0.1, 0.6))
+        assert counted(arch) == (cost(arch).macs, cost(arch).params)
+        if number % 10 == 0:
+            audit(build(arch), arch, cost(arch))

@@ -96,7 +96,7 @@ def test_the_folder_has_all_that_it_should(run: Path) -> None:
     assert ((table["macs"] <= 20e6) & (table["macs"] >= 0.97 * 20e6)).all()
     assert (table[["latency_ms", "images_per_s", "seconds"]] > 0).all(axis=None)
     assert (table["measured_ms"] > 0).all()
-    assert table["predicted_ms"].isna().all()
+    assert (table["predicted_ms"] > 0).all()
     best = Arch.load(run / "best.yaml")
     assert best.digest == table.sort_values(["accuracy", "loss"], ascending=[False, True])["digest"].iloc[0]
     assert cost(best).macs <= 20_000_000
