@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,12 +28,15 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 
 
 def counted(arch: Arch) -> tuple[int, int]:
-    """(multiply-adds, parameters) of the built module, by torch's own counter on meta tensors."""
+    """(multiply-adds, parameters) of the built module, by torch's own counter on meta tensors.
+
+    Of two images: group norm refuses one where a group is one number.
+    """
     model = build(arch).eval().to("meta")
-    image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution, device="meta")
+    images = torch.zeros(2, arch.in_channels, arch.resolution, arch.resolution, device="meta")
     with FlopCounterMode(display=False) as counter:
-        model(image)
-    return counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+        model(images)
+    return counter.get_total_flops() // 4, sum(p.numel() for p in model.parameters())
 
 
 @FEW
@@ -136,7 +139,12 @@ def test_equals_what_torch_counts_at_length(network: Network) -> None:
 @given(networks())
 def test_equals_what_fvcore_counts_at_length(network: Network) -> None:
     arch = network.arch()
-    audit(build(arch), arch, cost(arch))
+    try:
+        audit(build(arch), arch, cost(arch))
+    except ValueError as error:  # a group norm over one number, which no single image can run
+        if "group norm cannot run" not in str(error):
+            raise
+        reject()
 
 
 @pytest.mark.slow
