@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +45,7 @@ class Row(NamedTuple):
     inside: int
     in_band: int
     least_used: float
+    median_used: float
     distinct: int
     proposals: int
     drawn: int
@@ -92,6 +93,7 @@ def proposed(where: Space, budget: Budget, number: int, counting: Counting) -> R
         sum(share <= 1 for share in used),
         sum(0.97 <= share <= 1 for share in used),
         min(used),
+        median(used),
         len(digests),
         number,
         fits,
@@ -115,22 +117,21 @@ def ends(where: Space) -> str:
 def draw(rows: list[Row], path: Path) -> None:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    band, drawn = figure.subplots(1, 2)
-    for name in dict.fromkeys(row.space for row in rows):
+    used, evaluations = figure.subplots(1, 2)
+    for place, name in enumerate(dict.fromkeys(row.space for row in rows)):
         own = [row for row in rows if row.space == name]
-        budgets = [row.budget for row in own]
-        band.plot(budgets, [100 * row.in_band / row.proposals for row in own], marker=".", label=name)
-        drawn.plot(budgets, [100 * row.proposals / row.drawn for row in own], marker=".", label=name)
-    for axes, label in (
-        (band, "proposals in 97-100 % of the budget (%)"),
-        (drawn, "random points that can be fitted (%)"),
-    ):
+        budgets, colour = [row.budget for row in own], f"C{place}"
+        used.plot(budgets, [100 * row.median_used for row in own], color=colour, label=name)
+        used.plot(budgets, [100 * row.least_used for row in own], ".", color=colour, markersize=5)
+        evaluations.plot(budgets, [row.evaluations for row in own], color=colour, label=name)
+    used.axhspan(97, 100, color="#1e8449", alpha=0.08)
+    used.set_ylabel("share of the budget used (%): median, and least (dots)")
+    evaluations.set_ylabel("cost evaluations a fit (mean)")
+    evaluations.set_ylim(bottom=0)
+    for axes in (used, evaluations):
         axes.set_xscale("log")
         axes.set_xlabel("budget (multiply-adds)")
-        axes.set_ylabel(label)
-        axes.set_ylim(0, 103)
-    band.axhline(95, color="#7f8c8d", linewidth=0.8)
-    band.legend()
+    evaluations.legend()
     figure.savefig(path, dpi=120)
 
 
