@@ -252,11 +252,11 @@ def draw(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--smoke", action="store_true", help="two networks, 1,000 points; writes beside --out")
-    arguments.add_argument("--out", type=Path, default=HERE / "results", help="where the table and the figure go")
-    args = arguments.parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="two networks, 1,000 points; writes beside --out")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the table and the figure go")
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     console = Console(width=130)
     networks = [Space.load("mobile").sample(seed, BUDGET) for seed in range(2 if args.smoke else 20)]

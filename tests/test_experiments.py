@@ -1,0 +1,48 @@
+"""Every experiment has a smoke mode, which runs to its table and its figure."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def script(name: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_cost_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("cost_speed").main(["--smoke", "--out", str(tmp_path)])
+    assert "pre-flight of mobile over 1,000 random points" in capsys.readouterr().out
+    assert (tmp_path / "cost_speed.png").stat().st_size > 10_000
+    found = {row["what"]: row for row in rows(tmp_path / "cost_speed.csv")}
+    assert found["build + fvcore"]["counts"] == found["build + torch's counter, meta"]["counts"] == "exact"
+
+
+def test_fitting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("fitting").main(["--smoke", "--out", str(tmp_path)])
+    assert "rexnet.yaml: at 102 % of the smallest network" in capsys.readouterr().out
+    assert (tmp_path / "fitting.png").stat().st_size > 10_000
+    assert all(row["inside"] == row["proposals"] for row in rows(tmp_path / "fitting.csv"))
+
+
+def test_each_has_a_row_and_its_results() -> None:
+    readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    for path in EXPERIMENTS.glob("*.py"):
+        assert f"]({path.name})" in readme, path.name
+        assert (EXPERIMENTS / "results" / f"{path.stem}.csv").is_file(), path.name
