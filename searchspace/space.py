@@ -27,6 +27,7 @@ from searchspace.choices import Scalar, Slots
 from searchspace.costs import outline_cost
 from searchspace.document import Location, parse, read_yaml
 from searchspace.errors import InputError
+from searchspace.known import known_points
 from searchspace.network import Network, filled
 from searchspace.outline import Outline
 from searchspace.repair import repair
@@ -38,6 +39,8 @@ FIT_BAND = 0.97
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 SAMPLE_TRIES = 1000
+# What a known network may be adapted in and stay itself.
+DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
 REMEMBERED = 1 << 14
 
 
@@ -51,13 +54,17 @@ class Candidate(NamedTuple):
 
 
 class Space:
-    """A set of networks: `choices` names every free value, `arch` makes the network of a point."""
+    """A set of networks: `choices` names every free value, `arch` makes the network of a point.
+
+    `known` holds the points that are known networks, as far as this space still offers their values.
+    """
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
         self.source = source
         self.data = free.with_defaults(data, source)
         self.fit_range: tuple[float, float] | None = None
-        fixed, self._locations, choices = free.split(self.data, source, lines or {})
+        written = {part: node for part, node in self.data.items() if part != "known"}
+        fixed, self._locations, choices = free.split(written, source, lines or {})
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
             self.fit_range = free.fit_range(fixed["width_mult"], source)
             fixed["width_mult"] = 1.0
@@ -66,6 +73,7 @@ class Space:
             for option in choices[name]:
                 parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
+        self.known, self._lacking = known_points(self.data.get("known", {}), written, self.choices, source)
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
         self.arch({name: options[0] for name, options in self.choices.items()})
@@ -79,7 +87,10 @@ class Space:
         elif not os.path.exists(path) or path.is_dir():
             raise InputError(f"space {str(name)!r}: a file, or one of {', '.join(ready())} is accepted")
         data, lines = read_yaml(path)
-        return cls(data, path.name, lines)
+        space = cls(data, path.name, lines)
+        for title, lacks in space._lacking.items():
+            raise InputError(f"{path.name}: known.{title}: {lacks} is not among the choices")
+        return space
 
     @property
     def size(self) -> int:
@@ -167,6 +178,8 @@ class Space:
             if name.startswith("stage*."):
                 names = [f"stage{i + 1}.{name[7:]}" for i in range(len(self.network.stages))]
             for one in names:
+                if one not in self._locations and one not in DEPLOYMENT:
+                    data.pop("known", None)  # what was fixed is part of what they are
                 free.put(data, self._location(one), free.scalar(text))
         return Space(data, self.source)
 
@@ -183,7 +196,8 @@ class Space:
                 if not kept:
                     raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
                 free.at(data, self._locations[name])["choice"] = kept
-            left = [name for name, fixed in free.scalars(data) if fixed == word or (name[-1] == word and fixed)]
+            written = {part: node for part, node in data.items() if part != "known"}
+            left = [name for name, fixed in free.scalars(written) if fixed == word or (name[-1] == word and fixed)]
             if left:
                 place = ".".join(str(part) for part in left[0])
                 raise InputError(
