@@ -79,6 +79,7 @@ class Identity:
     seed: int = 0
     band: float = FIT_BAND
     controls: int = 4
+    baselines: int = 0
 
 
 @value

@@ -155,6 +155,8 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
     seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
+    known = [f"{identity.baselines} known networks"] if identity.baselines else []
+    known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
     console.print(
         f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
@@ -162,7 +164,7 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
         "of a kernel wider than a map it sees only a part"
     )
     console.print(
-        f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
         f"{slots} at once on {device}, in {run}"
     )
     console.print(
@@ -186,7 +188,11 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, ms)
         console.print(table)
         for row in best.head(3).to_dict("records"):
-            console.print(f"trial {row['trial']}: {row['network']}")
+            known = f"{row['baseline']}, " if row["baseline"] else ""
+            console.print(f"trial {row['trial']}: {known}{row['network']}")
+        beside = results.beside_baselines(study.outcomes)
+        if beside:
+            console.print(beside)
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)

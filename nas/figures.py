@@ -15,8 +15,8 @@ from nas.trial import Outcome
 from searchspace.arch import Arch
 from searchspace.costs import section_costs
 
-COLOURS = {"search": "#1f6fb4", "control": "#e08214"}
-NAMES = {"search": "search", "control": "random control"}
+COLOURS = {"search": "#1f6fb4", "control": "#e08214", "baseline": "#2ca02c"}
+NAMES = {"search": "search", "control": "random control", "baseline": "known network"}
 PRUNED_ALPHA = 0.35
 
 

@@ -77,6 +77,8 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
             f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
             f"[{low:.4f}, {high:.4f}] on {images} images."
         )
+    known = results.beside_baselines(trials)
+    lines += [known] if known else []
     found = results.compare(trials, images) if images else None
     return lines + (results.sentences(found) if found else [])
 
@@ -118,7 +120,7 @@ def row(trial: Outcome) -> dict[str, str]:
     speed, seconds, ms = m.get("images_per_s"), m.get("seconds"), m.get("latency_ms")
     cells = (
         str(trial.number),
-        trial.role,
+        m.get("baseline") or trial.role,
         trial.outcome,
         "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
         str(max(trial.curve, default=0)),

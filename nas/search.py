@@ -17,7 +17,7 @@ from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig,
 from nas.data import Split, load
 from nas.display import Display, print_plan, print_preflight, print_summary
 from nas.samplers import SAMPLERS
-from nas.study import Study
+from nas.study import Study, known_within
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -50,6 +50,7 @@ def parser() -> command.Parser:
     p.add_argument("--band", type=float, default=100 * FIT_BAND, help="use at least this percentage of the budget (97)")
     p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
+    p.add_argument("--no-baselines", action="store_true", help="leave out the known networks that a search begins with")
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -69,8 +70,10 @@ def main(arguments: Sequence[str]) -> int:
     console = command.console()
     run = args.run or Path("runs") / default_name(args)
     existed = folder.check(run, config)
-    if existed:  # the number of controls was settled when the run began
-        config = replace(config, identity=replace(config.identity, controls=SearchConfig.load(run).identity.controls))
+    if existed:  # how many baselines and controls there are was settled when the run began
+        old = SearchConfig.load(run).identity
+        begun = replace(config.identity, baselines=old.baselines, controls=old.controls)
+        config = replace(config, identity=begun)
     if not args.quiet:
         print_preflight(console, preflight(config.space, config.budget, config.identity.band), config)
     if args.dry_run:
@@ -129,7 +132,7 @@ def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
 
 def open_study(run: Path, config: SearchConfig) -> Study:
     i = config.identity
-    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, i.controls)
+    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, i.controls, i.baselines)
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:
@@ -158,6 +161,9 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         seed=args.seed,
         band=args.band / 100,
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
+        baselines=0
+        if args.no_baselines
+        else min(len(list(known_within(space, budget, args.band / 100))), args.trials // 4),
     )
     conduct = Conduct(
         trials=args.trials,

@@ -11,9 +11,9 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -42,6 +42,14 @@ DRAWS = 1000
 RETRIES = 2
 
 
+class Proposal(NamedTuple):
+    """What is asked next, and as what; a baseline by its name."""
+
+    candidate: Candidate
+    role: Role
+    baseline: str = ""
+
+
 class Study:
     """Trials of one space under one budget, kept in `RUN/study.db`.
 
@@ -58,9 +66,11 @@ class Study:
         seed: int = 0,
         band: float = FIT_BAND,
         controls: int = 8,
+        baselines: int = 0,
     ) -> None:
         self.optuna = study
-        self.space, self.budget, self.seed, self.band, self.controls = space, budget, seed, band, controls
+        self.space, self.budget, self.seed, self.band = space, budget, seed, band
+        self.controls, self.baselines = controls, baselines
         self._sampler = SAMPLERS[sampler]
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(options) for name, options in space.choices.items()
@@ -77,9 +87,11 @@ class Study:
         seed: int = 0,
         band: float = FIT_BAND,
         controls: int = 8,
+        baselines: int = 0,
     ) -> Study:
         """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
 
+        The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
         Raises `InputError` for an unknown sampler, or a folder whose study has another space or budget.
         """
         if sampler not in SAMPLERS:
@@ -100,23 +112,19 @@ class Study:
                 found.set_metric_names(["validation accuracy"])
         elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
             raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
-        study = cls(found, space, budget, sampler, seed, band, controls)
+        study = cls(found, space, budget, sampler, seed, band, controls, baselines)
         study.close_interrupted()
         return study
 
     def ask(self) -> Trial:
         """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left."""
         trials = self.trials
-        retried = self._next_interrupted(trials)
-        if retried is not None:
-            candidate, role = retried
-        else:
-            real = [trial for trial in trials if not _interrupted(trial)]
-            role = "control" if len(real) < self.controls else "search"
-            candidate = self._propose(role, real)
+        real = [trial for trial in trials if not _interrupted(trial)]
+        candidate, role, baseline = self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
         arch, cost = candidate.arch, candidate.cost
         attributes: dict[str, Any] = {
             "role": role,
+            "baseline": baseline,
             "digest": arch.digest,
             "macs": cost.macs,
             "params": cost.params,
@@ -134,7 +142,7 @@ class Study:
         )
         self.optuna.add_trial(frozen)
         recorded = next(t for t in reversed(self.trials) if t.user_attrs.get("digest") == arch.digest)
-        return Trial(recorded.number, arch, cost, role, dict(candidate.point), candidate.width_mult)
+        return Trial(recorded.number, arch, cost, role, dict(candidate.point), candidate.width_mult, baseline)
 
     def report(self, trial: Trial, result: Result) -> None:
         """Keep one epoch's score: a point of the learning curve."""
@@ -224,14 +232,29 @@ class Study:
         """The handle on a running trial that Optuna gives for `ask`, here for one that was added."""
         return optuna.Trial(self.optuna, self.trials[number]._trial_id)
 
-    def _next_interrupted(self, trials: list[FrozenTrial]) -> tuple[Candidate, Role] | None:
+    def _next_interrupted(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first network whose trial was interrupted and has not been asked again since."""
         last = {trial.user_attrs.get("digest"): trial for trial in trials}
         waiting = next((trial for trial in trials if _interrupted(trial) and last[digest_of(trial)] is trial), None)
         if waiting is None:
             return None
         known = record(waiting)
-        return Candidate(known.point, known.arch, known.cost, known.width_mult), known.role
+        candidate = Candidate(known.point, known.arch, known.cost, known.width_mult)
+        return Proposal(candidate, known.role, known.baseline)
+
+    def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
+        """The first known network that was not asked yet and fits the budget as it is, scaled in width where it can."""
+        asked = [trial for trial in trials if trial.user_attrs["role"] == "baseline"]
+        if len(asked) >= self.baselines:
+            return None
+        seen = {digest_of(trial) for trial in trials}
+        known = known_within(self.space, self.budget, self.band)
+        return next((found for found in known if found.candidate.arch.digest not in seen), None)
+
+    def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
+        controls = sum(trial.user_attrs["role"] == "control" for trial in trials)
+        role: Role = "control" if controls < self.controls else "search"
+        return Proposal(self._propose(role, trials), role)
 
     def _propose(self, role: Role, trials: list[FrozenTrial]) -> Candidate:
         """A new candidate: random for a control, else from the sampler; random again where that only repeats.
@@ -276,6 +299,17 @@ class Study:
         if key not in self._used:
             self._used[key] = self.budget.used(self.space.cost(point))
         return self._used[key]
+
+
+def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
+    """The known networks of a space that fit a budget with no choice changed, in the order of its file.
+
+    Where widths are not solved for, one that uses any share of the budget fits.
+    """
+    for name, point in space.known.items():
+        candidate = space.fit(point, budget, band if space.fit_range else 0.0)
+        if candidate is not None and candidate.point == point:
+            yield Proposal(candidate, "baseline", name)
 
 
 def database(folder: Path) -> optuna.storages.RDBStorage:
@@ -329,7 +363,15 @@ def record(trial: FrozenTrial) -> Trial:
     """A stored trial as the record that workers and reports know."""
     attributes = trial.user_attrs
     arch = Arch.from_dict(json.loads(attributes["arch"]), f"trial {trial.number}")
-    return Trial(trial.number, arch, cost_of(trial), attributes["role"], dict(trial.params), attributes["width_mult"])
+    return Trial(
+        number=trial.number,
+        arch=arch,
+        cost=cost_of(trial),
+        role=attributes["role"],
+        point=dict(trial.params),
+        width_mult=attributes["width_mult"],
+        baseline=attributes["baseline"],
+    )
 
 
 def cost_of(trial: FrozenTrial) -> Cost:
