@@ -80,6 +80,7 @@ class Identity:
     band: float = FIT_BAND
     controls: int = 4
     baselines: int = 0
+    warm_start: tuple[str, ...] = ()
 
 
 @value

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas import folder
+from nas import evidence, folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_plan, print_preflight, print_summary
-from nas.samplers import SAMPLERS
+from nas.samplers import SAMPLERS, Predictor
 from nas.study import Study, known_within
 from searchspace import command
 from searchspace.budget import Budget
@@ -51,6 +51,9 @@ def parser() -> command.Parser:
     p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
     p.add_argument("--no-baselines", action="store_true", help="leave out the known networks that a search begins with")
+    p.add_argument(
+        "--warm-start", action="append", default=[], metavar="RUN", help="learn from an earlier run; several"
+    )
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -74,14 +77,19 @@ def main(arguments: Sequence[str]) -> int:
         old = SearchConfig.load(run).identity
         begun = replace(config.identity, baselines=old.baselines, controls=old.controls)
         config = replace(config, identity=begun)
+    taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     if not args.quiet:
         print_preflight(console, preflight(config.space, config.budget, config.identity.band), config)
+        for source in taught.sources:
+            console.print(f"warm start: {source}")
     if args.dry_run:
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
         print_plan(console, config, split, run)
         return 0
     with folder.opened(run, config) as log:
-        study = open_study(run, config)
+        if taught.sources:
+            evidence.save(taught, run)
+        study = open_study(run, config, taught)
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
         if not args.quiet:
@@ -130,9 +138,10 @@ def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
     return split
 
 
-def open_study(run: Path, config: SearchConfig) -> Study:
+def open_study(run: Path, config: SearchConfig, taught: evidence.Sources) -> Study:
     i = config.identity
-    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, i.controls, i.baselines)
+    counts = {"controls": i.controls, "baselines": i.baselines}
+    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, **counts, evidence=taught.evidence)
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:
@@ -147,6 +156,8 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
     if args.sampler not in SAMPLERS:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
+    if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
+        raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
     budget = Budget.parse(args.budget)
     space = Space.load(args.space)
     deployment = {"resolution": args.resolution, "num_classes": args.num_classes}
@@ -160,6 +171,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         sampler=args.sampler,
         seed=args.seed,
         band=args.band / 100,
+        warm_start=tuple(args.warm_start),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
         baselines=0
         if args.no_baselines

@@ -11,7 +11,8 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,8 +20,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers import SAMPLERS
+from nas.samplers import SAMPLERS, Predictor
 from nas.samplers import ExhaustedError as ExhaustedError
+from nas.samplers.lessons import Evidence
 from nas.samplers.proposing import replayed
 from nas.trial import Outcome, Result, Role, Trial
 from searchspace.arch import Arch
@@ -36,6 +38,7 @@ ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 LOCK_TIMEOUT_S = 60
 PROPOSALS = 30
 DRAWS = 1000
@@ -67,11 +70,12 @@ class Study:
         band: float = FIT_BAND,
         controls: int = 8,
         baselines: int = 0,
+        evidence: Sequence[Evidence] = (),
     ) -> None:
         self.optuna = study
         self.space, self.budget, self.seed, self.band = space, budget, seed, band
         self.controls, self.baselines = controls, baselines
-        self._sampler = SAMPLERS[sampler]
+        self._sampler = partial(Predictor, evidence=evidence) if evidence else SAMPLERS[sampler]
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(options) for name, options in space.choices.items()
         }
@@ -88,14 +92,19 @@ class Study:
         band: float = FIT_BAND,
         controls: int = 8,
         baselines: int = 0,
+        evidence: Sequence[Evidence] = (),
     ) -> Study:
         """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
 
         The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
-        Raises `InputError` for an unknown sampler, or a folder whose study has another space or budget.
+        `evidence` of earlier studies teaches the predictor.
+        Raises `InputError` for an unknown sampler, one that evidence cannot teach, or a folder whose study has another
+        space or budget.
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: {', '.join(SAMPLERS)} is accepted")
+        if evidence and SAMPLERS[sampler] is not Predictor:
+            raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {sampler}")
         folder = Path(run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +121,7 @@ class Study:
                 found.set_metric_names(["validation accuracy"])
         elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
             raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
-        study = cls(found, space, budget, sampler, seed, band, controls, baselines)
+        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence)
         study.close_interrupted()
         return study
 
@@ -310,6 +319,13 @@ def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterat
         candidate = space.fit(point, budget, band if space.fit_range else 0.0)
         if candidate is not None and candidate.point == point:
             yield Proposal(candidate, "baseline", name)
+
+
+def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
+    """The trials of a study of the old space that are whole points of the new one, as trials of that."""
+    kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
+    points = [(trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM]
+    return [replayed(trial, point, kinds) for trial, point in points if point is not None]
 
 
 def database(folder: Path) -> optuna.storages.RDBStorage:

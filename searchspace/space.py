@@ -208,6 +208,28 @@ class Space:
                 raise InputError(f"without {word!r}: no free value has it; there are {', '.join(known)}, and se")
         return Space(data, self.source)
 
+    def adopted(self, other: Space, point: Point) -> dict[str, Scalar] | None:
+        """The point of this space that is a point of another one; None where this space has no such network.
+
+        All that either space says has to agree, what is free here may be fixed there and the other way round;
+        resolution, classes and the width multiplier may differ.
+        """
+        theirs = other._pinned(point)
+        try:
+            found = {name: free.at(theirs, location) for name, location in self._locations.items()}
+            own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+        return own if self._pinned(own) == theirs else None
+
+    def _pinned(self, point: Point) -> dict[str, Any]:
+        """The file with a point's values in it, without what a network may be adapted in."""
+        written = copy.deepcopy({part: node for part, node in self.data.items() if part not in ("known", *DEPLOYMENT)})
+        for name, location in self._locations.items():
+            if location[0] not in DEPLOYMENT:
+                free.put(written, location, point[name])
+        return written
+
     def _location(self, name: str) -> Location:
         """Where a value stands in the file, by its name, free or fixed."""
         if name in self._locations:
