@@ -81,6 +81,7 @@ class Identity:
     controls: int = 4
     baselines: int = 0
     warm_start: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
 
 
 @value

@@ -18,6 +18,7 @@ from rich.text import Text
 from nas import results
 from nas.config import SearchConfig
 from nas.data import Split
+from nas.objectives import said
 from nas.study import Study
 from nas.trial import Result, Trial
 from searchspace.budget import amount
@@ -193,6 +194,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         beside = results.beside_baselines(study.outcomes)
         if beside:
             console.print(beside)
+        print_front(console, study)
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)
@@ -210,3 +212,18 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         console.print("the same command carries on")
     else:
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")
+
+
+def print_front(console: Console, study: Study) -> None:
+    """What no other network beats in accuracy and in all that is minimised; nothing where nothing is."""
+    front = results.front(study.outcomes)
+    if not front:
+        return
+    title = f"accuracy against {', '.join(study.minimize)}: what nothing else beats"
+    table = Table(title=title, title_justify="left")
+    for name in ("trial", "role", "val. accuracy", *study.minimize):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    for trial in front:
+        spent = (said(name, value) for name, value in trial.measured["minimize"].items())
+        table.add_row(str(trial.number), trial.role, f"{trial.accuracy:.4f}", *spent)
+    console.print(table)

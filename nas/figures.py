@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nas.results import front
 from nas.trial import Outcome
 from searchspace.arch import Arch
 from searchspace.costs import section_costs
@@ -32,6 +33,28 @@ def overview(trials: Sequence[Outcome], best: Arch | None) -> Figure:
     else:
         fourth.set_axis_off()
     for axes in (first, second, third, fourth):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], volumes: Sequence[tuple[int, float]]) -> Figure:
+    """Accuracy against every cost that is minimised, with the front, and the hypervolume by trial."""
+    figure = Figure(figsize=(5.5 * (len(minimized) + 1), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(minimized) + 1)
+    best = front(trials)
+    for axes, name in zip(panels, minimized, strict=False):
+        _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
+        line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in best)
+        if line:
+            axes.plot(
+                *zip(*line, strict=True), color="#555555", lw=1, marker="o", mfc="none", label="not beaten", zorder=1
+            )
+            axes.legend(frameon=False, fontsize=8)
+        axes.set(xlabel=name, ylabel="validation accuracy", xscale="log", title=f"Accuracy against {name}")
+    if volumes:
+        panels[-1].step(*zip(*volumes, strict=True), where="post", color=COLOURS["search"])
+    panels[-1].set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

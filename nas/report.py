@@ -53,6 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     ranked = study.ranked(stored)
     best = study.record(ranked[0]).arch if ranked else None
     drawn = figures.svg(figures.overview(trials, best))
+    minimized = config.identity.minimize
+    if minimized:
+        volumes = study.hypervolumes(trials, minimized, config.budget)
+        drawn += figures.svg(figures.tradeoff(trials, minimized, volumes))
     path = run / "report.html"
     try:
         path.write_text(page(run, config, trials, images, drawn), encoding="utf-8")
@@ -79,13 +83,17 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
         )
     known = results.beside_baselines(trials)
     lines += [known] if known else []
+    front = results.front(trials)
+    if front:
+        names = ", ".join(front[0].measured["minimize"])
+        lines.append(f"{len(front)} networks that nothing else beats in accuracy and {names}.")
     found = results.compare(trials, images) if images else None
     return lines + (results.sentences(found) if found else [])
 
 
 def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int, drawn: str) -> str:
     """The whole page; everything that is shown is escaped."""
-    identity = config.identity
+    identity, front = config.identity, results.front(trials)
     budget = f"{config.budget} at {config.space.network.resolution} px"
     sections = [
         f"<h1>{escape(run.name)}: {escape(config.space_name)} within {escape(budget)}</h1>",
@@ -93,6 +101,7 @@ def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int
         drawn,
         "<h2>Best networks</h2>",
         table(row(t) for t in best_first(trials)[:10] if t.outcome == "complete"),
+        *(["<h2>What nothing else beats</h2>", table(row(t) for t in front)] if front else []),
         "<h2>All trials</h2>",
         table(row(t) for t in trials),
         "<h2>Failures</h2>",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nas import objectives
 from nas.trial import Outcome
 
 RESAMPLES = 2000
@@ -144,6 +145,13 @@ def beside_baselines(trials: Sequence[Outcome]) -> str:
         f"; the best network is {best - max(scores):+.4f} from the best of them" if scores and best is not None else ""
     )
     return f"Known networks at this budget: {', '.join(told)}{apart}."
+
+
+def front(trials: Sequence[Outcome]) -> list[Outcome]:
+    """The complete trials that no other beats in accuracy and in all that is minimised, cheapest first."""
+    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None and "minimize" in t.measured]
+    costly = [list(t.measured["minimize"].values()) for t in complete]
+    return [complete[i] for i in objectives.front([t.accuracy or 0.0 for t in complete], costly)]
 
 
 def _score(trial: Outcome, epochs: int) -> float:

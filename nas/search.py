@@ -16,6 +16,7 @@ from nas import evidence, folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_plan, print_preflight, print_summary
+from nas.objectives import CURRENCIES, check, costs
 from nas.samplers import SAMPLERS, Predictor
 from nas.study import Study, known_within
 from searchspace import command
@@ -51,6 +52,9 @@ def parser() -> command.Parser:
     p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
     p.add_argument("--no-baselines", action="store_true", help="leave out the known networks that a search begins with")
+    p.add_argument(
+        "--minimize", action="append", default=[], metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}"
+    )
     p.add_argument(
         "--warm-start", action="append", default=[], metavar="RUN", help="learn from an earlier run; several"
     )
@@ -138,10 +142,20 @@ def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
     return split
 
 
-def open_study(run: Path, config: SearchConfig, taught: evidence.Sources) -> Study:
+def open_study(run: Path, config: SearchConfig, taught: evidence.Sources | None = None) -> Study:
     i = config.identity
-    counts = {"controls": i.controls, "baselines": i.baselines}
-    return Study.open(run, config.space, config.budget, i.sampler, i.seed, i.band, **counts, evidence=taught.evidence)
+    return Study.open(
+        run,
+        config.space,
+        config.budget,
+        i.sampler,
+        i.seed,
+        i.band,
+        i.controls,
+        i.baselines,
+        taught.evidence if taught else (),
+        i.minimize,
+    )
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:
@@ -158,6 +172,8 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
     if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
         raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
+    if args.warm_start and args.minimize:
+        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
     budget = Budget.parse(args.budget)
     space = Space.load(args.space)
     deployment = {"resolution": args.resolution, "num_classes": args.num_classes}
@@ -171,6 +187,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         sampler=args.sampler,
         seed=args.seed,
         band=args.band / 100,
+        minimize=minimized(args.minimize, space),
         warm_start=tuple(args.warm_start),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
         baselines=0
@@ -187,6 +204,13 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         command=args.command,
     )
     return SearchConfig(identity, conduct, space.source)
+
+
+def minimized(names: Sequence[str], space: Space) -> tuple[str, ...]:
+    """The costs to minimise, each once and known of this space's networks."""
+    checked = check(names)
+    costs(space.cost({name: options[0] for name, options in space.choices.items()}), checked)
+    return checked
 
 
 def trained(args: argparse.Namespace) -> TrainConfig:

@@ -16,10 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optuna
+from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from nas import objectives
 from nas.samplers import SAMPLERS, Predictor
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers.lessons import Evidence
@@ -51,6 +54,7 @@ class Proposal(NamedTuple):
     candidate: Candidate
     role: Role
     baseline: str = ""
+    share: float = 1.0
 
 
 class Study:
@@ -71,13 +75,18 @@ class Study:
         controls: int = 8,
         baselines: int = 0,
         evidence: Sequence[Evidence] = (),
+        minimize: Sequence[str] = (),
     ) -> None:
         self.optuna = study
         self.space, self.budget, self.seed, self.band = space, budget, seed, band
         self.controls, self.baselines = controls, baselines
+        self.minimize = objectives.check(minimize)
+        self.choices: dict[str, tuple[Any, ...]] = dict(space.choices)
+        if self.minimize:
+            self.choices[objectives.SHARE] = objectives.shares(budget)
         self._sampler = partial(Predictor, evidence=evidence) if evidence else SAMPLERS[sampler]
         self._distributions: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(options) for name, options in space.choices.items()
+            name: CategoricalDistribution(options) for name, options in self.choices.items()
         }
         self._used: dict[tuple[Any, ...], float] = {}
 
@@ -93,16 +102,20 @@ class Study:
         controls: int = 8,
         baselines: int = 0,
         evidence: Sequence[Evidence] = (),
+        minimize: Sequence[str] = (),
     ) -> Study:
         """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
 
         The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
-        `evidence` of earlier studies teaches the predictor.
+        `evidence` of earlier studies teaches the predictor. Costs to `minimize` beside accuracy (see `objectives`) make
+        the search seek a front, over smaller shares of the budget too.
         Raises `InputError` for an unknown sampler, one that evidence cannot teach, or a folder whose study has another
         space or budget.
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: {', '.join(SAMPLERS)} is accepted")
+        if minimize and evidence:
+            raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
         if evidence and SAMPLERS[sampler] is not Predictor:
             raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {sampler}")
         folder = Path(run)
@@ -112,7 +125,9 @@ class Study:
             raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
         storage = database(folder)
         found = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        identity = {"space": space.data, "budget": str(budget)}
+        identity: dict[str, Any] = {"space": space.data, "budget": str(budget)}
+        if minimize:
+            identity["minimize"] = list(objectives.check(minimize))
         known = found.user_attrs.get("identity")
         if known is None:
             found.set_user_attr("identity", identity)
@@ -121,7 +136,7 @@ class Study:
                 found.set_metric_names(["validation accuracy"])
         elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
             raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
-        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence)
+        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize)
         study.close_interrupted()
         return study
 
@@ -129,7 +144,9 @@ class Study:
         """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left."""
         trials = self.trials
         real = [trial for trial in trials if not _interrupted(trial)]
-        candidate, role, baseline = self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
+        candidate, role, baseline, share = (
+            self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
+        )
         arch, cost = candidate.arch, candidate.cost
         attributes: dict[str, Any] = {
             "role": role,
@@ -143,9 +160,13 @@ class Study:
             "network": summary(arch),
             "arch": json.dumps(arch.to_dict()),
         }
+        params = dict(candidate.point)
+        if self.minimize:
+            attributes["minimize"] = objectives.costs(cost, self.minimize)
+            params[objectives.SHARE] = share
         frozen = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params=dict(candidate.point),
+            params=params,
             distributions=self._distributions,
             user_attrs=attributes,
         )
@@ -230,12 +251,10 @@ class Study:
         return record(ranked[0])
 
     def front(self) -> list[Trial]:
-        """Complete trials that no other beats in both accuracy and multiply-adds, cheapest first."""
-        front: list[FrozenTrial] = []
-        for trial in sorted(self.ranked, key=lambda t: (t.user_attrs["macs"], -(t.value or 0.0))):
-            if not front or (trial.value or 0.0) > (front[-1].value or 0.0):
-                front.append(trial)
-        return [record(trial) for trial in front]
+        """Complete trials that no other beats in accuracy and minimised costs (else multiply-adds), cheapest first."""
+        trials = self.ranked
+        costly = [_costs(trial) or [trial.user_attrs["macs"]] for trial in trials]
+        return [record(trials[i]) for i in objectives.front([t.value or 0.0 for t in trials], costly)]
 
     def _live(self, number: int) -> optuna.Trial:
         """The handle on a running trial that Optuna gives for `ask`, here for one that was added."""
@@ -249,7 +268,7 @@ class Study:
             return None
         known = record(waiting)
         candidate = Candidate(known.point, known.arch, known.cost, known.width_mult)
-        return Proposal(candidate, known.role, known.baseline)
+        return Proposal(candidate, known.role, known.baseline, waiting.params.get(objectives.SHARE, 1.0))
 
     def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first known network that was not asked yet and fits the budget as it is, scaled in width where it can."""
@@ -263,9 +282,9 @@ class Study:
     def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
         controls = sum(trial.user_attrs["role"] == "control" for trial in trials)
         role: Role = "control" if controls < self.controls else "search"
-        return Proposal(self._propose(role, trials), role)
+        return self._propose(role, trials)
 
-    def _propose(self, role: Role, trials: list[FrozenTrial]) -> Candidate:
+    def _propose(self, role: Role, trials: list[FrozenTrial]) -> Proposal:
         """A new candidate: random for a control, else from the sampler; random again where that only repeats.
 
         The random draws that remain then may use less of the budget, so that a space ends when nothing new is inside.
@@ -277,13 +296,14 @@ class Study:
                 try:
                     point: Point = self._suggest(draw.getrandbits(32), trials)
                 except ExhaustedError:
-                    point = self.space.random_point(draw)
+                    point = self._random_point(draw)
             else:
-                point = self.space.random_point(draw)
+                point = self._random_point(draw)
             band = self.band if attempt < PROPOSALS + DRAWS // 2 else 0.0
-            candidate = self.space.fit(point, self.budget, band, draw.getrandbits(32))
+            share, point = self._split(point)
+            candidate = self.space.fit(point, self.budget.scaled(share), band, draw.getrandbits(32))
             if candidate is not None and candidate.arch.digest not in seen:
-                return candidate
+                return Proposal(candidate, role, share=share)
         raise ExhaustedError(
             f"nothing new inside {self.budget} was found in {PROPOSALS + DRAWS} draws from {self.space.source}"
         )
@@ -296,17 +316,43 @@ class Study:
         """
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
-        sampler = self._sampler(self.space.choices, cost, budget, seed)
+        sampler = self._sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
-        for trial in trials:
+        for trial in self._in_one_number(trials, seed) if self.minimize else trials:
             scratch._storage.create_new_trial(scratch._study_id, replayed(trial, trial.params, self._distributions))
         return scratch.ask(self._distributions).params
 
+    def _in_one_number(self, trials: list[FrozenTrial], seed: int) -> list[FrozenTrial]:
+        """The trials with accuracy and costs made one number, in a direction that the seed decides."""
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if not complete:
+            return trials
+        told = [trial.values[0] for trial in complete]
+        number = objectives.scalarisation(told, [_costs(trial) for trial in complete], random.Random(seed))
+        made = []
+        for trial in trials:
+            one, spent = replayed(trial, trial.params, self._distributions), _costs(trial)
+            one.values = [number(trial.values[0], spent)] if trial.values else None
+            one.intermediate_values = {step: number(score, spent) for step, score in trial.intermediate_values.items()}
+            made.append(one)
+        return list(made)
+
+    def _random_point(self, rng: random.Random) -> dict[str, Any]:
+        point: dict[str, Any] = self.space.random_point(rng)
+        if self.minimize:
+            point[objectives.SHARE] = rng.choice(self.choices[objectives.SHARE])
+        return point
+
+    def _split(self, point: Mapping[str, Any]) -> tuple[float, Point]:
+        """The share of the budget that a point is fitted to, and the point of the space."""
+        return point.get(objectives.SHARE, 1.0), {name: point[name] for name in self.space.choices}
+
     def _share(self, point: Mapping[str, Any]) -> float:
-        """The share of the budget that a point uses, remembered: a proposal asks for hundreds."""
+        """The part that a point uses of its share of the budget, remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
-            self._used[key] = self.budget.used(self.space.cost(point))
+            share, of_space = self._split(point)
+            self._used[key] = self.budget.used(self.space.cost(of_space)) / share
         return self._used[key]
 
 
@@ -384,15 +430,33 @@ def record(trial: FrozenTrial) -> Trial:
         arch=arch,
         cost=cost_of(trial),
         role=attributes["role"],
-        point=dict(trial.params),
+        point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
         width_mult=attributes["width_mult"],
         baseline=attributes["baseline"],
     )
 
 
+def hypervolumes(trials: Sequence[Outcome], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:
+    """Trial by trial, the share of the box from accuracy 0 and the budget to accuracy 1 and cost 0 that is beaten.
+
+    Where the budget does not limit a currency, the dearest trial takes its place.
+    """
+    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None]
+    costly = [[t.measured["minimize"][name] for name in names] for t in complete]
+    most = np.array(objectives.reference(budget, names, costly))
+    losses = [[1 - (t.accuracy or 0.0), *(np.array(row) / most)] for t, row in zip(complete, costly, strict=True)]
+    corner = np.ones(1 + len(names))
+    return [(t.number, compute_hypervolume(np.array(losses[: i + 1]), corner)) for i, t in enumerate(complete)]
+
+
 def cost_of(trial: FrozenTrial) -> Cost:
     a = trial.user_attrs
     return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6))
+
+
+def _costs(trial: FrozenTrial) -> list[float]:
+    """What a trial's network costs in all that is minimised, in the order of the study."""
+    return list(trial.user_attrs.get("minimize", {}).values())
 
 
 def digest_of(trial: FrozenTrial) -> str:
