@@ -18,6 +18,7 @@ from rich.text import Text
 from nas import results
 from nas.config import SearchConfig
 from nas.data import Split
+from nas.importance import importances
 from nas.objectives import said
 from nas.study import Study
 from nas.trial import Result, Trial
@@ -198,6 +199,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)
+        console.print(importances(study.outcomes).sentence)
     outcomes = Counter(trials["outcome"])
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():

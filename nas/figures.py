@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nas.importance import Importances
 from nas.results import front
 from nas.trial import Outcome
 from searchspace.arch import Arch
@@ -56,6 +57,20 @@ def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], volumes: Seque
     panels[-1].set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def importance(mattered: Importances) -> Figure:
+    """The factors with their shares and intervals, the weightiest on top."""
+    figure = Figure(figsize=(7, 1 + 0.3 * len(mattered.factors)), layout="constrained")
+    axes = figure.subplots()
+    factors = mattered.factors[::-1]
+    shares = [f.share for f in factors]
+    errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
+    axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
+    axes.axvline(0, color="#555555", lw=0.8)
+    axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
