@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from searchspace.budget import Budget, Cost, Currency, amount
 from searchspace.errors import InputError
+from searchspace.space import Space
 
 # What --minimize takes, as the field of `Cost` that it is.
 CURRENCIES = {
@@ -50,6 +51,11 @@ def costs(spent: Cost, names: Iterable[str]) -> dict[str, float]:
         if value is None:
             raise InputError(f"minimize {name}: it is not known of this space's networks here")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def check_known(space: Space, names: Iterable[str]) -> None:
+    """`InputError` where one of the costs is not known of a space's networks: latency without a device's times."""
+    costs(space.cost({name: options[0] for name, options in space.choices.items()}), names)
 
 
 def said(name: str, value: float) -> str:

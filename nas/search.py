@@ -16,7 +16,7 @@ from nas import evidence, folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_plan, print_preflight, print_summary
-from nas.objectives import CURRENCIES, check, costs
+from nas.objectives import CURRENCIES, check, check_known
 from nas.samplers import SAMPLERS, Predictor
 from nas.study import Study, known_within
 from searchspace import command
@@ -81,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         old = SearchConfig.load(run).identity
         begun = replace(config.identity, baselines=old.baselines, controls=old.controls)
         config = replace(config, identity=begun)
+    check_known(config.space, config.identity.minimize)
     taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     if not args.quiet:
         print_preflight(console, preflight(config.space, config.budget, config.identity.band), config)
@@ -187,7 +188,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         sampler=args.sampler,
         seed=args.seed,
         band=args.band / 100,
-        minimize=minimized(args.minimize, space),
+        minimize=check(args.minimize),
         warm_start=tuple(args.warm_start),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
         baselines=0
@@ -204,13 +205,6 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         command=args.command,
     )
     return SearchConfig(identity, conduct, space.source)
-
-
-def minimized(names: Sequence[str], space: Space) -> tuple[str, ...]:
-    """The costs to minimise, each once and known of this space's networks."""
-    checked = check(names)
-    costs(space.cost({name: options[0] for name, options in space.choices.items()}), checked)
-    return checked
 
 
 def trained(args: argparse.Namespace) -> TrainConfig:

@@ -104,11 +104,9 @@ class Budget:
 
     def scaled(self, share: float) -> Budget:
         """The same limits, each ceiling at this share of itself."""
-        return (
-            self
-            if share == 1
-            else Budget(tuple(replace(limit, high=round(limit.high * share)) for limit in self.limits))
-        )
+        if share == 1:
+            return self
+        return Budget(tuple(replace(limit, high=type(limit.high)(limit.high * share)) for limit in self.limits))
 
     def violation(self, cost: Cost) -> str:
         """Which limits a cost breaks, for messages; empty where it breaks none."""

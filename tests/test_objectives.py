@@ -9,7 +9,7 @@ import pytest
 from nas import objectives, report, results
 from nas.folder import opened as folder_opened
 from nas.samplers import SAMPLERS
-from nas.search import configured, open_study, parser
+from nas.search import configured, main, open_study, parser
 from nas.study import Study, hypervolumes
 from nas.trial import Outcome, Result
 from searchspace import Budget, InputError, Space, cost
@@ -136,6 +136,7 @@ def test_the_command_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--minimize", "macs", "--warm-start", "a"], "give one of the two"),
     ],
 )
-def test_nonsense_is_refused(more: list[str], says: str) -> None:
+def test_nonsense_is_refused(more: list[str], says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says):
-        configured(parser().parse_args(["--budget", "100MFLOPs", *more]))
+        main(["--budget", "100MFLOPs", "--run", str(tmp_path / "run"), *more])
+    assert not list(tmp_path.iterdir())
