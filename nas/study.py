@@ -432,7 +432,7 @@ def record(trial: FrozenTrial) -> Trial:
         role=attributes["role"],
         point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
         width_mult=attributes["width_mult"],
-        baseline=attributes["baseline"],
+        baseline=attributes.get("baseline", ""),
     )
 
 

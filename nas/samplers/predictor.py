@@ -86,7 +86,8 @@ class Predictor(Repaired):
         """The most promising of some hundred points: children of the best, then children of the most promising."""
         model, rows = self._model(taught)
         order = np.argsort(-taught.y)[:PARENTS]
-        parents: list[Point] = [taught.points[i] for i in order]
+        best = [taught.points[i] for i in order]
+        parents: list[Point] = [self.domain.repaired(point, rng) or point for point in best]  # evidence may be outside
         scored: dict[Key, tuple[float, Point]] = {}
         for _ in range(ROUNDS):
             new = list(self._children(parents, taken, scored, rng))
