@@ -157,7 +157,7 @@ def print_plan(console: Console, config: SearchConfig, split: Split, run: Path) 
     seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
-    known = [f"{identity.baselines} known networks"] if identity.baselines else []
+    known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
     console.print(
