@@ -1,6 +1,7 @@
 """Claim: within a hard budget, at the same number of trials, `predictor` finds better networks than its peers.
 
     python experiments/samplers.py                    # all of it; run again to carry on where it stopped
+    python experiments/samplers.py --ablation         # the parts alone and together, with a warm start
     python experiments/samplers.py --smoke            # seconds, two seeds of a made-up table
 
 NAS-Bench-Macro (6,561 networks of 8 layers, CIFAR-10) within 50M, 60M and 70M multiply-adds. What a sampler is told is
@@ -33,8 +34,12 @@ from optuna.samplers import BaseSampler, TPESampler
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 from rich.table import Table
+from scipy.stats import norm, rankdata
 
+from nas.evidence import UNSURE_ELSEWHERE
 from nas.samplers import SAMPLERS, Predictor
+from nas.samplers.domain import Domain
+from nas.samplers.lessons import Evidence
 
 matplotlib.use("Agg")
 
@@ -42,6 +47,7 @@ HERE = Path(__file__).resolve().parent
 TABLE = HERE.parent.parent / "shared" / "data" / "nas_bench_macro" / "cifar10.csv"
 BUDGETS = (50, 60, 70)
 AT = (25, 50, 100, 200)
+PARTS_AT = (10, 25, 50, 100)
 SLOW = {"gp": (5, 100, (60,))}
 CHOICES = {f"layer{i}": ("0", "1", "2") for i in range(8)}
 RESAMPLES = 10_000
@@ -84,6 +90,18 @@ PEERS: dict[str, Make] = {
     "tpe, rejecting": tpe_rejecting,
 }
 ABLATION: dict[str, Make] = {"process alone": process_alone, "process, no lower bound": process_unbounded}
+# Every part alone and together; `warm` ones are given the evidence of an earlier search.
+PARTS: dict[str, Make] = {
+    "none (tpe, rejecting)": tpe_rejecting,
+    "repair (tpe)": SAMPLERS["tpe"],
+    "process": process_unbounded,
+    "process, warm": process_unbounded,
+    "repair, process": process_alone,
+    "repair, process, warm": process_alone,
+    "predictor": Predictor,
+    "predictor, warm": Predictor,
+}
+EARLIER = (40, 50)
 
 
 def read(path: Path) -> dict[str, Network]:
@@ -105,11 +123,28 @@ def made_up() -> dict[str, Network]:
     return table
 
 
+def earlier(table: Mapping[str, Network], seed: int) -> list[Evidence]:
+    """The evidence of another search: 50 random networks at 85 to 100 % of 40M, trained once each, by rank alone."""
+    budget, number = EARLIER
+    rng = random.Random(f"earlier {seed}")
+    domain = Domain(CHOICES, lambda point: table["".join(point.values())].macs, budget * 1e6)
+    found: dict[tuple[Any, ...], float] = {}
+    while len(found) < number:
+        point = domain.fresh(domain.drawn(rng), found, rng)
+        found[domain.key(point)] = rng.choice(table["".join(point.values())].accuracies)
+    y = norm.ppf((rankdata(list(found.values())) - 0.5) / number)
+    points = (dict(zip(CHOICES, key, strict=True)) for key in found)
+    return [Evidence(point, float(score), UNSURE_ELSEWHERE) for point, score in zip(points, y, strict=True)]
+
+
 def regrets(run: Run, make: Make, table: Mapping[str, Network]) -> tuple[list[float], float]:
     """Regret after each trial, and seconds an ask."""
     limit = run.budget * 1_000_000
     best = max(network.mean for network in table.values() if network.macs <= limit)
     sampler = make(CHOICES, lambda point: table["".join(point.values())].macs, limit, run.seed)
+    if run.sampler.endswith(", warm"):
+        assert isinstance(sampler, Predictor)
+        sampler.evidence = earlier(table, run.seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     kinds = {name: optuna.distributions.CategoricalDistribution(values) for name, values in CHOICES.items()}
     luck, curve, seconds, top = random.Random(f"luck {run.seed}"), [], 0.0, (-1.0, -1.0)
@@ -141,13 +176,18 @@ def plan(seeds: int, trials: int) -> Iterator[Run]:
             yield Run(name, budget, seed, min(trials, cap))
 
 
+def plan_parts(seeds: int, trials: int) -> Iterator[Run]:
+    for seed, name in itertools.product(range(seeds), PARTS):
+        yield Run(name, 60, seed, min(trials, 100))
+
+
 def carry_out(runs: list[Run], table: Mapping[str, Network], log: Path, console: Console) -> list[dict[str, Any]]:
     """Every run's curve, those of an earlier start of this script from its log."""
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {Run(*record["run"]) for record in records}
     with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console) as progress:
         for run in progress.track([run for run in runs if run not in done], description="runs"):
-            curve, seconds = regrets(run, (PEERS | ABLATION)[run.sampler], table)
+            curve, seconds = regrets(run, (PEERS | ABLATION | PARTS)[run.sampler], table)
             records.append({"run": run, "curve": [round(x, 4) for x in curve], "seconds": seconds})
             with log.open("a") as file:
                 file.write(json.dumps(records[-1]) + "\n")
@@ -165,8 +205,8 @@ def verdict(ours: Mapping[int, float], theirs: Mapping[int, float], rng: np.rand
     return f"{word} [{low:+.2f}, {high:+.2f}]"
 
 
-def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each sampler and budget."""
+def summarise(records: list[dict[str, Any]], marks: tuple[int, ...] = AT) -> list[dict[str, Any]]:
+    """One row for each sampler and budget, with the regret after so many trials as marked."""
     curves: dict[tuple[int, str], dict[int, list[float]]] = defaultdict(dict)
     seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
     for record in records:
@@ -176,7 +216,7 @@ def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rng, rows = np.random.default_rng(0), []
     for (budget, name), found in sorted(curves.items()):
         row: dict[str, Any] = {"budget": f"{budget}M", "sampler": name, "n": len(found)}
-        for at in AT:
+        for at in marks:
             here = {seed: curve[at - 1] for seed, curve in found.items() if len(curve) >= at}
             ours = {s: curve[at - 1] for s, curve in curves[budget, "predictor"].items() if len(curve) >= at}
             row[f"regret@{at}"] = f"{np.mean(list(here.values())):.3f}" if here else ""
@@ -210,11 +250,12 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def show(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table("budget", "sampler", "n", *[f"@{at}" for at in AT], *[f"predictor @{at}" for at in AT[:3]], "ms")
+def show(rows: list[dict[str, Any]], console: Console, marks: tuple[int, ...] = AT) -> None:
+    first = marks[:3]
+    table = Table("budget", "sampler", "n", *[f"@{at}" for at in marks], *[f"predictor @{at}" for at in first], "ms")
     for row in rows:
-        cells = [f"{row[f'regret@{at}']} ± {row[f'sd@{at}']}" if row[f"regret@{at}"] else "" for at in AT]
-        cells += [row[f"predictor is@{at}"] for at in AT[:3]]
+        cells = [f"{row[f'regret@{at}']} ± {row[f'sd@{at}']}" if row[f"regret@{at}"] else "" for at in marks]
+        cells += [row[f"predictor is@{at}"] for at in first]
         table.add_row(row["budget"], row["sampler"], str(row["n"]), *cells, row["ms an ask"])
     console.print(table)
 
@@ -225,6 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--ablation", action="store_true", help="the parts alone and together, at 60M")
     parser.add_argument("--smoke", action="store_true", help="2 seeds of 30 trials on a made-up table")
     args = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -233,15 +275,18 @@ def main(arguments: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     seeds, trials = (2, 30) if args.smoke else (args.seeds, args.trials)
     table = made_up() if args.smoke else read(args.table)
-    runs = [run for run in plan(seeds, trials) if not (args.smoke and run.sampler in SLOW)]
-    records = carry_out(runs, table, args.out / "samplers.jsonl", console)
-    rows = summarise(records)
-    with (args.out / "samplers.csv").open("w", newline="") as file:
+    name, marks = ("samplers_parts", PARTS_AT) if args.ablation else ("samplers", AT)
+    planned = plan_parts(seeds, trials) if args.ablation else plan(seeds, trials)
+    runs = [run for run in planned if not (args.smoke and run.sampler in SLOW)]
+    records = carry_out(runs, table, args.out / f"{name}.jsonl", console)
+    rows = summarise(records, marks)
+    with (args.out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    draw(records, args.out / "samplers.png")
-    show(rows, console)
+    if not args.ablation:
+        draw(records, args.out / "samplers.png")
+    show(rows, console, marks)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,9 @@ class Identity:
     seed: int = 0
     band: float = FIT_BAND
     controls: int = 4
+    baselines: int = 0
+    warm_start: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
 
 
 @value

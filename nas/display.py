@@ -19,6 +19,8 @@ from rich.text import Text
 from nas import results
 from nas.config import SearchConfig
 from nas.data import Split
+from nas.importance import importances
+from nas.objectives import said
 from nas.study import Study
 from nas.trial import Result, Trial
 from searchspace.budget import amount
@@ -168,6 +170,8 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
     seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
+    known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
+    known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
     console.print(
         f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
@@ -175,7 +179,7 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
         "of a kernel wider than a map it sees only a part"
     )
     console.print(
-        f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
         f"{slots} at once on {device}, in {run}"
     )
     console.print(
@@ -205,10 +209,16 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         if best["measured_ms"].notna().any():
             console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
         for row in best.head(3).to_dict("records"):
-            console.print(f"trial {row['trial']}: {row['network']}")
+            known = f"{row['baseline']}, " if row["baseline"] else ""
+            console.print(f"trial {row['trial']}: {known}{row['network']}")
+        beside = results.beside_baselines(study.outcomes)
+        if beside:
+            console.print(beside)
+        print_front(console, study)
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)
+        console.print(importances(study.outcomes).sentence)
     outcomes = Counter(trials["outcome"])
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
@@ -223,3 +233,18 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         console.print("the same command carries on")
     else:
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")
+
+
+def print_front(console: Console, study: Study) -> None:
+    """What no other network beats in accuracy and in all that is minimised; nothing where nothing is."""
+    front = results.front(study.outcomes)
+    if not front:
+        return
+    title = f"accuracy against {', '.join(study.minimize)}: what nothing else beats"
+    table = Table(title=title, title_justify="left")
+    for name in ("trial", "role", "val. accuracy", *study.minimize):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    for trial in front:
+        spent = (said(name, value) for name, value in trial.measured["minimize"].items())
+        table.add_row(str(trial.number), trial.role, f"{trial.accuracy:.4f}", *spent)
+    console.print(table)

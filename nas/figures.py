@@ -11,12 +11,14 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nas.importance import Importances
+from nas.results import front
 from nas.trial import Outcome
 from searchspace.arch import Arch
 from searchspace.costs import section_costs
 
-COLOURS = {"search": "#1f6fb4", "control": "#e08214"}
-NAMES = {"search": "search", "control": "random control"}
+COLOURS = {"search": "#1f6fb4", "control": "#e08214", "baseline": "#2ca02c"}
+NAMES = {"search": "search", "control": "random control", "baseline": "known network"}
 PRUNED_ALPHA = 0.35
 
 
@@ -33,6 +35,42 @@ def overview(trials: Sequence[Outcome], best: Arch | None) -> Figure:
         fourth.set_axis_off()
     for axes in (first, second, third, fourth):
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], volumes: Sequence[tuple[int, float]]) -> Figure:
+    """Accuracy against every cost that is minimised, with the front, and the hypervolume by trial."""
+    figure = Figure(figsize=(5.5 * (len(minimized) + 1), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(minimized) + 1)
+    best = front(trials)
+    for axes, name in zip(panels, minimized, strict=False):
+        _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
+        line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in best)
+        if line:
+            axes.plot(
+                *zip(*line, strict=True), color="#555555", lw=1, marker="o", mfc="none", label="not beaten", zorder=1
+            )
+            axes.legend(frameon=False, fontsize=8)
+        axes.set(xlabel=name, ylabel="validation accuracy", xscale="log", title=f"Accuracy against {name}")
+    if volumes:
+        panels[-1].step(*zip(*volumes, strict=True), where="post", color=COLOURS["search"])
+    panels[-1].set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def importance(mattered: Importances) -> Figure:
+    """The factors with their shares and intervals, the weightiest on top."""
+    figure = Figure(figsize=(7, 1 + 0.3 * len(mattered.factors)), layout="constrained")
+    axes = figure.subplots()
+    factors = mattered.factors[::-1]
+    shares = [f.share for f in factors]
+    errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
+    axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
+    axes.axvline(0, color="#555555", lw=0.8)
+    axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

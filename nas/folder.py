@@ -33,7 +33,7 @@ def check(run: Path, config: SearchConfig) -> bool:
             raise InputError(f"run {run}: the folder is no run (no config.yaml) and not empty; give another")
         return False
     old = SearchConfig.load(run).identity
-    changed = differences(old, replace(config.identity, controls=old.controls))
+    changed = differences(old, replace(config.identity, controls=old.controls, baselines=old.baselines))
     if changed:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")

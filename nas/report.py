@@ -9,6 +9,7 @@ from pathlib import Path
 from nas import figures, results, study
 from nas.config import SearchConfig
 from nas.folder import TABLE
+from nas.importance import Importances, importances
 from nas.trial import Outcome
 from searchspace import command
 from searchspace.document import plain
@@ -57,15 +58,22 @@ def main(arguments: Sequence[str]) -> int:
     ranked = study.ranked(stored)
     best = study.record(ranked[0]).arch if ranked else None
     drawn = figures.svg(figures.overview(trials, best))
+    mattered = importances(trials)
+    minimized = config.identity.minimize
+    if minimized:
+        volumes = study.hypervolumes(trials, minimized, config.budget)
+        drawn += figures.svg(figures.tradeoff(trials, minimized, volumes))
     path = run / "report.html"
     try:
-        path.write_text(page(run, config, trials, images, drawn), encoding="utf-8")
+        path.write_text(page(run, config, trials, images, drawn, mattered), encoding="utf-8")
         results.write_csv(trials, run)
     except OSError as error:
         raise InputError(f"{run}: cannot be written ({error.strerror})") from None
     console = command.console()
     for line in findings(trials, images):
         console.print(line)
+    if images:
+        console.print(mattered.sentence)
     console.print(f"wrote {path} and {run / 'trials.csv'}")
     return 0
 
@@ -81,13 +89,21 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
             f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
             f"[{low:.4f}, {high:.4f}] on {images} images."
         )
+    known = results.beside_baselines(trials)
+    lines += [known] if known else []
+    front = results.front(trials)
+    if front:
+        names = ", ".join(front[0].measured["minimize"])
+        lines.append(f"{len(front)} networks that nothing else beats in accuracy and {names}.")
     found = results.compare(trials, images) if images else None
     return lines + (results.sentences(found) if found else [])
 
 
-def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int, drawn: str) -> str:
+def page(
+    run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int, drawn: str, mattered: Importances
+) -> str:
     """The whole page; everything that is shown is escaped."""
-    identity = config.identity
+    identity, front = config.identity, results.front(trials)
     budget = f"{config.budget} at {config.space.network.resolution} px"
     sections = [
         f"<h1>{escape(run.name)}: {escape(config.space_name)} within {escape(budget)}</h1>",
@@ -95,6 +111,9 @@ def page(run: Path, config: SearchConfig, trials: Sequence[Outcome], images: int
         drawn,
         "<h2>Best networks</h2>",
         table(row(t) for t in best_first(trials)[:10] if t.outcome == "complete"),
+        *(["<h2>What nothing else beats</h2>", table(row(t) for t in front)] if front else []),
+        "<h2>What mattered</h2>",
+        weights(mattered),
         "<h2>All trials</h2>",
         table(row(t) for t in trials),
         "<h2>Failures</h2>",
@@ -119,6 +138,22 @@ def device(run: Path) -> str:
     return f" ({LatencyTable.load(path)})" if path.is_file() else ""
 
 
+def weights(mattered: Importances) -> str:
+    """The factors with their shares, as a figure and a table; one sentence where nothing can be said."""
+    said = f"<p>{escape(mattered.sentence)}</p>"
+    if not mattered.factors:
+        return said
+    rows = "".join(
+        f'<tr><td class="text">{escape(f.factor)}</td><td>{f.share:.3f}</td><td>{f.low:.3f} to {f.high:.3f}</td></tr>'
+        for f in mattered.factors
+    )
+    head = '<tr><th class="text">factor</th><th>share</th><th>90 % of resamples</th></tr>'
+    meaning = (
+        "<p>The share of the variance of accuracy that is lost when a factor's values are shuffled over trials.</p>"
+    )
+    return said + figures.svg(figures.importance(mattered)) + f"<table>{head}{rows}</table>" + meaning
+
+
 def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
     return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
 
@@ -130,7 +165,7 @@ def row(trial: Outcome) -> dict[str, str]:
     predicted, beside, alone = (m.get(name) for name in ("predicted_ms", "latency_ms", "measured_ms"))
     cells = (
         str(trial.number),
-        trial.role,
+        m.get("baseline") or trial.role,
         trial.outcome,
         "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
         str(max(trial.curve, default=0)),

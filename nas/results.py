@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nas import objectives
 from nas.trial import Outcome
 
 RESAMPLES = 2000
 LEVEL = 0.9
 MEASURED = (
     "role",
+    "baseline",
     "macs",
     "params",
     "activations",
@@ -130,6 +132,28 @@ def sentences(found: Comparison) -> list[str]:
         f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
         f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2f}: {verdict}.",
     ]
+
+
+def beside_baselines(trials: Sequence[Outcome]) -> str:
+    """The known networks of a run with their accuracies, and how far the best network is from the best of them."""
+    known = [trial for trial in trials if trial.role == "baseline" and trial.accuracy is not None]
+    if not known:
+        return ""
+    ends = {"complete": "", "pruned": ", stopped early", "failed": ", failed", "running": ", running"}
+    told = [f"{t.measured['baseline']} {t.accuracy:.4f} (trial {t.number}{ends[t.outcome]})" for t in known]
+    scores = [t.accuracy for t in known if t.outcome == "complete" and t.accuracy is not None]
+    best = max((t.accuracy for t in trials if t.outcome == "complete" and t.accuracy is not None), default=None)
+    apart = (
+        f"; the best network is {best - max(scores):+.4f} from the best of them" if scores and best is not None else ""
+    )
+    return f"Known networks at this budget: {', '.join(told)}{apart}."
+
+
+def front(trials: Sequence[Outcome]) -> list[Outcome]:
+    """The complete trials that no other beats in accuracy and in all that is minimised, cheapest first."""
+    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None and "minimize" in t.measured]
+    costly = [list(t.measured["minimize"].values()) for t in complete]
+    return [complete[i] for i in objectives.front([t.accuracy or 0.0 for t in complete], costly)]
 
 
 def _score(trial: Outcome, epochs: int) -> float:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas import folder
+from nas import evidence, folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
-from nas.samplers import SAMPLERS
+from nas.objectives import CURRENCIES, check, check_known
+from nas.samplers import SAMPLERS, Predictor
 from nas.study import FILE as STUDY
-from nas.study import Study, record
+from nas.study import Study, known_within, record
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -58,6 +59,13 @@ def parser() -> command.Parser:
     p.add_argument("--band", type=float, default=100 * FIT_BAND, help="use at least this percentage of the budget (97)")
     p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
+    p.add_argument("--no-baselines", action="store_true", help="leave out the known networks that a search begins with")
+    p.add_argument(
+        "--minimize", action="append", default=[], metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}"
+    )
+    p.add_argument(
+        "--warm-start", action="append", default=[], metavar="RUN", help="learn from an earlier run; several"
+    )
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -78,21 +86,29 @@ def main(arguments: Sequence[str]) -> int:
     console = command.console()
     run = args.run or Path("runs") / default_name(args)
     existed = folder.check(run, config)
-    if existed:  # the number of controls was settled when the run began
-        config = replace(config, identity=replace(config.identity, controls=SearchConfig.load(run).identity.controls))
+    if existed:  # how many baselines and controls there are was settled when the run began
+        old = SearchConfig.load(run).identity
+        begun = replace(config.identity, baselines=old.baselines, controls=old.controls)
+        config = replace(config, identity=begun)
+    taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     space = timed(config, run, existed, args.latency_table, console, args.quiet)
+    check_known(space, config.identity.minimize)
     if not args.quiet:
         print_preflight(console, preflight(space, config.budget, config.identity.band), config)
         if space.latency is not None:
             print_device(console, space.latency)
+        for source in taught.sources:
+            console.print(f"warm start: {source}")
     if args.dry_run:
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
         print_plan(console, config, space, split, run)
         return 0
     with folder.opened(run, config) as log:
+        if taught.sources:
+            evidence.save(taught, run)
         if not (run / STUDY).exists():
             space = with_layer_times(space, config, run, console, args.quiet)
-        study = open_study(run, config, space)
+        study = open_study(run, config, space, taught)
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
         if not args.quiet:
@@ -157,7 +173,8 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
         return space.timed(table)
     if given is not None:
         return space.timed(LatencyTable.load(given))
-    needed = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    limited = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    needed = limited or "latency" in config.identity.minimize
     if not needed and (existed or not timing.is_here(config.conduct.device)):
         return space
     device = timing.device_for(config.conduct.device)
@@ -199,9 +216,22 @@ def time_best(study: Study, wanted: str) -> None:
     study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
 
 
-def open_study(run: Path, config: SearchConfig, space: Space | None = None) -> Study:
+def open_study(
+    run: Path, config: SearchConfig, space: Space | None = None, taught: evidence.Sources | None = None
+) -> Study:
     i = config.identity
-    return Study.open(run, space or config.space, config.budget, i.sampler, i.seed, i.band, i.controls)
+    return Study.open(
+        run,
+        space or config.space,
+        config.budget,
+        i.sampler,
+        i.seed,
+        i.band,
+        i.controls,
+        i.baselines,
+        taught.evidence if taught else (),
+        i.minimize,
+    )
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:
@@ -216,6 +246,10 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
     if args.sampler not in SAMPLERS:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
+    if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
+        raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
+    if args.warm_start and args.minimize:
+        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
     budget = Budget.parse(args.budget)
     space = Space.load(args.space)
     deployment = {"resolution": args.resolution, "num_classes": args.num_classes}
@@ -229,7 +263,12 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         sampler=args.sampler,
         seed=args.seed,
         band=args.band / 100,
+        minimize=check(args.minimize),
+        warm_start=tuple(args.warm_start),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
+        baselines=0
+        if args.no_baselines
+        else min(len(list(known_within(space, budget, args.band / 100))), args.trials // 4),
     )
     conduct = Conduct(
         trials=args.trials,

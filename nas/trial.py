@@ -8,12 +8,13 @@ from typing import Any, Literal
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 
-Role = Literal["control", "search"]
+Role = Literal["baseline", "control", "search"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One network to train. `role` is `control` for the random networks that every search is compared with."""
+    """One network to train. `role` is `control` for the random networks that every search is compared with, and
+    `baseline` for a known network, scaled to the budget, whose name is then in `baseline`."""
 
     number: int
     arch: Arch
@@ -21,6 +22,7 @@ class Trial:
     role: Role
     point: dict[str, Any] = field(default_factory=dict)
     width_mult: float = 1.0
+    baseline: str = ""
 
     @property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from searchspace.errors import InputError
@@ -123,6 +123,12 @@ class Budget:
     def used(self, cost: Cost) -> float:
         """The tightest limit's share that a cost takes: at most 1 for a network that keeps every ceiling."""
         return max(limit.of(cost) / limit.high for limit in self.limits)
+
+    def scaled(self, share: float) -> Budget:
+        """The same limits, each ceiling at this share of itself."""
+        if share == 1:
+            return self
+        return Budget(tuple(replace(limit, high=type(limit.high)(limit.high * share)) for limit in self.limits))
 
     def violation(self, cost: Cost) -> str:
         """Which limits a cost breaks, for messages; empty where it breaks none."""

@@ -25,6 +25,7 @@ class Schedule:
     * `piecewise`: c_i = a · f(i) + b from `start` to `end`, f piecewise linear with the given `slopes` over equal parts
       of the depth, so never decreasing (ReXNet, section 4).
     * `stagewise`: one width a stage: `widths`, or the piecewise curve at each stage's middle.
+    * `geometric`: one width a stage, from `start` to `end` by the same factor each (ResNet and ConvNeXt: doubling).
     * `explicit`: `widths`, one a block.
     * `quantised`: RegNet's (Radosavovic et al. 2020, equations 2 to 4): the line u_j = start + j · increment, w_0 and
       w_a in the paper, taken to the nearest start · ratio^s with a whole s (ratio is w_m), and that to a multiple of 8.
@@ -36,7 +37,7 @@ class Schedule:
     No width is rounded to less than `min_width` (the divisor, where that is more).
     """
 
-    kind: Literal["linear", "piecewise", "stagewise", "explicit", "quantised"] = "linear"
+    kind: Literal["linear", "piecewise", "stagewise", "geometric", "explicit", "quantised"] = "linear"
     start: float = 16.0
     end: float | None = None
     increment: float | None = None
@@ -71,7 +72,7 @@ class Schedule:
 
 def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0) -> list[int]:
     """The width of every block, for stages of these depths, multiplied and rounded."""
-    staged = schedule.kind in ("stagewise", "explicit")
+    staged = schedule.kind in ("stagewise", "geometric", "explicit")
     curve = _staged(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
     widths = [width * multiplier for width in curve]
     if schedule.divisor == 1:
@@ -92,6 +93,9 @@ def _staged(schedule: Schedule, depths: tuple[int, ...]) -> list[float]:
             raise ValueError(f"schedule.widths: one a block, {total} in all, not {len(schedule.widths)}")
         return list(schedule.widths)
     widths: Sequence[float] = schedule.widths
+    if schedule.kind == "geometric" and not widths:
+        factor, steps = _end(schedule, total) / schedule.start, max(1, len(depths) - 1)
+        widths = [schedule.start * factor ** (stage / steps) for stage in range(len(depths))]
     if not widths:
         bounds = pairwise(accumulate(depths, initial=0))
         middles = [(first + after - 1) / 2 for first, after in bounds]

@@ -22,7 +22,7 @@ GROWTH = 2.0
 def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low: float, high: float) -> bool:
     """Give the outline widths at which floor ≤ share ≤ 1, its multiplier between `low` and `high`; False where none
     was found. Widths never decrease for it, and stages that have one width keep one."""
-    staged = outline.schedule.kind == "stagewise"
+    staged = outline.schedule.kind in ("stagewise", "geometric")
     cuts = list(accumulate(outline.depths if staged else [1] * sum(outline.depths), initial=1))
     left = EVALUATIONS
 

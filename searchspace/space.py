@@ -27,6 +27,7 @@ from searchspace.choices import Scalar, Slots
 from searchspace.costs import cost, outline_cost
 from searchspace.document import Location, parse, read_yaml
 from searchspace.errors import InputError
+from searchspace.known import known_points
 from searchspace.latency import LatencyTable
 from searchspace.network import Network, filled
 from searchspace.outline import Outline
@@ -39,6 +40,8 @@ FIT_BAND = 0.97
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 SAMPLE_TRIES = 1000
+# What a known network may be adapted in and stay itself.
+DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
 REMEMBERED = 1 << 14
 
 
@@ -52,14 +55,18 @@ class Candidate(NamedTuple):
 
 
 class Space:
-    """A set of networks: `choices` names every free value, `arch` makes the network of a point."""
+    """A set of networks: `choices` names every free value, `arch` makes the network of a point.
+
+    `known` holds the points that are known networks, as far as this space still offers their values.
+    """
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
         self.source = source
         self.latency: LatencyTable | None = None
         self.data = free.with_defaults(data, source)
         self.fit_range: tuple[float, float] | None = None
-        fixed, self._locations, choices = free.split(self.data, source, lines or {})
+        written = {part: node for part, node in self.data.items() if part != "known"}
+        fixed, self._locations, choices = free.split(written, source, lines or {})
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
             self.fit_range = free.fit_range(fixed["width_mult"], source)
             fixed["width_mult"] = 1.0
@@ -68,6 +75,7 @@ class Space:
             for option in choices[name]:
                 parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
+        self.known, self._lacking = known_points(self.data.get("known", {}), written, self.choices, source)
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
         self.arch({name: options[0] for name, options in self.choices.items()})
@@ -81,7 +89,10 @@ class Space:
         elif not os.path.exists(path) or path.is_dir():
             raise InputError(f"space {str(name)!r}: a file, or one of {', '.join(ready())} is accepted")
         data, lines = read_yaml(path)
-        return cls(data, path.name, lines)
+        space = cls(data, path.name, lines)
+        for title, lacks in space._lacking.items():
+            raise InputError(f"{path.name}: known.{title}: {lacks} is not among the choices")
+        return space
 
     @property
     def size(self) -> int:
@@ -204,6 +215,8 @@ class Space:
             if name.startswith("stage*."):
                 names = [f"stage{i + 1}.{name[7:]}" for i in range(len(self.network.stages))]
             for one in names:
+                if one not in self._locations and one not in DEPLOYMENT:
+                    data.pop("known", None)  # what was fixed is part of what they are
                 free.put(data, self._location(one), free.scalar(text))
         return Space(data, self.source)
 
@@ -220,7 +233,8 @@ class Space:
                 if not kept:
                     raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
                 free.at(data, self._locations[name])["choice"] = kept
-            left = [name for name, fixed in free.scalars(data) if fixed == word or (name[-1] == word and fixed)]
+            written = {part: node for part, node in data.items() if part != "known"}
+            left = [name for name, fixed in free.scalars(written) if fixed == word or (name[-1] == word and fixed)]
             if left:
                 place = ".".join(str(part) for part in left[0])
                 raise InputError(
@@ -230,6 +244,28 @@ class Space:
                 known = sorted({str(option) for options in self.choices.values() for option in options})
                 raise InputError(f"without {word!r}: no free value has it; there are {', '.join(known)}, and se")
         return Space(data, self.source)
+
+    def adopted(self, other: Space, point: Point) -> dict[str, Scalar] | None:
+        """The point of this space that is a point of another one; None where this space has no such network.
+
+        All that either space says has to agree, what is free here may be fixed there and the other way round;
+        resolution, classes and the width multiplier may differ.
+        """
+        theirs = other._pinned(point)
+        try:
+            found = {name: free.at(theirs, location) for name, location in self._locations.items()}
+            own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+        return own if self._pinned(own) == theirs else None
+
+    def _pinned(self, point: Point) -> dict[str, Any]:
+        """The file with a point's values in it, without what a network may be adapted in."""
+        written = copy.deepcopy({part: node for part, node in self.data.items() if part not in ("known", *DEPLOYMENT)})
+        for name, location in self._locations.items():
+            if location[0] not in DEPLOYMENT:
+                free.put(written, location, point[name])
+        return written
 
     def _location(self, name: str) -> Location:
         """Where a value stands in the file, by its name, free or fixed."""

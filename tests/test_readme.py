@@ -14,7 +14,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Rows that differ from run to run: timing decides which trial comes next and which is stopped.
-VARYING = re.compile(r"\s*([│┃┏└┡]|trial |…|\d+ (control|search) )")
+VARYING = re.compile(r"\s*([│┃┏└┡]|trial |…|Known |\d+ (baseline|control|search) )")
 pytestmark = pytest.mark.readme
 
 
@@ -33,7 +33,7 @@ def transcripts() -> list[tuple[str, list[str]]]:
 def shape(line: str) -> str:
     """A line without its numbers and spacing."""
     line = re.sub(r"(it may be noise|more than noise)", "VERDICT", line)
-    line = re.sub(r"\((search|control)\)", "ROLE", line)
+    line = re.sub(r"\((baseline|search|control)\)", "ROLE", line)
     return re.sub(r"[-+]?\d[\d.,]*(e\+\d+)?[kMGT]?", "0", re.sub(r"\s+", " ", line)).strip()
 
 

@@ -77,6 +77,17 @@ def test_nothing_to_compare() -> None:
     assert results.compare([outcome(0, "control", 0.5)], images=100) is None
 
 
+def test_known_networks_are_told_by_name() -> None:
+    trials = [outcome(0, "baseline", 0.6), outcome(1, "control", 0.7), outcome(2, "baseline", 0.5, "pruned")]
+    assert results.beside_baselines(trials[1:2]) == ""
+    trials[0].measured["baseline"], trials[2].measured["baseline"] = "resnet18", "resnet50"
+    assert results.beside_baselines(trials) == (
+        "Known networks at this budget: resnet18 0.6000 (trial 0), resnet50 0.5000 (trial 2, stopped early); "
+        "the best network is +0.1000 from the best of them."
+    )
+    assert results.compare(trials, images=100) is None
+
+
 def test_wilson_interval() -> None:
     low, high = results.interval(1.0, 287)
     assert 0.98 < low < 1.0

@@ -174,17 +174,25 @@ class TestEverySampler:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("auto", "gp")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "auto"])
 def test_five_thousand_trials(name: str) -> None:
-    study, seconds = started(make(name)), 0.0
-    for _ in range(5000):
+    """All of them asked, but of Optuna's GP, where an ask takes a quarter of a second, the last 200."""
+    asked = 200 if name == "gp" else 5000
+    study, others, seconds = started(make(name)), started(make("random", seed=1)), []
+    for _ in range(5000 - asked):
+        others.tell(others.ask(kinds(CHOICES)), 0.0)
+    for known in others.trials:
+        study.add_trial(
+            optuna.trial.create_trial(value=score(known.params), params=known.params, distributions=kinds(CHOICES))
+        )
+    for _ in range(asked):
         start = time.perf_counter()
         trial = study.ask(kinds(CHOICES))
-        seconds = time.perf_counter() - start
+        seconds.append(time.perf_counter() - start)
         study.tell(trial, score(trial.params))
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 5000
     assert all(LOW * BUDGET <= macs(trial.params) <= BUDGET for trial in study.trials)
-    assert seconds < 0.5
+    assert np.median(seconds[-100:]) < 0.5
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -308,3 +316,7 @@ def test_the_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     module.main(["--smoke", "--out", str(tmp_path)])
     assert (tmp_path / "samplers.csv").read_text() == first
     assert (tmp_path / "samplers.png").stat().st_size > 10_000
+    monkeypatch.setattr(module, "PARTS", {n: module.PARTS[n] for n in ("predictor", "predictor, warm")})
+    module.main(["--smoke", "--ablation", "--out", str(tmp_path)])
+    table = (tmp_path / "samplers_parts.csv").read_text()
+    assert [line.split(",2,")[0] for line in table.splitlines()[1:]] == ["60M,predictor", '60M,"predictor, warm"']

@@ -86,7 +86,8 @@ def test_nothing_is_lost_repeated_or_left_running(run: Path) -> None:
     assert [trial.outcome for trial in trials].count("complete") == 4
     assert len({trial.measured["digest"] for trial in trials}) == 4
     assert len(trials) == 4
-    assert {trial.role for trial in trials} == {"control", "search"}
+    assert {trial.role for trial in trials} == {"baseline", "control", "search"}
+    assert sorted(trial.measured["baseline"] for trial in trials) == ["", "", "", "rexnet_100"]
 
 
 def test_the_folder_has_all_that_it_should(run: Path) -> None:
@@ -111,6 +112,7 @@ def test_a_finished_run_says_so_and_more_can_be_added(run: Path) -> None:
     assert "carries on: 4 of 4 trials done" in said
     assert "done; --trials 8 adds 4" in said
     assert "best networks within 20MFLOPs" in said
+    assert "Known networks at this budget: rexnet_100 0." in said
     said = finish(start(run, "--trials", "5"))
     assert "done; --trials 10 adds 5" in said
     assert len(outcomes(load(run))) == 5
@@ -206,7 +208,7 @@ def test_a_name_that_needs_the_network_is_refused_soon(capsys: pytest.CaptureFix
 def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main([*TINY, "--dry-run", "--run", str(tmp_path / "r")]) == 0
     said = capsys.readouterr().out
-    assert "plan: 4 trials (1 random controls) of up to 1 epochs" in said
+    assert "plan: 4 trials (1 known network, 1 random controls) of up to 1 epochs" in said
     assert "at most about" in said
     assert not (tmp_path / "r").exists()
 

@@ -62,6 +62,34 @@ def test_everything_asked_is_inside_recorded_and_complete(tmp_path: Path) -> Non
         study.tell(trial, score(trial))
 
 
+def test_known_networks_come_first_and_once(tmp_path: Path) -> None:
+    space = Space.load("resnet")
+    study = opened(tmp_path, space=space, baselines=3, budget=Budget.parse("300MFLOPs"))
+    lost = study.ask()
+    assert (lost.role, lost.baseline) == ("baseline", "resnet18")
+    study = opened(tmp_path, space=space, baselines=3, budget=Budget.parse("300MFLOPs"))
+    trials = []
+    for _ in range(7):
+        trials.append(study.ask())
+        study.tell(trials[-1], score(trials[-1]))
+    assert trials[0].digest == lost.digest
+    assert [t.baseline for t in trials] == ["resnet18", "resnet34", "resnet50", "", "", "", ""]
+    assert [t.role for t in trials] == ["baseline"] * 3 + ["control"] * 3 + ["search"]
+    assert all(t.point == space.known[t.baseline] and study.budget.used(t.cost) >= 0.97 for t in trials[:3])
+    assert study.best.cost.macs <= 300e6
+    assert (study.best.digest, study.best.baseline) in [(t.digest, t.baseline) for t in trials]
+
+
+def test_a_known_network_that_does_not_fit_as_it_is_is_left_out(tmp_path: Path) -> None:
+    entry = {"schedule.end": 24, "stage1.block": "mbconv", "stage1.depth": 1, "stage2.expansion": 4, "stage2.kernel": 3}
+    space = Space({**SMALL, "known": {"mine": entry}}, "small")
+    macs = space.cost(space.known["mine"]).macs
+    study = opened(tmp_path / "a", space=space, baselines=1, budget=Budget.parse(f"{2 * macs}FLOPs"))
+    assert study.ask().baseline == "mine"
+    study = opened(tmp_path / "b", space=space, baselines=1, budget=Budget.parse(f"{macs - 1}FLOPs"))
+    assert study.ask().role == "control"
+
+
 def test_best_front_and_ties(tmp_path: Path) -> None:
     study = opened(tmp_path)
     for accuracy, loss in ((0.5, 2.0), (0.9, 1.0), (0.9, 0.5), (0.2, 0.1)):

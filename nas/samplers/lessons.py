@@ -25,6 +25,14 @@ class Lessons(NamedTuple):
     in_flight: list[Point]
 
 
+class Evidence(NamedTuple):
+    """What an earlier study taught about a point: its standardised outcome there (more is better), and how unsure."""
+
+    point: Point
+    y: float
+    unsure: float
+
+
 def lessons(trials: list[FrozenTrial], maximize: bool) -> Lessons:
     """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson."""
     sign = 1.0 if maximize else -1.0

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
-from nas.samplers.lessons import Lessons, lessons
+from nas.samplers.lessons import Evidence, Lessons, lessons
 from nas.samplers.proposing import Known
 from nas.samplers.repaired import Repaired
 from nas.samplers.surrogate import FITTED, NOISE, Kernel, Rows, Surrogate
@@ -31,6 +31,9 @@ class Predictor(Repaired):
     The first 12 points are random, then the process proposes two of three and TPE, repaired too, the third: they err in
     different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost every
     point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+
+    `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
+    from; the trials of this study are laid beside them where the evidence expects them on average.
     """
 
     def __init__(
@@ -41,28 +44,50 @@ class Predictor(Repaired):
         seed: int = 0,
         low: float = 0.85,
         tpe_share: float = 1 / 3,
+        evidence: Sequence[Evidence] = (),
     ) -> None:
         super().__init__(
             lambda s: optuna.samplers.TPESampler(seed=s, n_startup_trials=1), choices, cost, budget, seed, low
         )
         self.tpe_share = tpe_share
+        self.evidence = evidence
         self.encoding = Encoding(self.domain)
 
     def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
         self._raise_error_if_multi_objective(study)
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
-        if len(taught.y) + len(taught.in_flight) < START or len(taught.y) < 2:
+        started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
+        if not started and len(self.evidence) < START:
             return self.domain.drawn(rng)
-        if rng.random() < self.tpe_share:
+        if started and rng.random() < self.tpe_share:
             return super().propose(study, trial, known, rng)
-        return self.best_of_pool(taught, known.taken, rng)
+        return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
+
+    def _beside_evidence(self, taught: Lessons) -> Lessons:
+        """The evidence and the lessons as one. A study that begins where others ended is not average from its start."""
+        if not self.evidence:
+            return taught
+        points = [one.point for one in self.evidence]
+        y, unsure = (np.array([getattr(one, name) for one in self.evidence]) for name in ("y", "unsure"))
+        ours = taught.y
+        if len(ours):
+            model, rows = self._model(Lessons(points, y, unsure, []))
+            ours = ours + model.predict(rows(taught.points))[0].mean()
+        together = np.concatenate([y, ours])
+        return Lessons(
+            [*points, *taught.points],
+            together - together.mean(),
+            np.concatenate([unsure, taught.unsure]),
+            taught.in_flight,
+        )
 
     def best_of_pool(self, taught: Lessons, taken: Collection[Key], rng: random.Random) -> Point:
         """The most promising of some hundred points: children of the best, then children of the most promising."""
         model, rows = self._model(taught)
         order = np.argsort(-taught.y)[:PARENTS]
-        parents: list[Point] = [taught.points[i] for i in order]
+        best = [taught.points[i] for i in order]
+        parents: list[Point] = [self.domain.repaired(point, rng) or point for point in best]  # evidence may be outside
         scored: dict[Key, tuple[float, Point]] = {}
         for _ in range(ROUNDS):
             new = list(self._children(parents, taken, scored, rng))
