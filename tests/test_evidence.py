@@ -68,7 +68,7 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
     taught = evidence.gather(begun.identity.warm_start, begun)
 
     def opened(run: str) -> Study:
-        return search.open_study(tmp_path / run, begun, found)
+        return search.open_study(tmp_path / run, begun, taught=found)
 
     found = taught
     straight = advance(opened("a"), 8)
@@ -81,13 +81,13 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
     assert advance(opened("b"), 3) == straight[5:]
     assert len(opened("a").trials) == 8
     assert evidence.saved(tmp_path / "a") is None
-    assert straight != advance(search.open_study(tmp_path / "c", config(), evidence.Sources()), 8)
+    assert straight != advance(search.open_study(tmp_path / "c", config(), taught=evidence.Sources()), 8)
     (tmp_path / "a" / evidence.FILE).write_text("[")
     with pytest.raises(InputError, match=r"evidence.json: cannot be read"):
         evidence.saved(tmp_path / "a")
     tpe = replace(begun, identity=replace(begun.identity, sampler="tpe"))
     with pytest.raises(InputError, match="teaches the sampler predictor"):
-        search.open_study(tmp_path / "d", tpe, taught)
+        search.open_study(tmp_path / "d", tpe, taught=taught)
 
 
 def test_evidence_of_another_task_helps() -> None:
