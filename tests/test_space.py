@@ -129,6 +129,12 @@ def test_a_file_with_nothing_free_is_a_network() -> None:
     assert [block.out_channels for block in network.arch().blocks] == [8, 16, 24]
 
 
+def test_a_stage_may_free_a_field_that_it_can_leave_out_beside_one_inside_a_mapping() -> None:
+    stage = {"block": "bottleneck", "depth": 2, "norm": {"kind": {"choice": ["batch", "layer"]}}}
+    space = small(stages=[{**stage, "group_width": {"choice": [None, 2]}, "expansion": 1.0}])
+    assert len({space.arch(point).digest for point in points(space)}) == space.size
+
+
 def test_without_a_free_width_choices_are_repaired() -> None:
     space, budget = small(), Budget.parse("1.5MFLOPs")
     for seed in range(20):
