@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchspace import Budget, InputError, Space, cost
+from searchspace.__main__ import alike
 from searchspace.budget import Cost
 from searchspace.costs import outline_cost
 from searchspace.outline import Outline
@@ -119,6 +120,10 @@ def test_names_and_size() -> None:
     names = ["schedule.end", "stage1.block", "stage1.depth", "stage2.expansion", "stage2.kernel"]
     assert list(space.choices) == names
     assert space.size == 3 * 2 * 2 * 4 * 2
+
+
+def test_values_inside_a_mapping_are_listed_in_one_line_for_all_stages() -> None:
+    assert "stage1,2,3,4.norm.kind" in dict(alike(SPACES["convnext"].choices))
 
 
 def test_a_file_with_nothing_free_is_a_network() -> None:
