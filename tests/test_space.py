@@ -152,6 +152,15 @@ def test_points_name_every_free_value() -> None:
         small().arch({})
 
 
+@pytest.mark.parametrize("width_mult", [1.0, {"fit": [0.1, 8.0]}])
+def test_choices_that_do_not_go_together_are_refused_in_one_line(width_mult: Any) -> None:
+    schedule = {"start": {"choice": [8, 32]}, "end": {"choice": [40, 16]}}
+    space = small(width_mult=width_mult, schedule=schedule)
+    point = {**points(space)[0], "schedule.start": 32, "schedule.end": 16}
+    with pytest.raises(InputError, match="small: end and increment: widths may not decrease"):
+        space.fit(point, Budget.parse("1MFLOPs"))
+
+
 def test_fix_and_without() -> None:
     mobile = SPACES["mobile"]
     fixed = mobile.fix(["stage3.block=mbconv", "stage*.kernel=5"])
