@@ -115,6 +115,17 @@ def test_widths_settled_early_never_make_a_later_block_narrower() -> None:
             assert candidate.cost == cost(candidate.arch)
 
 
+def test_a_fitted_regnet_keeps_one_width_for_a_stage_on_a_step_of_its_line() -> None:
+    space, budget, rng = SPACES["regnet"], Budget.parse("100MFLOPs"), random.Random(0)
+    for _ in range(60):
+        candidate = space.fit(space.random_point(rng), budget)
+        if candidate is not None:
+            stages = itertools.accumulate(block.stride > 1 for block in candidate.arch.blocks)
+            steps = list(zip(stages, space.outline(candidate.point).widths()[1:], strict=True))
+            widths = [block.out_channels for block in candidate.arch.blocks]
+            assert len(set(zip(steps, widths, strict=True))) == len(set(steps))
+
+
 def test_names_and_size() -> None:
     space = small()
     names = ["schedule.end", "stage1.block", "stage1.depth", "stage2.expansion", "stage2.kernel"]
