@@ -139,7 +139,7 @@ def alike(choices: Mapping[str, Sequence[Scalar]]) -> list[tuple[str, Sequence[S
     """Free values with their options, those in one line that are free alike in several stages."""
     stages: dict[tuple[str, Sequence[Scalar]], list[str]] = {}
     for name, options in choices.items():
-        section, _, field = name.rpartition(".")
+        section, _, field = name.partition(".")
         numbered = section.startswith("stage")
         stages.setdefault((field if numbered else name, options), []).append(section.removeprefix("stage"))
     return [

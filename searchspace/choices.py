@@ -121,6 +121,9 @@ class Slots:
             return dict(zip(self.fields, self.values(point), strict=True))
         changed: dict[str, Any] = {}
         for name, (field, *rest) in self.places.items():
+            if not rest:  # the field itself: a stage that may leave it out (null) has no old one
+                changed[str(field)] = point[name]
+                continue
             old = changed[str(field)] if field in changed else current(str(field))
             changed[str(field)] = replaced(old, tuple(rest), point[name])
         return changed

@@ -182,7 +182,8 @@ def _count_of(b: Block, side: int) -> Count:
     """The cost of blocks like this one, at a map of `side` pixels, as a function of `BLOCK_WIDTHS`."""
     kind = _kind(b.type, settings_of_block(b), b.norm, gate_of_block(b) if b.se else None)
     grouping = _grouping(b.type, b.in_channels, b.hidden, b.groups)
-    key = (kind, side, b.stride, b.shortcut, grouping, b.hidden == b.in_channels)
+    padded = b.shortcut != "partial" or b.in_channels != b.out_channels  # with equal widths nothing is padded
+    key = (kind, side, b.stride, b.shortcut if padded else "identity", grouping, b.hidden == b.in_channels)
     return _COUNTS.get(key) or _remembered(key, *_named(b, side), BLOCK_WIDTHS)
 
 

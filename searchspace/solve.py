@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 from searchspace.outline import Outline
+from searchspace.schedule import channels
 
 EVALUATIONS = 30
 JUMP = 2e-2
@@ -21,9 +22,8 @@ GROWTH = 2.0
 
 def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low: float, high: float) -> bool:
     """Give the outline widths at which floor ≤ share ≤ 1, its multiplier between `low` and `high`; False where none
-    was found. Widths never decrease for it, and stages that have one width keep one."""
-    staged = outline.schedule.kind in ("stagewise", "geometric")
-    cuts = list(accumulate(outline.depths if staged else [1] * sum(outline.depths), initial=1))
+    was found. Widths never decrease for it; stages, and a stage's steps of a quantised line, keep one each."""
+    cuts = list(accumulate(_runs(outline), initial=1))
     left = EVALUATIONS
 
     def at(settled: Sequence[int], width_mult: float) -> float:
@@ -49,6 +49,20 @@ def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low
         settled, cuts = widths[: cuts[many]], cuts[many + 1 :]
         low, high = above, min(high, GROWTH * above)
     return False
+
+
+def _runs(outline: Outline) -> list[int]:
+    """How many blocks in a row keep one width: a stage's, or a stage's on one step of a quantised line."""
+    depths = outline.depths
+    match outline.schedule.kind:
+        case "stagewise" | "geometric":
+            return depths
+        case "quantised":
+            stages = [stage for stage, depth in enumerate(depths) for _ in range(depth)]
+            steps = zip(stages, channels(outline.schedule, depths), strict=True)
+            return [len(list(run)) for _, run in groupby(steps)]
+        case _:
+            return [1] * sum(depths)
 
 
 def bisect(at: Callable[[float], float], floor: float, low: float, high: float) -> tuple[bool, float, float]:

@@ -142,11 +142,21 @@ class Space:
     def fit(self, point: Point, budget: Budget, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
 
+        `InputError` where choices do not go together at any width, as for `arch` and `cost`.
+
         With a free width multiplier it is solved so that the tightest limit is used to at least `band`; a point that
         is too dear at the least multiplier, or too cheap at the largest, has choices changed first. Without one,
         choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
         takes the place of the band.
         """
+        try:
+            return self._fit(point, budget, band, seed)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"{self.source}: {error}") from None
+
+    def _fit(self, point: Point, budget: Budget, band: float, seed: int) -> Candidate | None:
         clock, rng = self.clock(budget), random.Random(seed)
         floor = max(limit.low / limit.high for limit in budget.limits)
         if self.fit_range is None:

@@ -92,6 +92,16 @@ def test_peak_memory_of_a_residual_block_by_hand() -> None:
     assert cost(arch).peak_memory_bytes == 4 * held * 8 * 8
 
 
+def test_a_partial_shortcut_of_equal_widths_pads_nothing() -> None:
+    """An Arch may say `partial` for equal widths; what it costs must not depend on what was counted before."""
+
+    def arch(width: int) -> Arch:
+        return Arch(Stem(16), (Block("bottleneck", 16, 4, width, shortcut="partial"),), resolution=32)
+
+    for width in (16, 24, 16):
+        assert section_costs(arch(width)) == walked(arch(width))
+
+
 def walked(arch: Arch) -> list[Part]:
     """The cost of every section, layer by layer, without formulas."""
     shape = (arch.in_channels, arch.resolution, arch.resolution)

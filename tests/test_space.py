@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchspace import Budget, InputError, Space, cost
+from searchspace.__main__ import alike
 from searchspace.budget import Cost
 from searchspace.costs import outline_cost
 from searchspace.outline import Outline
@@ -114,11 +115,26 @@ def test_widths_settled_early_never_make_a_later_block_narrower() -> None:
             assert candidate.cost == cost(candidate.arch)
 
 
+def test_a_fitted_regnet_keeps_one_width_for_a_stage_on_a_step_of_its_line() -> None:
+    space, budget, rng = SPACES["regnet"], Budget.parse("100MFLOPs"), random.Random(0)
+    for _ in range(60):
+        candidate = space.fit(space.random_point(rng), budget)
+        if candidate is not None:
+            stages = itertools.accumulate(block.stride > 1 for block in candidate.arch.blocks)
+            steps = list(zip(stages, space.outline(candidate.point).widths()[1:], strict=True))
+            widths = [block.out_channels for block in candidate.arch.blocks]
+            assert len(set(zip(steps, widths, strict=True))) == len(set(steps))
+
+
 def test_names_and_size() -> None:
     space = small()
     names = ["schedule.end", "stage1.block", "stage1.depth", "stage2.expansion", "stage2.kernel"]
     assert list(space.choices) == names
     assert space.size == 3 * 2 * 2 * 4 * 2
+
+
+def test_values_inside_a_mapping_are_listed_in_one_line_for_all_stages() -> None:
+    assert "stage1,2,3,4.norm.kind" in dict(alike(SPACES["convnext"].choices))
 
 
 def test_a_file_with_nothing_free_is_a_network() -> None:
@@ -127,6 +143,12 @@ def test_a_file_with_nothing_free_is_a_network() -> None:
     )
     assert network.size == 1
     assert [block.out_channels for block in network.arch().blocks] == [8, 16, 24]
+
+
+def test_a_stage_may_free_a_field_that_it_can_leave_out_beside_one_inside_a_mapping() -> None:
+    stage = {"block": "bottleneck", "depth": 2, "norm": {"kind": {"choice": ["batch", "layer"]}}}
+    space = small(stages=[{**stage, "group_width": {"choice": [None, 2]}, "expansion": 1.0}])
+    assert len({space.arch(point).digest for point in points(space)}) == space.size
 
 
 def test_without_a_free_width_choices_are_repaired() -> None:
@@ -139,6 +161,15 @@ def test_without_a_free_width_choices_are_repaired() -> None:
 def test_points_name_every_free_value() -> None:
     with pytest.raises(InputError, match=r"wrong at schedule\.end"):
         small().arch({})
+
+
+@pytest.mark.parametrize("width_mult", [1.0, {"fit": [0.1, 8.0]}])
+def test_choices_that_do_not_go_together_are_refused_in_one_line(width_mult: Any) -> None:
+    schedule = {"start": {"choice": [8, 32]}, "end": {"choice": [40, 16]}}
+    space = small(width_mult=width_mult, schedule=schedule)
+    point = {**points(space)[0], "schedule.start": 32, "schedule.end": 16}
+    with pytest.raises(InputError, match="small: end and increment: widths may not decrease"):
+        space.fit(point, Budget.parse("1MFLOPs"))
 
 
 def test_fix_and_without() -> None:
