@@ -42,13 +42,19 @@ def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], volumes: Seque
     """Accuracy against every cost that is minimised, with the front, and the hypervolume by trial."""
     figure = Figure(figsize=(5.5 * (len(minimized) + 1), 3.8), layout="constrained")
     panels = figure.subplots(1, len(minimized) + 1)
-    best = front(trials)
+    best, joined = front(trials), 1 if len(minimized) == 1 else 0  # a front over several costs is no line
     for axes, name in zip(panels, minimized, strict=False):
         _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
         line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in best)
         if line:
             axes.plot(
-                *zip(*line, strict=True), color="#555555", lw=1, marker="o", mfc="none", label="not beaten", zorder=1
+                *zip(*line, strict=True),
+                color="#555555",
+                lw=joined,
+                marker="o",
+                mfc="none",
+                label="not beaten",
+                zorder=1,
             )
             axes.legend(frameon=False, fontsize=8)
         axes.set(xlabel=name, ylabel="validation accuracy", xscale="log", title=f"Accuracy against {name}")
