@@ -15,7 +15,7 @@ from searchspace.arch import Arch
 from searchspace.blocks import BETWEEN, Block, BlockType, lower_block
 from searchspace.budget import Cost
 from searchspace.ends import Head, Stem, lower_head, lower_stem
-from searchspace.formula import Width, formula, function, largest
+from searchspace.formula import Groups, Width, formula, function, largest
 from searchspace.latency import LatencyTable
 from searchspace.layers import (
     Activate,
@@ -68,7 +68,8 @@ def section_costs(arch: Arch) -> list[Part]:
     parts = [Part(*found[:4], (arch.stem.width, side, side))]
     for b in arch.blocks:
         squeezed = b.se.channels if b.se else 0
-        found = _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed)
+        _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+        found = _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed, group_width)
         side = found[-1]
         parts.append(Part(*found[:4], (b.out_channels, side, side)))
     last = arch.blocks[-1].out_channels
@@ -93,7 +94,7 @@ def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
             continue
         entered = width if stride == 1 else 0
         if choices["block"] in BETWEEN:
-            parts.append(_count_of(block(step), side)(width, width, out, 0))
+            parts.append(_count_of(block(step), side)(width, width, out, 0, 0))
             side = parts[-1][-1]
             continue
         if choices is not before:
@@ -101,9 +102,10 @@ def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
             kind = _kind(choices["block"], settings_of_stage(choices), choices["norm"], gate)
         hidden, groups = hidden_and_groups(choices, width, out)
         added = shortcut(choices["shortcut"], width, out, stride)
-        key = (kind, side, stride, added, _grouping(choices["block"], width, hidden, groups), hidden == width)
+        fixed, group_width = _grouping(choices["block"], width, hidden, groups)
+        key = (kind, side, stride, added, fixed, hidden == width)
         count = _COUNTS.get(key) or _count_of(block(step), side)
-        parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden)))
+        parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden), group_width))
         side = parts[-1][-1]
     parts.append(_head(head, out, outline.num_classes, side))
     return _total(parts)
@@ -163,7 +165,8 @@ Count = Callable[..., Counted]
 _COUNTS: dict[Hashable, Count] = {}
 _KINDS: dict[Hashable, int] = {}
 
-BLOCK_WIDTHS, HEAD_WIDTHS = ("width", "hidden", "out", "squeezed"), ("into", "width", "hidden")
+BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
+HEAD_WIDTHS = ("into", "width", "hidden")
 # Nonlinearities cost nothing here, and of a norm only counts that it is there.
 SETTINGS = tuple(name for name in TAKEN if name != "norm" and not name.endswith("_act"))
 settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
@@ -181,28 +184,27 @@ def _kind(type: BlockType, settings: Any, norm: Norm, gate: Any) -> int:
 def _count_of(b: Block, side: int) -> Count:
     """The cost of blocks like this one, at a map of `side` pixels, as a function of `BLOCK_WIDTHS`."""
     kind = _kind(b.type, settings_of_block(b), b.norm, gate_of_block(b) if b.se else None)
-    grouping = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+    fixed, _ = _grouping(b.type, b.in_channels, b.hidden, b.groups)
     padded = b.shortcut != "partial" or b.in_channels != b.out_channels  # with equal widths nothing is padded
-    key = (kind, side, b.stride, b.shortcut if padded else "identity", grouping, b.hidden == b.in_channels)
+    key = (kind, side, b.stride, b.shortcut if padded else "identity", fixed, b.hidden == b.in_channels)
     return _COUNTS.get(key) or _remembered(key, *_named(b, side), BLOCK_WIDTHS)
 
 
 def _named(b: Block, side: int) -> tuple[Layer, Shape]:
     """The block's layers and its input, with named widths."""
     width, hidden, out = Width(b.in_channels, "width"), Width(b.hidden, "hidden"), Width(b.out_channels, "out")
-    groups: int = b.groups
-    if _grouping(b.type, b.in_channels, b.hidden, b.groups) == 0:
-        groups = width if b.type == "convnext" else hidden
+    fixed, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+    groups = fixed or Groups(b.groups, Width(group_width, "group_width"))
     se = replace(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
     named = replace(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
     return lower_block(named), (width, side, side)
 
 
-def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> int:
-    """The groups of the spatial convolution; 0 where it is depthwise, with as many groups as channels."""
+def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> tuple[int, int]:
+    """The groups of the spatial convolution where its two sides differ in width, else 0 and the channels a group."""
     if type in ("basic", "fused_mbconv", "downsample", "max_pool"):
-        return groups
-    return 0 if groups == (width if type == "convnext" else hidden) else groups
+        return groups, 0
+    return 0, (width if type == "convnext" else hidden) // groups
 
 
 def _stem(stem: Stem, in_channels: int, side: int) -> Counted:

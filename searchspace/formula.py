@@ -94,11 +94,22 @@ class Width(int):
 
     def __floordiv__(self, other: int) -> Any:
         """Channels a group; the validated block says that the groups divide the channels."""
+        if isinstance(other, Groups):
+            return other.width
         if isinstance(other, Width):
-            if other.name != self.name:
-                raise TypeError(f"{self.name} // {other.name} is no polynomial")
-            return 1
+            raise TypeError(f"{self.name} // {other.name} is no polynomial")
         return self if other == 1 else Formula({(self.name,): Fraction(1, other)})
+
+
+class Groups(int):
+    """A number of groups that remembers the name of how many channels each has, so that it may itself be open."""
+
+    width: Width
+
+    def __new__(cls, number: int, width: Width) -> Self:
+        made = super().__new__(cls, number)
+        made.width = width
+        return made
 
 
 def formula(number: int | Formula) -> Formula:

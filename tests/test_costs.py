@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.evaluate import AuditError, audit
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.arch import sections
-from searchspace.blocks import Block
+from searchspace.blocks import Block, lower_block
 from searchspace.budget import Cost
 from searchspace.costs import Part, measure, outline_cost, section_costs
 from searchspace.ends import Head, Output, Stem
+from searchspace.layers import Sequential
 from searchspace.network import Network
 from searchspace.networks import names
 from searchspace.space import ready
@@ -134,6 +135,25 @@ def test_a_block_is_lowered_once_for_all_widths(monkeypatch: pytest.MonkeyPatch)
     space.cost(point)
     monkeypatch.setattr("searchspace.costs.lower_block", None)
     assert space.cost(point, 0.7).macs < space.cost(point, 1.3).macs
+
+
+@pytest.mark.parametrize("name", ["regnet", "resnet"])
+def test_group_widths_make_no_new_kinds_of_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bottleneck's formula holds for any number of groups, so that each is not lowered anew."""
+    space = Space.load(name).fix(["stage*.block=bottleneck"])
+    lowered: list[Block] = []
+
+    def lowering(block: Block) -> Sequential:
+        lowered.append(block)
+        return lower_block(block)
+
+    monkeypatch.setattr("searchspace.costs._COUNTS", {})
+    monkeypatch.setattr("searchspace.costs.lower_block", lowering)
+    point = space.random_point(random.Random(0))
+    for group_width in space.choices["stage1.group_width"] * 2:
+        for width_mult in (0.5, 1.0, 2.0):
+            space.cost({**point, **{f"stage{i}.group_width": group_width for i in range(1, 5)}}, width_mult)
+    assert len(lowered) <= 20
 
 
 @pytest.mark.slow

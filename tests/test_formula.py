@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchspace.formula import Formula, Width, formula, function, largest
+from searchspace.formula import Formula, Groups, Width, formula, function, largest
 
 NUMBERS = st.integers(1, 1000)
 
@@ -24,7 +25,18 @@ def test_channels_a_group_are_exact(times: int, groups: int) -> None:
     made = 9 * (Width(24, "x") // groups) * Width(24, "x")
     x = times * groups
     assert function(["x"], [str(formula(made))])(x) == (9 * (x // groups) * x,)
-    assert Width(24, "x") // Width(24, "x") == 1
+
+
+@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 8]))
+def test_a_group_width_may_be_open(times: int, groups: int) -> None:
+    made = 9 * (Width(24, "x") // Groups(3, Width(8, "g"))) * Width(24, "x")
+    x = times * groups
+    assert function(["x", "g"], [str(formula(made))])(x, times) == (9 * (x // groups) * x,)
+
+
+def test_what_is_no_polynomial_is_refused() -> None:
+    with pytest.raises(TypeError, match="x // y is no polynomial"):
+        Width(24, "x") // Width(24, "y")
 
 
 def test_a_width_is_the_number_that_it_is() -> None:
