@@ -8,6 +8,7 @@ import pytest
 
 from nas import objectives, report, results
 from nas.folder import opened as folder_opened
+from nas.objectives import check_known
 from nas.samplers import SAMPLERS
 from nas.search import configured, main, open_study, parser
 from nas.study import Study, hypervolumes
@@ -132,7 +133,6 @@ def test_the_command_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("more", "says"),
     [
         (["--minimize", "beauty"], "minimize 'beauty': macs, params, latency"),
-        (["--minimize", "latency"], "minimize latency: it is not known"),
         (["--minimize", "macs", "--warm-start", "a"], "give one of the two"),
     ],
 )
@@ -140,3 +140,8 @@ def test_nonsense_is_refused(more: list[str], says: str, tmp_path: Path) -> None
     with pytest.raises(InputError, match=says):
         main(["--budget", "100MFLOPs", "--run", str(tmp_path / "run"), *more])
     assert not list(tmp_path.iterdir())
+
+
+def test_latency_is_minimised_where_a_device_is_known() -> None:
+    with pytest.raises(InputError, match="minimize latency: no layer times of a device"):
+        check_known(Space.load("rexnet"), ["params", "latency"])
