@@ -176,8 +176,8 @@ class TestEverySampler:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "auto"])
 def test_five_thousand_trials(name: str) -> None:
-    """All of them asked, but of Optuna's GP, where an ask takes a quarter of a second, the last 200."""
-    asked = 200 if name == "gp" else 5000
+    """All of them asked, but of Optuna's GP, which takes half a second for each on a busy core, the last 200."""
+    asked, limit = (200, 2.0) if name == "gp" else (5000, 0.5)
     study, others, seconds = started(make(name)), started(make("random", seed=1)), []
     for _ in range(5000 - asked):
         others.tell(others.ask(kinds(CHOICES)), 0.0)
@@ -192,7 +192,7 @@ def test_five_thousand_trials(name: str) -> None:
         study.tell(trial, score(trial.params))
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 5000
     assert all(LOW * BUDGET <= macs(trial.params) <= BUDGET for trial in study.trials)
-    assert np.median(seconds[-100:]) < 0.5
+    assert np.median(seconds[-100:]) < limit
 
 
 @pytest.mark.parametrize("workers", [1, 4])
