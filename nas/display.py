@@ -169,10 +169,12 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
     slots = conduct.concurrent or slots
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
     most = conduct.trials * identity.train.epochs * seconds / slots
+    stride = f"total stride {proxy.total_stride}"
+    if proxy.total_stride != arch.total_stride:
+        stride += f", not {arch.total_stride} (early strides are relaxed)"
     console.print(
-        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
-        f"{arch.total_stride} (early strides are relaxed); its last map is {last} px wide, not {deployed}, and "
-        "of a kernel wider than a map it sees only a part"
+        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, {stride}; "
+        f"its last map is {last} px wide, not {deployed}, and of a kernel wider than a map it sees only a part"
     )
     console.print(
         f"plan: {conduct.trials} trials ({identity.controls} random controls) of up to {identity.train.epochs} epochs, "
