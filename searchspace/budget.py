@@ -124,6 +124,12 @@ class Budget:
         """The tightest limit's share that a cost takes: at most 1 for a network that keeps every ceiling."""
         return max(limit.of(cost) / limit.high for limit in self.limits)
 
+    def reached(self, cost: Cost) -> float:
+        """As `used`, but below the least share of every admitted cost where a lower bound is missed, for solvers."""
+        used = self.used(cost)
+        missing = min((limit.of(cost) / limit.low for limit in self.limits if limit.low), default=1.0)
+        return used if missing >= 1 or used > 1 else missing * max(limit.low / limit.high for limit in self.limits)
+
     def violation(self, cost: Cost) -> str:
         """Which limits a cost breaks, for messages; empty where it breaks none."""
         broken = [limit for limit in self.limits if not limit.low <= limit.of(cost) <= limit.high]
