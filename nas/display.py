@@ -173,10 +173,12 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
+    stride = f"total stride {proxy.total_stride}"
+    if proxy.total_stride != arch.total_stride:
+        stride += f", not {arch.total_stride} (early strides are relaxed)"
     console.print(
-        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, total stride {proxy.total_stride}, not "
-        f"{arch.total_stride} (early strides are relaxed); its last map is {last} px wide, not {deployed}, and "
-        "of a kernel wider than a map it sees only a part"
+        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, {stride}; "
+        f"its last map is {last} px wide, not {deployed}, and of a kernel wider than a map it sees only a part"
     )
     console.print(
         f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "

@@ -130,6 +130,12 @@ class Budget:
             return self
         return Budget(tuple(replace(limit, high=type(limit.high)(limit.high * share)) for limit in self.limits))
 
+    def reached(self, cost: Cost) -> float:
+        """As `used`, but below the least share of every admitted cost where a lower bound is missed, for solvers."""
+        used = self.used(cost)
+        missing = min((limit.of(cost) / limit.low for limit in self.limits if limit.low), default=1.0)
+        return used if missing >= 1 or used > 1 else missing * max(limit.low / limit.high for limit in self.limits)
+
     def violation(self, cost: Cost) -> str:
         """Which limits a cost breaks, for messages; empty where it breaks none."""
         broken = [limit for limit in self.limits if not limit.low <= limit.of(cost) <= limit.high]

@@ -161,15 +161,15 @@ class Space:
         floor = max(limit.low / limit.high for limit in budget.limits)
         if self.fit_range is None:
             least = floor or min(band, REPAIR_BAND)
-            changed = repair(point, self.choices, lambda p: budget.used(self.cost(p, None, clock)), least, 1.0, rng)
+            changed = repair(point, self.choices, lambda p: budget.reached(self.cost(p, None, clock)), least, 1.0, rng)
             return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
         def share(outline: Outline) -> float:
-            return budget.used(outline_cost(outline, clock))
+            return budget.reached(outline_cost(outline, clock))
 
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            within = self._within_reach(point, lambda p, m: budget.used(self.cost(p, m, clock)), floor or band, rng)
+            within = self._within_reach(point, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng)
             if within is None:
                 return None
             point, outline = within, self.outline(within)

@@ -73,6 +73,14 @@ def test_several_at_once_and_the_tightest_decides() -> None:
         Budget.parse(["300MFLOPs", "200MFLOPs"])
 
 
+def test_a_range_that_is_missed_is_below_all_that_is_admitted() -> None:
+    budget = Budget.parse(["90-100FLOPs", "50-100Params"])
+    assert budget.used(Cost(80, 95, 1, 1)) == 0.95
+    assert budget.reached(Cost(80, 95, 1, 1)) == pytest.approx(0.9 * 80 / 90)
+    assert budget.reached(Cost(90, 60, 1, 1)) == 0.9
+    assert budget.reached(Cost(80, 101, 1, 1)) == 1.01
+
+
 def test_bounds_are_included() -> None:
     assert Budget.parse("299MFLOPs").admits(COST)
     assert Budget.parse("299-300MFLOPs").admits(COST)

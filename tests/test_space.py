@@ -172,6 +172,16 @@ def test_choices_that_do_not_go_together_are_refused_in_one_line(width_mult: Any
         space.fit(point, Budget.parse("1MFLOPs"))
 
 
+def test_every_range_of_several_is_kept() -> None:
+    """The parameters use 90 % of their limit before there are multiply-adds enough: fitting must not stop there."""
+    schedule = {"start": 16, "end": 64}
+    stages = [{"block": "mbconv", "depth": 2, "stride": stride} for stride in (1, 2)]
+    stages[0]["expansion"] = {"choice": [2.0, 3.0]}
+    data = {"resolution": 32, "num_classes": 10, "stem": {"width": 16}, "schedule": schedule, "stages": stages}
+    space, budget = Space({**data, "width_mult": {"fit": [0.1, 8.0]}}), Budget.parse(["4.5-5MFLOPs", "50-100kParams"])
+    assert all(space.fit(point, budget) is not None for point in points(space))
+
+
 def test_fix_and_without() -> None:
     mobile = SPACES["mobile"]
     fixed = mobile.fix(["stage3.block=mbconv", "stage*.kernel=5"])
