@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from searchspace import limits
@@ -111,9 +112,10 @@ class Slots:
         self.names = tuple(places)
         self.fields = tuple(str(location[0]) for location in places.values())
         self.flat = all(len(location) == 1 for location in places.values())
+        self._read = itemgetter(*self.names) if len(self.names) > 1 else None
 
     def values(self, point: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
-        return tuple([point[name] for name in self.names])
+        return self._read(point) if self._read else tuple([point[name] for name in self.names])
 
     def changes(self, current: Callable[[str], Any], point: Mapping[str, Scalar]) -> dict[str, Any]:
         """The fields that a point changes, with their new values; `current` gives a field's old one."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
+from searchspace import limits
 from searchspace.arch import Arch
 from searchspace.blocks import BETWEEN, Block, BlockType, lower_block
 from searchspace.budget import Cost
@@ -35,7 +36,7 @@ from searchspace.layers import (
     leaves,
     size,
 )
-from searchspace.outline import TAKEN, Choices, Outline, block, hidden_and_groups, shortcut, squeezed_width
+from searchspace.outline import TAKEN, Choices, Outline, Step, block, hidden_and_groups, shortcut, squeezed_width
 
 BYTES_PER_NUMBER = 4
 REMEMBERED = 1 << 16
@@ -101,14 +102,27 @@ def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
             gate = gate_of_stage(choices) if choices["se"] else None
             kind = _kind(choices["block"], settings_of_stage(choices), choices["norm"], gate)
         hidden, groups = hidden_and_groups(choices, width, out)
+        if hidden > limits.WIDTH or out > limits.WIDTH:
+            raise ValueError(f"width_mult: {outline.width_mult:g} makes a block of over {limits.WIDTH:,} channels")
         added = shortcut(choices["shortcut"], width, out, stride)
         fixed, group_width = _grouping(choices["block"], width, hidden, groups)
         key = (kind, side, stride, added, fixed, hidden == width)
-        count = _COUNTS.get(key) or _count_of(block(step), side)
+        count = _COUNTS.get(key) or _count_of(block(_any_groups(step)), side)
         parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden), group_width))
         side = parts[-1][-1]
     parts.append(_head(head, out, outline.num_classes, side))
     return _total(parts)
+
+
+def _any_groups(step: Step) -> Step:
+    """The step with a group norm that goes with all widths: it costs the same, whether its groups divide these or not.
+
+    Else the first network of a kind would be refused for what the next ones, whose formula is known, are not.
+    """
+    choices, *rest = step
+    if choices["norm"].kind != "group":
+        return step
+    return ({**choices, "norm": replace(choices["norm"], groups=1)}, *rest)  # type: ignore[return-value]
 
 
 def _total(parts: Sequence[tuple[Any, ...]], latency_ms: float | None = None) -> Cost:

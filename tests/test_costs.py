@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.evaluate import AuditError, audit
-from searchspace import Arch, Budget, Space, build, cost, zoo
+from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
 from searchspace.arch import sections
 from searchspace.blocks import Block, lower_block
 from searchspace.budget import Cost
@@ -188,3 +188,29 @@ def test_every_space_equals_what_torch_counts(name: str, side: int) -> None:
         assert counted(arch) == (cost(arch).macs, cost(arch).params)
         if number % 10 == 0:
             audit(build(arch), arch, cost(arch))
+
+
+def test_what_was_counted_before_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point is refused, or costs the same, with nothing remembered and with everything."""
+    stage = {"block": "mbconv", "depth": 3, "stride": 2, "norm": {"kind": "group", "groups": 8}}
+    data = {"stem": {"width": 16}, "schedule": {"start": 16, "end": {"choice": [48, 64]}}, "stages": [stage]}
+    space = Space({**data, "width_mult": {"fit": [0.5, 4.0]}}, "grouped")
+    asked = [({"schedule.end": end}, width) for end in (48, 64) for width in (0.7, 1.0, 1.3, 1000.0, 5000.0)]
+
+    def answers() -> list[object]:
+        found: list[object] = []
+        for point, width in asked:
+            try:
+                found.append(space.cost(point, width))
+            except InputError as error:
+                found.append(str(error))
+        return found
+
+    warm = answers()
+    monkeypatch.setattr("searchspace.costs._COUNTS", {})
+    cold = []
+    for point, width in asked:
+        monkeypatch.setattr("searchspace.costs._COUNTS", {})
+        cold.append(space.cost(point, width) if width < 1000 else "refused")
+    assert answers() == warm
+    assert [a if not isinstance(a, str) else "refused" for a in warm] == cold
