@@ -26,6 +26,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_cost_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script("cost_speed").main(["--smoke", "--out", str(tmp_path)])
     assert "pre-flight of mobile over 1,000 random points" in capsys.readouterr().out
