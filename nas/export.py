@@ -87,12 +87,14 @@ def chosen(run: Path, number: int | None) -> tuple[Trial, Outcome]:
         ranked = study.ranked(stored)
         if not ranked:
             raise InputError(f"{run}: no trial is complete yet; --trial N exports any")
-        return study.record(ranked[0]), study.outcome(stored, ranked[0])
-    trials = stored.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
-        accepted = f"0 to {len(trials) - 1} are in {run}" if trials else f"{run} has none yet"
-        raise InputError(f"trial {number}: {accepted}")
-    return study.record(trials[number]), study.outcome(stored, trials[number])
+        trial = ranked[0]
+    else:
+        trials = stored.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials):
+            accepted = f"0 to {len(trials) - 1} are in {run}" if trials else f"{run} has none yet"
+            raise InputError(f"trial {number}: {accepted}")
+        trial = trials[number]
+    return study.record(trial), study.outcome(trial, study.latencies(stored))
 
 
 def scored(outcome: Outcome, config: SearchConfig, images: int) -> tuple[str, ...]:

@@ -408,11 +408,11 @@ def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
     folder = Path(run)
     if not (folder / FILE).is_file():
-        raise InputError(f"{folder}: no run folder (it has no study.db); give the folder of a search")
+        raise InputError(f"{folder}: no run folder (it has no {FILE}); give the folder of a search")
     try:
         return optuna.load_study(study_name=NAME, storage=database(folder))
     except KeyError:
-        raise InputError(f"{folder / 'study.db'}: holds no search") from None
+        raise InputError(f"{folder / FILE}: holds no search") from None
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
@@ -423,7 +423,8 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
 def outcomes(study: optuna.Study) -> list[Outcome]:
     """Every trial but the interrupted ones, whose networks have trials of their own again."""
-    return [outcome(study, trial) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
+    alone = latencies(study)
+    return [outcome(trial, alone) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
 
 
 def latencies(study: optuna.Study) -> dict[int, float]:
@@ -431,11 +432,11 @@ def latencies(study: optuna.Study) -> dict[int, float]:
     return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
 
 
-def outcome(study: optuna.Study, trial: FrozenTrial) -> Outcome:
-    """How a trial ended, with what was measured of it."""
+def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
+    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`."""
     curve = dict(trial.intermediate_values)
     accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
-    measured = {**trial.user_attrs, "measured_ms": latencies(study).get(trial.number)}
+    measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
     return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, measured)
 
 
