@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from searchspace.arch import Arch, lower
 from searchspace.errors import InputError
-from searchspace.latency import Size, operator, sized, steps
-from searchspace.layers import Gate, Layer, Residual, Sequential
+from searchspace.latency import Size, operator, sized
+from searchspace.layers import Gate, Layer, Residual, Sequential, steps
 from searchspace.module import build
 
 LARGE_BYTES = 30 << 20
@@ -190,7 +190,7 @@ def program(layer: Layer, module: nn.Module) -> Iterator[Step]:
 
 
 def run_marked(steps_of: Sequence[Step], x: Tensor, mark: Callable[[], None]) -> Tensor:
-    """What a program's module computes, with a mark after each of the `latency.steps` of its tree."""
+    """What a program's module computes, with a mark after each of the `layers.steps` of its tree."""
     held: list[Tensor] = []
     for action, module in steps_of:
         if action == "run":

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -22,12 +26,12 @@ from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
-from searchspace.preflight import known, preflight
+from searchspace.preflight import Mapped, known, preflight
 from searchspace.space import Space, ready
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
-POINTS = 100_000
+POINTS, MANY = 100_000, 20_000
 KNOWN = 10
 BINS, BAR = 16, 40
 
@@ -96,9 +100,18 @@ def show(console: Console, arch: Arch) -> None:
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
     currency = budget.limits[0].currency
-    with Progress(console=console, transient=True) as shown:
+    with (
+        processes(sample) as mapped,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
+    ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
-        found = preflight(space, budget, sample=sample, progress=lambda done, _: shown.update(task, completed=done))
+        found = preflight(
+            space,
+            budget,
+            sample=sample,
+            progress=lambda done, _: shown.update(task, completed=done),
+            mapped=mapped,
+        )
     exact = f"{found.distinct:,}" if found.distinct else f"at least {number(found.at_least)}"
     console.print(
         f"{space.source}: {number(found.points)} points in {len(space.choices)} choices, {exact} different networks"
@@ -129,6 +142,21 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         plot_costs(
             found.costs, budget.limits[0], marks, picture, f"{space.source}: {len(found.costs):,} random points{at}"
         )
+
+
+@contextmanager
+def processes(sample: int) -> Iterator[Mapped]:
+    """A `map` over a process a core where there is enough to do, else the built-in one."""
+    if sample < MANY:
+        yield map
+        return
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=leave_interrupts) as pool:
+        yield pool.map
+
+
+def leave_interrupts() -> None:
+    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def number(count: int) -> str:

@@ -42,6 +42,10 @@ BYTES_PER_NUMBER = 4
 REMEMBERED = 1 << 16
 
 
+# Multiply-adds, parameters, activations, peak (in numbers, not bytes), and pixels on a side of the map put out.
+Counted = tuple[int, int, int, int, int]
+
+
 class Part(NamedTuple):
     """What one part of a network costs and puts out; `peak` in numbers, not bytes."""
 
@@ -59,24 +63,27 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
     a shortcut's input lives until it is added.
     """
-    return _total(section_costs(arch), None if latency is None else latency.predict(arch))
+    return _total(_counts(arch), None if latency is None else latency.predict(arch))
 
 
 def section_costs(arch: Arch) -> list[Part]:
     """The costs of the stem, of every block and of the head, in order."""
-    found = _stem(arch.stem, arch.in_channels, arch.resolution)
-    side = found[-1]
-    parts = [Part(*found[:4], (arch.stem.width, side, side))]
+    counts = _counts(arch)
+    widths = [arch.stem.width, *(block.out_channels for block in arch.blocks)]
+    maps = [(width, side, side) for width, (*_, side) in zip(widths, counts, strict=False)]
+    last = lower_head(arch.head, widths[-1], arch.num_classes).output(maps[-1])
+    return [Part(*count[:4], shape) for count, shape in zip(counts, [*maps, last], strict=True)]
+
+
+def _counts(arch: Arch) -> list[Counted]:
+    """What the stem, every block and the head cost."""
+    counts = [_stem(arch.stem, arch.in_channels, arch.resolution)]
     for b in arch.blocks:
         squeezed = b.se.channels if b.se else 0
         _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
-        found = _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed, group_width)
-        side = found[-1]
-        parts.append(Part(*found[:4], (b.out_channels, side, side)))
-    last = arch.blocks[-1].out_channels
-    found = _head(arch.head, last, arch.num_classes, side)
-    shape = lower_head(arch.head, last, arch.num_classes).output((last, side, side))
-    return [*parts, Part(*found[:4], shape)]
+        counts.append(_count_of(b, counts[-1][-1])(b.in_channels, b.hidden, b.out_channels, squeezed, group_width))
+    counts.append(_head(arch.head, arch.blocks[-1].out_channels, arch.num_classes, counts[-1][-1]))
+    return counts
 
 
 def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
@@ -174,7 +181,6 @@ def _alive(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
 
 
 # Formulas, by what they depend on; and numbers for the kinds of blocks, quicker to look up than all their settings.
-Counted = tuple[int, int, int, int, int]
 Count = Callable[..., Counted]
 _COUNTS: dict[Hashable, Count] = {}
 _KINDS: dict[Hashable, int] = {}

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, NamedTuple
 from searchspace.arch import Arch, sections
 from searchspace.document import parse
 from searchspace.errors import InputError
-from searchspace.layers import Activate, Conv, Gate, Layer, Linear, MaxPool, Normalize, Residual, Sequential, Shape
+from searchspace.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
 
 LANES = 16
 REWEIGHTINGS = 4
@@ -146,29 +146,6 @@ def placed(arch: Arch) -> Iterator[tuple[Layer, Shape]]:
     for section in sections(arch):
         yield section, shape
         shape = section.output(shape)
-
-
-def steps(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-    """All that takes time, in the order in which it runs, each with its input shape.
-
-    These are the primitives as `layers.leaves` has them, then for a residual its addition and for a gate its
-    multiplication, both named by the node itself.
-    """
-    match layer:
-        case Sequential():
-            for _, part in layer.parts:
-                yield from steps(part, shape)
-                shape = part.output(shape)
-        case Residual():
-            yield from steps(layer.body, shape)
-            if layer.shortcut is not None:
-                yield from steps(layer.shortcut, shape)
-            yield layer, shape
-        case Gate():
-            yield from steps(layer.body, shape)
-            yield layer, shape
-        case _:
-            yield layer, shape
 
 
 def operators(arch: Arch) -> set[str]:

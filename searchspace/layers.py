@@ -228,18 +228,26 @@ class Gate(Layer):
     body: Sequential
 
 
-def leaves(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-    """The primitives of a tree in execution order (of a residual, body then shortcut), each with its input shape."""
+def steps(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+    """All that takes time, in the order in which it runs (of a residual, body then shortcut), each with its input
+    shape: primitives, then for a residual its addition and for a gate its multiplication, named by the node itself."""
     match layer:
         case Sequential():
             for _, part in layer.parts:
-                yield from leaves(part, shape)
+                yield from steps(part, shape)
                 shape = part.output(shape)
         case Residual():
-            yield from leaves(layer.body, shape)
+            yield from steps(layer.body, shape)
             if layer.shortcut is not None:
-                yield from leaves(layer.shortcut, shape)
+                yield from steps(layer.shortcut, shape)
+            yield layer, shape
         case Gate():
-            yield from leaves(layer.body, shape)
+            yield from steps(layer.body, shape)
+            yield layer, shape
         case _:
             yield layer, shape
+
+
+def leaves(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+    """The primitives of a tree in the order in which they run, each with its input shape."""
+    return (step for step in steps(layer, shape) if not isinstance(step[0], (Residual, Gate)))

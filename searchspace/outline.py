@@ -147,8 +147,6 @@ def _between(choices: Choices, stride: int, width: int, out: int) -> Step:
 def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]:
     """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
     kind = choices["block"]
-    if kind in BETWEEN:
-        return width, 1
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
     if kind == "convnext":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,7 @@ from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar
 from searchspace.costs import cost
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.space import FIT_BAND, Point, Space
 
@@ -23,7 +24,10 @@ ENUMERABLE = 2_000
 STARTS = 3
 UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
 
+CHUNK = 5_000
+
 Progress = Callable[[int, int], None]
+Mapped = Callable[[Callable[[tuple[str, int]], Counter[Cost]], Iterable[tuple[str, int]]], Iterable[Counter[Cost]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,12 @@ def preflight(
     seed: int = 0,
     sample: int = SAMPLE,
     progress: Progress = lambda done, total: None,
+    mapped: Mapped = map,
 ) -> Preflight:
     """The space's costs and the share of random points that can be brought inside the budget.
 
-    Raises `InputError` where no network fits: it says what can be reached.
+    Points are counted in chunks by `mapped`: the built-in `map`, or that of a pool of processes. Raises `InputError`
+    where no network fits: it says what can be reached.
     """
     rng = random.Random(seed)
     low, high = space.fit_range or (None, None)
@@ -78,11 +84,10 @@ def preflight(
     ):
         raise InputError(f"budget {budget} is not reached: {reachable}")
     seen: Counter[Cost] = Counter()
-    columns = [rng.choices(options, k=sample) for options in space.choices.values()]
-    for done, values in enumerate(zip(*columns, strict=True) if columns else [()] * sample):
-        seen[spend(dict(zip(space.choices, values, strict=True)))] += 1
-        if done % 1000 == 0:
-            progress(done, sample)
+    chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]
+    for counts in mapped(partial(_counted, space, clock), chunks):
+        seen.update(counts)
+        progress(seen.total(), sample)
     tried = min(FITTED, sample)
     fits = sum(space.fit(space.random_point(rng), budget, band, seed) is not None for _ in range(tried))
     if not fits:
@@ -100,6 +105,14 @@ def preflight(
         fits=fits / tried,
         tried=tried,
     )
+
+
+def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:
+    """What so many random points of a seed cost."""
+    rng, number = random.Random(chunk[0]), chunk[1]
+    columns = [rng.choices(options, k=number) for options in space.choices.values()]
+    points = zip(*columns, strict=True) if columns else [()] * number
+    return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock) for values in points)
 
 
 def known(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:

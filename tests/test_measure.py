@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from nas import measure, search, timing
 from searchspace import InputError, Space, build
 from searchspace.arch import lower
-from searchspace.latency import LatencyTable, steps
+from searchspace.latency import LatencyTable
+from searchspace.layers import steps
 from searchspace.network import Network
 from tests.strategies import networks
 from tests.test_latency import SPACE
