@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 Names = tuple[str, ...]
 Factor = int | Fraction
@@ -99,6 +99,11 @@ class Width(int):
         if isinstance(other, Width):
             raise TypeError(f"{self.name} // {other.name} is no polynomial")
         return self if other == 1 else Formula({(self.name,): Fraction(1, other)})
+
+    def _refused(self, other: Any) -> NoReturn:
+        raise TypeError(f"{self.name}: a formula has sums, products and // by a number; nothing else is known of it")
+
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refused  # type: ignore[assignment]
 
 
 class Groups(int):

@@ -199,6 +199,8 @@ class Network:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
         if self.smallest_map < 1:
             raise ValueError(f"smallest_map: at least 1 pixel, not {self.smallest_map}")
+        if self.resolution < self.smallest_map:
+            raise ValueError(f"resolution: at least smallest_map, {self.smallest_map}, not {self.resolution}")
         if not self.stages:
             raise ValueError("stages: a network has at least one")
         if sum(self.depths) > limits.BLOCKS:

@@ -15,29 +15,49 @@ from itertools import accumulate, groupby
 from searchspace.outline import Outline
 from searchspace.schedule import channels
 
-EVALUATIONS = 30
+EVALUATIONS = 20
 JUMP = 2e-2
 GROWTH = 2.0
 
 
+class OutOfEvaluationsError(Exception):
+    """A point was given up: its cost has been asked for often enough."""
+
+
 def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low: float, high: float) -> bool:
     """Give the outline widths at which floor ≤ share ≤ 1, its multiplier between `low` and `high`; False where none
-    was found. Widths never decrease for it; stages, and a stage's steps of a quantised line, keep one each."""
-    cuts = list(accumulate(_runs(outline), initial=1))
+    was found in `EVALUATIONS` calls of `share`. Widths never decrease for it; stages, and a stage's steps of a
+    quantised line, keep one each."""
     left = EVALUATIONS
 
     def at(settled: Sequence[int], width_mult: float) -> float:
         nonlocal left
+        if not left:
+            raise OutOfEvaluationsError
         left -= 1
         outline.width_mult, outline.settled = width_mult, tuple(settled)
         return share(outline)
 
+    try:
+        return _solve(outline, at, floor, low, high)
+    except OutOfEvaluationsError:
+        return False
+
+
+def _solve(
+    outline: Outline, at: Callable[[Sequence[int], float], float], floor: float, low: float, high: float
+) -> bool:
+    """Whether floor ≤ share ≤ 1 for the outline as the last call of `at` left it."""
+    cuts = list(accumulate(_runs(outline), initial=1))
     settled: list[int] = []
-    while cuts and left > 0:
-        found, below, above = bisect(partial(at, settled), floor, low, high)
+    least = at(settled, low)
+    if floor <= least <= 1:
+        return True
+    while cuts and least < floor:
+        found, below, above = bisect(partial(at, settled), floor, low, least, high)
         if found or not below < above:
             return found
-        at(settled, below)
+        outline.width_mult = below
         widths = outline.widths()
         few, many = -1, len(cuts) - 1
         while many - few > 1:
@@ -45,7 +65,10 @@ def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low
             spent = at(widths[: cuts[middle]], above)
             if floor <= spent <= 1:
                 return True
-            few, many = (middle, many) if spent > 1 else (few, middle)
+            if spent > 1:
+                few = middle
+            else:
+                many, least = middle, spent
         settled, cuts = widths[: cuts[many]], cuts[many + 1 :]
         low, high = above, min(high, GROWTH * above)
     return False
@@ -65,33 +88,32 @@ def _runs(outline: Outline) -> list[int]:
             return [1] * sum(depths)
 
 
-def bisect(at: Callable[[float], float], floor: float, low: float, high: float) -> tuple[bool, float, float]:
+def bisect(
+    at: Callable[[float], float], floor: float, low: float, least: float, high: float
+) -> tuple[bool, float, float]:
     """Whether floor ≤ at(x) ≤ 1 was met at the last x tried; if not, the two x between which it jumps over that, or
-    twice the same where all of low…high is on one side.
+    twice the same where all of low…high is below. `least` is at(low), and below.
 
-    False position on log share against log x, with a bisection every third time, so that no side stalls.
+    The Illinois method (Dowell and Jarratt 1971) on log share against log x: false position, in which an end that
+    stays counts half.
     """
-    least = at(low)
-    if floor <= least <= 1:
-        return True, low, low
-    most = at(high) if least < floor else least
-    if floor <= most <= 1:
-        return True, high, high
-    if least > 1 or most < floor:
-        return False, low, low
+    most = at(high)
+    if most <= 1:
+        return floor <= most, high, high
     target = math.log((floor + 1) / 2)
-    a, b, at_a, at_b = math.log(low), math.log(high), math.log(least), math.log(most)
-    for step in range(EVALUATIONS):
-        middle = (a + b) / 2
-        if step % 3 < 2:
-            middle = min(max(a + (target - at_a) * (b - a) / (at_b - at_a), a + (b - a) / 50), b - (b - a) / 50)
+    a, b, at_a, at_b = math.log(low), math.log(high), math.log(least) - target, math.log(most) - target
+    side = 0
+    while b - a >= JUMP:
+        middle = a - at_a * (b - a) / (at_b - at_a)
         spent = at(math.exp(middle))
         if floor <= spent <= 1:
             return True, low, high
         if spent < floor:
-            a, at_a = middle, math.log(spent)
+            a, at_a = middle, math.log(spent) - target
+            at_b /= 2 if side < 0 else 1
+            side = -1
         else:
-            b, at_b = middle, math.log(spent)
-        if b - a < JUMP:
-            break
+            b, at_b = middle, math.log(spent) - target
+            at_a /= 2 if side > 0 else 1
+            side = 1
     return False, math.exp(a), math.exp(b)

@@ -46,7 +46,10 @@ REMEMBERED = 1 << 14
 
 
 class Candidate(NamedTuple):
-    """A point with the network that it stands for; `width_mult` was solved where the space leaves it open."""
+    """A point with the network that it stands for; `width_mult` was solved where the space leaves it open.
+
+    Early widths may be settled below what the multiplier gives (see `solve`): the network is `arch`, not the point's.
+    """
 
     point: dict[str, Scalar]
     arch: Arch
@@ -208,7 +211,10 @@ class Space:
             candidate = self.fit(self.random_point(rng), budget, wanted, seed=rng.getrandbits(32))
             if candidate is not None:
                 return candidate
-        raise InputError(f"budget {budget}: none of {SAMPLE_TRIES} random networks of {self.source} could be fitted")
+        raise InputError(
+            f"budget {budget}: none of {SAMPLE_TRIES} random networks of {self.source} could be fitted; "
+            "python -m searchspace describe says what its networks cost"
+        )
 
     def sample(self, seed: int, budget: Budget, band: float = FIT_BAND) -> Arch:
         """A random network, always inside the budget; the same for the same seed."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +40,14 @@ def test_a_group_width_may_be_open(times: int, groups: int) -> None:
 def test_what_is_no_polynomial_is_refused() -> None:
     with pytest.raises(TypeError, match="x // y is no polynomial"):
         Width(24, "x") // Width(24, "y")
+
+
+@pytest.mark.parametrize(
+    "made", [lambda x: x - 1, lambda x: 48 - x, lambda x: x / 2, lambda x: 1 / x, lambda x: 48 // x, lambda x: x**2]
+)
+def test_what_would_forget_the_name_is_refused(made: Callable[[Width], Any]) -> None:
+    with pytest.raises(TypeError, match="x: a formula has sums"):
+        made(Width(24, "x"))
 
 
 def test_a_width_is_the_number_that_it_is() -> None:

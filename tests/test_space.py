@@ -17,6 +17,7 @@ from searchspace.costs import outline_cost
 from searchspace.outline import Outline
 from searchspace.preflight import preflight
 from searchspace.repair import repair
+from searchspace.solve import solve
 from searchspace.space import ready
 
 SMALL: dict[str, Any] = {
@@ -102,6 +103,24 @@ def test_nearly_every_point_is_fitted_in_few_evaluations(text: str, monkeypatch:
     assert len(spent) >= 90
     assert sorted(spent)[len(spent) // 2] <= 8
     assert sorted(spent)[len(spent) * 8 // 10] <= 20
+
+
+@pytest.mark.parametrize("name", [name for name in ready() if SPACES[name].fit_range])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), macs=st.floats(1e6, 1e10))
+def test_a_width_multiplier_is_solved_in_at_most_20_evaluations(name: str, seed: int, macs: float) -> None:
+    space, spent = SPACES[name], []
+
+    def share(outline: Outline) -> float:
+        spent.append(outline_cost(outline).macs / macs)
+        return spent[-1]
+
+    outline = space.outline(space.random_point(random.Random(seed)))
+    low, high = space.fit_range or (1.0, 1.0)
+    solved = solve(outline, share, 0.97, low, high)
+    assert len(spent) <= 20
+    if solved:
+        assert 0.97 <= cost(outline.arch()).macs / macs <= 1
 
 
 def test_widths_settled_early_never_make_a_later_block_narrower() -> None:
