@@ -23,7 +23,7 @@ class Formula:
     __slots__ = ("terms",)
 
     def __init__(self, terms: dict[Names, Factor]) -> None:
-        self.terms = {names: factor for names, factor in terms.items() if factor}
+        self.terms = terms
 
     def __add__(self, other: int | Formula) -> Formula:
         terms = dict(self.terms)
@@ -122,7 +122,7 @@ def formula(number: int | Formula) -> Formula:
         return number
     if isinstance(number, Width):
         return Formula({(number.name,): 1})
-    return Formula({(): number})
+    return Formula({(): number} if number else {})
 
 
 def largest(numbers: Iterable[int | Formula]) -> list[Formula]:

@@ -26,7 +26,7 @@ NormKind = Literal["batch", "layer", "group", "none"]
 
 def size(shape: Shape) -> int:
     channels, height, width = shape
-    return channels * height * width
+    return channels * (height * width)
 
 
 @value
@@ -96,7 +96,7 @@ class Conv(Layer):
 
     def macs(self, shape: Shape) -> int:
         _, height, width = self.output(shape)
-        return self.weights * height * width
+        return self.weights * (height * width)
 
 
 @dataclass(frozen=True, slots=True)
