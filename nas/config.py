@@ -15,15 +15,18 @@ from searchspace.space import FIT_BAND, Space
 
 @value
 class DataConfig:
-    """Which images. `dataset` is `digits`, a folder, or a name on the Hugging Face hub; `validation` is the share of
-    the training images that the search is scored on."""
+    """Which images. `dataset` is `digits`, a folder, or a name on the Hugging Face hub; `images` says how many of its
+    training images are used (None: all), and `validation` which share of these the search is scored on."""
 
     dataset: str = "digits"
     validation: float = 0.2
+    images: int | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.validation < 1.0:
             raise ValueError(f"validation: a share between 0 and 1, not {self.validation}")
+        if self.images is not None and self.images < 2:
+            raise ValueError(f"images: at least 2, not {self.images}")
 
 
 @value

@@ -64,10 +64,14 @@ def load(
     if name == "digits":
         images, labels = _digits(test=False, size=resolution or SMALLEST)
         classes = tuple(map(str, range(10)))
+        part = _part(labels, config.images, seed, name)
+        images, labels = images[part], labels[part]
     else:
         table = _table(name, "train")
         labels, classes = _labels(table, name)
-        images = _decoded(table, f"{name}: training", resolution, largest, progress)
+        part = _part(labels, config.images, seed, name)
+        labels = labels[part]
+        images = _decoded(table.select(part), f"{name}: training", resolution, largest, progress)
     train, val = _stratified(labels, config.validation, seed, name)
     return Split(name, images[train], labels[train], images[val], labels[val], classes, flip=name != "digits")
 
@@ -96,6 +100,13 @@ def _digits(test: bool, size: int) -> tuple[Images, Labels]:
     parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
     chosen = np.sort(np.concatenate([part[test] for part in parts]))
     return np.stack([_pixels(Image.fromarray(image), size) for image in pixels[chosen]]), labels[chosen]
+
+
+def _part(labels: Labels, images: int | None, seed: int, name: str) -> NDArray[np.int64]:
+    """Which images are used: all, or so many, of every class its share."""
+    if images is None or images >= len(labels):
+        return np.arange(len(labels))
+    return _stratified(labels, len(labels) - images, seed, name)[0]
 
 
 def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

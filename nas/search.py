@@ -46,6 +46,7 @@ def parser() -> command.Parser:
     )
     p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
     p.add_argument("--num-classes", type=int, help="deployment classes (default: the space's, 1000)")
     p.add_argument(
@@ -240,6 +241,8 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         number = getattr(args, name)
         if number is not None and number < 1:
             raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
+    if args.images is not None and args.images < 2:
+        raise InputError(f"images: at least 2, not {args.images}")
     if not 0 < args.band <= 100:
         raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
     if not args.gpus_per_trial > 0:
@@ -258,7 +261,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
     identity = Identity(
         space=space.data,
         budget=tuple(str(limit) for limit in budget.limits),
-        data=DataConfig(args.dataset),
+        data=DataConfig(args.dataset, images=args.images),
         train=trained(args),
         sampler=args.sampler,
         seed=args.seed,

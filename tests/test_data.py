@@ -55,6 +55,19 @@ def test_digits_are_split_by_class_and_seed_and_leave_a_test_set() -> None:
     assert not split.flip
 
 
+def test_so_many_images_of_every_class_its_share(tmp_path: Path) -> None:
+    part, whole = load(DataConfig(images=500), seed=0), load(DataConfig(), seed=0)
+    assert (len(part.train_labels), len(part.val_labels)) == (400, 100)
+    assert np.abs(np.bincount(part.train_labels) / 400 - np.bincount(whole.train_labels) / 1146).max() < 0.01
+    assert np.array_equal(part.train_images, load(DataConfig(images=500), seed=0).train_images)
+    assert np.array_equal(whole.train_images, load(DataConfig(images=10**6), seed=0).train_images)
+    folder = str(class_folders(tmp_path / "pets"))
+    few = load(DataConfig(folder, images=8, validation=0.5), seed=0)
+    assert (np.bincount(few.train_labels).tolist(), np.bincount(few.val_labels).tolist()) == ([2, 2], [2, 2])
+    with pytest.raises(InputError, match="cannot be split by class"):
+        load(DataConfig(folder, images=3), seed=0)
+
+
 def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
     split = load(DataConfig(str(class_folders(tmp_path / "pets"))), seed=0)
     assert split.num_classes == 2
