@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.oracle import library
+
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
@@ -40,6 +42,34 @@ def test_fitting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "rexnet.yaml: at 102 % of the smallest network" in capsys.readouterr().out
     assert (tmp_path / "fitting.png").stat().st_size > 10_000
     assert all(row["inside"] == row["proposals"] for row in rows(tmp_path / "fitting.csv"))
+
+
+@pytest.mark.slow
+def test_proxy_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed after a few trainings, it carries on with those in its log."""
+    main = script("proxy_rank").main
+    main(["--smoke", "--out", str(tmp_path)])
+    first = rows(tmp_path / "proxy_rank.csv")
+    log = tmp_path / "proxy_rank.jsonl"
+    kept = log.read_text().splitlines(keepends=True)
+    assert len(kept) == 9
+    log.write_text("".join(kept[:4]))
+    main(["--smoke", "--out", str(tmp_path)])
+    speed = {"images_per_s": ""}
+    assert [row | speed for row in rows(tmp_path / "proxy_rank.csv")] == [row | speed for row in first]
+    found = {row["what"]: row for row in rows(tmp_path / "proxy_rank_correlations.csv")}
+    assert {"1 epoch", "ceiling: 2 epochs, one seed against another", "synflow", "params"} <= found.keys()
+    assert all(-1 <= float(row["spearman"]) <= 1 for row in found.values())
+    assert (tmp_path / "proxy_rank.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_throughput(tmp_path: Path) -> None:
+    library("timm")
+    script("throughput").main(["--smoke", "--out", str(tmp_path)])
+    assert all(float(row["images_per_s"]) > 0 for row in rows(tmp_path / "throughput.csv"))
+    assert len(rows(tmp_path / "throughput.csv")) >= 4
+    assert (tmp_path / "throughput.png").stat().st_size > 10_000
 
 
 def test_each_has_a_row_and_its_results() -> None:
