@@ -17,7 +17,7 @@ from scipy.stats import norm, rankdata
 from nas.config import Identity, SearchConfig
 from nas.samplers.lessons import LEARNT, Evidence, lessons
 from nas.study import adopted, load
-from searchspace.document import parse, plain, value
+from searchspace.document import parse, plain, value, write_text
 from searchspace.errors import InputError
 
 FILE = "evidence.json"
@@ -85,9 +85,7 @@ def _task(identity: Identity) -> tuple[object, ...]:
 
 def save(sources: Sources, run: Path) -> None:
     """RUN/evidence.json, in one step."""
-    part = run / f"{FILE}.part"
-    part.write_text(json.dumps(plain(sources)), encoding="utf-8")
-    part.replace(run / FILE)
+    write_text(run / FILE, json.dumps(plain(sources)))
 
 
 def saved(run: Path) -> Sources | None:

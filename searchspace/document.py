@@ -175,8 +175,13 @@ def plain(thing: Any) -> Any:
 
 
 def write_yaml(path: Path, data: Any, title: str = "") -> None:
-    """Data as YAML, in one step: a reader sees the old file or the new one."""
+    """Data as YAML, in one step."""
     text = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+    write_text(path, (f"# {title}\n" if title else "") + text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text in one step: a reader sees the old file or the new one, whatever happens."""
     part = path.with_name(path.name + ".part")
-    part.write_text((f"# {title}\n" if title else "") + text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from searchspace.arch import Arch, sections
-from searchspace.document import parse
+from searchspace.document import parse, write_text
 from searchspace.errors import InputError
 from searchspace.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
 
@@ -81,12 +81,10 @@ class LatencyTable:
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, a row a line, in one step; `InputError` where that cannot be."""
         path = Path(path)
-        part = path.with_name(path.name + ".part")
+        text = json.dumps(asdict(self), ensure_ascii=False).replace("], ", "],\n")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(asdict(self), ensure_ascii=False).replace("], ", "],\n")
-            part.write_text(text + "\n", encoding="utf-8")
-            part.replace(path)
+            write_text(path, text + "\n")
         except OSError as error:
             raise InputError(f"latency table {path}: cannot be written ({error.strerror})") from None
 
