@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -26,12 +22,12 @@ from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
-from searchspace.preflight import Mapped, known, preflight
+from searchspace.preflight import known, preflight, processes
 from searchspace.space import Space, ready
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
-POINTS, MANY = 100_000, 20_000
+POINTS = 100_000
 KNOWN = 10
 BINS, BAR = 16, 40
 
@@ -142,21 +138,6 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         plot_costs(
             found.costs, budget.limits[0], marks, picture, f"{space.source}: {len(found.costs):,} random points{at}"
         )
-
-
-@contextmanager
-def processes(sample: int) -> Iterator[Mapped]:
-    """A `map` over a process a core where there is enough to do, else the built-in one."""
-    if sample < MANY:
-        yield map
-        return
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=leave_interrupts) as pool:
-        yield pool.map
-
-
-def leave_interrupts() -> None:
-    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def number(count: int) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
@@ -24,7 +28,7 @@ ENUMERABLE = 2_000
 STARTS = 3
 UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
 
-CHUNK = 5_000
+CHUNK, MANY = 5_000, 20_000
 
 Progress = Callable[[int, int], None]
 Mapped = Callable[[Callable[[tuple[str, int]], Counter[Cost]], Iterable[tuple[str, int]]], Iterable[Counter[Cost]]]
@@ -105,6 +109,21 @@ def preflight(
         fits=fits / tried,
         tried=tried,
     )
+
+
+@contextmanager
+def processes(sample: int) -> Iterator[Mapped]:
+    """A `map` for `preflight`: over a process a core where there is enough to count, else the built-in one."""
+    if sample < MANY:
+        yield map
+        return
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
+        yield pool.map
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:

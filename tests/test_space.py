@@ -15,7 +15,7 @@ from searchspace.__main__ import alike
 from searchspace.budget import Cost
 from searchspace.costs import outline_cost
 from searchspace.outline import Outline
-from searchspace.preflight import preflight
+from searchspace.preflight import preflight, processes
 from searchspace.repair import repair
 from searchspace.solve import solve
 from searchspace.space import ready
@@ -287,6 +287,14 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
 def test_preflight_refuses_what_cannot_be(text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         preflight(SPACES["mobile"], Budget.parse(text), sample=20)
+
+
+def test_preflight_counts_the_same_in_one_process_and_in_several() -> None:
+    space, budget = small(), Budget.parse("1.5MFLOPs")
+    with processes(20_000) as mapped:
+        assert mapped is not map
+        several = preflight(space, budget, sample=20_000, mapped=mapped)
+    assert several == preflight(space, budget, sample=20_000)
 
 
 def test_preflight_finds_the_extremes() -> None:
