@@ -173,7 +173,7 @@ def test_a_small_space_ends_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_refuses_another_search_and_what_is_no_study(tmp_path: Path) -> None:
     opened(tmp_path / "a")
-    with pytest.raises(InputError, match="another space or budget"):
+    with pytest.raises(InputError, match="budget: 100MFLOPs → 90MFLOPs"):
         opened(tmp_path / "a", budget=Budget.parse("90MFLOPs"))
     with pytest.raises(InputError, match="sampler 'best': random"):
         opened(tmp_path / "a", sampler="best")
