@@ -1,5 +1,5 @@
 """A run is a folder: config.yaml, study.db (or a server has the study), trials.csv, best.yaml, log.txt, and
-latency.json where latencies are predicted.
+latency.json where latencies are predicted; while trials run also checkpoints, one a trial.
 
 What may be written where, and by whom.
 """
@@ -22,6 +22,7 @@ from searchspace.errors import InputError
 
 Log = logging.Logger
 TABLE = "latency.json"
+CHECKPOINTS = "checkpoints"
 
 
 def check(run: Path, config: SearchConfig) -> bool:

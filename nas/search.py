@@ -170,7 +170,8 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         timed=study.space.latency is not None,
     )
     with display:
-        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed)
+        checkpoints = run.resolve() / folder.CHECKPOINTS
+        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed, checkpoints)
 
 
 def read(config: SearchConfig, console: Console, quiet: bool) -> Split:

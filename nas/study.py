@@ -317,6 +317,11 @@ class Study:
         return self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     @property
+    def waiting(self) -> list[str]:
+        """The digests of networks that will be asked again."""
+        return [digest_of(trial) for trial in _waiting(self.trials)]
+
+    @property
     def taken(self) -> int:
         """How many trials have an outcome or run, here or elsewhere."""
         return sum(not interrupted(trial) for trial in self.trials)
@@ -381,8 +386,7 @@ class Study:
 
     def _next_interrupted(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first network whose trial was interrupted and has not been asked again since."""
-        last = {trial.user_attrs.get("digest"): trial for trial in trials}
-        waiting = next((trial for trial in trials if interrupted(trial) and last[digest_of(trial)] is trial), None)
+        waiting = next(iter(_waiting(trials)), None)
         if waiting is None:
             return None
         known = record(waiting)
@@ -474,6 +478,12 @@ class Study:
             spent = self.space.cost(of_space, latency=self.space.clock(self.budget))
             self._used[key] = self.budget.used(spent) / share
         return self._used[key]
+
+
+def _waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The interrupted trials whose networks were not asked again since."""
+    last = {digest_of(trial): trial for trial in trials}
+    return [trial for trial in trials if interrupted(trial) and last[digest_of(trial)] is trial]
 
 
 def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:

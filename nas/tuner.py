@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -78,24 +78,27 @@ def run(
     watcher: Watcher,
     log: logging.Logger,
     seed: int,
+    checkpoints: Path | None = None,
 ) -> str:
     """Run trials until the study has `conduct.trials` outcomes; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, `StorageError` where the study cannot be
     written, `FailuresError` where most trials fail. SIGINT and SIGTERM end it cleanly: what was running is closed as
-    interrupted, and asked first by the next run.
+    interrupted, and asked first by the next run. After every epoch trials put their training aside in `checkpoints`,
+    where their machine has that folder; one that is asked again goes on from there.
     """
     os.environ.update({name: setting for name, setting in QUIET.items() if name not in os.environ})
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    with _ray(conduct), _scratch() as folder, _stoppable() as stop:
+    with _ray(conduct), _scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
         study.drivers.hurry = stop
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
-        searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop)
-        trainable = tune.with_parameters(_worker(), split=split, train=train, device=resources.device, seed=seed)
+        searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop, checkpoints)
+        given = {"split": split, "train": train, "device": resources.device, "seed": seed, "folder": checkpoints}
+        trainable = tune.with_parameters(_worker(), **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -149,7 +152,9 @@ def grace(epochs: int) -> int:
     return -(-epochs // REDUCTION_FACTOR)
 
 
-def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: threading.Event) -> Any:
+def _searcher(
+    study: Study, total: int, epochs: int, watcher: Watcher, stop: threading.Event, checkpoints: Path | None
+) -> Any:
     """Ray's view of the study: it asks here and tells here."""
     from ray.tune.search import Searcher
 
@@ -210,6 +215,8 @@ def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: thr
                 self.reported(trial, final)
             pruned = not final.error and final.epoch < epochs
             told = study.tell(trial, final.accuracy, error=final.error, pruned=pruned)
+            if checkpoints:
+                (checkpoints / f"{trial.digest}.safetensors").unlink(missing_ok=True)
             outcome = "failed" if final.error else "pruned" if pruned else "complete"
             watcher.ended(trial, outcome if told else "interrupted", final)
             self.judge([final.error] if told else [])
@@ -261,10 +268,18 @@ def _worker() -> type:
     from ray import tune
 
     class Worker(tune.Trainable):  # type: ignore[misc]
-        def setup(self, config: dict[str, Any], split: Split, train: TrainConfig, device: str, seed: int) -> None:
+        def setup(
+            self,
+            config: dict[str, Any],
+            split: Split,
+            train: TrainConfig,
+            device: str,
+            seed: int,
+            folder: Path | None,
+        ) -> None:
             from nas.evaluate import evaluate
 
-            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device)
+            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device, folder)
 
         def step(self) -> dict[str, Any]:
             return dataclasses.asdict(next(self.results))
@@ -328,6 +343,24 @@ def _scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _set_aside(folder: Path | None, study: Study) -> Iterator[None]:
+    """A folder with the checkpoints of networks that will be asked again, and no others; gone where it is empty."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(exist_ok=True)
+    waiting = {f"{digest}.safetensors" for digest in study.waiting}
+    for path in folder.iterdir():
+        if path.name not in waiting:
+            path.unlink()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
