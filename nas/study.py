@@ -265,7 +265,10 @@ class Study:
         True where it will be asked again; else it failed.
         """
         before = sum(interrupted(known) and digest_of(known) == trial.digest for known in self.trials)
-        self.tell(trial, error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times")
+        self.tell(
+            trial,
+            error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times (killed, or out of memory)",
+        )
         return before < RETRIES
 
     def close_abandoned(self) -> int:
@@ -439,6 +442,7 @@ class Study:
         """
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
+        trials = _failures_as_bad(trials)
         sampler = self._sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
@@ -478,6 +482,22 @@ class Study:
             spent = self.space.cost(of_space, latency=self.space.clock(self.budget))
             self._used[key] = self.budget.used(spent) / share
         return self._used[key]
+
+
+def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
+    and would ask where they are again and again."""
+    worst = min((trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+
+    def told(trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.FAIL:
+            return trial
+        bad = replayed(trial, trial.params, trial.distributions)
+        bad.state, bad.values, bad.intermediate_values = TrialState.COMPLETE, [worst], {}
+        bad.user_attrs = trial.user_attrs
+        return bad
+
+    return [told(trial) for trial in trials]
 
 
 def _waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
