@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import nas
+import searchspace
 from nas.config import Conduct, TrainConfig
 from nas.data import Split
 from nas.study import ExhaustedError, FullError, StorageError, Study
@@ -62,10 +64,10 @@ class FailuresError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resources:
-    """Where trials run: how many at once, and what each is given."""
+    """Where trials run: how many at once (None: as many as there is room for), and what each is given."""
 
     device: str
-    concurrent: int
+    concurrent: int | None
     cpus: float
     gpus: float
 
@@ -132,7 +134,10 @@ def run(
 
 
 def plan(available: dict[str, float], conduct: Conduct) -> Resources:
-    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores."""
+    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores.
+
+    In a cluster that was joined, nodes that come later are used too.
+    """
     gpus, cpus = available.get("GPU", 0.0), available.get("CPU", 1.0)
     device = conduct.device
     if device == "auto":
@@ -144,7 +149,8 @@ def plan(available: dict[str, float], conduct: Conduct) -> Resources:
     if room < 1:
         raise InputError(f"gpus-per-trial {share}: Ray sees {gpus:g} GPUs")
     concurrent = min(conduct.concurrent or room, room)
-    return Resources(device, concurrent, min(1.0, cpus / concurrent), share)
+    each = min(1.0, cpus / concurrent)
+    return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 
 
 def grace(epochs: int) -> int:
@@ -320,14 +326,17 @@ def _ray(conduct: Conduct) -> Iterator[None]:
     if ours:
         # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
         ray._private.utils.get_entrypoint_name = lambda: conduct.command
-        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": WORKER_ENV}}
+        surroundings: dict[str, Any] = {"env_vars": WORKER_ENV}
+        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": surroundings}
         try:
             if address:
+                # Nodes get this very code, whatever they have installed; what it imports they have to have.
+                surroundings["py_modules"] = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
                 ray.init(address=address, **common)
             else:
-                ray.init(include_dashboard=False, num_cpus=os.cpu_count(), **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"ray-address {address}: {' '.join(str(error).split())[:160]}") from None
+                ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise InputError(f"ray-address {address or 'local'}: {' '.join(str(error).split())[:160]}") from None
     try:
         yield
     finally:

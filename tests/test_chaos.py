@@ -64,6 +64,7 @@ def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int,
         happens = during.get(number)
         if callable(happens):
             happens()
+        print(f"round {number + 1}: {events(run)} events", flush=True)
         ended.append(sum(t.outcome != "running" for t in outcomes(load(run))) if (run / "config.yaml").exists() else 0)
     finish(run, total, more)
     return checked(run, total, ended)
