@@ -52,6 +52,7 @@ from searchspace.table import summary
 PROPOSALS = 30
 DRAWS = 1000
 RETRIES = 2
+SHOWN, BEST_SHOWN = 1000, 200  # trials that a sampler is shown, and how many of them for being the best of the others
 
 
 class FullError(RuntimeError):
@@ -92,6 +93,7 @@ class Study:
         self.drivers = drivers or Alone()
         self._ids: dict[int, int] = {}
         self._looked = -math.inf
+        self._slim = 0  # so many trials from the first on are as small as can be
         self.space, self.budget, self.seed, self.band = space, budget, seed, band
         self.controls, self.baselines = controls, baselines
         self.minimize = objectives.check(minimize)
@@ -188,8 +190,8 @@ class Study:
         real = [trial for trial in trials if not interrupted(trial)]
         return self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
 
-    def _recorded(self, proposal: Proposal) -> Trial:
-        """A proposal as a running trial of the study."""
+    def template(self, proposal: Proposal) -> FrozenTrial:
+        """A proposal as a running trial that is not in the study yet."""
         candidate, role, baseline, share = proposal
         arch, cost = candidate.arch, candidate.cost
         attributes: dict[str, Any] = {
@@ -211,16 +213,22 @@ class Study:
         if self.minimize:
             attributes["minimize"] = objectives.costs(cost, self.minimize)
             params[objectives.SHARE] = share
-        frozen = optuna.trial.create_trial(
+        return optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=self._distributions,
             user_attrs=attributes,
         )
-        trial_id = self._rdb.create_new_trial(self.optuna._study_id, frozen)
+
+    def _recorded(self, proposal: Proposal) -> Trial:
+        """A proposal as a running trial of the study, in one write."""
+        trial_id = self._rdb.create_new_trial(self.optuna._study_id, self.template(proposal))
         number = self._rdb.get_trial(trial_id).number
         self._ids[number] = trial_id
-        return Trial(number, arch, cost, role, dict(candidate.point), candidate.width_mult, baseline)
+        (candidate, role, baseline, _) = proposal
+        return Trial(
+            number, candidate.arch, candidate.cost, role, dict(candidate.point), candidate.width_mult, baseline
+        )
 
     def report(self, trial: Trial, result: Result) -> bool:
         """Keep one epoch's score: a point of the learning curve. False where the trial is no longer ours."""
@@ -338,7 +346,12 @@ class Study:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        return self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
+        found = self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
+        for trial in found[self._slim :]:
+            # Optuna reads a distribution of its own for every parameter of every trial: nearly all of its memory.
+            trial._distributions = self._distributions
+        self._slim = next((i for i, t in enumerate(found) if not t.state.is_finished()), len(found))
+        return found
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -442,7 +455,7 @@ class Study:
         """
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
-        trials = _failures_as_bad(trials)
+        trials = _failures_as_bad(_telling(trials))
         sampler = self._sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
@@ -482,6 +495,15 @@ class Study:
             spent = self.space.cost(of_space, latency=self.space.clock(self.budget))
             self._used[key] = self.budget.used(spent) / share
         return self._used[key]
+
+
+def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that a sampler is shown: of a long history the best and the latest, so that an ask costs no more."""
+    if len(trials) <= SHOWN:
+        return trials
+    earlier = [trial for trial in trials[: BEST_SHOWN - SHOWN] if trial.state == TrialState.COMPLETE]
+    best = sorted(earlier, key=lambda trial: -trial.values[0])[:BEST_SHOWN]
+    return sorted(best, key=lambda trial: trial.number) + trials[BEST_SHOWN - SHOWN :]
 
 
 def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
