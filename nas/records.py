@@ -18,6 +18,7 @@ from nas.samplers.proposing import replayed
 from nas.trial import Outcome, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
+from searchspace.errors import InputError
 from searchspace.space import Space
 
 INTERRUPTED = "interrupted"
@@ -64,7 +65,11 @@ def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
 def record(trial: FrozenTrial) -> Trial:
     """A stored trial as the record that workers and reports know."""
     attributes = trial.user_attrs
-    arch = Arch.from_dict(json.loads(attributes["arch"]), f"trial {trial.number}")
+    try:
+        network = json.loads(str(attributes["arch"]))
+    except ValueError:
+        raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
+    arch = Arch.from_dict(network, f"trial {trial.number}")
     return Trial(
         number=trial.number,
         arch=arch,

@@ -23,6 +23,7 @@ SERVERS = ("postgresql", "mysql", "mariadb")
 ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST/DATABASE is accepted"
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
+NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +88,24 @@ def hidden(words: str, text: str) -> str:
     return words.replace(str(password), "***") if password else words
 
 
-def database(place: Place | Path) -> optuna.storages.RDBStorage:
-    """The storage, opened; `InputError` where that cannot be done."""
+def database(place: Place | Path, make: bool = True) -> optuna.storages.RDBStorage:
+    """The storage, opened, and its tables made where there are none; `InputError` where that cannot be done."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = place if isinstance(place, Place) else Place.of(place)
-    return _of_server(place) if place.url else _of_folder(place.folder / FILE)
+    return _of_server(place) if place.url else _of_folder(place.folder / FILE, make)
 
 
-def _of_folder(path: Path) -> optuna.storages.RDBStorage:
+def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
     """SQLite in write-ahead mode: a dashboard may read while the search writes."""
     try:
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+            f"sqlite:///{path}",
+            engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}},
+            skip_table_creation=not make,
         )
         with storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    except (SQLAlchemyError, OSError, RuntimeError) as error:
+    except Exception as error:  # a damaged file may raise nearly anything
         raise InputError(f"{path}: not a study that can be opened ({_brief(error)})") from None
     sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
     return storage
@@ -156,7 +159,28 @@ def holds(place: Place) -> bool:
 def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
     place = Place.of(Path(run))
+    storage = database(place, make=False)
     try:
-        return optuna.load_study(study_name=place.name, storage=database(place))
+        study = optuna.load_study(study_name=place.name, storage=storage)
     except KeyError:
         raise InputError(f"{place}: holds no search") from None
+    except Exception as error:
+        raise damaged(place, error) from None
+    check(study, place)
+    return study
+
+
+def check(study: optuna.Study, place: Place) -> None:
+    """Read all of a study; `InputError` where that cannot be done, or a trial has no network."""
+    try:
+        trials, _ = study.get_trials(deepcopy=False), study.user_attrs
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(place, error) from None
+    for trial in trials:
+        for name in NEEDED:
+            if name not in trial.user_attrs:
+                raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
+
+
+def damaged(place: Place, error: Exception) -> InputError:
+    return InputError(f"{place}: cannot be read, it may be damaged ({hidden(_brief(error), place.url)})")

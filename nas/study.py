@@ -23,7 +23,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import objectives, records
+from nas import objectives, records, storage
 from nas.config import differences
 from nas.records import INTERRUPTED, costs_of, digest_of, interrupted
 from nas.records import adopted as adopted
@@ -145,11 +145,15 @@ class Study:
             raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
         place = place or Place(folder)
         rdb = database(place)
-        found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
+        try:
+            found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
+        except Exception as error:
+            raise storage.damaged(place, error) from None
         identity = {"space": space.data, "budget": str(budget), **identity}
         if minimize:
             identity["minimize"] = list(objectives.check(minimize))
         identity = json.loads(json.dumps(identity))
+        storage.check(found, place)
         known = found.user_attrs.get("identity")
         if known is None:
             found.set_user_attr("begun", {"controls": controls, "baselines": baselines})
