@@ -130,7 +130,7 @@ def _of_server(place: Place) -> optuna.storages.RDBStorage:
                 "; pip install 'cnn-budget-search[postgres]' brings it" if url.drivername.endswith("psycopg") else ""
             )
             raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
-        except (SQLAlchemyError, OSError, RuntimeError) as error:
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
             # Of two that make the tables at once, one fails: they are there when it tries again.
             if attempt + 1 == ATTEMPTS or isinstance(
                 error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError
