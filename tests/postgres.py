@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +89,9 @@ def server() -> Iterator[Server]:
             made.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with warnings.catch_warnings():  # drivers that are to look dead leave connections open, of which psycopg warns
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def _plain_user() -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,8 @@ SPACE, BUDGET = Space.load("rexnet"), Budget.parse("100MFLOPs")
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Server]:
-    """What is to look dead leaves its connections open, of which psycopg warns."""
     with server() as made:
         yield made
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def opened(run: Path, postgres: Server, name: str, **changes: Any) -> Study:
