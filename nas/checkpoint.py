@@ -13,14 +13,20 @@ from torch import Tensor
 from searchspace.errors import InputError
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
-    """Tensors and notes in safetensors' format: whoever reads sees the old file or the new one, whatever happens."""
+def write(
+    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None, durable: bool = True
+) -> None:
+    """Tensors and notes in safetensors' format: whoever reads sees the old file or the new one, whatever happens.
+
+    Not `durable`, it may be broken after a power failure, but not after a kill.
+    """
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     part.touch()  # with the permissions of any other file; safetensors would make a private one
     save_file(plain, part, dict(notes or {}))
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    if durable:
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
     part.replace(path)
 
 

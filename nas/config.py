@@ -89,7 +89,11 @@ class Identity:
 
 @value
 class Conduct:
-    """How a run is carried out; all of it may change when a run is carried on."""
+    """How a run is carried out; all of it may change when a run is carried on, but where its study is.
+
+    `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
+    where the run folder has it.
+    """
 
     trials: int = 16
     concurrent: int | None = None
@@ -97,6 +101,8 @@ class Conduct:
     gpus_per_trial: float = 1.0
     time_limit_s: float | None = None
     ray_address: str | None = None
+    storage: str = ""
+    study: str = ""
     command: str = ""
 
 

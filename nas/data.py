@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nas.config import DataConfig
 from searchspace.errors import InputError
@@ -248,7 +248,7 @@ def _open(record: Any, place: str) -> Image.Image:
         data = record if isinstance(record, bytes) else record["bytes"]
         picture = Image.open(io.BytesIO(data) if data is not None else record["path"])
         picture.load()
-    except (OSError, ValueError, TypeError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of damaged bytes PIL may say it with a SyntaxError, a struct.error, …
         raise InputError(f"dataset {where}: unreadable image: {error}") from None
     if min(picture.size) < 1:
         raise InputError(f"dataset {where}: an image of size zero")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
 from nas.timing import network_ms
-from nas.trainer import DivergedError, fit
+from nas.trainer import DivergedError, Training, fit
 from nas.trial import Result, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Cost
+from searchspace.errors import InputError
 from searchspace.module import build
 
 LATENCY_ROUNDS = 3
@@ -30,8 +35,14 @@ class AuditError(RuntimeError):
     """The built module does not cost what the search space says."""
 
 
-def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device: str) -> Iterator[Result]:
-    """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong."""
+def evaluate(
+    trial: Trial, split: Split, config: TrainConfig, seed: int, device: str, folder: Path | None = None
+) -> Iterator[Result]:
+    """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong.
+
+    Where the `folder` for checkpoints can be reached, training goes on where an earlier trial of the same network was
+    cut off: what that had measured comes first, unchanged, and the rest is what it would have been.
+    """
     start = time.perf_counter()
     if device == "cpu":
         torch.set_num_threads(1)  # trials run side by side, one a core
@@ -43,19 +54,35 @@ def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device:
         deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         (latency_ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
         del deployed
-        torch.manual_seed(own_seed)
         proxy = trial.arch.adapt(num_classes=split.num_classes, resolution=split.resolution)
-        for epoch in fit(build(proxy), split, config, own_seed, device):
-            yield Result(
+
+        def begin() -> Training:
+            torch.manual_seed(own_seed)
+            return Training(build(proxy), split, config, own_seed, device)
+
+        kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
+        notes = f"seed {own_seed}, {config}"
+        training, results = begin(), []
+        if kept and kept.is_file():
+            results = taken_up(training, kept, notes)
+            training = training if results else begin()
+        yield from results
+        before = results[-1].seconds if results else 0.0
+        for epoch in training:
+            result = Result(
                 epoch=epoch.number,
                 accuracy=epoch.accuracy,
                 loss=epoch.loss,
                 train_loss=epoch.train_loss,
                 images_per_s=epoch.images_per_s,
-                seconds=time.perf_counter() - start,
+                seconds=before + time.perf_counter() - start,
                 latency_ms=latency_ms,
                 done=epoch.number == config.epochs,
             )
+            results.append(result)
+            if kept and not result.done:
+                put_aside(training, kept, notes, results)
+            yield result
     except AuditError as error:
         yield Result(error=f"audit: {error}", done=True)
     except DivergedError as error:
@@ -70,6 +97,28 @@ def evaluate(trial: Trial, split: Split, config: TrainConfig, seed: int, device:
         gc.collect()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def put_aside(training: Training, path: Path, notes: str, results: list[Result]) -> None:
+    """Write a checkpoint; where that cannot be, the trial goes on without."""
+    told = json.dumps([asdict(result) for result in results])
+    try:
+        checkpoint.write(path, training.state(), {"of": notes, "results": told}, durable=False)
+    except (OSError, SafetensorError):
+        path.with_name(path.name + ".part").unlink(missing_ok=True)
+
+
+def taken_up(training: Training, path: Path, notes: str) -> list[Result]:
+    """The results up to a checkpoint, to which the training is brought; none where the file is of something else."""
+    try:
+        state, told = checkpoint.read(path)
+        if told["of"] != notes:
+            return []
+        results = [Result(**result) for result in json.loads(told["results"])]
+        training.restore(state)
+    except (InputError, KeyError, RuntimeError, TypeError, ValueError):
+        return []
+    return results
 
 
 def first_line(error: BaseException) -> str:

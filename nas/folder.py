@@ -1,4 +1,5 @@
-"""A run is a folder: config.yaml, study.db, trials.csv, best.yaml, log.txt, latency.json where one is predicted.
+"""A run is a folder: config.yaml, study.db (or a server has the study), trials.csv, best.yaml, log.txt, and
+latency.json where latencies are predicted; while trials run also checkpoints, one a trial.
 
 What may be written where, and by whom.
 """
@@ -14,12 +15,14 @@ from pathlib import Path
 
 from nas import results
 from nas.config import SearchConfig, differences
+from nas.storage import NAME, Place, without_password
 from nas.study import Study
 from searchspace.document import write_yaml
 from searchspace.errors import InputError
 
 Log = logging.Logger
 TABLE = "latency.json"
+CHECKPOINTS = "checkpoints"
 
 
 def check(run: Path, config: SearchConfig) -> bool:
@@ -40,6 +43,20 @@ def check(run: Path, config: SearchConfig) -> bool:
     return True
 
 
+def place(run: Path, url: str, begun: SearchConfig | None) -> Place:
+    """Where the run's study is: where it was when the run began, else at the given address, else in the folder.
+
+    A server has it under the name of the run folder: a second driver joins with a folder of that name elsewhere.
+    Raises `InputError` for an address that is not the one that the run began with.
+    """
+    kept = begun.conduct.storage if begun else ""
+    if begun and url and without_password(url) != kept:
+        there = f"in {kept}" if kept else "in its folder"
+        raise InputError(f"run {run}: keeps its study {there}, not in {without_password(url)}; give another --run")
+    name = begun.conduct.study if begun and kept else run.resolve().name
+    return Place(run, url or kept, name) if url or kept else Place(run, "", NAME)
+
+
 @contextmanager
 def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
     """The folder, made and held: one search at a time. Yields the logger of log.txt."""
@@ -52,7 +69,10 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"run {run}: another search is running in it") from None
+            joins = (
+                f"; a folder of that name elsewhere joins {config.conduct.storage}" if config.conduct.storage else ""
+            )
+            raise InputError(f"run {run}: another search is running in it{joins}") from None
         config.save(run)
         log = logging.Logger("nas")
         handler = logging.StreamHandler(handle)

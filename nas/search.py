@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from nas import evidence, folder
+from nas import evidence, folder, storage, tuner
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
 from nas.objectives import CURRENCIES, check, check_known
 from nas.samplers import SAMPLERS, Predictor
-from nas.study import FILE as STUDY
-from nas.study import Study, known_within, record
+from nas.storage import Place
+from nas.study import StorageError, Study, known_within, record
+from nas.tuner import FailuresError
 from searchspace import command
 from searchspace.budget import Budget
+from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.latency import LatencyTable
 from searchspace.preflight import preflight
@@ -73,6 +79,12 @@ def parser() -> command.Parser:
     p.add_argument("--gpus-per-trial", type=float, default=1.0)
     p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
     p.add_argument("--ray-address", help="join a running Ray cluster")
+    p.add_argument(
+        "--storage",
+        default="",
+        metavar="URL",
+        help="keep the study in a server: postgresql+psycopg://USER@HOST/DATABASE",
+    )
     p.add_argument("--latency-table", type=Path, metavar="FILE", help="layer times of another device, by nas.measure")
     p.add_argument("--dry-run", action="store_true", help="show what would run and how long it would take")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
@@ -80,17 +92,23 @@ def parser() -> command.Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = parser().parse_args(
-        arguments, argparse.Namespace(command=shlex.join(["python", "-m", "nas.search", *arguments]))
-    )
+    args = parser().parse_args(arguments)
+    if args.storage:
+        storage.server(args.storage)
+        arguments = [storage.hidden(word, args.storage) for word in arguments]
+    args.command = shlex.join(["python", "-m", "nas.search", *arguments])
     config = configured(args)
     console = command.console()
     run = args.run or Path("runs") / default_name(args)
     existed = folder.check(run, config)
-    if existed:  # how many baselines and controls there are was settled when the run began
-        old = SearchConfig.load(run).identity
-        begun = replace(config.identity, baselines=old.baselines, controls=old.controls)
+    old = SearchConfig.load(run) if existed else None
+    place = folder.place(run, args.storage, old)
+    if old:  # how many baselines and controls there are was settled when the run began
+        begun = replace(config.identity, baselines=old.identity.baselines, controls=old.identity.controls)
         config = replace(config, identity=begun)
+    if place.url:
+        kept = replace(config.conduct, storage=storage.without_password(place.url), study=place.name)
+        config = replace(config, conduct=kept)
     taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     space = timed(config, run, existed, args.latency_table, console, args.quiet)
     check_known(space, config.identity.minimize)
@@ -104,29 +122,40 @@ def main(arguments: Sequence[str]) -> int:
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
         print_plan(console, config, space, split, run)
         return 0
+    begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
     with folder.opened(run, config) as log:
         if taught.sources:
             evidence.save(taught, run)
-        if not (run / STUDY).exists():
+        if not begun_already:
             space = with_layer_times(space, config, run, console, args.quiet)
-        study = open_study(run, config, space, taught)
+        study = open_study(run, config, space, taught, place)
         done, total = study.finished, config.conduct.trials
         verb = "carries on" if existed else "starts"
         if not args.quiet:
             console.print(f"run {run} {verb}: {done} of {total} trials done")
         why = ""
-        if done < total:
-            why = carry_out(study, config, console, log, args.quiet, run)
-        if why != "stopped":
-            time_best(study, config.conduct.device)
-        folder.write_results(study, run)
-        print_summary(console, study, run, config, why)
-    return 0 if study.ranked or why else command.FAILED
+        try:
+            if done < total:
+                why = carry_out(study, config, console, log, args.quiet, run)
+            if why != "stopped":
+                time_best(study, config.conduct.device)
+            folder.write_results(study, run)
+            print_summary(console, study, run, config, why)
+            found = bool(study.ranked)
+        except FailuresError as error:
+            folder.write_results(study, run)
+            print_summary(console, study, run, config, "stopped")
+            print(f"nas.search: {error}", file=sys.stderr)
+            return command.FAILED
+        except StorageError as error:
+            print(f"nas.search: {place}: {error}; nothing is lost: the same command carries on", file=sys.stderr)
+            return command.FAILED
+        finally:
+            study.close()
+    return 0 if found or why else command.FAILED
 
 
 def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path) -> str:
-    from nas import tuner
-
     identity, conduct = config.identity, config.conduct
     split = read(config, console, quiet)
     study.validation_images = len(split.val_labels)
@@ -142,7 +171,8 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         timed=study.space.latency is not None,
     )
     with display:
-        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed)
+        checkpoints = run.resolve() / folder.CHECKPOINTS
+        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed, checkpoints)
 
 
 def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
@@ -218,7 +248,11 @@ def time_best(study: Study, wanted: str) -> None:
 
 
 def open_study(
-    run: Path, config: SearchConfig, space: Space | None = None, taught: evidence.Sources | None = None
+    run: Path,
+    config: SearchConfig,
+    space: Space | None = None,
+    taught: evidence.Sources | None = None,
+    place: Place | None = None,
 ) -> Study:
     i = config.identity
     return Study.open(
@@ -232,7 +266,19 @@ def open_study(
         i.baselines,
         taught.evidence if taught else (),
         i.minimize,
+        place,
+        shared_identity(config, space or config.space) if place and place.url else {},
     )
+
+
+def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
+    """What else has to be equal for two drivers, each with a folder of its own, to work on one study."""
+    i = config.identity
+    said = {name: plain(getattr(i, name)) for name in ("data", "train", "sampler", "seed", "band", "warm_start")}
+    limited = any(limit.currency == "latency_ms" for limit in config.budget.limits) or "latency" in i.minimize
+    if limited and space.latency is not None:
+        said["latency_table"] = hashlib.sha256(json.dumps(plain(space.latency)).encode()).hexdigest()[:16]
+    return said
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:

@@ -2,7 +2,8 @@
 
 The study in the run folder is the single source of truth: every trial carries its network, so the study alone can
 rebuild everything. A trial is recorded with all its parameters at once, before it runs. A trial whose run died is
-closed as failed ("interrupted") and its network is asked again, as a new trial that takes its place.
+closed as failed ("interrupted") and its network is asked again, as a new trial that takes its place. Several drivers
+may share a study in a database server.
 """
 
 from __future__ import annotations
@@ -10,42 +11,52 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import numpy as np
 import optuna
-from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import objectives
+from nas import objectives, records, storage
+from nas.config import differences
+from nas.records import INTERRUPTED, costs_of, digest_of, interrupted
+from nas.records import adopted as adopted
+from nas.records import hypervolumes as hypervolumes
+from nas.records import latencies as latencies
+from nas.records import outcome as outcome
+from nas.records import outcomes as outcomes
+from nas.records import ranked as ranked
+from nas.records import record as record
 from nas.samplers import SAMPLERS, Predictor
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers.lessons import Evidence
 from nas.samplers.proposing import replayed
+from nas.sharing import Alone, LostError, Together
+from nas.sharing import StorageError as StorageError
+from nas.storage import FILE as FILE
+from nas.storage import HEARTBEAT_S, Place
+from nas.storage import database as database
+from nas.storage import load as load
 from nas.trial import Outcome, Result, Role, Trial
-from searchspace.arch import Arch
-from searchspace.budget import Budget, Cost
+from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Candidate, Point, Space
 from searchspace.table import summary
 
-NAME, FILE = "search", "study.db"
-INTERRUPTED = "interrupted"
-ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
-LOCK_TIMEOUT_S = 60
 PROPOSALS = 30
 DRAWS = 1000
 RETRIES = 2
+SHOWN, BEST_SHOWN = 1000, 200  # trials that a sampler is shown, and how many of them for being the best of the others
+
+
+class FullError(RuntimeError):
+    """As many trials as were wanted have ended or run, here or elsewhere."""
 
 
 class Proposal(NamedTuple):
@@ -58,7 +69,7 @@ class Proposal(NamedTuple):
 
 
 class Study:
-    """Trials of one space under one budget, kept in `RUN/study.db`.
+    """Trials of one space under one budget, kept in `RUN/study.db` or in a database server.
 
     Everything that `ask` returns is inside the budget and was not asked before; given the same history, the same seed
     proposes the same networks, also after a restart.
@@ -76,8 +87,13 @@ class Study:
         baselines: int = 0,
         evidence: Sequence[Evidence] = (),
         minimize: Sequence[str] = (),
+        drivers: Alone | None = None,
     ) -> None:
         self.optuna = study
+        self.drivers = drivers or Alone()
+        self._ids: dict[int, int] = {}
+        self._looked = -math.inf
+        self._slim = 0  # so many trials from the first on are as small as can be
         self.space, self.budget, self.seed, self.band = space, budget, seed, band
         self.controls, self.baselines = controls, baselines
         self.minimize = objectives.check(minimize)
@@ -103,8 +119,12 @@ class Study:
         baselines: int = 0,
         evidence: Sequence[Evidence] = (),
         minimize: Sequence[str] = (),
+        place: Place | None = None,
+        identity: Mapping[str, Any] = MappingProxyType({}),
     ) -> Study:
         """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
+
+        `place` says where it is kept, where that is not in the folder, and `identity` what else has to be equal then.
 
         The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
         `evidence` of earlier studies teaches the predictor. Costs to `minimize` beside accuracy (see `objectives`) make
@@ -123,30 +143,60 @@ class Study:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
-        storage = database(folder)
-        found = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        identity: dict[str, Any] = {"space": space.data, "budget": str(budget)}
+        place = place or Place(folder)
+        rdb = database(place)
+        try:
+            found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
+        except Exception as error:
+            raise storage.damaged(place, error) from None
+        identity = {"space": space.data, "budget": str(budget), **identity}
         if minimize:
             identity["minimize"] = list(objectives.check(minimize))
+        identity = json.loads(json.dumps(identity))
+        storage.check(found, place)
         known = found.user_attrs.get("identity")
         if known is None:
+            found.set_user_attr("begun", {"controls": controls, "baselines": baselines})
             found.set_user_attr("identity", identity)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 found.set_metric_names(["validation accuracy"])
-        elif json.dumps(known, sort_keys=True) != json.dumps(identity, sort_keys=True):
-            raise InputError(f"run folder {folder}: holds a study of another space or budget ({known['budget']})")
-        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize)
-        study.close_interrupted()
+        elif known != identity:
+            changed = "; ".join(differences(known, identity)[:3])
+            raise InputError(f"{place}: holds another search ({changed}); give another --run")
+        if place.url:
+            begun = found.user_attrs.get("begun", {})
+            controls, baselines = begun.get("controls", controls), begun.get("baselines", baselines)
+        drivers = Together(found, rdb, folder) if place.url else Alone()
+        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize, drivers)
+        study.close_abandoned()
         return study
 
-    def ask(self) -> Trial:
-        """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left."""
+    def ask(self, total: int | None = None) -> Trial:
+        """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left.
+
+        Raises `FullError` where `total` trials have ended or run, those of other drivers too.
+        """
+        return self.drivers.persist(lambda: self._ask(total))
+
+    def _ask(self, total: int | None) -> Trial:
+        with self.drivers.turn():
+            if self.drivers.name:  # nobody else has a driver alone
+                self._interrupt(self.drivers.abandoned(self._running))
+            if total is not None and self.taken >= total:
+                raise FullError
+            trial = self._recorded(self._next())
+            self.drivers.take(self._ids[trial.number])
+            return trial
+
+    def _next(self) -> Proposal:
         trials = self.trials
-        real = [trial for trial in trials if not _interrupted(trial)]
-        candidate, role, baseline, share = (
-            self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
-        )
+        real = [trial for trial in trials if not interrupted(trial)]
+        return self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
+
+    def template(self, proposal: Proposal) -> FrozenTrial:
+        """A proposal as a running trial that is not in the study yet."""
+        candidate, role, baseline, share = proposal
         arch, cost = candidate.arch, candidate.cost
         attributes: dict[str, Any] = {
             "role": role,
@@ -161,68 +211,155 @@ class Study:
             "network": summary(arch),
             "arch": json.dumps(arch.to_dict()),
         }
+        if self.drivers.name:
+            attributes["driver"] = self.drivers.name
         params = dict(candidate.point)
         if self.minimize:
             attributes["minimize"] = objectives.costs(cost, self.minimize)
             params[objectives.SHARE] = share
-        frozen = optuna.trial.create_trial(
+        return optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=self._distributions,
             user_attrs=attributes,
         )
-        self.optuna.add_trial(frozen)
-        recorded = next(t for t in reversed(self.trials) if t.user_attrs.get("digest") == arch.digest)
-        return Trial(recorded.number, arch, cost, role, dict(candidate.point), candidate.width_mult, baseline)
 
-    def report(self, trial: Trial, result: Result) -> None:
-        """Keep one epoch's score: a point of the learning curve."""
-        live = self._live(trial.number)
-        live.report(result.accuracy, result.epoch)
-        for name in ("loss", "train_loss", "images_per_s", "seconds", "latency_ms"):
-            live.set_user_attr(name, getattr(result, name))
+    def _recorded(self, proposal: Proposal) -> Trial:
+        """A proposal as a running trial of the study, in one write."""
+        trial_id = self._rdb.create_new_trial(self.optuna._study_id, self.template(proposal))
+        number = self._rdb.get_trial(trial_id).number
+        self._ids[number] = trial_id
+        (candidate, role, baseline, _) = proposal
+        return Trial(
+            number, candidate.arch, candidate.cost, role, dict(candidate.point), candidate.width_mult, baseline
+        )
+
+    def report(self, trial: Trial, result: Result) -> bool:
+        """Keep one epoch's score: a point of the learning curve. False where the trial is no longer ours."""
+        measured = {
+            name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds", "latency_ms")
+        }
+
+        def write() -> None:
+            trial_id = self._id(trial.number)
+            self._rdb.set_trial_intermediate_value(trial_id, result.epoch, result.accuracy)
+            self._annotate(trial_id, measured)
+
+        return self._written(write)
 
     def tell(
         self, trial: Trial, accuracy: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
-    ) -> None:
-        """Close a trial: with its final accuracy, as stopped early (`pruned`), or as failed with the reason."""
-        live = self._live(trial.number)
-        for name, attribute in attributes.items():
-            live.set_user_attr(name, attribute)
+    ) -> bool:
+        """Close a trial: with its final accuracy, as stopped early (`pruned`), or as failed with the reason.
+
+        False where the trial is no longer ours: another driver believed us dead, and asks its network again.
+        """
         if not error and not pruned and (accuracy is None or not math.isfinite(accuracy)):
             error = f"accuracy is {accuracy}"
-        if error:
-            live.set_user_attr("error", error)
-            self.optuna.tell(trial.number, state=TrialState.FAIL)
-        elif pruned:
-            self.optuna.tell(trial.number, state=TrialState.PRUNED)
-        else:
-            self.optuna.tell(trial.number, accuracy)
+        state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE
+
+        def write() -> None:
+            self._annotate(trial_id, {**attributes, **({"error": error} if error else {})})
+            scores = self._rdb.get_trial(trial_id).intermediate_values
+            final = accuracy if state == TrialState.COMPLETE else scores.get(max(scores, default=0))
+            values = None if final is None or state == TrialState.FAIL else [final]
+            self._rdb.set_trial_state_values(trial_id, state, values)
+
+        trial_id = self._id(trial.number)
+        told = self._written(write)
+        self.drivers.drop(trial_id)
+        self._ids.pop(trial.number, None)
+        return told or (not error and self.drivers.persist(lambda: self._rdb.get_trial(trial_id).state == state))
 
     def interrupt(self, trial: Trial) -> bool:
         """Close a trial whose worker died; its network is asked again, unless it took a worker with it before.
 
         True where it will be asked again; else it failed.
         """
-        before = sum(_interrupted(known) and digest_of(known) == trial.digest for known in self.trials)
-        self.tell(trial, error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times")
+        before = sum(interrupted(known) and digest_of(known) == trial.digest for known in self.trials)
+        self.tell(
+            trial,
+            error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times (killed, or out of memory)",
+        )
         return before < RETRIES
 
-    def close_interrupted(self) -> int:
+    def close_abandoned(self) -> int:
         """Close what is recorded as running though nothing runs it; its networks are asked again first."""
-        running = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
-        for trial in running:
-            self._live(trial.number).set_user_attr("error", INTERRUPTED)
-            self.optuna.tell(trial.number, state=TrialState.FAIL)
-        return len(running)
+
+        def close() -> int:
+            with self.drivers.turn():
+                return self._interrupt(self.drivers.abandoned(self._running))
+
+        return self.drivers.persist(close)
+
+    def close_interrupted(self) -> int:
+        """Close also what runs here: the run is over."""
+        self.drivers.mine.clear()
+        self._ids.clear()
+        return self.close_abandoned()
+
+    def close(self) -> None:
+        """The driver ends; the study stays."""
+        self.drivers.close()
+
+    def _interrupt(self, trials: Sequence[FrozenTrial]) -> int:
+        for trial in trials:
+            self._annotate(trial._trial_id, {"error": INTERRUPTED})
+            self._rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return len(trials)
+
+    def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        for name, attribute in attributes.items():
+            self._rdb.set_trial_user_attr(trial_id, name, attribute)
+
+    def _written(self, write: Callable[[], None]) -> bool:
+        try:
+            self.drivers.persist(write)
+        except LostError:
+            return False
+        return True
+
+    def _id(self, number: int) -> int:
+        """Optuna's own number of a trial, which is not its number in the study."""
+        return self._ids[number] if number in self._ids else self.trials[number]._trial_id
+
+    @property
+    def _rdb(self) -> optuna.storages.BaseStorage:
+        return self.optuna._storage
+
+    @property
+    def _running(self) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    @property
+    def waiting(self) -> list[str]:
+        """The digests of networks that will be asked again."""
+        return [digest_of(trial) for trial in _waiting(self.trials)]
+
+    @property
+    def taken(self) -> int:
+        """How many trials have an outcome or run, here or elsewhere."""
+        return sum(not interrupted(trial) for trial in self.trials)
+
+    def full(self, total: int) -> bool:
+        """Whether so many trials are taken. Now and then it looks for those whose driver, another, is dead."""
+        if self.drivers.name and time.monotonic() - self._looked > HEARTBEAT_S:
+            self._looked = time.monotonic()
+            self.close_abandoned()
+        return self.taken >= total
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        return self.optuna.get_trials(deepcopy=False)
+        found = self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
+        for trial in found[self._slim :]:
+            # Optuna reads a distribution of its own for every parameter of every trial: nearly all of its memory.
+            trial._distributions = self._distributions
+        self._slim = next((i for i, t in enumerate(found) if not t.state.is_finished()), len(found))
+        return found
 
     @property
     def outcomes(self) -> list[Outcome]:
-        return outcomes(self.optuna)
+        return self.drivers.persist(lambda: outcomes(self.optuna))
 
     @property
     def validation_images(self) -> int:
@@ -231,17 +368,17 @@ class Study:
 
     @validation_images.setter
     def validation_images(self, number: int) -> None:
-        self.optuna.set_user_attr("validation_images", number)
+        self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
 
     @property
     def finished(self) -> int:
         """How many trials have an outcome: complete, pruned or failed by their own fault."""
-        return sum(trial.state.is_finished() and not _interrupted(trial) for trial in self.trials)
+        return sum(trial.state.is_finished() and not interrupted(trial) for trial in self.trials)
 
     @property
     def ranked(self) -> list[FrozenTrial]:
         """Complete trials, best first; of equal accuracy the one with the lower validation loss."""
-        return ranked(self.optuna)
+        return self.drivers.persist(lambda: ranked(self.optuna))
 
     @property
     def best(self) -> Trial:
@@ -254,26 +391,22 @@ class Study:
     def front(self) -> list[Trial]:
         """Complete trials that no other beats in accuracy and minimised costs (else multiply-adds), cheapest first."""
         trials = self.ranked
-        costly = [_costs(trial) or [trial.user_attrs["macs"]] for trial in trials]
+        costly = [costs_of(trial) or [trial.user_attrs["macs"]] for trial in trials]
         return [record(trials[i]) for i in objectives.front([t.value or 0.0 for t in trials], costly)]
 
     @property
     def latencies(self) -> dict[int, float]:
         """Milliseconds measured of the best networks when nothing else ran, by trial; empty before a run's end."""
-        return latencies(self.optuna)
+        return self.drivers.persist(lambda: records.latencies(self.optuna))
 
     @latencies.setter
     def latencies(self, measured: Mapping[int, float]) -> None:
-        self.optuna.set_user_attr("measured_ms", {str(number): ms for number, ms in measured.items()})
-
-    def _live(self, number: int) -> optuna.Trial:
-        """The handle on a running trial that Optuna gives for `ask`, here for one that was added."""
-        return optuna.Trial(self.optuna, self.trials[number]._trial_id)
+        told = {str(number): ms for number, ms in measured.items()}
+        self.drivers.persist(lambda: self.optuna.set_user_attr("measured_ms", told))
 
     def _next_interrupted(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first network whose trial was interrupted and has not been asked again since."""
-        last = {trial.user_attrs.get("digest"): trial for trial in trials}
-        waiting = next((trial for trial in trials if _interrupted(trial) and last[digest_of(trial)] is trial), None)
+        waiting = next(iter(_waiting(trials)), None)
         if waiting is None:
             return None
         known = record(waiting)
@@ -326,6 +459,7 @@ class Study:
         """
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
+        trials = _failures_as_bad(_telling(trials))
         sampler = self._sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
@@ -338,10 +472,10 @@ class Study:
         if not complete:
             return trials
         told = [trial.values[0] for trial in complete]
-        number = objectives.scalarisation(told, [_costs(trial) for trial in complete], random.Random(seed))
+        number = objectives.scalarisation(told, [costs_of(trial) for trial in complete], random.Random(seed))
         made = []
         for trial in trials:
-            one, spent = replayed(trial, trial.params, self._distributions), _costs(trial)
+            one, spent = replayed(trial, trial.params, self._distributions), costs_of(trial)
             one.values = [number(trial.values[0], spent)] if trial.values else None
             one.intermediate_values = {step: number(score, spent) for step, score in trial.intermediate_values.items()}
             made.append(one)
@@ -367,6 +501,37 @@ class Study:
         return self._used[key]
 
 
+def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that a sampler is shown: of a long history the best and the latest, so that an ask costs no more."""
+    if len(trials) <= SHOWN:
+        return trials
+    earlier = [trial for trial in trials[: BEST_SHOWN - SHOWN] if trial.state == TrialState.COMPLETE]
+    best = sorted(earlier, key=lambda trial: -trial.values[0])[:BEST_SHOWN]
+    return sorted(best, key=lambda trial: trial.number) + trials[BEST_SHOWN - SHOWN :]
+
+
+def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
+    and would ask where they are again and again."""
+    worst = min((trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+
+    def told(trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.FAIL:
+            return trial
+        bad = replayed(trial, trial.params, trial.distributions)
+        bad.state, bad.values, bad.intermediate_values = TrialState.COMPLETE, [worst], {}
+        bad.user_attrs = trial.user_attrs
+        return bad
+
+    return [told(trial) for trial in trials]
+
+
+def _waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The interrupted trials whose networks were not asked again since."""
+    last = {digest_of(trial): trial for trial in trials}
+    return [trial for trial in trials if interrupted(trial) and last[digest_of(trial)] is trial]
+
+
 def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
     """The known networks of a space that fit a budget with no choice changed, in the order of its file.
 
@@ -376,111 +541,3 @@ def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterat
         candidate = space.fit(point, budget, band if space.fit_range else 0.0)
         if candidate is not None and candidate.point == point:
             yield Proposal(candidate, "baseline", name)
-
-
-def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
-    """The trials of a study of the old space that are whole points of the new one, as trials of that."""
-    kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
-    points = [(trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM]
-    return [replayed(trial, point, kinds) for trial, point in points if point is not None]
-
-
-def database(folder: Path) -> optuna.storages.RDBStorage:
-    """The run's storage. SQLite in write-ahead mode: a dashboard may read while the search writes."""
-    import sqlalchemy.event
-    from sqlalchemy.exc import SQLAlchemyError
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / FILE
-    try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}}
-        )
-        with storage.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    except (SQLAlchemyError, OSError, RuntimeError) as error:
-        raise InputError(f"{path}: not a study that can be opened ({' '.join(str(error).split())[:120]})") from None
-    sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
-    return storage
-
-
-def load(run: str | Path) -> optuna.Study:
-    """The Optuna study of a run folder, as it is, without closing or queueing anything."""
-    folder = Path(run)
-    if not (folder / FILE).is_file():
-        raise InputError(f"{folder}: no run folder (it has no {FILE}); give the folder of a search")
-    try:
-        return optuna.load_study(study_name=NAME, storage=database(folder))
-    except KeyError:
-        raise InputError(f"{folder / FILE}: holds no search") from None
-
-
-def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials (all are inside the budget), best first; see `Study.ranked`."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(complete, key=lambda t: (-(t.value or 0.0), t.user_attrs.get("loss", math.inf), t.number))
-
-
-def outcomes(study: optuna.Study) -> list[Outcome]:
-    """Every trial but the interrupted ones, whose networks have trials of their own again."""
-    alone = latencies(study)
-    return [outcome(trial, alone) for trial in study.get_trials(deepcopy=False) if not _interrupted(trial)]
-
-
-def latencies(study: optuna.Study) -> dict[int, float]:
-    """See `Study.latencies`: kept with the study, since a finished trial takes no more attributes."""
-    return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
-
-
-def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
-    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`."""
-    curve = dict(trial.intermediate_values)
-    accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
-    measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
-    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, measured)
-
-
-def record(trial: FrozenTrial) -> Trial:
-    """A stored trial as the record that workers and reports know."""
-    attributes = trial.user_attrs
-    arch = Arch.from_dict(json.loads(attributes["arch"]), f"trial {trial.number}")
-    return Trial(
-        number=trial.number,
-        arch=arch,
-        cost=cost_of(trial),
-        role=attributes["role"],
-        point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
-        width_mult=attributes["width_mult"],
-        baseline=attributes.get("baseline", ""),
-    )
-
-
-def hypervolumes(trials: Sequence[Outcome], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:
-    """Trial by trial, the share of the box from accuracy 0 and the budget to accuracy 1 and cost 0 that is beaten.
-
-    Where the budget does not limit a currency, the dearest trial takes its place.
-    """
-    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None]
-    costly = [[t.measured["minimize"][name] for name in names] for t in complete]
-    most = np.array(objectives.reference(budget, names, costly))
-    losses = [[1 - (t.accuracy or 0.0), *(np.array(row) / most)] for t, row in zip(complete, costly, strict=True)]
-    corner = np.ones(1 + len(names))
-    return [(t.number, compute_hypervolume(np.array(losses[: i + 1]), corner)) for i, t in enumerate(complete)]
-
-
-def cost_of(trial: FrozenTrial) -> Cost:
-    a = trial.user_attrs
-    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6), a.get("predicted_ms"))
-
-
-def _costs(trial: FrozenTrial) -> list[float]:
-    """What a trial's network costs in all that is minimised, in the order of the study."""
-    return list(trial.user_attrs.get("minimize", {}).values())
-
-
-def digest_of(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs["digest"])
-
-
-def _interrupted(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and trial.user_attrs.get("error") == INTERRUPTED

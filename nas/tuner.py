@@ -14,15 +14,18 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import nas
+import searchspace
 from nas.config import Conduct, TrainConfig
 from nas.data import Split
-from nas.study import ExhaustedError, Study
+from nas.study import ExhaustedError, FullError, StorageError, Study
 from nas.trial import Result, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Cost
@@ -43,6 +46,8 @@ QUIET = {
 # One thread a trial: spinning barriers of several would starve each other (measured, see experiments/).
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
 REDUCTION_FACTOR = 3
+# A run stops where more than this share of at least so many trials failed: something is wrong with it.
+FAILED_SHARE, FAILED_OF = 0.5, 8
 
 
 class Watcher(Protocol):
@@ -53,12 +58,16 @@ class Watcher(Protocol):
     def ended(self, trial: Trial, outcome: str, result: Result) -> None: ...
 
 
+class FailuresError(RuntimeError):
+    """So many trials of a run failed that it was stopped; the message is the diagnosis."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resources:
-    """Where trials run: how many at once, and what each is given."""
+    """Where trials run: how many at once (None: as many as there is room for), and what each is given."""
 
     device: str
-    concurrent: int
+    concurrent: int | None
     cpus: float
     gpus: float
 
@@ -71,22 +80,27 @@ def run(
     watcher: Watcher,
     log: logging.Logger,
     seed: int,
+    checkpoints: Path | None = None,
 ) -> str:
     """Run trials until the study has `conduct.trials` outcomes; returns why it ended, "" where all are done.
 
-    Raises `InputError` where the device that was asked for is not there. SIGINT and SIGTERM end it cleanly: what was
-    running is closed as interrupted, and asked first by the next run.
+    Raises `InputError` where the device that was asked for is not there, `StorageError` where the study cannot be
+    written, `FailuresError` where most trials fail. SIGINT and SIGTERM end it cleanly: what was running is closed as
+    interrupted, and asked first by the next run. After every epoch trials put their training aside in `checkpoints`,
+    where their machine has that folder; one that is asked again goes on from there.
     """
     os.environ.update({name: setting for name, setting in QUIET.items() if name not in os.environ})
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    with _ray(conduct.ray_address), _scratch() as folder, _stoppable() as stop:
+    with _ray(conduct), _scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
+        study.drivers.hurry = stop
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
-        searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop)
-        trainable = tune.with_parameters(_worker(), split=split, train=train, device=resources.device, seed=seed)
+        searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop, checkpoints)
+        given = {"split": split, "train": train, "device": resources.device, "seed": seed, "folder": checkpoints}
+        trainable = tune.with_parameters(_worker(), **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -104,16 +118,26 @@ def run(
             run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
         )
         tuner.fit()
+        if isinstance(searcher.broken, StorageError):
+            raise searcher.broken
         study.close_interrupted()
+        if searcher.broken:
+            raise searcher.broken
         if searcher.exhausted:
             return str(searcher.exhausted)
-        if study.finished < conduct.trials:
-            return "stopped" if stop.is_set() else "time limit" if conduct.time_limit_s else "stopped early"
-        return ""
+        if study.finished >= conduct.trials:
+            return ""
+        elsewhere = study.taken - study.finished
+        if elsewhere and not stop.is_set() and study.taken >= conduct.trials:
+            return f"{elsewhere} run elsewhere"
+        return "stopped" if stop.is_set() else "time limit" if conduct.time_limit_s else "stopped early"
 
 
 def plan(available: dict[str, float], conduct: Conduct) -> Resources:
-    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores."""
+    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores.
+
+    In a cluster that was joined, nodes that come later are used too.
+    """
     gpus, cpus = available.get("GPU", 0.0), available.get("CPU", 1.0)
     device = conduct.device
     if device == "auto":
@@ -125,7 +149,8 @@ def plan(available: dict[str, float], conduct: Conduct) -> Resources:
     if room < 1:
         raise InputError(f"gpus-per-trial {share}: Ray sees {gpus:g} GPUs")
     concurrent = min(conduct.concurrent or room, room)
-    return Resources(device, concurrent, min(1.0, cpus / concurrent), share)
+    each = min(1.0, cpus / concurrent)
+    return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 
 
 def grace(epochs: int) -> int:
@@ -133,7 +158,9 @@ def grace(epochs: int) -> int:
     return -(-epochs // REDUCTION_FACTOR)
 
 
-def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: threading.Event) -> Any:
+def _searcher(
+    study: Study, total: int, epochs: int, watcher: Watcher, stop: threading.Event, checkpoints: Path | None
+) -> Any:
     """Ray's view of the study: it asks here and tells here."""
     from ray.tune.search import Searcher
 
@@ -142,14 +169,23 @@ def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: thr
             super().__init__(metric="accuracy", mode="max")
             self.live: dict[str, tuple[Trial, Result]] = {}
             self.exhausted = ""
+            self.broken: Exception | None = None
+            self.reasons: list[str] = []  # one for every trial that ended here, empty where it did not fail
 
         def suggest(self, trial_id: str) -> Any:
-            if stop.is_set() or self.exhausted or study.finished + len(self.live) >= total:
-                return None if self.live and not stop.is_set() and not self.exhausted else Searcher.FINISHED
+            if stop.is_set() or self.exhausted or self.broken:
+                return Searcher.FINISHED
             try:
-                trial = study.ask()
+                if study.full(total):
+                    return None if self.live else Searcher.FINISHED
+                trial = study.ask(total)
+            except FullError:
+                return None if self.live else Searcher.FINISHED
             except ExhaustedError as reason:
                 self.exhausted = str(reason)
+                return Searcher.FINISHED
+            except StorageError as error:
+                self.halt(error)
                 return Searcher.FINISHED
             self.live[trial_id] = (trial, Result())
             watcher.started(trial)
@@ -160,27 +196,56 @@ def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: thr
                 return
             trial, measured = self.live[trial_id][0], result_of(result)
             self.live[trial_id] = (trial, measured)
-            study.report(trial, measured)
-            watcher.epoch(trial, measured)
+            self.kept(lambda: self.reported(trial, measured))
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             if trial_id not in self.live:
                 return
             trial, last = self.live[trial_id]
-            if stop.is_set() and not (result and result["done"]):
+            if (stop.is_set() or self.broken) and not (result and result["done"]):
                 return  # what a stop cuts off stays running here, and is closed as interrupted when all has ended
             del self.live[trial_id]
-            if error:
-                outcome = "interrupted" if study.interrupt(trial) else "failed"
-                watcher.ended(trial, outcome, last)
+            self.kept(lambda: self.ended(trial, last, result_of(result) if result else last, error))
+
+        def reported(self, trial: Trial, measured: Result) -> None:
+            study.report(trial, measured)
+            watcher.epoch(trial, measured)
+
+        def ended(self, trial: Trial, last: Result, final: Result, died: bool) -> None:
+            if died:
+                again = study.interrupt(trial)
+                watcher.ended(trial, "interrupted" if again else "failed", last)
+                self.judge([] if again else ["its worker died"])
                 return
-            final = result_of(result) if result else last
             if not final.error and final.epoch > last.epoch:
-                study.report(trial, final)
-                watcher.epoch(trial, final)
+                self.reported(trial, final)
             pruned = not final.error and final.epoch < epochs
-            study.tell(trial, final.accuracy, error=final.error, pruned=pruned)
-            watcher.ended(trial, "failed" if final.error else "pruned" if pruned else "complete", final)
+            told = study.tell(trial, final.accuracy, error=final.error, pruned=pruned)
+            if checkpoints:
+                (checkpoints / f"{trial.digest}.safetensors").unlink(missing_ok=True)
+            outcome = "failed" if final.error else "pruned" if pruned else "complete"
+            watcher.ended(trial, outcome if told else "interrupted", final)
+            self.judge([final.error] if told else [])
+
+        def kept(self, write: Callable[[], None]) -> None:
+            """Write to the study; where that cannot be, the run ends."""
+            try:
+                if not isinstance(self.broken, StorageError):
+                    write()
+            except StorageError as error:
+                self.halt(error)
+
+        def judge(self, reasons: list[str]) -> None:
+            """Stop a run whose trials mostly fail: what is wrong with them will be wrong with the next."""
+            self.reasons += reasons
+            diagnosis = failing(self.reasons)
+            if diagnosis and not self.broken:
+                self.halt(FailuresError(diagnosis))
+
+        def halt(self, error: Exception) -> None:
+            self.broken = error
+            if threading.current_thread() is threading.main_thread():
+                os.kill(os.getpid(), signal.SIGUSR1)  # which Ray Tune listens to
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
             """Nothing: the study is the state."""
@@ -192,15 +257,35 @@ def _searcher(study: Study, total: int, epochs: int, watcher: Watcher, stop: thr
     return StudySearcher()
 
 
+def failing(reasons: Sequence[str]) -> str:
+    """What is wrong with a run whose trials ended for these reasons, "" where one did not fail; empty if nothing is."""
+    failed = [reason for reason in reasons if reason]
+    if len(reasons) < FAILED_OF or len(failed) <= FAILED_SHARE * len(reasons):
+        return ""
+    reason, times = Counter(reason.partition(":")[0] for reason in failed).most_common(1)[0]
+    example = next(text for text in failed if text.startswith(reason))
+    return (
+        f"{len(failed)} of {len(reasons)} trials failed, so the run was stopped; {times} of {reason}, as in: {example}"
+    )
+
+
 def _worker() -> type:
     """The actor that evaluates one trial after another; the process is reused, the state is not."""
     from ray import tune
 
     class Worker(tune.Trainable):  # type: ignore[misc]
-        def setup(self, config: dict[str, Any], split: Split, train: TrainConfig, device: str, seed: int) -> None:
+        def setup(
+            self,
+            config: dict[str, Any],
+            split: Split,
+            train: TrainConfig,
+            device: str,
+            seed: int,
+            folder: Path | None,
+        ) -> None:
             from nas.evaluate import evaluate
 
-            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device)
+            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device, folder)
 
         def step(self) -> dict[str, Any]:
             return dataclasses.asdict(next(self.results))
@@ -234,19 +319,24 @@ def result_of(reported: dict[str, Any]) -> Result:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def _ray(conduct: Conduct) -> Iterator[None]:
     import ray
 
-    ours = not ray.is_initialized()
+    ours, address = not ray.is_initialized(), conduct.ray_address
     if ours:
-        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": WORKER_ENV}}
+        # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
+        ray._private.utils.get_entrypoint_name = lambda: conduct.command
+        surroundings: dict[str, Any] = {"env_vars": WORKER_ENV}
+        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": surroundings}
         try:
             if address:
+                # Nodes get this very code, whatever they have installed; what it imports they have to have.
+                surroundings["py_modules"] = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
                 ray.init(address=address, **common)
             else:
-                ray.init(include_dashboard=False, num_cpus=os.cpu_count(), **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"ray-address {address}: {' '.join(str(error).split())[:160]}") from None
+                ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise InputError(f"ray-address {address or 'local'}: {' '.join(str(error).split())[:160]}") from None
     try:
         yield
     finally:
@@ -262,6 +352,24 @@ def _scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _set_aside(folder: Path | None, study: Study) -> Iterator[None]:
+    """A folder with the checkpoints of networks that will be asked again, and no others; gone where it is empty."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(exist_ok=True)
+    waiting = {f"{digest}.safetensors" for digest in study.waiting}
+    for path in folder.iterdir():
+        if path.name not in waiting:
+            path.unlink()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager

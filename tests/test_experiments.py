@@ -72,6 +72,14 @@ def test_throughput(tmp_path: Path) -> None:
     assert (tmp_path / "throughput.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("scale").main(["--smoke", "--out", str(tmp_path)])
+    assert "ms at 40 trials" in capsys.readouterr().out
+    assert (tmp_path / "scale.png").stat().st_size > 10_000
+    assert [row["trials"] for row in rows(tmp_path / "scale.csv")] == ["20", "40"]
+
+
 def test_each_has_a_row_and_its_results() -> None:
     readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     for path in EXPERIMENTS.glob("*.py"):

@@ -84,7 +84,7 @@ def test_records_are_points_of_the_space_and_interrupted_ones_keep_their_share(t
     shares = [trial.params[objectives.SHARE] for trial in again.trials]
     assert shares[2:] == shares[:2]
     assert again.trials[2].user_attrs["minimize"] == {"params": cost(first.arch).params}
-    with pytest.raises(InputError, match="another space or budget"):
+    with pytest.raises(InputError, match="holds another search"):
         opened(tmp_path)
 
 

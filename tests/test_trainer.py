@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
 from nas.data import Split, load
 from nas.evaluate import evaluate, trial_seed
 from nas.trainer import DivergedError, _augmented, _learning_rate, fit, recalibrate
-from nas.trial import Trial
+from nas.trial import Result, Trial
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
 
@@ -25,6 +26,11 @@ RECIPE = replace(DIGITS_RECIPE, epochs=3)
 def digits() -> Split:
     torch.set_num_threads(1)
     return load(DataConfig(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def few(digits: Split) -> Split:
+    return replace(digits, train_images=digits.train_images[:192], train_labels=digits.train_labels[:192])
 
 
 def trained(split: Split, seed: int = 0, config: TrainConfig = RECIPE) -> list[tuple[float, float, float]]:
@@ -100,6 +106,53 @@ def test_evaluate_reports_what_goes_wrong(digits: Split, monkeypatch: pytest.Mon
     monkeypatch.setattr("nas.evaluate.build", full)
     (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, RECIPE, 0, "cpu")
     assert result.error == "out of memory: 7 GB"
+
+
+def test_what_was_put_aside_is_taken_up_with_equal_numbers(few: Split, tmp_path: Path) -> None:
+    trial = Trial(0, ARCH, cost(ARCH), "control")
+    straight = list(evaluate(trial, few, RECIPE, 0, "cpu"))
+    cut = evaluate(trial, few, RECIPE, 0, "cpu", tmp_path)
+    begun = [next(cut), next(cut)]
+    cut.close()
+    (kept,) = tmp_path.iterdir()
+    asked = []
+
+    def taken_up(config: TrainConfig = RECIPE) -> list[Result]:
+        results = []
+        for result in evaluate(trial, few, config, 0, "cpu", tmp_path):
+            results.append(result)
+            asked.append(kept.stat().st_mtime_ns)
+        return results
+
+    again = taken_up()
+    assert again[:2] == begun, "what was measured is not measured again"
+    assert len(set(asked)) == 1, "only the last epoch was trained, and that leaves nothing"
+    assert again[2].seconds > begun[1].seconds
+    assert numbers(again) == numbers(straight)
+
+    kept.write_bytes(kept.read_bytes()[:-1000])
+    assert numbers(taken_up()) == numbers(straight)
+    other = replace(RECIPE, epochs=2)
+    assert numbers(taken_up(other)) == numbers(list(evaluate(trial, few, other, 0, "cpu", tmp_path / "gone")))
+    assert not (tmp_path / "gone").exists()
+
+
+def numbers(results: list[Result]) -> list[tuple[int, float, float, float]]:
+    """What does not depend on the clock."""
+    return [(r.epoch, r.accuracy, r.loss, r.train_loss) for r in results]
+
+
+def test_a_full_disk_leaves_a_trial_without_checkpoint(
+    few: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("nas.checkpoint.save_file", full)
+    trial = Trial(0, ARCH, cost(ARCH), "control")
+    results = list(evaluate(trial, few, replace(RECIPE, epochs=2), 0, "cpu", tmp_path))
+    assert [(r.epoch, r.error) for r in results] == [(1, ""), (2, "")]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_trains_the_same_in_any_trial() -> None:

@@ -1,0 +1,112 @@
+"""Trials as Optuna keeps them, and as the rest knows them: `Trial` records, `Outcome`s, rankings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import optuna
+from optuna._hypervolume import compute_hypervolume
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas import objectives
+from nas.samplers.proposing import replayed
+from nas.trial import Outcome, Trial
+from searchspace.arch import Arch
+from searchspace.budget import Budget, Cost
+from searchspace.errors import InputError
+from searchspace.space import Space
+
+INTERRUPTED = "interrupted"
+ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
+    """The trials of a study of the old space that are whole points of the new one, as trials of that."""
+    kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
+    points = [(trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM]
+    return [replayed(trial, point, kinds) for trial, point in points if point is not None]
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials (all are inside the budget), best first; see `Study.ranked`."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(complete, key=lambda t: (-(t.value or 0.0), t.user_attrs.get("loss", math.inf), t.number))
+
+
+def outcomes(study: optuna.Study) -> list[Outcome]:
+    """Every trial but the interrupted ones, whose networks have trials of their own again."""
+    alone = latencies(study)
+    return [outcome(trial, alone) for trial in study.get_trials(deepcopy=False) if not interrupted(trial)]
+
+
+def latencies(study: optuna.Study) -> dict[int, float]:
+    """See `Study.latencies`: kept with the study, since a finished trial takes no more attributes."""
+    return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
+
+
+def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
+    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`."""
+    curve = dict(trial.intermediate_values)
+    accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
+    measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
+    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, measured)
+
+
+def record(trial: FrozenTrial) -> Trial:
+    """A stored trial as the record that workers and reports know."""
+    attributes = trial.user_attrs
+    try:
+        network = json.loads(str(attributes["arch"]))
+    except ValueError:
+        raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
+    arch = Arch.from_dict(network, f"trial {trial.number}")
+    return Trial(
+        number=trial.number,
+        arch=arch,
+        cost=cost_of(trial),
+        role=attributes["role"],
+        point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
+        width_mult=attributes["width_mult"],
+        baseline=attributes.get("baseline", ""),
+    )
+
+
+def hypervolumes(trials: Sequence[Outcome], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:
+    """Trial by trial, the share of the box from accuracy 0 and the budget to accuracy 1 and cost 0 that is beaten.
+
+    Where the budget does not limit a currency, the dearest trial takes its place.
+    """
+    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None]
+    costly = [[t.measured["minimize"][name] for name in names] for t in complete]
+    most = np.array(objectives.reference(budget, names, costly))
+    losses = [[1 - (t.accuracy or 0.0), *(np.array(row) / most)] for t, row in zip(complete, costly, strict=True)]
+    corner = np.ones(1 + len(names))
+    return [(t.number, compute_hypervolume(np.array(losses[: i + 1]), corner)) for i, t in enumerate(complete)]
+
+
+def cost_of(trial: FrozenTrial) -> Cost:
+    a = trial.user_attrs
+    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6), a.get("predicted_ms"))
+
+
+def costs_of(trial: FrozenTrial) -> list[float]:
+    """What a trial's network costs in all that is minimised, in the order of the study."""
+    return list(trial.user_attrs.get("minimize", {}).values())
+
+
+def digest_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs["digest"])
+
+
+def interrupted(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and trial.user_attrs.get("error") == INTERRUPTED

@@ -1,0 +1,186 @@
+"""Where a study is kept: in its run folder, or in a database server that several machines reach."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.config import SearchConfig
+from searchspace.errors import InputError
+
+NAME, FILE = "search", "study.db"
+LOCK_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 10
+SERVERS = ("postgresql", "mysql", "mariadb")
+ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST/DATABASE is accepted"
+HEARTBEAT_S, DEAD_AFTER_S = 15, 120
+ATTEMPTS = 3
+NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A study's storage: `url` is empty for the run folder's own file; `name` is the study's there."""
+
+    folder: Path
+    url: str = field(default="", repr=False)
+    name: str = NAME
+
+    def __str__(self) -> str:
+        return f"study {self.name} in {without_password(self.url)}" if self.url else str(self.folder / FILE)
+
+    @classmethod
+    def of(cls, run: Path) -> Place:
+        """Where a run folder says that its study is; `InputError` where it is no run folder."""
+        if (run / FILE).is_file():
+            return cls(run)
+        conduct = SearchConfig.load(run).conduct if (run / "config.yaml").is_file() else None
+        if conduct is None or not conduct.storage:
+            raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
+        return cls(run, conduct.storage, conduct.study)
+
+
+def server(text: str) -> URL:
+    """The address of a database server; `InputError` where it is none. The message has no password."""
+    try:
+        url = make_url(text)
+        kind = url.get_backend_name()
+        url.get_dialect()  # which knows the names of drivers
+    except (SQLAlchemyError, ValueError):
+        raise InputError(f"storage: not an address of a database; {ACCEPTED}") from None
+    if kind not in SERVERS:
+        raise InputError(f"storage {kind}: {ACCEPTED}; a run folder keeps a SQLite file of its own")
+    if not url.database:
+        raise InputError(f"storage {without_password(text)}: names no database; {ACCEPTED}")
+    return url
+
+
+def without_password(text: str) -> str:
+    """The address as it may be shown and kept: a password is asked of the environment when it is used again."""
+    url = make_url(text)
+    secret = [name for name in url.query if re.search("pass(word|wd|phrase)|secret|token", name, re.IGNORECASE)]
+    bare = URL.create(
+        url.drivername,
+        url.username,
+        None,
+        url.host,
+        url.port,
+        url.database,
+        {name: value for name, value in url.query.items() if name not in secret},
+    )
+    return bare.render_as_string(hide_password=False)
+
+
+def hidden(words: str, text: str) -> str:
+    """Words without the password of the address `text`, whatever form it has in them."""
+    if not text:
+        return words
+    words = words.replace(text, without_password(text))
+    password = make_url(text).password
+    return words.replace(str(password), "***") if password else words
+
+
+def database(place: Place | Path, make: bool = True) -> optuna.storages.RDBStorage:
+    """The storage, opened, and its tables made where there are none; `InputError` where that cannot be done."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = place if isinstance(place, Place) else Place.of(place)
+    return _of_server(place) if place.url else _of_folder(place.folder / FILE, make)
+
+
+def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
+    """SQLite in write-ahead mode: a dashboard may read while the search writes."""
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path}",
+            engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}},
+            skip_table_creation=not make,
+        )
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise InputError(f"{path}: not a study that can be opened ({_brief(error)})") from None
+    sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
+    return storage
+
+
+def _of_server(place: Place) -> optuna.storages.RDBStorage:
+    """Connections are tried before they are used, since a server may have been started anew between two uses."""
+    url = server(place.url)
+    connect: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    for attempt in range(ATTEMPTS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.storages.RDBStorage(
+                    url.render_as_string(hide_password=False),
+                    engine_kwargs={"pool_pre_ping": True, "hide_parameters": True, "connect_args": connect},
+                    heartbeat_interval=HEARTBEAT_S,
+                    grace_period=DEAD_AFTER_S,
+                )
+        except ImportError:
+            extra = (
+                "; pip install 'cnn-budget-search[postgres]' brings it" if url.drivername.endswith("psycopg") else ""
+            )
+            raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
+            # Of two that make the tables at once, one fails: they are there when it tries again.
+            if attempt + 1 == ATTEMPTS or isinstance(
+                error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError
+            ):
+                said = hidden(_brief(error), place.url)
+                raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
+    raise AssertionError
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def holds(place: Place) -> bool:
+    """Whether the study is there already."""
+    if not place.url:
+        return (place.folder / FILE).is_file()
+    storage = database(place)
+    try:
+        return place.name in optuna.get_all_study_names(storage)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def load(run: str | Path) -> optuna.Study:
+    """The Optuna study of a run folder, as it is, without closing or queueing anything."""
+    place = Place.of(Path(run))
+    storage = database(place, make=False)
+    try:
+        study = optuna.load_study(study_name=place.name, storage=storage)
+    except KeyError:
+        raise InputError(f"{place}: holds no search") from None
+    except Exception as error:
+        raise damaged(place, error) from None
+    check(study, place)
+    return study
+
+
+def check(study: optuna.Study, place: Place) -> None:
+    """Read all of a study; `InputError` where that cannot be done, or a trial has no network."""
+    try:
+        trials, _ = study.get_trials(deepcopy=False), study.user_attrs
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(place, error) from None
+    for trial in trials:
+        for name in NEEDED:
+            if name not in trial.user_attrs:
+                raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
+
+
+def damaged(place: Place, error: Exception) -> InputError:
+    return InputError(f"{place}: cannot be read, it may be damaged ({hidden(_brief(error), place.url)})")
