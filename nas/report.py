@@ -70,33 +70,12 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         raise InputError(f"{run}: cannot be written ({error.strerror})") from None
     console = command.console()
-    for line in findings(trials, images):
+    for line in results.findings(trials, images):
         console.print(line)
     if images:
         console.print(mattered.sentence)
     console.print(f"wrote {path} and {run / 'trials.csv'}")
     return 0
-
-
-def findings(trials: Sequence[Outcome], images: int) -> list[str]:
-    """What the run shows, in sentences."""
-    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
-    counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
-    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
-    if complete and images:
-        low, high = results.interval(complete[0].accuracy or 0.0, images)
-        lines.append(
-            f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
-            f"[{low:.4f}, {high:.4f}] on {images} images."
-        )
-    known = results.beside_baselines(trials)
-    lines += [known] if known else []
-    front = results.front(trials)
-    if front:
-        names = ", ".join(front[0].measured["minimize"])
-        lines.append(f"{len(front)} networks that nothing else beats in accuracy and {names}.")
-    found = results.compare(trials, images) if images else None
-    return lines + (results.sentences(found) if found else [])
 
 
 def page(
@@ -107,10 +86,10 @@ def page(
     budget = f"{config.budget} at {config.space.network.resolution} px"
     sections = [
         f"<h1>{escape(run.name)}: {escape(config.space_name)} within {escape(budget)}</h1>",
-        f'<p class="verdict">{"<br>".join(escape(line) for line in findings(trials, images))}</p>',
+        f'<p class="verdict">{"<br>".join(escape(line) for line in results.findings(trials, images))}</p>',
         drawn,
         "<h2>Best networks</h2>",
-        table(row(t) for t in best_first(trials)[:10] if t.outcome == "complete"),
+        table(row(t) for t in results.best_first(trials)[:10] if t.outcome == "complete"),
         *(["<h2>What nothing else beats</h2>", table(row(t) for t in front)] if front else []),
         "<h2>What mattered</h2>",
         weights(mattered),
@@ -152,10 +131,6 @@ def weights(mattered: Importances) -> str:
         "<p>The share of the variance of accuracy that is lost when a factor's values are shuffled over trials.</p>"
     )
     return said + figures.svg(figures.importance(mattered)) + f"<table>{head}{rows}</table>" + meaning
-
-
-def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
-    return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
 
 
 def row(trial: Outcome) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import lgamma
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,31 @@ def sentences(found: Comparison) -> list[str]:
     ]
 
 
+def findings(trials: Sequence[Outcome], images: int) -> list[str]:
+    """What the run shows, in sentences."""
+    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
+    counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
+    if complete and images:
+        low, high = interval(complete[0].accuracy or 0.0, images)
+        lines.append(
+            f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
+            f"[{low:.4f}, {high:.4f}] on {images} images."
+        )
+    known = beside_baselines(trials)
+    lines += [known] if known else []
+    unbeaten = front(trials)
+    if unbeaten:
+        names = ", ".join(unbeaten[0].measured["minimize"])
+        lines.append(f"{len(unbeaten)} networks that nothing else beats in accuracy and {names}.")
+    found = compare(trials, images) if images else None
+    return lines + (sentences(found) if found else [])
+
+
+def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
+    return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
+
+
 def beside_baselines(trials: Sequence[Outcome]) -> str:
     """The known networks of a run with their accuracies, and how far the best network is from the best of them."""
     known = [trial for trial in trials if trial.role == "baseline" and trial.accuracy is not None]
@@ -162,14 +189,17 @@ def _score(trial: Outcome, epochs: int) -> float:
 
 def expected_best(scores: NDArray[np.float64], k: int) -> float:
     """The mean, over all subsets of k, of the best score in the subset."""
-    ascending, n = np.sort(scores), len(scores)
-    log_choose = [_log_choose(i, k - 1) for i in range(k - 1, n)]
-    weights = np.exp(np.array(log_choose) - _log_choose(n, k))
-    return float(np.sum(ascending[k - 1 :] * weights))
+    return float(np.sort(scores)[k - 1 :] @ _shares(len(scores), k))
 
 
-def _log_choose(n: int, k: int) -> float:
-    return float(np.sum(np.log(np.arange(n - k + 1, n + 1))) - np.sum(np.log(np.arange(1, k + 1))))
+@lru_cache
+def _shares(n: int, k: int) -> NDArray[np.float64]:
+    """Of all subsets of k of n scores, the share in which the k-th, …, the n-th in ascending order is the best."""
+    log = np.array([lgamma(i + 1) for i in range(n + 1)])  # of factorials
+    below = np.arange(k - 1, n)
+    of_these = log[below] - log[k - 1] - log[below - (k - 1)]
+    shares: NDArray[np.float64] = np.exp(of_these - (log[n] - log[k] - log[n - k]))
+    return shares
 
 
 def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from searchspace.arch import Arch
 from searchspace.blocks import BlockType
@@ -35,7 +35,7 @@ COLOURS: dict[BlockType | str, str] = {
 RESOLUTION = "#b03a2e"
 
 
-def plot(arch: Arch, path: str | Path, title: str = "") -> None:
+def plot(arch: Arch, path: str | Path | BinaryIO, title: str = "") -> None:
     """Write a picture of channels (bars, coloured by block), resolution (line) and multiply-adds (below) over depth."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def plot_costs(
     _save(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path | BinaryIO) -> None:
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
