@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import objectives
-from nas.trial import Outcome
+from nas.trial import Outcome, Role
 
 RESAMPLES = 2000
 LEVEL = 0.9
@@ -80,6 +80,16 @@ def write_csv(trials: Sequence[Outcome], run: Path) -> None:
     part.replace(run / "trials.csv")
 
 
+def write_parquet(trials: Sequence[Outcome], run: Path) -> None:
+    """RUN/trials.parquet, replaced in one step. A column whose values are of several types is text."""
+    table, part = frame(trials), run / "trials.parquet.part"
+    for name in table.columns:
+        if len({type(cell) for cell in table[name].dropna()}) > 1:
+            table[name] = table[name].map(str, na_action="ignore")
+    table.to_parquet(part, index=False)
+    part.replace(run / "trials.parquet")
+
+
 def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     """The best complete trials, ties broken by validation loss."""
     complete = trials[trials["outcome"] == "complete"]
@@ -101,9 +111,8 @@ def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison
     drawn) and over validation images (binomial: `images` decide every accuracy), so an interval covers both kinds of
     luck. Failed trials count as 0.
     """
-    done = [trial for trial in trials if trial.outcome != "running"]
-    epochs = min((max(trial.curve) for trial in done if trial.curve), default=0)
-    search, control = (np.array([_score(t, epochs) for t in done if t.role == role]) for role in ("search", "control"))
+    epochs = common_epochs(trials)
+    search, control = scores(trials, "search", epochs), scores(trials, "control", epochs)
     k = min(len(control), len(search))
     if k == 0:
         return None
@@ -183,8 +192,15 @@ def front(trials: Sequence[Outcome]) -> list[Outcome]:
     return [complete[i] for i in objectives.front([t.accuracy or 0.0 for t in complete], costly)]
 
 
-def _score(trial: Outcome, epochs: int) -> float:
-    return 0.0 if trial.outcome == "failed" else trial.curve.get(epochs, 0.0)
+def common_epochs(trials: Sequence[Outcome]) -> int:
+    """How many epochs all trials had that have ended and began at all."""
+    return min((max(t.curve) for t in trials if t.outcome != "running" and t.curve), default=0)
+
+
+def scores(trials: Sequence[Outcome], role: Role, epochs: int) -> NDArray[np.float64]:
+    """Accuracies after so many epochs of the trials of a role that have ended, in their order; 0 for failed ones."""
+    ended = [trial for trial in trials if trial.outcome != "running" and trial.role == role]
+    return np.array([0.0 if t.outcome == "failed" else t.curve.get(epochs, 0.0) for t in ended])
 
 
 def expected_best(scores: NDArray[np.float64], k: int) -> float:

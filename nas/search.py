@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas import evidence, folder
+from nas import environment, evidence, folder
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
@@ -128,6 +128,7 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
 
     identity, conduct = config.identity, config.conduct
     split = read(config, console, quiet)
+    environment.note(run)
     study.validation_images = len(split.val_labels)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
     display = Display(
