@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,8 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         quiet,
         ended=lambda: folder.write_results(study, run),
         timed=study.space.latency is not None,
+        title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
+        counts=Counter(outcome.outcome for outcome in study.outcomes),
     )
     with display:
         return tuner.run(study, split, identity.train, conduct, display, log, identity.seed)
