@@ -137,7 +137,7 @@ def hypervolume(volumes: Sequence[tuple[int, float]]) -> Figure:
 
 def importance(mattered: Importances) -> Figure:
     """The factors with their shares and intervals, the weightiest on top."""
-    figure, axes = single((SIZE[0], 1 + 0.25 * len(mattered.factors)))
+    figure, axes = single((SIZE[0], 1.2 + 0.25 * len(mattered.factors)))
     factors = mattered.factors[::-1]
     shares = [f.share for f in factors]
     errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
