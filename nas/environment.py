@@ -7,7 +7,6 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from nas.timing import device_name
 from searchspace.document import read_yaml, write_yaml
 from searchspace.errors import InputError
 
@@ -20,6 +19,8 @@ Environment = dict[str, str]
 def here() -> Environment:
     """This machine, as far as results may depend on it."""
     import torch
+
+    from nas.timing import device_name
 
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     found |= {"cpu": f"{device_name('cpu')}, {os.cpu_count()} cores"}

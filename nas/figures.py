@@ -17,6 +17,7 @@ from nas.importance import Importances
 from nas.objectives import front
 from nas.progress import Progress
 from nas.results import front as unbeaten_in
+from nas.retraining import Retrained
 from nas.trial import Outcome
 from nas.widths import Widths
 
@@ -145,6 +146,22 @@ def importance(mattered: Importances) -> Figure:
     axes.axvline(0, color="#555555", lw=0.8)
     axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
     return figure
+
+
+def retrained(rows: Sequence[Retrained]) -> Figure:
+    """Accuracy after full training over that after brief training, every network with its trial's number."""
+    figure, axes = single()
+    for row in rows:
+        colour = COLOURS.get(row.role, COLOURS["baseline"])
+        axes.scatter([row.brief], [row.full], color=colour)
+        axes.annotate(str(row.trial), (row.brief, row.full), (4, 4), textcoords="offset points", fontsize=8)
+    for role in (role for role in COLOURS if any(row.role == role for row in rows)):
+        axes.scatter([], [], color=COLOURS[role], label=NAMES[role])
+    axes.margins(0.1)
+    epochs = ", ".join(str(number) for number in sorted({row.epochs for row in rows}))
+    axes.set(xlabel="validation accuracy in the search", ylabel=f"after {epochs} epochs in full")
+    axes.set_title("Brief and full training")
+    return _with_legend(figure, axes)
 
 
 def predictions(predicted: Sequence[float], measured: Sequence[float], conditions: str) -> Figure:

@@ -15,6 +15,7 @@ from nas.config import SearchConfig
 from nas.environment import Environment
 from nas.importance import Importances
 from nas.progress import progress
+from nas.retraining import Retrained, sentences
 from nas.trial import Outcome
 from nas.widths import widths
 from searchspace.arch import Arch
@@ -68,7 +69,7 @@ class Findings:
     volumes: Sequence[tuple[int, float]] = ()
     table: LatencyTable | None = None
     environments: Sequence[Environment] = ()
-    retrained: str = ""
+    retrained: Sequence[Retrained] = ()
 
 
 def page(found: Findings) -> str:
@@ -92,7 +93,11 @@ def page(found: Findings) -> str:
         weights(found.mattered),
         "<h2>Channels over depth</h2>",
         schedules(trials),
-        *(["<h2>Do brief scores predict full training?</h2>", found.retrained] if found.retrained else []),
+        *(
+            ["<h2>Do brief scores predict full training?</h2>", full_training(found.retrained)]
+            if found.retrained
+            else []
+        ),
         "<h2>Failures</h2>",
         failures(failed) if failed else "<p>None.</p>",
         "<h2>All trials</h2>",
@@ -186,6 +191,26 @@ def schedules(trials: Sequence[Outcome]) -> str:
         "best networks widen linearly. Where bands overlap, this run shows no difference."
     )
     return grid([(figures.channels(found), meaning)])
+
+
+def full_training(rows: Sequence[Retrained]) -> str:
+    """Brief scores beside accuracies after full training, with how well the one ranks the other."""
+    said = "".join(f"<p>{escape(line)}</p>" for line in sentences(rows))
+    cells = (
+        {
+            "trial": str(row.trial),
+            "role": row.role,
+            "brief": f"{row.brief:.4f}",
+            "epochs in full": str(row.epochs),
+            "validation": f"{row.full:.4f}",
+            "test": "" if row.test is None else f"{row.test:.4f}",
+        }
+        for row in rows
+    )
+    meaning = (
+        "Every point is a network with its trial's number: the nearer to a rising line, the better brief scores rank."
+    )
+    return said + table(cells) + grid([(figures.retrained(rows), meaning)])
 
 
 def failures(failed: Sequence[Outcome]) -> str:

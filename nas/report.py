@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import environment, results, study
+from nas import environment, results, retraining, study
 from nas.config import SearchConfig
 from nas.folder import TABLE
 from nas.importance import importances
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         console.print(line)
     if found.images:
         console.print(found.mattered.sentence)
+    for line in retraining.sentences(found.retrained) if found.retrained else ():
+        console.print(line)
     console.print(f"wrote {path}, {run / 'trials.csv'} and {run / 'trials.parquet'}")
     return 0
 
@@ -53,6 +55,7 @@ def gathered(run: Path) -> Findings:
         volumes=study.hypervolumes(trials, minimized, config.budget) if minimized else (),
         table=LatencyTable.load(run / TABLE) if (run / TABLE).is_file() else None,
         environments=environment.load(run),
+        retrained=retraining.load(run / retraining.FOLDER, trials),
     )
 
 
