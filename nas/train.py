@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas import bundle, results, retraining, study, training
+from nas import bundle, events, results, retraining, study, training
 from nas.card import Facts
 from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
 from nas.data import Images, Labels, Split, load, load_test
@@ -39,6 +39,8 @@ EPILOG = """The network is trained with the dataset's classes, at the images' ow
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
 end."""
 
+RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
+
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG)
@@ -51,7 +53,15 @@ def parser() -> command.Parser:
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
     p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.1)")
     p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")
+    p.add_argument(
+        "--mixup", type=float, help="mix images, with shares of Beta(A, A); 0.2 for example (default: 0, off)"
+    )
+    p.add_argument("--cutmix", type=float, help="paste boxes of other images; 1.0 for example (default: 0, off)")
+    p.add_argument("--randaugment", type=int, help="magnitude of kornia's RandAugment, 9 for example (default: 0, off)")
     p.add_argument("--resolution", type=int, help="pixels trained at")
+    p.add_argument(
+        "--tensorboard", action="store_true", help="also write OUT/tensorboard, an event file for TensorBoard"
+    )
     p.add_argument("--seed", type=int, help="default: the search's with --top or --control, else 0")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
@@ -60,23 +70,25 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
-    device, console = chosen(args.device), command.console()
+    if args.tensorboard:
+        events.require()
+    args.device, console = chosen(args.device), command.console()
     if args.top is not None or args.control is not None:
-        return several(args, arguments, device, console)
+        return several(args, arguments, console)
     name, arch = architecture(args.arch)
     plan = planned(args, arguments, name, arch, args.dataset or "digits", args.seed or 0)
     out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(plan.data.dataset).name}")
     with training.opened(out, plan):
-        return carried_out(out, plan, device, console, args.quiet, *images_of(plan, console, args.quiet))
+        return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
 
 
 def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch: Arch, dataset: str, seed: int) -> Plan:
-    given = {n: getattr(args, n) for n in ("epochs", "batch_size", "learning_rate", "ema", "resolution")}
+    given = {name: getattr(args, name) for name in RECIPE}
     train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
     return Plan(arch, DataConfig(dataset), train, seed, name, shlex.join(["python", "-m", "nas.train", *arguments]))
 
 
-def several(args: argparse.Namespace, arguments: Sequence[str], device: str, console: Console) -> int:
+def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
     """Train the best and some random networks of a search, and compare with how brief training ranked them."""
     run, top, controls = Path(args.arch), args.top or 0, args.control or 0
     if min(top, controls) < 0 or top + controls == 0:
@@ -92,7 +104,7 @@ def several(args: argparse.Namespace, arguments: Sequence[str], device: str, con
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         with training.opened(out, plan):
-            codes.append(carried_out(out, plan, device, console, args.quiet, *images))
+            codes.append(carried_out(out, plan, args, console, *images))
     rows = retraining.load(base, trials)
     console.print(compared(rows))
     for line in retraining.sentences(rows):
@@ -144,9 +156,8 @@ def chosen(device: str) -> str:
 def carried_out(
     out: Path,
     plan: Plan,
-    device: str,
+    args: argparse.Namespace,
     console: Console,
-    quiet: bool,
     reading: Callable[[], Split],
     testing: Callable[[], tuple[Images, Labels] | None],
 ) -> int:
@@ -156,19 +167,21 @@ def carried_out(
         return 0
     split = reading()
     arch = plan.adapted(split)
-    history, state = training.epochs(out, plan, split, device)
-    if not quiet:
+    history, state = training.epochs(out, plan, split, args.device)
+    if not args.quiet:
         relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
         console.print(
             f"training {plan.name} ({amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}) "
-            f"on {device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
+            f"on {args.device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
         )
     try:
-        with progress(console, plan.train.epochs, len(history), quiet) as bar:
+        bars = progress(console, plan.train.epochs, len(history), args.quiet)
+        with bars as bar, events.written(out, args.tensorboard) as note:
 
             def watch(epoch: Epoch) -> None:
                 bar.advance(bar.task_ids[0])
-                if not quiet:
+                note(epoch)
+                if not args.quiet:
                     bar.console.print(line(epoch, plan.train.epochs))
 
             training.carry_out(out, history, state, watch)
