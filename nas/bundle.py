@@ -1,7 +1,7 @@
 """A network to take home: a folder that needs nothing of this project, tried by a fresh interpreter before it is there.
 
 `nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`
-and `classes.json`; where asked `model.onnx`.
+and `classes.json`; where asked `model.onnx`, and with weights `predict.py`, which runs it on image files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from nas import card, checkpoint
 from nas.card import Facts
+from nas.prediction import script
 from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.module import build
@@ -30,7 +31,7 @@ from searchspace.source import source
 
 CARD, WEIGHTS = "card.md", "weights.safetensors"
 # In the order they are put in place: what has weights is complete.
-FILES = (CARD, "arch.yaml", "model.py", "classes.json", "model.onnx", WEIGHTS)
+FILES = (CARD, "arch.yaml", "model.py", "classes.json", "model.onnx", "predict.py", WEIGHTS)
 OPSET = 18
 TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
 SECONDS = 600
@@ -140,6 +141,8 @@ def _fill(part: Path, facts: Facts, model: nn.Module, weights: dict[str, Tensor]
     if weights is not None and facts.trained is not None:
         notes = {"format": "pt", "trained": json.dumps(plain(facts.trained))}
         checkpoint.write(part / WEIGHTS, weights, notes)
+        if onnx:
+            (part / "predict.py").write_text(script(facts.arch, facts.trained), encoding="utf-8")
         (part / "classes.json").write_text(json.dumps(facts.trained.classes, indent=0) + "\n", encoding="utf-8")
     (part / CARD).write_text(card.text(facts, onnx), encoding="utf-8")
 

@@ -71,6 +71,9 @@ def text(facts: Facts, onnx: bool) -> str:
         "In this folder:" if facts.trained is None else "In this folder, with torch and safetensors installed:",
         loading(facts),
         "With onnxruntime:\n\n" + serving(facts) if onnx else "",
+        "On image files, with onnxruntime, numpy and pillow: `python predict.py IMAGE …`"
+        if onnx and facts.trained
+        else "",
         "## Repeat",
         "\n".join(f"    {one_line(command)}" for command in facts.commands) or "    (not known)",
         "## Versions",

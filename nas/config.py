@@ -33,7 +33,9 @@ class DataConfig:
 class TrainConfig:
     """The recipe of training. `resolution` None takes the images' own: 16 px at least, for brief training 64 at most.
 
-    `ema` above 0 scores and keeps a running average of the weights, which forgets with this factor a step.
+    `ema` above 0 scores and keeps a running average of the weights, which forgets with this factor a step. `mixup` and
+    `cutmix` are the parameter of the Beta distribution that shares are drawn from, `randaugment` is its magnitude; 0
+    leaves them out.
     """
 
     epochs: int = 3
@@ -45,6 +47,9 @@ class TrainConfig:
     warmup: float = 0.2
     resolution: int | None = None
     ema: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    randaugment: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "resolution"):
@@ -55,6 +60,9 @@ class TrainConfig:
             raise ValueError(f"learning_rate: above 0, not {self.learning_rate}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema: from 0 (none) to below 1, not {self.ema}")
+        for name, most in (("mixup", 10), ("cutmix", 10), ("randaugment", 30)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: from 0 (none) to {most}, not {getattr(self, name)}")
 
 
 DIGITS_RECIPE = TrainConfig(epochs=6, batch_size=32, learning_rate=0.05)

@@ -1,14 +1,16 @@
-"""`python -m nas.dashboard RUN`: the Optuna dashboard on a run, running or finished."""
+"""`python -m nas.dashboard RUN`: the Optuna dashboard on a run, running or finished, with notes and pictures."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import study
+from nas.exhibit import Exhibit, Pictures
+from nas.serving import listening
 from searchspace import command
 from searchspace.errors import InputError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def parser() -> command.Parser:
@@ -21,22 +23,19 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
-    study.load(args.run)
+    shown = Exhibit(args.run)
     if not 0 < args.port < 65536:
         raise InputError(f"port: 1 to 65535, not {args.port}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((args.host, args.port))
-        except OSError as error:
-            raise InputError(
-                f"{args.host}:{args.port}: cannot listen ({error.strerror}); give another --port"
-            ) from None
-    command.console().print(f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)")
 
     import optuna_dashboard
 
-    optuna_dashboard.run_server(study.database(args.run), host=args.host, port=args.port)
+    app = optuna_dashboard.wsgi(shown, artifact_store=Pictures(args.run, shown))
+    with listening(app, args.host, args.port) as server:
+        console = command.console()
+        console.print(f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)")
+        if args.host not in LOOPBACK:
+            console.print("whoever reaches this address sees the run and may write notes: there is no password")
+        server.serve_forever()
     return 0
 
 

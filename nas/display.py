@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from nas import results
 from nas.config import SearchConfig
 from nas.data import Split
+from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.objectives import said
 from nas.study import Study
@@ -30,13 +33,19 @@ from searchspace.preflight import Preflight
 from searchspace.space import Space
 
 SHOWN = 8
+WIDTH = 80
+OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
 HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
 MS_GAP = 9
 
 
 class Display:
-    """A watcher (see `tuner.Watcher`) that draws; at most 80 columns."""
+    """A watcher (see `tuner.Watcher`) that draws; at most 80 columns.
+
+    Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
+    line is printed for every trial that has ended. `counts` are the outcomes of the run so far.
+    """
 
     def __init__(
         self,
@@ -48,12 +57,16 @@ class Display:
         quiet: bool,
         ended: Callable[[], None],
         timed: bool = False,
+        title: str = "",
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         self.gap = MS_GAP if timed else 0
         self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
-        self.after_end = ended
-        self.counts: Counter[str] = Counter()
+        self.after_end, self.title, self.gpus = ended, title, GpuUse()
+        self.total, self.finished, self.ended_here = total, finished, 0
+        self.begun = time.monotonic()
+        self.counts: Counter[str] = Counter(counts or {})
         self.rows: dict[int, str] = {}
         self.recent: deque[int] = deque(maxlen=SHOWN)
         self.speeds: dict[int, float] = {}
@@ -62,15 +75,13 @@ class Display:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
             console=console,
         )
         self.task = self.bar.add_task("trials", total=total, completed=finished)
         self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal and not self.quiet:
+        if self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet:
             self.live.start()
         elif not self.quiet:
             self.console.print(self.header, highlight=False)
@@ -83,14 +94,23 @@ class Display:
             self.live.stop()
 
     def draw(self) -> Group:
-        outcomes = "  ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
-        speed = f"{sum(self.speeds.values()):.0f} images/s" if self.speeds else "starting workers"
-        table = Table.grid()
-        table.add_row(Text(self.header, style="bold"))
-        for number in self.recent:
-            table.add_row(Text(self.rows[number]))
+        """What the run is, how far it is, what came of it, how fast it goes, and the latest trials."""
         best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
-        return Group(self.bar, Text(f"{best}   {len(self.speeds)} running, {speed}   {outcomes}"), table)
+        outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
+        images = sum(self.speeds.values())
+        speed = f"{images:.0f} images/s" if images else "" if self.ended_here else "starting workers"
+        pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
+        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", pace]
+        shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
+        rows = [Text(self.rows[number]) for number in self.recent]
+        return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
+
+    def left(self) -> str:
+        """How long the rest takes at the pace since this process began; empty before the first end."""
+        if not self.ended_here:
+            return ""
+        seconds = (time.monotonic() - self.begun) / self.ended_here * (self.total - self.finished)
+        return f"about {timedelta(seconds=round(seconds))} left"
 
     def started(self, trial: Trial) -> None:
         self.speeds[trial.number] = 0.0
@@ -119,6 +139,7 @@ class Display:
         self._row(trial, result, outcome)
         if outcome != "interrupted":
             self.bar.advance(self.task)
+            self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
         self.log.info("trial %d %s %s", trial.number, outcome, result.error)
         if not self.live.is_started and not self.quiet:
             self.console.print(self.rows[trial.number], highlight=False)

@@ -1,87 +1,45 @@
-"""Pictures of a run, as SVG: accuracy by trial, learning curves, accuracy against cost, the best network's widths."""
+"""Pictures of a run: every function draws one figure with one thing to see; `svg` makes an element of a page of it."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nas.importance import Importances
-from nas.results import front
+from nas.objectives import front
+from nas.progress import Progress
+from nas.results import front as unbeaten_in
+from nas.retraining import Retrained
 from nas.trial import Outcome
-from searchspace.arch import Arch
-from searchspace.costs import section_costs
+from nas.widths import Widths
 
 COLOURS = {"search": "#1f6fb4", "control": "#e08214", "baseline": "#2ca02c"}
 NAMES = {"search": "search", "control": "random control", "baseline": "known network"}
 PRUNED_ALPHA = 0.35
+SIZE = (4.4, 3.2)
+ACCURACY = "validation accuracy"
+RINGS: dict[str, Any] = {"color": "#555555", "marker": "o", "mfc": "none", "ms": 8, "zorder": 1}
 
 
-def overview(trials: Sequence[Outcome], best: Arch | None) -> Figure:
-    """Four panels that tell a run."""
-    figure = Figure(figsize=(11, 7.2), layout="constrained")
-    (first, second), (third, fourth) = figure.subplots(2, 2)
-    by_trial(first, trials)
-    learning_curves(second, trials)
-    against_cost(third, trials)
-    if best is not None:
-        widths(fourth, best)
-    else:
-        fourth.set_axis_off()
-    for axes in (first, second, third, fourth):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], volumes: Sequence[tuple[int, float]]) -> Figure:
-    """Accuracy against every cost that is minimised, with the front, and the hypervolume by trial."""
-    figure = Figure(figsize=(5.5 * (len(minimized) + 1), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(minimized) + 1)
-    best, joined = front(trials), 1 if len(minimized) == 1 else 0  # a front over several costs is no line
-    for axes, name in zip(panels, minimized, strict=False):
-        _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
-        line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in best)
-        if line:
-            axes.plot(
-                *zip(*line, strict=True),
-                color="#555555",
-                lw=joined,
-                marker="o",
-                mfc="none",
-                label="not beaten",
-                zorder=1,
-            )
-            axes.legend(frameon=False, fontsize=8)
-        axes.set(xlabel=name, ylabel="validation accuracy", xscale="log", title=f"Accuracy against {name}")
-    if volumes:
-        panels[-1].step(*zip(*volumes, strict=True), where="post", color=COLOURS["search"])
-    panels[-1].set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def importance(mattered: Importances) -> Figure:
-    """The factors with their shares and intervals, the weightiest on top."""
-    figure = Figure(figsize=(7, 1 + 0.3 * len(mattered.factors)), layout="constrained")
+def single(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    """A figure of one panel, small enough that its letters can be read on a phone."""
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    factors = mattered.factors[::-1]
-    shares = [f.share for f in factors]
-    errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
-    axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
-    axes.axvline(0, color="#555555", lw=0.8)
-    axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return figure, axes
 
 
-def by_trial(axes: Axes, trials: Sequence[Outcome]) -> None:
+def by_trial(trials: Sequence[Outcome]) -> Figure:
     """Every trial's last accuracy in the order of the run, and the best so far."""
+    figure, axes = single()
     _points(axes, trials, [float(trial.number) for trial in trials])
     best: list[tuple[int, float]] = []
     for trial in trials:
@@ -89,39 +47,121 @@ def by_trial(axes: Axes, trials: Sequence[Outcome]) -> None:
             best.append((trial.number, max(trial.accuracy, best[-1][1] if best else 0.0)))
     if best:
         axes.step(*zip(*best, strict=True), where="post", color="#555555", lw=1, label="best so far", zorder=1)
-    axes.set(xlabel="trial", ylabel="validation accuracy", title="Accuracy by trial (pale: stopped early)")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="trial", ylabel=ACCURACY, title="Accuracy by trial")
+    return _with_legend(figure, axes)
 
 
-def learning_curves(axes: Axes, trials: Sequence[Outcome]) -> None:
+def learning_curves(trials: Sequence[Outcome]) -> Figure:
+    figure, axes = single()
     for trial in trials:
         if trial.curve:
             alpha = 1.0 if trial.outcome == "complete" else PRUNED_ALPHA
             epochs = sorted(trial.curve)
-            scores = [trial.curve[epoch] for epoch in epochs]
-            axes.plot(epochs, scores, color=COLOURS[trial.role], alpha=alpha, lw=1.2, marker=".", ms=4)
-    axes.set(xlabel="epoch", ylabel="validation accuracy", title="Learning curves (pale: stopped early)")
+            told = [trial.curve[epoch] for epoch in epochs]
+            axes.plot(epochs, told, color=COLOURS[trial.role], alpha=alpha, lw=1.2, marker=".", ms=4)
+    for role, colour in COLOURS.items():
+        if any(trial.role == role and trial.curve for trial in trials):
+            axes.plot([], [], color=colour, label=NAMES[role])
+    axes.set(xlabel="epoch", ylabel=ACCURACY, title="Learning curves")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _with_legend(figure, axes)
 
 
-def against_cost(axes: Axes, trials: Sequence[Outcome]) -> None:
-    """Accuracy against parameters: multiply-adds are nearly equal in a run, parameters are not."""
-    _points(axes, trials, [trial.measured["params"] / 1e6 for trial in trials])
-    axes.set(xlabel="million parameters", ylabel="validation accuracy", title="Accuracy against parameters")
+def progress(found: Progress) -> Figure:
+    """The best of the first n networks of the search over the best of n random ones."""
+    figure, axes = single()
+    counts = range(1, len(found.control) + 1)
+    axes.fill_between(counts, found.low, found.high, color=COLOURS["control"], alpha=0.2, lw=0)
+    axes.plot(counts, found.control, color=COLOURS["control"], label="random control: mean, 90 % band")
+    reached = range(1, len(found.search) + 1)
+    axes.step(reached, found.search, where="post", color=COLOURS["search"], label="search", marker=".", ms=4)
+    for name, accuracy in found.known.items():
+        axes.axhline(accuracy, color=COLOURS["baseline"], lw=1, ls="--", label=name)
+    after = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
+    axes.set(xlabel="networks n", ylabel=f"best accuracy of n after {after}", title="Search and random control")
+    return _with_legend(figure, axes)
 
 
-def widths(axes: Axes, arch: Arch) -> None:
-    """Channels and map size by block: how a network spends its depth."""
-    index = list(range(1, len(arch.blocks) + 1))
-    axes.plot(index, [block.out_channels for block in arch.blocks], color=COLOURS["search"], marker="o", ms=4)
-    axes.set(xlabel="block", title="Best network: channels (line) and map size (steps)", ylim=(0, None))
-    axes.set_ylabel("output channels", color=COLOURS["search"])
-    right = axes.twinx()
-    sizes = [part.output[1] for part in section_costs(arch)[1:-1]]
-    right.step(index, sizes, where="mid", color="#999999", lw=1)
-    right.set(ylim=(0, None))
-    right.set_ylabel("pixels a side", color="#777777")
-    right.spines["top"].set_visible(False)
+def against(trials: Sequence[Outcome], cost: str, label: str, scale: float = 1.0, measured: str = "") -> Figure:
+    """Accuracy against a cost of the trials, over `scale`, and the complete ones that no other beats in both.
+
+    Where `measured` names another number of the same unit, what it says is marked with diamonds.
+    """
+    figure, axes = single()
+    known = [trial for trial in trials if trial.measured.get(cost) is not None]
+    _points(axes, known, [trial.measured[cost] / scale for trial in known])
+    complete = [t for t in known if t.outcome == "complete" and t.accuracy is not None]
+    unbeaten = front([t.accuracy or 0.0 for t in complete], [[t.measured[cost]] for t in complete])
+    line = [(complete[i].measured[cost] / scale, complete[i].accuracy or 0.0) for i in unbeaten]
+    if line:
+        axes.step(*zip(*line, strict=True), where="post", lw=1, label="not beaten", **RINGS)
+    pairs = [(t.measured[measured], t.accuracy) for t in known if t.measured.get(measured) is not None]
+    if pairs:
+        at, accuracies = zip(*pairs, strict=True)
+        axes.scatter(at, accuracies, marker="D", s=28, fc="none", ec="black", label="measured alone")
+    axes.set(xlabel=label, ylabel=ACCURACY, title=f"Accuracy against {label.split(' (')[0]}")
+    return _with_legend(figure, axes)
+
+
+def channels(found: Widths) -> Figure:
+    """ReXNet's figure: mean channels over depth of the best, middle and worst networks."""
+    figure, axes = single()
+    for group, colour in zip(found.groups, ("#1f6fb4", "#777777", "#c0392b"), strict=False):
+        axes.plot(group.positions, group.channels, color=colour, label=f"{group.name} ({group.networks})")
+        low, high = group.channels - group.deviation, group.channels + group.deviation
+        axes.fill_between(group.positions, low, high, color=colour, alpha=0.15, lw=0)
+    where = "block" if found.equal_depth else "position of the block, from first (0) to last (1)"
+    axes.set(xlabel=where, ylabel="mean output channels", title="Channels over depth", ylim=(0, None))
+    return _with_legend(figure, axes)
+
+
+def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], name: str) -> Figure:
+    """Accuracy against one of the costs that are minimised, with what nothing beats in accuracy and all of them."""
+    figure, axes = single()
+    _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
+    line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in unbeaten_in(trials))
+    joined = 1 if len(minimized) == 1 else 0  # a front over several costs is no line
+    if line:
+        axes.plot(*zip(*line, strict=True), lw=joined, label="not beaten", **RINGS)
+    axes.set(xlabel=name, ylabel=ACCURACY, xscale="log", title=f"Accuracy against {name}, minimised")
+    return _with_legend(figure, axes)
+
+
+def hypervolume(volumes: Sequence[tuple[int, float]]) -> Figure:
+    """The share of the box from accuracy 0 and the budget that is beaten, trial by trial."""
+    figure, axes = single()
+    if volumes:
+        axes.step(*zip(*volumes, strict=True), where="post", color=COLOURS["search"])
+    axes.set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
+    return figure
+
+
+def importance(mattered: Importances) -> Figure:
+    """The factors with their shares and intervals, the weightiest on top."""
+    figure, axes = single((SIZE[0], 1.2 + 0.25 * len(mattered.factors)))
+    factors = mattered.factors[::-1]
+    shares = [f.share for f in factors]
+    errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
+    axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
+    axes.axvline(0, color="#555555", lw=0.8)
+    axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
+    return figure
+
+
+def retrained(rows: Sequence[Retrained]) -> Figure:
+    """Accuracy after full training over that after brief training, every network with its trial's number."""
+    figure, axes = single()
+    for row in rows:
+        colour = COLOURS.get(row.role, COLOURS["baseline"])
+        axes.scatter([row.brief], [row.full], color=colour)
+        axes.annotate(str(row.trial), (row.brief, row.full), (4, 4), textcoords="offset points", fontsize=8)
+    for role in (role for role in COLOURS if any(row.role == role for row in rows)):
+        axes.scatter([], [], color=COLOURS[role], label=NAMES[role])
+    axes.margins(0.1)
+    epochs = ", ".join(str(number) for number in sorted({row.epochs for row in rows}))
+    axes.set(xlabel="validation accuracy in the search", ylabel=f"after {epochs} epochs in full")
+    axes.set_title("Brief and full training")
+    return _with_legend(figure, axes)
 
 
 def predictions(predicted: Sequence[float], measured: Sequence[float], conditions: str) -> Figure:
@@ -136,6 +176,12 @@ def predictions(predicted: Sequence[float], measured: Sequence[float], condition
     axes.set_title(conditions, fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 

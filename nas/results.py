@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import lgamma
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import objectives
-from nas.trial import Outcome
+from nas.trial import Outcome, Role
 
 RESAMPLES = 2000
 LEVEL = 0.9
@@ -78,6 +80,16 @@ def write_csv(trials: Sequence[Outcome], run: Path) -> None:
     part.replace(run / "trials.csv")
 
 
+def write_parquet(trials: Sequence[Outcome], run: Path) -> None:
+    """RUN/trials.parquet, replaced in one step. A column whose values are of several types is text."""
+    table, part = frame(trials), run / "trials.parquet.part"
+    for name in table.columns:
+        if len({type(cell) for cell in table[name].dropna()}) > 1:
+            table[name] = table[name].map(str, na_action="ignore")
+    table.to_parquet(part, index=False)
+    part.replace(run / "trials.parquet")
+
+
 def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     """The best complete trials, ties broken by validation loss."""
     complete = trials[trials["outcome"] == "complete"]
@@ -99,9 +111,8 @@ def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison
     drawn) and over validation images (binomial: `images` decide every accuracy), so an interval covers both kinds of
     luck. Failed trials count as 0.
     """
-    done = [trial for trial in trials if trial.outcome != "running"]
-    epochs = min((max(trial.curve) for trial in done if trial.curve), default=0)
-    search, control = (np.array([_score(t, epochs) for t in done if t.role == role]) for role in ("search", "control"))
+    epochs = common_epochs(trials)
+    search, control = scores(trials, "search", epochs), scores(trials, "control", epochs)
     k = min(len(control), len(search))
     if k == 0:
         return None
@@ -134,6 +145,31 @@ def sentences(found: Comparison) -> list[str]:
     ]
 
 
+def findings(trials: Sequence[Outcome], images: int) -> list[str]:
+    """What the run shows, in sentences."""
+    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
+    counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
+    if complete and images:
+        low, high = interval(complete[0].accuracy or 0.0, images)
+        lines.append(
+            f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
+            f"[{low:.4f}, {high:.4f}] on {images} images."
+        )
+    known = beside_baselines(trials)
+    lines += [known] if known else []
+    unbeaten = front(trials)
+    if unbeaten:
+        names = ", ".join(unbeaten[0].measured["minimize"])
+        lines.append(f"{len(unbeaten)} networks that nothing else beats in accuracy and {names}.")
+    found = compare(trials, images) if images else None
+    return lines + (sentences(found) if found else [])
+
+
+def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
+    return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
+
+
 def beside_baselines(trials: Sequence[Outcome]) -> str:
     """The known networks of a run with their accuracies, and how far the best network is from the best of them."""
     known = [trial for trial in trials if trial.role == "baseline" and trial.accuracy is not None]
@@ -156,20 +192,30 @@ def front(trials: Sequence[Outcome]) -> list[Outcome]:
     return [complete[i] for i in objectives.front([t.accuracy or 0.0 for t in complete], costly)]
 
 
-def _score(trial: Outcome, epochs: int) -> float:
-    return 0.0 if trial.outcome == "failed" else trial.curve.get(epochs, 0.0)
+def common_epochs(trials: Sequence[Outcome]) -> int:
+    """How many epochs all trials had that have ended and began at all."""
+    return min((max(t.curve) for t in trials if t.outcome != "running" and t.curve), default=0)
+
+
+def scores(trials: Sequence[Outcome], role: Role, epochs: int) -> NDArray[np.float64]:
+    """Accuracies after so many epochs of the trials of a role that have ended, in their order; 0 for failed ones."""
+    ended = [trial for trial in trials if trial.outcome != "running" and trial.role == role]
+    return np.array([0.0 if t.outcome == "failed" else t.curve.get(epochs, 0.0) for t in ended])
 
 
 def expected_best(scores: NDArray[np.float64], k: int) -> float:
     """The mean, over all subsets of k, of the best score in the subset."""
-    ascending, n = np.sort(scores), len(scores)
-    log_choose = [_log_choose(i, k - 1) for i in range(k - 1, n)]
-    weights = np.exp(np.array(log_choose) - _log_choose(n, k))
-    return float(np.sum(ascending[k - 1 :] * weights))
+    return float(np.sort(scores)[k - 1 :] @ _shares(len(scores), k))
 
 
-def _log_choose(n: int, k: int) -> float:
-    return float(np.sum(np.log(np.arange(n - k + 1, n + 1))) - np.sum(np.log(np.arange(1, k + 1))))
+@lru_cache
+def _shares(n: int, k: int) -> NDArray[np.float64]:
+    """Of all subsets of k of n scores, the share in which the k-th, …, the n-th in ascending order is the best."""
+    log = np.array([lgamma(i + 1) for i in range(n + 1)])  # of factorials
+    below = np.arange(k - 1, n)
+    of_these = log[below] - log[k - 1] - log[below - (k - 1)]
+    shares: NDArray[np.float64] = np.exp(of_these - (log[n] - log[k] - log[n - k]))
+    return shares
 
 
 def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:

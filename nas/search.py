@@ -9,6 +9,7 @@ import math
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import evidence, folder, storage, tuner
+from nas import environment, evidence, folder, storage, tuner
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
 from nas.data import Split, load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary
@@ -158,6 +159,7 @@ def main(arguments: Sequence[str]) -> int:
 def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path) -> str:
     identity, conduct = config.identity, config.conduct
     split = read(config, console, quiet)
+    environment.note(run)
     study.validation_images = len(split.val_labels)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
     display = Display(
@@ -169,6 +171,8 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         quiet,
         ended=lambda: folder.write_results(study, run),
         timed=study.space.latency is not None,
+        title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
+        counts=Counter(outcome.outcome for outcome in study.outcomes),
     )
     with display:
         checkpoints = run.resolve() / folder.CHECKPOINTS

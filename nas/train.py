@@ -1,21 +1,29 @@
-"""`python -m nas.train ARCH --dataset NAME|PATH`: train one network in full; the same command carries on."""
+"""`python -m nas.train ARCH --dataset NAME|PATH`: train one network in full; the same command carries on.
+
+`python -m nas.train RUN --top 5 --control 3` trains a search's best and some of its random networks, and says how well
+their brief scores told which are good.
+"""
 
 from __future__ import annotations
 
+import argparse
+import functools
+import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from nas import bundle, results, training
+from nas import bundle, events, results, retraining, study, training
 from nas.card import Facts
-from nas.config import DataConfig, TrainConfig, full_recipe
+from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
 from nas.data import Images, Labels, Split, load, load_test
 from nas.trainer import DivergedError, Epoch
 from nas.training import Plan
@@ -31,18 +39,30 @@ EPILOG = """The network is trained with the dataset's classes, at the images' ow
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
 end."""
 
+RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
+
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG)
     p.add_argument("arch", help="an arch.yaml, the folder of an export or search, or a name of the zoo")
-    p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: the search's, else digits)")
+    p.add_argument("--top", type=int, metavar="N", help="of a search: train its N best networks, each in RUN/retrained")
+    p.add_argument("--control", type=int, metavar="N", help="of a search: train also N of its random networks")
     p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
     p.add_argument("--out", type=Path, help="folder (default: runs/train-ARCH-DATASET)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
     p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.1)")
     p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")
+    p.add_argument(
+        "--mixup", type=float, help="mix images, with shares of Beta(A, A); 0.2 for example (default: 0, off)"
+    )
+    p.add_argument("--cutmix", type=float, help="paste boxes of other images; 1.0 for example (default: 0, off)")
+    p.add_argument("--randaugment", type=int, help="magnitude of kornia's RandAugment, 9 for example (default: 0, off)")
     p.add_argument("--resolution", type=int, help="pixels trained at")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--tensorboard", action="store_true", help="also write OUT/tensorboard, an event file for TensorBoard"
+    )
+    p.add_argument("--seed", type=int, help="default: the search's with --top or --control, else 0")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return p
@@ -50,20 +70,57 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
+    if args.tensorboard:
+        events.require()
+    args.device, console = chosen(args.device), command.console()
+    if args.top is not None or args.control is not None:
+        return several(args, arguments, console)
     name, arch = architecture(args.arch)
-    given = {n: getattr(args, n) for n in ("epochs", "batch_size", "learning_rate", "ema", "resolution")}
-    plan = Plan(
-        arch,
-        DataConfig(args.dataset),
-        recipe(args.dataset, {n: number for n, number in given.items() if number is not None}),
-        args.seed,
-        name,
-        shlex.join(["python", "-m", "nas.train", *arguments]),
-    )
-    device = chosen(args.device)
-    out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(args.dataset).name}")
+    plan = planned(args, arguments, name, arch, args.dataset or "digits", args.seed or 0)
+    out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(plan.data.dataset).name}")
     with training.opened(out, plan):
-        return carried_out(out, plan, device, command.console(), args.quiet)
+        return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
+
+
+def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch: Arch, dataset: str, seed: int) -> Plan:
+    given = {name: getattr(args, name) for name in RECIPE}
+    train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
+    return Plan(arch, DataConfig(dataset), train, seed, name, shlex.join(["python", "-m", "nas.train", *arguments]))
+
+
+def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
+    """Train the best and some random networks of a search, and compare with how brief training ranked them."""
+    run, top, controls = Path(args.arch), args.top or 0, args.control or 0
+    if min(top, controls) < 0 or top + controls == 0:
+        raise InputError(f"top and control: at least 0 and not both 0, not {top} and {controls}")
+    trials, config = study.outcomes(study.load(run)), SearchConfig.load(run)
+    dataset, base = args.dataset or config.identity.data.dataset, args.out or run / retraining.FOLDER
+    seed = config.identity.seed if args.seed is None else args.seed
+    plans = {}
+    for trial in retraining.chosen(trials, top, controls, config.identity.seed):
+        arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
+        name = f"trial {trial.number} of {run.resolve().name}"
+        plans[retraining.folder_of(base, trial)] = planned(args, arguments, name, arch, dataset, seed)
+    codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
+    for out, plan in plans.items():
+        with training.opened(out, plan):
+            codes.append(carried_out(out, plan, args, console, *images))
+    rows = retraining.load(base, trials)
+    console.print(compared(rows))
+    for line in retraining.sentences(rows):
+        console.print(line)
+    return max(codes)
+
+
+def compared(rows: Sequence[retraining.Retrained]) -> Table:
+    """Networks by their accuracy after full training, beside that after brief training."""
+    shown = Table(title="after full training", title_justify="left")
+    for name in ("trial", "role", "brief", "epochs", "validation", "test"):
+        shown.add_column(name, justify="left" if name == "role" else "right")
+    for row in rows:
+        test = "" if row.test is None else f"{row.test:.4f}"
+        shown.add_row(str(row.trial), row.role, f"{row.brief:.4f}", str(row.epochs), f"{row.full:.4f}", test)
+    return shown
 
 
 def architecture(text: str) -> tuple[str, Arch]:
@@ -96,30 +153,39 @@ def chosen(device: str) -> str:
     return "cuda" if found and device != "cpu" else "cpu"
 
 
-def carried_out(out: Path, plan: Plan, device: str, console: Console, quiet: bool) -> int:
+def carried_out(
+    out: Path,
+    plan: Plan,
+    args: argparse.Namespace,
+    console: Console,
+    reading: Callable[[], Split],
+    testing: Callable[[], tuple[Images, Labels] | None],
+) -> int:
     if training.finished(out):
         facts, _ = training.result(out)
         told(console, out, facts)
         return 0
-    split = read(plan, console, quiet)
+    split = reading()
     arch = plan.adapted(split)
-    history, state = training.epochs(out, plan, split, device)
-    if not quiet:
+    history, state = training.epochs(out, plan, split, args.device)
+    if not args.quiet:
         relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
         console.print(
             f"training {plan.name} ({amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}) "
-            f"on {device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
+            f"on {args.device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
         )
     try:
-        with progress(console, plan.train.epochs, len(history), quiet) as bar:
+        bars = progress(console, plan.train.epochs, len(history), args.quiet)
+        with bars as bar, events.written(out, args.tensorboard) as note:
 
             def watch(epoch: Epoch) -> None:
                 bar.advance(bar.task_ids[0])
-                if not quiet:
+                note(epoch)
+                if not args.quiet:
                     bar.console.print(line(epoch, plan.train.epochs))
 
             training.carry_out(out, history, state, watch)
-        facts = training.outcome(plan, split, history, state, tested(split, console))
+        facts = training.outcome(plan, split, history, state, testing())
         training.close(out, facts, state.model.state_dict())
     except (DivergedError, torch.OutOfMemoryError, MemoryError, bundle.DifferentError) as error:
         reason = next(iter(str(error).splitlines()), "out of memory")
@@ -127,6 +193,14 @@ def carried_out(out: Path, plan: Plan, device: str, console: Console, quiet: boo
         return command.FAILED
     told(console, out, facts)
     return 0
+
+
+def images_of(
+    plan: Plan, console: Console, quiet: bool
+) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
+    """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
+    split = functools.cache(lambda: read(plan, console, quiet))
+    return split, functools.cache(lambda: tested(split(), console))
 
 
 def read(plan: Plan, console: Console, quiet: bool) -> Split:

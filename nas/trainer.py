@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.augment import mixed, randaugment
 from nas.config import TrainConfig
 from nas.data import Images, Labels, Split
 
@@ -61,6 +62,7 @@ class Training:
         )
         # While an epoch runs the averaged weights, between epochs the trained ones.
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
+        self.policy = randaugment(config.randaugment)
         self.done = 0
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -81,9 +83,10 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = _learning_rate(config, done, config.epochs * steps)
             chosen = order[step * batch : (step + 1) * batch]
-            x = _normalised(_augmented(images[chosen], self.split.flip, self.shuffle), self.mean, self.std)
+            x = self.policy(_augmented(images[chosen], self.split.flip, self.shuffle))
+            x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
             with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-                loss = F.cross_entropy(self.model(x), labels[chosen], label_smoothing=config.label_smoothing)
+                loss = F.cross_entropy(self.model(x), told, label_smoothing=config.label_smoothing)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from searchspace.arch import Arch
 from searchspace.blocks import BlockType
@@ -35,8 +35,13 @@ COLOURS: dict[BlockType | str, str] = {
 RESOLUTION = "#b03a2e"
 
 
-def plot(arch: Arch, path: str | Path, title: str = "") -> None:
-    """Write a picture of channels (bars, coloured by block), resolution (line) and multiply-adds (below) over depth."""
+def plot(arch: Arch, path: str | Path | BinaryIO, title: str = "") -> None:
+    """Write a `picture` of a network."""
+    _save(picture(arch, title), path)
+
+
+def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -> Figure:
+    """Channels (bars, coloured by block), resolution (line) and multiply-adds (below) over depth; size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -45,16 +50,17 @@ def plot(arch: Arch, path: str | Path, title: str = "") -> None:
     kinds = ["stem", *(block.type for block in arch.blocks), "head"]
     colours = [COLOURS[kind] for kind in kinds]
     depth, end = range(len(parts)), len(parts) - 1
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     channels, macs = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     channels.bar(depth[:-1], [part.output[0] for part in parts[:-1]], color=colours[:-1], alpha=0.7)
     channels.set_ylabel("output channels")
     costs = f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')} at {arch.resolution} px"
-    channels.set_title(f"{title}: {costs}" if title else costs)
+    channels.set_title(f"{title}: {costs}" if title else costs, fontsize=min(12.0, 1.7 * size[0]))
     legend = [Patch(color=COLOURS[kind], alpha=0.7, label=kind) for kind in dict.fromkeys(kinds[1:-1])]
-    channels.legend(handles=legend, loc="upper center", ncols=len(legend), frameon=False)
-    channels.margins(y=0.16)
+    columns = min(len(legend), max(2, round(size[0] / 2)))
+    channels.legend(handles=legend, loc="upper center", ncols=columns, frameon=False)
+    channels.margins(y=0.16 * -(-len(legend) // columns))
     sides = [part.output[1] for part in parts[:-1]]
     pixels = channels.twinx()
     pixels.step(depth[:-1], sides, where="mid", color=RESOLUTION)
@@ -66,10 +72,10 @@ def plot(arch: Arch, path: str | Path, title: str = "") -> None:
     macs.bar(depth, [part.macs / 1e6 for part in parts], color=colours, alpha=0.7)
     macs.set_ylabel("MFLOPs (MACs)")
     macs.set_xlabel("depth: the stem, every block, the head")
-    step = -(-end // 15)
+    step = -(-end // round(1.7 * size[0]))
     ticks = [0, *(block for block in range(step, end) if block % step == 0 and end - block > step / 2), end]
     macs.set_xticks(ticks, labels=["stem", *(str(tick) for tick in ticks[1:-1]), "head"])
-    _save(figure, path)
+    return figure
 
 
 def plot_costs(
@@ -102,7 +108,7 @@ def plot_costs(
     _save(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path | BinaryIO) -> None:
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

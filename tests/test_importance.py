@@ -7,7 +7,7 @@ import pytest
 
 from nas import figures
 from nas.importance import FEWEST, Importances, factor, importances
-from nas.report import weights
+from nas.page import weights
 from nas.trial import Outcome
 from searchspace import Space
 

@@ -36,6 +36,7 @@ def shape(line: str) -> str:
     """A line without its numbers and spacing."""
     line = re.sub(r"(it may be noise|more than noise)", "VERDICT", line)
     line = re.sub(r"\((baseline|search|control)\)", "ROLE", line)
+    line = re.sub(r": (ham|spam) \(", ": CLASS (", line)
     return re.sub(r"[-+]?\d[\d.,]*(e\+\d+)?[kMGT]?", "0", re.sub(r"\s+", " ", line)).strip()
 
 
@@ -49,10 +50,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     for label in ("ham", "spam"):
-        folder = copy / "path" / "to" / "images" / "train" / label
-        folder.mkdir(parents=True)
-        for index in range(80):
-            Image.effect_noise((40, 48), 10 + index).convert("RGB").save(folder / f"{index}.png")
+        for part, count in (("train", 80), ("test", 20)):
+            folder = copy / "path" / "to" / "images" / part / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                noise = Image.effect_noise((40, 48), 10 + index).convert("RGB")
+                tint = Image.new("RGB", noise.size, "red" if label == "ham" else "blue")
+                Image.blend(noise, tint, 0.3).save(folder / f"{index}.png")
     for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", README, re.DOTALL):
         (copy / name).write_text(text)
     return copy

@@ -106,3 +106,14 @@ def test_csv_has_every_trial(tmp_path: Path) -> None:
     ]
     results.write_csv([], tmp_path)
     assert "accuracy" in (tmp_path / "trials.csv").read_text()
+
+
+def test_parquet_keeps_numbers_and_makes_text_of_what_is_mixed(tmp_path: Path) -> None:
+    trials = [outcome(0, "control", 0.5), outcome(1, "search", 0.7)]
+    trials[0].point["stage1.se"], trials[1].point["stage1.se"] = 0, "none"
+    results.write_parquet(trials, tmp_path)
+    table = pd.read_parquet(tmp_path / "trials.parquet")
+    assert table["accuracy"].tolist() == [0.5, 0.7]
+    assert table["stage1.se"].tolist() == ["0", "none"]
+    results.write_parquet([], tmp_path)
+    assert pd.read_parquet(tmp_path / "trials.parquet").empty

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas import bundle, checkpoint, export, train, training
+from nas import bundle, checkpoint, events, export, train, training
 from nas.config import DataConfig, full_recipe
 from nas.data import load, load_test
 from nas.trainer import Training
@@ -45,6 +45,19 @@ def trained(arch: Path) -> Path:
     out = arch.parent / "whole"
     assert train.main([str(arch), "--epochs", "2", "--out", str(out), "--quiet"]) == 0
     return out
+
+
+def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = arch.parent / "events"
+    command = [str(arch), "--epochs", "2", "--out", str(out), "--quiet", "--tensorboard"]
+    assert train.main(command) == 0
+    (file,) = (out / "tensorboard").iterdir()
+    written = file.read_bytes()
+    assert all(name in written for name in (b"loss/train", b"loss/validation", b"accuracy/validation", b"images_per_s"))
+    assert load_file(out / "weights.safetensors").keys() == load_file(trained / "weights.safetensors").keys()
+    monkeypatch.setattr(events.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="tensorboard needs tensorboardX"):
+        train.main(command)
 
 
 def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

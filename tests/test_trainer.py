@@ -46,6 +46,14 @@ def test_learns_and_repeats_bit_for_bit(digits: Split) -> None:
     assert trained(digits, seed=1) != epochs
 
 
+def test_a_modern_recipe_learns_and_repeats_too(digits: Split) -> None:
+    recipe = replace(RECIPE, mixup=0.2, cutmix=1.0, ema=0.9)
+    epochs = trained(digits, config=recipe)
+    assert epochs[-1][1] > 0.3
+    assert epochs == trained(digits, config=recipe)
+    assert epochs != trained(digits)
+
+
 def test_stops_when_nobody_asks_for_more(digits: Split) -> None:
     epochs = fit(build(PROXY), digits, RECIPE, 0, "cpu")
     assert next(epochs).number == 1

@@ -1,0 +1,159 @@
+"""What the dashboard is given: notes, pictures, constraints; and that it changes nothing of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna_dashboard
+import pytest
+from PIL import Image
+
+from nas import folder, search, study
+from nas.exhibit import Exhibit, Pictures, constraints
+from nas.trial import Result
+from searchspace import Budget
+from searchspace.budget import Cost
+
+ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder made through the study alone, with an outcome of every kind."""
+    run = tmp_path_factory.mktemp("board") / "a run"
+    config = search.configured(search.parser().parse_args([*ARGUMENTS]))
+    with folder.opened(run, config):
+        asked = search.open_study(run, config)
+        asked.validation_images = 300
+        for index in range(7):
+            trial = asked.ask()
+            if index == 4:
+                asked.tell(trial, error="out of memory: <script>alert(1)</script> | a_b")
+            elif index < 6:
+                asked.report(trial, Result(epoch=1, accuracy=0.5 + index / 100, loss=1.0))
+                asked.tell(trial, 0.5 + index / 100, pruned=index == 1)
+    return run
+
+
+class Browser:
+    """Calls the dashboard's application as a server does."""
+
+    def __init__(self, run: Path) -> None:
+        shown = Exhibit(run)
+        self.app = optuna_dashboard.wsgi(shown, artifact_store=Pictures(run, shown))
+
+    def ask(self, path: str, method: str = "GET", data: Any = None) -> tuple[int, bytes]:
+        body, told = json.dumps(data).encode(), []
+        path, _, query = path.partition("?")
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.url_scheme": "http",
+            "HTTP_HOST": "localhost",
+        }
+        parts = self.app(environ, lambda status, headers, error=None: told.append(status))
+        return int(told[0].split()[0]), b"".join(parts)
+
+    def json(self, path: str) -> Any:
+        code, body = self.ask(path)
+        assert code == 200, body
+        return json.loads(body)
+
+
+def stored(run: Path) -> Any:
+    """Everything that the run's study holds."""
+    kept = study.load(run)
+    trials = [(t.state, t.values, t.params, t.user_attrs, t.system_attrs) for t in kept.get_trials()]
+    return trials, kept.user_attrs, kept._storage.get_study_system_attrs(kept._study_id)
+
+
+def test_every_trial_has_its_network_its_picture_and_its_constraints(run: Path) -> None:
+    browser, before = Browser(run), stored(run)
+    shown = browser.json("/api/studies/1")
+    assert shown["name"] == "a run"
+    for trial in shown["trials"]:
+        assert "| stem" in trial["note"]["body"]
+        assert "| total" in trial["note"]["body"]
+        assert max(trial["constraints"]) <= 0
+        assert len(trial["constraints"]) == 2
+        assert "arch" not in {attribute["key"] for attribute in trial["user_attrs"]}
+        (artifact,) = trial["artifacts"]
+        address = f"/artifacts/1/{trial['trial_id']}/{artifact['artifact_id']}"
+        assert f"]({address})" in trial["note"]["body"]
+    notes = [trial["note"]["body"] for trial in shown["trials"]]
+    assert notes[0].startswith("**Known network: rexnet\\_100, scaled")
+    assert notes[3].startswith("**Random control:")
+    assert notes[5].startswith("**Search: proposed by the sampler.** Complete, validation accuracy 0.5500.")
+    assert "Pruned" in notes[1]
+    assert r"out of memory: \<script\>alert(1)\</script\> \| a\_b" in notes[4]
+    assert shown["best_trials"][0]["number"] == 5
+    code, picture = browser.ask(address)
+    assert code == 200
+    assert Image.open(io.BytesIO(picture)).width > 500
+    assert browser.ask(address) == (200, picture)
+    assert browser.ask("/artifacts/1/1/0123456789abcdef")[0] == 404
+    assert stored(run) == before
+
+
+def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path: Path) -> None:
+    live = shutil.copytree(run, tmp_path / "live")
+    browser = Browser(live)
+    note = browser.json("/api/studies/1")["note"]
+    assert "6 of 12 trials done" in note["body"]
+    assert "Best: trial 5 (search), validation accuracy 0.5500" in note["body"]
+    assert "Known networks at this budget: rexnet" in note["body"]
+    assert "| mobilenet\\_v3\\_small" not in note["body"]
+    config = search.configured(search.parser().parse_args([*ARGUMENTS]))
+    asked = search.open_study(live, config)
+    trial = asked.ask()
+    asked.report(trial, Result(epoch=1, accuracy=0.75))
+    asked.tell(trial, 0.75)
+    again = Browser(live).json("/api/studies/1")["note"]
+    assert f"Best: trial {trial.number}" in again["body"]
+    assert again["version"] > note["version"]
+
+
+def test_people_may_write_notes_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(run, tmp_path / "own")
+    browser, before = Browser(own), stored(own)
+    for method, path, data in (
+        ("DELETE", "/api/studies/1", {}),
+        ("POST", "/api/studies/1/rename", {"study_name": "other"}),
+        ("POST", "/api/studies", {"study_name": "other", "directions": ["minimize"]}),
+        ("POST", "/api/trials/7/tell", {"state": "Fail"}),
+        ("POST", "/api/trials/7/user-attrs", {"user_attrs": {"role": "search"}}),
+        ("DELETE", f"/api/artifacts/1/1/{before[0][0][3]['digest']}", {}),
+    ):
+        code, said = browser.ask(path, method, data)
+        assert code >= 400, (path, said)
+        assert stored(own) == before, path
+    for path, version in (("/api/studies/1/1/note", 2), ("/api/studies/1/note", 8)):
+        assert browser.ask(path, "PUT", {"version": version, "body": "mine " * 900})[0] == 204
+    shown = Browser(own).json("/api/studies/1")
+    assert shown["trials"][0]["note"] == {"version": 2, "body": "mine " * 900}
+    assert shown["note"]["body"] == "mine " * 900
+    assert "| stem" in shown["trials"][1]["note"]["body"]
+    assert stored(own)[:2] == before[:2]
+
+
+def test_pictures_of_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts"))
+    (copied / "artifacts").write_text("in the way")
+    digest = stored(copied)[0][2][3]["digest"]
+    assert Browser(copied).ask(f"/artifacts/1/3/{digest}")[0] == 200
+
+
+def test_constraints_say_how_much_is_too_much_or_too_little() -> None:
+    budget = Budget.parse(["80-100MFLOPs", "2MParams"])
+    assert constraints(budget, Cost(90_000_000, 1_000_000, 1, 1)) == pytest.approx([-0.1, -0.5, -0.125])
+    assert constraints(budget, Cost(110_000_000, 3_000_000, 1, 1)) == pytest.approx([0.1, 0.5, -0.375])
+    assert max(constraints(budget, Cost(40_000_000, 1, 1, 1))) == pytest.approx(0.5)

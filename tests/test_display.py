@@ -1,0 +1,110 @@
+"""The live view: what it shows, that it fits 80 columns, and that elsewhere lines are plain."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nas import gpu
+from nas.display import Display
+from nas.trial import Result, Trial
+from searchspace import Budget, Space
+from searchspace.costs import cost
+
+ARCH = Space.load("rexnet").sample(seed=0, budget=Budget.parse("300MFLOPs"))
+
+
+def trial(number: int, role: Any = "search") -> Trial:
+    return Trial(number, ARCH, cost(ARCH), role)
+
+
+def display(terminal: bool, term: str = "xterm", **options: Any) -> tuple[Display, io.StringIO]:
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=terminal, width=80, height=30, color_system=None, _environ={"TERM": term}
+    )
+    title = "300MFLOPs in mobile.yaml on images: runs/" + "a-long-name-" * 9
+    return Display(console, logging.Logger("test"), 40, 3, 0.5, False, lambda: None, title=title, **options), out
+
+
+def drawn(shown: Display) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=200, color_system=None).print(shown.draw())
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_shows_where_a_search_stands_within_80_columns() -> None:
+    shown, _ = display(True, counts={"complete": 2, "failed": 1}, timed=True)
+    shown.gpus.there, shown.gpus.said, shown.gpus.asked_at = True, "8 GPUs 100 %, 1100.1 of 1118.4 GiB", 1e18
+    lines = drawn(shown)
+    assert lines[0].startswith("300MFLOPs in mobile.yaml on images: runs/a-long")
+    assert "3/40" in lines[1]
+    assert lines[2] == "best 0.5000   2 complete, 0 pruned, 1 failed, 0 running"
+    assert lines[3].startswith("starting workers   8 GPUs 100 %")
+    for number in range(1000, 1030):
+        shown.started(trial(number, "baseline"))
+        shown.epoch(trial(number), Result(epoch=100, accuracy=0.75, images_per_s=123456))
+    shown.ended(trial(1000), "complete", Result(epoch=100, accuracy=0.875, images_per_s=123456))
+    shown.ended(trial(1001), "pruned", Result(epoch=1, accuracy=0.25))
+    shown.ended(trial(1002), "interrupted", Result())
+    lines = drawn(shown)
+    assert "5/40" in lines[1]
+    assert lines[2] == "best 0.8750   3 complete, 1 pruned, 1 failed, 27 running"
+    assert lines[3].startswith("3333312 images/s   8 GPUs")
+    assert len(lines) == 5 + 8
+    assert lines[-1].split() == ["1029", "search", *lines[-2].split()[2:]]
+    assert max(len(line) for line in lines) <= 80
+
+
+def test_the_time_left_is_that_of_the_trials_left_at_the_pace_so_far() -> None:
+    shown, _ = display(True)
+    assert shown.left() == ""
+    shown.begun -= 600
+    shown.ended(trial(3), "complete", Result(epoch=1, accuracy=0.5))
+    shown.ended(trial(4), "failed", Result(error="diverged"))
+    assert shown.left() == "about 2:55:00 left"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_without_a_cursor_to_move_lines_are_plain(terminal: bool) -> None:
+    shown, out = display(terminal, "dumb")
+    with shown:
+        shown.started(trial(7))
+        shown.ended(trial(7), "complete", Result(epoch=3, accuracy=0.625, images_per_s=99))
+        assert not shown.live.is_started
+    header, line = out.getvalue().splitlines()
+    assert header.split()[:2] == ["trial", "role"]
+    assert line.split()[-4:] == ["3", "0.6250", "99", "complete"]
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("97, 12595, 143156\n", "GPU 97 %, 12.3 of 139.8 GiB"),
+        ("100, 1024, 2048\n50, 0, 2048\n", "2 GPUs 75 %, 1.0 of 4.0 GiB"),
+        ("[N/A], 1, 2\n", ""),
+        ("", ""),
+        ("Failed to initialize NVML\n", ""),
+    ],
+)
+def test_the_use_of_gpus_in_words(printed: str, said: str) -> None:
+    assert gpu.said(printed) == said
+
+
+def test_asks_for_the_use_of_gpus_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert str(gpu.GpuUse()) == ""
+    tool, count = tmp_path / "nvidia-smi", tmp_path / "count"
+    tool.write_text(f"#!/bin/sh\necho asked >> {count}\necho 97, 12595, 143156\n")
+    tool.chmod(0o755)
+    use = gpu.GpuUse()
+    assert [str(use), str(use)] == ["GPU 97 %, 12.3 of 139.8 GiB"] * 2
+    assert count.read_text() == "asked\n"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert str(gpu.GpuUse()) == ""
