@@ -197,6 +197,7 @@ class Network:
                 raise ValueError(f"{name}: above 0 and at most {limits.FACTOR:,.0f}, not {getattr(self, name)}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
+        limits.whole(self, "resolution")
         if self.smallest_map < 1:
             raise ValueError(f"smallest_map: at least 1 pixel, not {self.smallest_map}")
         if self.resolution < self.smallest_map:

@@ -84,4 +84,6 @@ def test_each_has_a_row_and_its_results() -> None:
     readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     for path in EXPERIMENTS.glob("*.py"):
         assert f"]({path.name})" in readme, path.name
-        assert (EXPERIMENTS / "results" / f"{path.stem}.csv").is_file(), path.name
+        (row,) = (line for line in readme.splitlines() if f"]({path.name})" in line)
+        measured = (EXPERIMENTS / "results" / f"{path.stem}.csv").is_file()
+        assert measured != ("not run in full yet" in row), path.name
