@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import shlex
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -180,7 +179,3 @@ def escaped(words: str) -> str:
 
 def one_line(words: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in words).split())
-
-
-def command_line(module: str, arguments: list[str]) -> str:
-    return shlex.join(["python", "-m", module, *arguments])

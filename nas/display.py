@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import results
-from nas.config import SearchConfig
-from nas.data import Split
+from nas.config import DataConfig, SearchConfig
+from nas.data import LARGEST, Split, load
 from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.objectives import said
@@ -179,6 +179,22 @@ def print_device(console: Console, table: LatencyTable) -> None:
     """Which device predicted latencies are of."""
     times = sum(len(rows) for rows in table.times.values())
     console.print(f"latency predicted for {table}, from {times:,} layer times")
+
+
+def read(
+    data: DataConfig, seed: int, resolution: int | None, console: Console, quiet: bool, largest: int = LARGEST
+) -> Split:
+    """The training images, with a line that says what was read."""
+    with console.status(f"reading {data.dataset}") as status:
+
+        def told(what: str, done: int, total: int) -> None:
+            status.update(f"{what}: {done:,} of {total:,}")
+
+        split = load(data, seed, resolution, told, largest)
+    if not quiet:
+        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
+        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
+    return split
 
 
 def print_plan(console: Console, config: SearchConfig, space: Space, split: Split, run: Path) -> None:

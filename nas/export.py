@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nas import bundle, results, study, training
-from nas.card import Facts, command_line, escaped
+from nas.card import Facts, escaped
 from nas.config import SearchConfig
 from nas.trial import Outcome, Trial
 from searchspace import command
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         bundle.require_onnx()
     if training.is_folder(args.out) and args.out.resolve() != args.run.resolve():
         raise InputError(f"out {args.out}: holds a training, whose files would be lost; give another folder")
-    again = command_line("nas.export", list(arguments))
+    again = command.line("nas.export", arguments)
     weights: dict[str, torch.Tensor] | None = None
     if training.is_folder(args.run):
         if args.trial is not None:

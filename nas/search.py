@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import re
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,8 +18,8 @@ from rich.console import Console
 
 from nas import environment, evidence, folder, storage, tuner
 from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
-from nas.data import Split, load
-from nas.display import Display, print_device, print_plan, print_preflight, print_summary
+from nas.data import load
+from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import CURRENCIES, check, check_known
 from nas.samplers import SAMPLERS, Predictor
 from nas.storage import Place
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     if args.storage:
         storage.server(args.storage)
         arguments = [storage.hidden(word, args.storage) for word in arguments]
-    args.command = shlex.join(["python", "-m", "nas.search", *arguments])
+    args.command = command.line("nas.search", arguments)
     config = configured(args)
     console = command.console()
     run = args.run or Path("runs") / default_name(args)
@@ -158,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path) -> str:
     identity, conduct = config.identity, config.conduct
-    split = read(config, console, quiet)
+    split = read(identity.data, identity.seed, identity.train.resolution, console, quiet)
     environment.note(run)
     study.validation_images = len(split.val_labels)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
@@ -179,22 +178,6 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         return tuner.run(study, split, identity.train, conduct, display, log, identity.seed, checkpoints)
 
 
-def read(config: SearchConfig, console: Console, quiet: bool) -> Split:
-    """The images, with a line that says what was read."""
-    identity = config.identity
-    with console.status(f"reading {identity.data.dataset}") as status:
-        split = load(
-            identity.data,
-            identity.seed,
-            identity.train.resolution,
-            progress=lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"),
-        )
-    if not quiet:
-        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
-        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
-    return split
-
-
 def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
     """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
     now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
@@ -213,10 +196,9 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
     if not needed and (existed or not timing.is_here(config.conduct.device)):
         return space
     device = timing.device_for(config.conduct.device)
-    path = measure.default_path(device)
     if needed:
-        return space.timed(measure.ensure(path, space, device, 1, 1, console, quiet))
-    known = measure.known(path, space)
+        return measured_here(space, device, console, quiet)
+    known = measure.known(measure.default_path(device), space)
     return space if known is None else space.timed(known)
 
 
@@ -225,16 +207,22 @@ def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Con
 
     Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices.
     """
-    from nas import measure, timing
+    from nas import timing
 
     if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
-        device = timing.device_for(config.conduct.device)
-        space = space.timed(measure.ensure(measure.default_path(device), space, device, 1, 1, console, quiet))
+        space = measured_here(space, timing.device_for(config.conduct.device), console, quiet)
         if not quiet and space.latency is not None:
             print_device(console, space.latency)
     if space.latency is not None:
         space.latency.save(run / folder.TABLE)
     return space
+
+
+def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
+    """The space with the layer times of this machine's device, measured as far as they are not known."""
+    from nas import measure
+
+    return space.timed(measure.ensure(measure.default_path(device), space, device, 1, 1, console, quiet))
 
 
 def time_best(study: Study, wanted: str) -> None:

@@ -10,7 +10,6 @@ import argparse
 import functools
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +23,9 @@ from rich.table import Table
 from nas import bundle, events, results, retraining, study, training
 from nas.card import Facts
 from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
-from nas.data import Images, Labels, Split, load, load_test
+from nas.data import Images, Labels, Split, load_test
+from nas.display import read
+from nas.timing import device_for
 from nas.trainer import DivergedError, Epoch
 from nas.training import Plan
 from searchspace import command
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.tensorboard:
         events.require()
-    args.device, console = chosen(args.device), command.console()
+    args.device, console = device_for(args.device), command.console()
     if args.top is not None or args.control is not None:
         return several(args, arguments, console)
     name, arch = architecture(args.arch)
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
 def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch: Arch, dataset: str, seed: int) -> Plan:
     given = {name: getattr(args, name) for name in RECIPE}
     train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
-    return Plan(arch, DataConfig(dataset), train, seed, name, shlex.join(["python", "-m", "nas.train", *arguments]))
+    return Plan(arch, DataConfig(dataset), train, seed, name, command.line("nas.train", arguments))
 
 
 def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
@@ -146,13 +147,6 @@ def recipe(dataset: str, given: dict[str, int | float]) -> TrainConfig:
         raise InputError(f"{field.replace('_', '-')}:{said}") from None
 
 
-def chosen(device: str) -> str:
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise InputError("device cuda: there is no GPU that torch can use; cpu and auto are accepted")
-    return "cuda" if found and device != "cpu" else "cpu"
-
-
 def carried_out(
     out: Path,
     plan: Plan,
@@ -199,24 +193,9 @@ def images_of(
     plan: Plan, console: Console, quiet: bool
 ) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
-    split = functools.cache(lambda: read(plan, console, quiet))
+    recipe, largest = plan.train.resolution, plan.arch.resolution
+    split = functools.cache(lambda: read(plan.data, plan.seed, recipe, console, quiet, largest))
     return split, functools.cache(lambda: tested(split(), console))
-
-
-def read(plan: Plan, console: Console, quiet: bool) -> Split:
-    """The training images, with a line that says what was read."""
-    with console.status(f"reading {plan.data.dataset}") as status:
-        split = load(
-            plan.data,
-            plan.seed,
-            plan.train.resolution,
-            lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"),
-            plan.arch.resolution,
-        )
-    if not quiet:
-        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
-        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
-    return split
 
 
 def tested(split: Split, console: Console) -> tuple[Images, Labels] | None:

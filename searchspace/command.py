@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -26,6 +27,11 @@ class Parser(argparse.ArgumentParser):
 def console() -> Console:
     """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere."""
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def line(module: str, arguments: Sequence[str]) -> str:
+    """The command that was given, as it can be given again in a shell."""
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
