@@ -108,6 +108,7 @@ class Conduct:
     device: str = "auto"
     gpus_per_trial: float = 1.0
     time_limit_s: float | None = None
+    trial_timeout_s: float | None = None
     ray_address: str | None = None
     storage: str = ""
     study: str = ""

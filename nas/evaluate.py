@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -36,9 +37,19 @@ class AuditError(RuntimeError):
 
 
 def evaluate(
-    trial: Trial, split: Split, config: TrainConfig, seed: int, device: str, folder: Path | None = None
+    trial: Trial,
+    split: Split,
+    config: TrainConfig,
+    seed: int,
+    device: str,
+    folder: Path | None = None,
+    timeout_s: float = math.inf,
+    gpu_share: float = 1.0,
 ) -> Iterator[Result]:
     """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong.
+
+    A trial that trains for longer than `timeout_s` has failed, and one that asks for more than its share of a GPU's
+    memory is out of it.
 
     Where the `folder` for checkpoints can be reached, training goes on where an earlier trial of the same network was
     cut off: what that had measured comes first, unchanged, and the rest is what it would have been.
@@ -46,6 +57,8 @@ def evaluate(
     start = time.perf_counter()
     if device == "cpu":
         torch.set_num_threads(1)  # trials run side by side, one a core
+    elif gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(gpu_share)
     own_seed = trial_seed(seed, trial.digest)
     try:
         torch.manual_seed(own_seed)
@@ -67,6 +80,7 @@ def evaluate(
             results = taken_up(training, kept, notes)
             training = training if results else begin()
         yield from results
+        training.deadline = start + timeout_s
         before = results[-1].seconds if results else 0.0
         for epoch in training:
             result = Result(
@@ -87,6 +101,8 @@ def evaluate(
         yield Result(error=f"audit: {error}", done=True)
     except DivergedError as error:
         yield Result(error=f"diverged: {error}", done=True)
+    except TimeoutError:
+        yield Result(error=f"timeout: it took longer than {timeout_s:g} s", done=True)
     except (torch.OutOfMemoryError, MemoryError) as error:
         yield Result(error=f"out of memory: {first_line(error)}", done=True)
     except torch.AcceleratorError:

@@ -78,6 +78,7 @@ def parser() -> command.Parser:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--gpus-per-trial", type=float, default=1.0)
     p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
+    p.add_argument("--trial-timeout", metavar="T", help="a trial that takes longer has failed")
     p.add_argument("--ray-address", help="join a running Ray cluster")
     p.add_argument(
         "--storage",
@@ -316,7 +317,8 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         concurrent=args.concurrent,
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,
-        time_limit_s=duration(args.time_limit) if args.time_limit else None,
+        time_limit_s=duration("time-limit", args.time_limit),
+        trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
         command=args.command,
     )
@@ -335,15 +337,17 @@ def default_name(args: argparse.Namespace) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
 
 
-def duration(text: str) -> float:
-    """Seconds of 90s, 30m, 2h."""
+def duration(name: str, text: str | None) -> float | None:
+    """Seconds of 90s, 30m, 2h; None of nothing."""
+    if text is None:
+        return None
     match = re.fullmatch(r"([0-9.]+)([smh])", text.strip())
     try:
         seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise InputError(f"time-limit {text!r}: 90s, 30m or 2h is accepted")
+        raise InputError(f"{name} {text!r}: 90s, 30m or 2h is accepted")
     return seconds
 
 

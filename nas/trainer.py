@@ -64,6 +64,7 @@ class Training:
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
         self.done = 0
+        self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
 
     def __iter__(self) -> Iterator[Epoch]:
         while self.done < self.config.epochs:
@@ -92,6 +93,8 @@ class Training:
             self.optimizer.step()
             total += loss.detach()
             self._average(done)
+            if time.perf_counter() > self.deadline:
+                raise TimeoutError
         train_loss = float(total) / steps
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):

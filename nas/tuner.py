@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -100,6 +101,7 @@ def run(
         resources = plan(ray.cluster_resources(), conduct)
         searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop, checkpoints)
         given = {"split": split, "train": train, "device": resources.device, "seed": seed, "folder": checkpoints}
+        given |= {"timeout_s": conduct.trial_timeout_s or math.inf, "gpu_share": resources.gpus or 1.0}
         trainable = tune.with_parameters(_worker(), **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -282,10 +284,14 @@ def _worker() -> type:
             device: str,
             seed: int,
             folder: Path | None,
+            timeout_s: float,
+            gpu_share: float,
         ) -> None:
             from nas.evaluate import evaluate
 
-            self.results: Iterator[Result] = evaluate(of_text(config["trial"]), split, train, seed, device, folder)
+            self.results: Iterator[Result] = evaluate(
+                of_text(config["trial"]), split, train, seed, device, folder, timeout_s, gpu_share
+            )
 
         def step(self) -> dict[str, Any]:
             return dataclasses.asdict(next(self.results))

@@ -107,6 +107,8 @@ def test_evaluate_reports_what_goes_wrong(digits: Split, monkeypatch: pytest.Mon
     wild = replace(RECIPE, learning_rate=1e30, warmup=0.0)
     (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, wild, 0, "cpu")
     assert result.error.startswith("diverged:")
+    (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, RECIPE, 0, "cpu", timeout_s=0.5)
+    assert result.error == "timeout: it took longer than 0.5 s"
 
     def full(_: Arch) -> None:
         raise MemoryError("7 GB")
