@@ -11,12 +11,12 @@ import contextlib
 import copy
 import io
 import json
+import os
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import bottle
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
@@ -33,8 +33,8 @@ from searchspace.figures import plot
 ARTIFACTS = "artifacts"
 # Of a trial's attributes those that say nothing to a person beside the note.
 HIDDEN = {"arch", "minimize"}
-# What people may write into a study with the dashboard: notes, and files beside the study.
-WRITABLE = ("dashboard:", "artifacts:")
+# What people may write into a study with the dashboard: notes.
+WRITABLE = ("dashboard:",)
 
 
 class Exhibit(BaseStorage):
@@ -211,12 +211,15 @@ class Pictures:
         except OSError:
             drawn = self._drawn(artifact_id)
         with contextlib.suppress(OSError):  # a copied run may be where nothing can be written
-            self.write(artifact_id, drawn)
-        drawn.seek(0)
+            self.folder.mkdir(exist_ok=True)
+            part = self.folder / f"{artifact_id}.{os.getpid()}.part"
+            part.write_bytes(drawn.getvalue())
+            part.replace(self.folder / artifact_id)
         return drawn
 
     def _drawn(self, artifact_id: str) -> io.BytesIO:
-        found = self._trial(artifact_id)
+        trials = self.exhibit.study.get_trials(deepcopy=False)
+        found = next((trial for trial in trials if records.digest_of(trial) == artifact_id), None)
         if found is None:
             raise ArtifactNotFound(artifact_id)
         drawn = io.BytesIO()
@@ -225,21 +228,10 @@ class Pictures:
         return drawn
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        self._store().write(artifact_id, content_body)
+        refuse()
 
     def remove(self, artifact_id: str) -> None:
-        if self._trial(artifact_id) is not None:
-            refuse()
-        self._store().remove(artifact_id)
-
-    def _trial(self, artifact_id: str) -> FrozenTrial | None:
-        """The trial whose network's digest this is."""
-        trials = self.exhibit.study.get_trials(deepcopy=False)
-        return next((trial for trial in trials if records.digest_of(trial) == artifact_id), None)
-
-    def _store(self) -> FileSystemArtifactStore:
-        self.folder.mkdir(exist_ok=True)
-        return FileSystemArtifactStore(self.folder)
+        refuse()
 
 
 def constraints(budget: Budget, spent: Cost) -> list[float]:

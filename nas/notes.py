@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nas.card import escaped
+from nas.card import escaped, one_line
 from nas.config import SearchConfig
 from nas.results import best_first, findings
 from nas.trial import Outcome, Trial
@@ -64,7 +64,7 @@ def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture
         sections += ["## Best networks", markdown_table(("trial", "role", "accuracy", *COSTS, "network"), best)]
     if best and picture:
         sections += [f"![channels and resolution of the best network over depth]({picture})"]
-    return "\n\n".join([*sections, at_budget(config), "## Repeat", f"    {config.conduct.command}"])
+    return "\n\n".join([*sections, at_budget(config), "## Repeat", f"    {one_line(config.conduct.command)}"])
 
 
 COSTS = ("MFLOPs", "MParams", "pred. ms")

@@ -175,7 +175,9 @@ def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
     and would ask where they are again and again."""
-    worst = min((trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+    told_of = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    scores = [trial.values or [*trial.intermediate_values.values()][-1:] for trial in told_of]
+    worst = min((score[0] for score in scores if score), default=0.0)
 
     def told(trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.FAIL:

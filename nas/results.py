@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from nas import objectives
 from nas.trial import Outcome, Role
+from searchspace.document import write_text
 
 RESAMPLES = 2000
 LEVEL = 0.9
@@ -75,14 +77,12 @@ def frame(trials: Sequence[Outcome]) -> pd.DataFrame:
 
 def write_csv(trials: Sequence[Outcome], run: Path) -> None:
     """RUN/trials.csv, replaced in one step."""
-    part = run / "trials.csv.part"
-    frame(trials).to_csv(part, index=False)
-    part.replace(run / "trials.csv")
+    write_text(run / "trials.csv", frame(trials).to_csv(index=False))
 
 
 def write_parquet(trials: Sequence[Outcome], run: Path) -> None:
     """RUN/trials.parquet, replaced in one step. A column whose values are of several types is text."""
-    table, part = frame(trials), run / "trials.parquet.part"
+    table, part = frame(trials), run / f"trials.parquet.{os.getpid()}.part"
     for name in table.columns:
         if len({type(cell) for cell in table[name].dropna()}) > 1:
             table[name] = table[name].map(str, na_action="ignore")
@@ -193,8 +193,8 @@ def front(trials: Sequence[Outcome]) -> list[Outcome]:
 
 
 def common_epochs(trials: Sequence[Outcome]) -> int:
-    """How many epochs all trials had that have ended and began at all."""
-    return min((max(t.curve) for t in trials if t.outcome != "running" and t.curve), default=0)
+    """How many epochs all trials had that are complete or were stopped early."""
+    return min((max(t.curve) for t in trials if t.outcome in ("complete", "pruned") and t.curve), default=0)
 
 
 def scores(trials: Sequence[Outcome], role: Role, epochs: int) -> NDArray[np.float64]:

@@ -136,6 +136,10 @@ def _interval(measure: Callable[[Array, Array], float], samples: Sequence[Array]
 
 def sentences(rows: Sequence[Retrained]) -> list[str]:
     """How well brief scores predicted full training, on validation images and, where all were tested, test images."""
+    lengths = sorted({row.epochs for row in rows})
+    if len(lengths) > 1:
+        trained = ", ".join(map(str, lengths))
+        return [f"{len(rows)} networks were trained for different numbers of epochs ({trained}): not compared."]
     told = [_sentence("validation", [row.full for row in rows], rows)]
     tests = [row.test for row in rows if row.test is not None]
     if rows and len(tests) == len(rows):

@@ -96,7 +96,8 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.storage:
         storage.server(args.storage)
-        arguments = [storage.hidden(word, args.storage) for word in arguments]
+        shown = storage.without_password(args.storage)
+        arguments = [word.replace(args.storage, shown) for word in arguments]
     args.command = command.line("nas.search", arguments)
     config = configured(args)
     console = command.console()
@@ -129,13 +130,13 @@ def main(arguments: Sequence[str]) -> int:
             evidence.save(taught, run)
         if not begun_already:
             space = with_layer_times(space, config, run, console, args.quiet)
-        study = open_study(run, config, space, taught, place)
-        done, total = study.finished, config.conduct.trials
-        verb = "carries on" if existed else "starts"
-        if not args.quiet:
-            console.print(f"run {run} {verb}: {done} of {total} trials done")
-        why = ""
+        study, why = None, ""
         try:
+            study = open_study(run, config, space, taught, place)
+            done, total = study.finished, config.conduct.trials
+            verb = "carries on" if existed else "starts"
+            if not args.quiet:
+                console.print(f"run {run} {verb}: {done} of {total} trials done")
             if done < total:
                 why = carry_out(study, config, console, log, args.quiet, run)
             if why != "stopped":
@@ -144,6 +145,7 @@ def main(arguments: Sequence[str]) -> int:
             print_summary(console, study, run, config, why)
             found = bool(study.ranked)
         except FailuresError as error:
+            assert study is not None
             folder.write_results(study, run)
             print_summary(console, study, run, config, "stopped")
             print(f"nas.search: {error}", file=sys.stderr)
@@ -152,7 +154,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"nas.search: {place}: {error}; nothing is lost: the same command carries on", file=sys.stderr)
             return command.FAILED
         finally:
-            study.close()
+            if study is not None:
+                study.close()
     return 0 if found or why else command.FAILED
 
 
@@ -169,7 +172,7 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
         study.finished,
         best,
         quiet,
-        ended=lambda: folder.write_results(study, run),
+        ended=lambda: keep_results(study, run, log),
         timed=study.space.latency is not None,
         title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
         counts=Counter(outcome.outcome for outcome in study.outcomes),
@@ -177,6 +180,14 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
     with display:
         checkpoints = run.resolve() / folder.CHECKPOINTS
         return tuner.run(study, split, identity.train, conduct, display, log, identity.seed, checkpoints)
+
+
+def keep_results(study: Study, run: Path, log: folder.Log) -> None:
+    """Bring the run's files up to date. They are made again with the next trial, so that nothing ends for them."""
+    try:
+        folder.write_results(study, run)
+    except OSError as error:
+        log.warning("results were not written: %s", error)
 
 
 def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import WSGIApplication
@@ -15,6 +16,10 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class Server6(Server):
+    address_family = socket.AF_INET6
+
+
 class Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: errors have their own way to be told."""
@@ -23,6 +28,6 @@ class Silent(WSGIRequestHandler):
 def listening(app: WSGIApplication, host: str, port: int) -> WSGIServer:
     """A server that listens, to be served; `InputError` where it cannot."""
     try:
-        return make_server(host, port, app, Server, Silent)
+        return make_server(host, port, app, Server6 if ":" in host else Server, Silent)
     except OSError as error:
-        raise InputError(f"{host}:{port}: cannot listen ({error.strerror}); give another --port") from None
+        raise InputError(f"{host}:{port}: cannot listen ({error.strerror}); give another --host or --port") from None

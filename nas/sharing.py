@@ -6,8 +6,8 @@ heartbeat, by the server's clock; those of a driver that has been silent for lon
 
 from __future__ import annotations
 
-import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +22,11 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from nas.storage import HEARTBEAT_S
+from searchspace.document import write_text
 
 PATIENCE_S = 120
+LOCK_S = 10
+NAME = "driver"
 TURN = "identity"  # the study's attribute whose row is locked by the one who asks; never written again
 LostError = UpdateFinishedTrialError
 
@@ -71,12 +74,12 @@ class Alone:
 
 
 class Together(Alone):
-    """One of several drivers of a study in a database server. `folder` names this one: it is held by one at a time."""
+    """One of several drivers of a study in a database server, named in its run folder, which one holds at a time."""
 
     def __init__(self, study: optuna.Study, storage: RDBStorage, folder: Path) -> None:
         super().__init__()
         self.study_id, self.storage = study._study_id, storage
-        self.name = f"{socket.gethostname()}:{folder.resolve()}"
+        self.name = _name(folder / NAME)
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -87,6 +90,9 @@ class Together(Alone):
             StudyUserAttributeModel.study_id == self.study_id, StudyUserAttributeModel.key == TURN
         )
         with self.storage.engine.begin() as connection:
+            if connection.dialect.name == "postgresql":  # one whose machine is cut off while it asks holds up nobody
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE_S}s'")
             connection.execute(row.with_for_update())
             yield
 
@@ -136,6 +142,13 @@ class Together(Alone):
                     self.storage.record_heartbeat(trial_id)
                 except (StorageInternalError, OperationalError, InterfaceError, OSError):
                     break  # the server is away for a while, which others see as well as we
+
+
+def _name(path: Path) -> str:
+    """The name in a file, made there where there is none: paths and hosts of containers may be the same twice."""
+    if not path.is_file():
+        write_text(path, uuid.uuid4().hex)
+    return path.read_text(encoding="utf-8")
 
 
 def reason(error: BaseException) -> str:

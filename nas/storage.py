@@ -118,14 +118,19 @@ class Storage(optuna.storages.RDBStorage):
 
     def _shared(self, trial: FrozenTrial) -> FrozenTrial:
         """The trial with the distributions, and of them the choices, that other trials have too."""
-        known: dict[BaseDistribution, BaseDistribution] = vars(self).setdefault("_kinds", {})
-        kinds = {name: known.setdefault(kind, kind) for name, kind in trial.distributions.items()}
+        known: dict[Any, BaseDistribution] = vars(self).setdefault("_kinds", {})
+        kinds = {name: known.setdefault(_exactly(kind), kind) for name, kind in trial.distributions.items()}
         trial.params = {
             name: kinds[name].to_external_repr(kinds[name].to_internal_repr(value))
             for name, value in trial.params.items()
         }
         trial.distributions = kinds
         return trial
+
+
+def _exactly(kind: BaseDistribution) -> tuple[Any, ...]:
+    """What tells distributions apart: (0, 1) and (False, True) are equal, and not the same choices."""
+    return kind, *map(type, getattr(kind, "choices", ()))
 
 
 def database(place: Place | Path, make: bool = True) -> optuna.storages.RDBStorage:
@@ -223,4 +228,7 @@ def check(study: optuna.Study, place: Place) -> None:
 
 
 def damaged(place: Place, error: Exception) -> InputError:
-    return InputError(f"{place}: cannot be read, it may be damaged ({hidden(_brief(error), place.url)})")
+    cause = getattr(error.__cause__, "orig", None) or error.__cause__ or getattr(error, "orig", None) or error
+    said = hidden(_brief(cause), place.url)
+    maybe = "" if "locked" in said or "full" in said else ", it may be damaged"
+    return InputError(f"{place}: cannot be read{maybe} ({said})")

@@ -80,7 +80,6 @@ class Study:
         self.drivers = drivers or Alone()
         self._ids: dict[int, int] = {}
         self._looked = -math.inf
-        self._slim = 0  # so many trials from the first on are as small as can be
         self.space, self.budget, self.band = space, budget, band
         self.minimize = objectives.check(minimize)
         self.proposals = Proposals(space, budget, sampler, seed, band, controls, baselines, evidence, minimize)
@@ -250,11 +249,9 @@ class Study:
 
         True where it will be asked again; else it failed.
         """
-        before = sum(interrupted(known) and digest_of(known) == trial.digest for known in self.trials)
-        self.tell(
-            trial,
-            error=INTERRUPTED if before < RETRIES else f"its worker died {before + 1} times (killed, or out of memory)",
-        )
+        before = sum(bool(known.user_attrs.get("lost")) and digest_of(known) == trial.digest for known in self.trials)
+        died = f"its worker died {before + 1} times (killed, or out of memory)"
+        self.tell(trial, error=INTERRUPTED if before < RETRIES else died, lost=True)
         return before < RETRIES
 
     def close_abandoned(self) -> int:
@@ -324,12 +321,7 @@ class Study:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        found = self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
-        for trial in found[self._slim :]:
-            # Optuna reads a distribution of its own for every parameter of every trial: nearly all of its memory.
-            trial._distributions = self.proposals.distributions
-        self._slim = next((i for i, t in enumerate(found) if not t.state.is_finished()), len(found))
-        return found
+        return self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
 
     @property
     def outcomes(self) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -182,6 +183,6 @@ def write_yaml(path: Path, data: Any, title: str = "") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Text in one step: a reader sees the old file or the new one, whatever happens."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -60,7 +60,9 @@ class Network(nn.Sequential):
 
 
 def classifying(arch: Arch, num_classes: int) -> Arch:
-    """The network with as many classes; one that ends in features gets a classifier."""
+    """The network with as many classes, and a classifier where it had none; with 0, as timm has it, without one."""
+    if num_classes == 0:
+        return replace(arch, head=replace(arch.head, output="features"))
     return replace(arch, num_classes=num_classes, head=replace(arch.head, output="logits"))
 
 

@@ -91,6 +91,9 @@ def test_timm_creates_our_networks(timm: Any, tmp_path: Path) -> None:
     assert other.get_classifier().in_features == other.num_features
     other.reset_classifier(5)
     assert (other(images).shape, other.num_classes) == ((2, 5), 5)
+    other.reset_classifier(0)
+    assert other(images).shape == (2, other.num_features)
+    assert timm.create_model("searchspace", arch=arch, num_classes=0)(images).shape == (2, other.num_features)
     assert timm.create_model("searchspace", arch="mobilenet_v3_small", num_classes=3)(images).shape == (2, 3)
     for options in ({"pretrained": True}, {"drop_rate": 0.5}):
         with pytest.raises(InputError):

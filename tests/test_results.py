@@ -72,6 +72,12 @@ def test_compares_at_the_epoch_that_all_reached() -> None:
     assert found.search < 0.8
 
 
+def test_a_failure_after_one_epoch_shortens_no_comparison() -> None:
+    ends = [("complete", 6), ("pruned", 2), ("failed", 1)]
+    trials = [outcome(i, "search", 0.5, end, epochs) for i, (end, epochs) in enumerate(ends)]
+    assert results.common_epochs(trials) == 2
+
+
 def test_nothing_to_compare() -> None:
     assert results.compare([], images=100) is None
     assert results.compare([outcome(0, "control", 0.5)], images=100) is None

@@ -56,6 +56,14 @@ def test_rank_correlations_are_scipys() -> None:
         assert retraining.kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
 
 
+def test_networks_of_different_lengths_of_training_are_not_compared() -> None:
+    rows = [retraining.Retrained(i, "search", 0.1 * i, 5 if i % 2 else 30, 0.1 * i, 100, None, 0) for i in range(6)]
+    assert retraining.sentences(rows) == [
+        "6 networks were trained for different numbers of epochs (5, 30): not compared."
+    ]
+    assert "Spearman" in retraining.sentences(rows[1::2] + rows[1::2])[0]
+
+
 def test_agreement_has_intervals_or_says_nothing() -> None:
     brief = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     same = retraining.agreement(brief, brief)

@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from nas.proposals import _failures_as_bad
 from nas.samplers import SAMPLERS
 from nas.study import ExhaustedError, Study, load, outcomes
 from nas.trial import Result, Trial
@@ -159,6 +160,37 @@ def test_a_network_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
     assert (lost.outcome, lost.measured["error"]) == ("failed", "its worker died 3 times (killed, or out of memory)")
     assert study.finished == 1
     assert study.ask().digest != first.digest
+
+
+def test_a_run_that_is_stopped_loses_no_worker(tmp_path: Path) -> None:
+    """Stopped three times, and then its worker dies once: the network is asked again."""
+    first = opened(tmp_path).ask()
+    for _ in range(3):
+        study = opened(tmp_path)
+        trial = study.ask()
+    assert trial.digest == first.digest
+    assert study.interrupt(trial)
+    assert study.ask().digest == first.digest
+
+
+def test_a_failure_is_shown_to_samplers_as_no_better_than_the_worst(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    ends = [{"accuracy": 0.9}, {"pruned": True}, {"error": "out of memory"}]
+    for end in ends:
+        trial = study.ask()
+        study.report(trial, Result(epoch=1, accuracy=0.3))
+        study.tell(trial, **end)  # type: ignore[arg-type]
+    good, pruned, failed = _failures_as_bad(study.trials)
+    assert (good.value, pruned.value, failed.value) == (0.9, 0.3, 0.3)
+
+
+def test_choices_that_compare_equal_stay_what_they_are(tmp_path: Path) -> None:
+    space = Space({**SMALL, "head": {"hidden_norm": {"choice": [False, True]}, "dropout": {"choice": [0.0, 0.5]}}}, "s")
+    study = Study.open(tmp_path, space, Budget.parse("100GFLOPs"), band=0.0)
+    asked = [study.ask().point for _ in range(4)]
+    read = [trial.params for trial in load(tmp_path).get_trials()]
+    assert read == asked
+    assert all(type(a[name]) is type(b[name]) for a, b in zip(read, asked, strict=True) for name in a)
 
 
 def test_what_fails_is_asked_less(tmp_path: Path) -> None:
