@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import optuna
 import pytest
 
 from nas.study import load, outcomes, ranked
@@ -50,7 +52,7 @@ def finish(run: Path, total: int, more: list[str]) -> str:
 def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int, object]) -> Storm:
     """Rounds of SIGKILL, then to the end. A round whose search ended before its kill asks for two trials more."""
     draw = random.Random(rounds)
-    ended = []
+    ended: list[int] = []
     for number in range(rounds):
         process = begin(run, total, more)
         wait(process, run, draw)
@@ -65,9 +67,24 @@ def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int,
         if callable(happens):
             happens()
         print(f"round {number + 1}: {events(run)} events", flush=True)
-        ended.append(sum(t.outcome != "running" for t in outcomes(load(run))) if (run / "config.yaml").exists() else 0)
+        ended.append(0)
+        if (run / "config.yaml").exists():
+            with read(run) as stored:
+                ended[-1] = sum(trial.outcome != "running" for trial in outcomes(stored))
     finish(run, total, more)
-    return checked(run, total, ended)
+    with read(run) as stored:
+        return checked(stored, run, total, ended)
+
+
+@contextmanager
+def read(run: Path) -> Iterator[optuna.Study]:
+    """A run's study, and no connection left open."""
+    stored = load(run)
+    try:
+        yield stored
+    finally:
+        stored._storage.remove_session()
+        stored._storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 def wait(process: subprocess.Popen[str], run: Path, draw: random.Random) -> None:
@@ -89,8 +106,7 @@ def events(run: Path) -> int:
     return log.read_text().count(" trial ") if log.exists() else 0
 
 
-def checked(run: Path, total: int, ended: list[int]) -> Storm:
-    stored = load(run)
+def checked(stored: optuna.Study, run: Path, total: int, ended: list[int]) -> Storm:
     trials = outcomes(stored)
     assert len(trials) == total == len({trial.measured["digest"] for trial in trials})
     assert {trial.outcome for trial in trials} <= {"complete", "pruned"}
