@@ -177,9 +177,8 @@ def _of_server(place: Place) -> optuna.storages.RDBStorage:
             raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
         except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
             # Of two that make the tables at once, one fails: they are there when it tries again.
-            if attempt + 1 == ATTEMPTS or isinstance(
-                error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError
-            ):
+            final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
+            if attempt + 1 == ATTEMPTS or (final and "already exists" not in str(error)):
                 said = hidden(_brief(error), place.url)
                 raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
     raise AssertionError
