@@ -28,6 +28,7 @@ ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 BATCH = 250
+LARGEST_ID = 2**31 - 1  # after which no trial comes
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 
 
@@ -106,14 +107,16 @@ class Storage(optuna.storages.RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
+        identity, later = models.TrialModel.trial_id, models.TrialModel.trial_id > trial_id_greater_than
+        query = sqlalchemy.select(identity).where(
+            models.TrialModel.study_id == study_id, sqlalchemy.or_(later, identity.in_(included_trial_ids))
+        )
         with self.engine.connect() as connection:
-            kept = sqlalchemy.select(models.TrialModel.trial_id).where(models.TrialModel.study_id == study_id)
-            ids = sorted(connection.execute(kept).scalars())
-        wanted = [i for i in ids if i > trial_id_greater_than or i in included_trial_ids]
+            wanted = sorted(connection.execute(query).scalars())
         trials: list[FrozenTrial] = []
         for first in range(0, len(wanted), BATCH):
             batch = set(wanted[first : first + BATCH])
-            trials += map(self._shared, super()._get_trials(study_id, states, batch, ids[-1]))
+            trials += map(self._shared, super()._get_trials(study_id, states, batch, LARGEST_ID))
         return trials
 
     def _shared(self, trial: FrozenTrial) -> FrozenTrial:
