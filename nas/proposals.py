@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from nas import objectives
-from nas.records import costs_of, digest_of, interrupted, record
+from nas.records import LEARNT_FROM, accuracy_of, costs_of, digest_of, interrupted, record
 from nas.samplers import SAMPLERS, ExhaustedError, Predictor
 from nas.samplers.lessons import Evidence
 from nas.samplers.proposing import replayed
@@ -175,9 +175,8 @@ def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
     and would ask where they are again and again."""
-    told_of = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    scores = [trial.values or [*trial.intermediate_values.values()][-1:] for trial in told_of]
-    worst = min((score[0] for score in scores if score), default=0.0)
+    scores = [accuracy_of(trial) for trial in trials if trial.state in LEARNT_FROM]
+    worst = min((score for score in scores if score is not None), default=0.0)
 
     def told(trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.FAIL:

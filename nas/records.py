@@ -57,9 +57,14 @@ def latencies(study: optuna.Study) -> dict[int, float]:
 def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
     """How a trial ended, with what was measured of it; `alone` are the study's `latencies`."""
     curve = dict(trial.intermediate_values)
-    accuracy = trial.value if trial.values else curve.get(max(curve, default=0))
     measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
-    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy, curve, trial.params, measured)
+    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy_of(trial), curve, trial.params, measured)
+
+
+def accuracy_of(trial: FrozenTrial) -> float | None:
+    """A trial's final accuracy, or that of its last epoch; None before the first."""
+    curve = trial.intermediate_values
+    return trial.value if trial.values else curve.get(max(curve, default=0))
 
 
 def record(trial: FrozenTrial) -> Trial:
