@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 from nas.card import Trained
+from nas.data import _pixels
 from searchspace.arch import Arch
 
 SCRIPT = '''\
@@ -11,6 +14,8 @@ SCRIPT = '''\
 Needs onnxruntime, numpy and pillow. Images are prepared as in training: transparency on white, the shorter side resized
 to {size} pixels, the centre cropped.
 """
+
+from __future__ import annotations
 
 import json
 import sys
@@ -26,25 +31,11 @@ STD = np.float32({std}).reshape(1, 3, 1, 1)
 HERE = Path(__file__).resolve().parent
 
 
+{pixels}
+
 def prepared(path):
     """The file as (1, 3, SIZE, SIZE) numbers for the network."""
-    picture = Image.open(path)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel
-        deep = np.asarray(picture, np.float64)
-        top = 65535.0 if deep.max(initial=0) > 255 else 255.0
-        picture = Image.fromarray((deep.clip(0, top) * (255 / top)).astype(np.uint8))
-    picture = picture.convert("RGB")
-    if picture.size != (SIZE, SIZE):
-        scale = SIZE / min(picture.size)
-        width, height = (max(SIZE, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - SIZE) // 2, (height - SIZE) // 2
-        picture = picture.crop((left, top, left + SIZE, top + SIZE))
-    pixels = np.asarray(picture, np.float32).transpose(2, 0, 1)[None]
-    return (pixels - MEAN) / STD
+    return (_pixels(Image.open(path), SIZE)[None].astype(np.float32) - MEAN) / STD
 
 
 def main(paths):
@@ -69,6 +60,6 @@ if __name__ == "__main__":
 
 
 def script(arch: Arch, trained: Trained) -> str:
-    """The file's text; `data._pixels` prepares images for training in the same way."""
+    """The file's text; images are prepared by the very function that prepares them for training."""
     mean, std = (", ".join(repr(number) for number in numbers) for numbers in (trained.mean, trained.std))
-    return SCRIPT.format(size=arch.resolution, mean=f"[{mean}]", std=f"[{std}]")
+    return SCRIPT.format(size=arch.resolution, mean=f"[{mean}]", std=f"[{std}]", pixels=inspect.getsource(_pixels))
