@@ -18,9 +18,9 @@ import argparse
 import csv
 import hashlib
 import json
+import math
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,12 +33,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from scipy.stats import kendalltau, spearmanr
 
 from nas import checkpoint
 from nas.config import DataConfig, recipe
 from nas.data import Split, load
 from nas.proxies import PROXIES
+from nas.retraining import agreement
 from nas.timing import device_for, device_name
 from nas.trainer import Training
 from searchspace import Arch, Budget, Space, build, cost
@@ -46,7 +46,6 @@ from searchspace import Arch, Budget, Space, build, cost
 HERE = Path(__file__).resolve().parent
 VALIDATION_IMAGES = 4_000
 SCORED_IMAGES = 64
-RESAMPLES = 2_000
 
 
 class Job(NamedTuple):
@@ -127,23 +126,6 @@ def carry_out(
     return [record for record in records if Job(*record["job"]) in wanted]
 
 
-def correlations(
-    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], rng: np.random.Generator
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Spearman's and Kendall's coefficients, each with its 90 % bootstrap interval over networks."""
-
-    def both(rows: np.ndarray[Any, Any]) -> tuple[float, float]:
-        return float(spearmanr(x[rows], y[rows]).statistic), float(kendalltau(x[rows], y[rows]).statistic)
-
-    everything = np.arange(len(x))
-    with warnings.catch_warnings():  # one network drawn again and again has no order: left out of the interval
-        warnings.simplefilter("ignore")
-        resampled = np.array([both(rng.choice(everything, len(x))) for _ in range(RESAMPLES)])
-    low, high = np.nanpercentile(resampled, [5, 95], axis=0)
-    found = both(everything)
-    return (found[0], float(low[0]), float(high[0])), (found[1], float(low[1]), float(high[1]))
-
-
 def table_of(
     archs: list[Arch], records: list[dict[str, Any]], brief: list[int], long: int, seeds: int, split: Split
 ) -> list[dict[str, Any]]:
@@ -175,10 +157,12 @@ def ranked(rows: list[dict[str, Any]], brief: list[int], long: int, seeds: int) 
     if not complete:
         return []
     target = np.array([[float(row[name]) for name in complete] for row in rows]).mean(1)
-    rng = np.random.default_rng(0)
 
-    def line(what: str, x: Mapping[int, float] | np.ndarray[Any, Any], y: Any, share: float) -> dict[str, Any]:
-        rho, tau = correlations(np.asarray(x, float), y, rng)
+    def line(what: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], share: float) -> dict[str, Any]:
+        """`nan` where a score is always the same."""
+        found, unknown = agreement(x.tolist(), y.tolist(), fewest=2), (math.nan, math.nan, math.nan)
+        rho = (found.spearman, *found.spearman_interval) if found else unknown
+        tau = (found.kendall, *found.kendall_interval) if found else unknown
         values = {"spearman": rho, "kendall": tau}
         told = {f"{name}{end}": f"{v:.3f}" for name, vs in values.items() for end, v in zip(ENDS, vs, strict=True)}
         return {"what": what, "n": len(rows), **told, "share of long's images": f"{share:.3g}"}

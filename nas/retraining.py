@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nas.results import LEVEL, best_first
+from nas.results import LEVEL, best_complete
 from nas.trial import Outcome
 from searchspace.errors import InputError
 
@@ -60,7 +60,7 @@ def chosen(trials: Sequence[Outcome], top: int, controls: int, seed: int) -> lis
 
     `InputError` where the run has fewer.
     """
-    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
+    complete = best_complete(trials)
     best = complete[:top]
     taken = {trial.number for trial in best}
     ended = [t for t in trials if t.role == "control" and t.outcome in ("complete", "pruned") and t.curve]
@@ -99,10 +99,10 @@ def _trained(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not of a training ({' '.join(str(error).split())[:120]})") from None
 
 
-def agreement(brief: Sequence[float], full: Sequence[float], seed: int = 0) -> Agreement | None:
+def agreement(brief: Sequence[float], full: Sequence[float], seed: int = 0, fewest: int = FEWEST) -> Agreement | None:
     """How two scores of the same networks rank them; None for fewer than four, or where a score is always the same."""
     pairs = np.array([brief, full], np.float64)
-    if len(brief) < FEWEST or (np.ptp(pairs, axis=1) == 0).any():
+    if len(brief) < fewest or (np.ptp(pairs, axis=1) == 0).any():
         return None
     rng = np.random.default_rng(seed)
     drawn = [pairs[:, rng.integers(len(brief), size=len(brief))] for _ in range(RESAMPLES)]
