@@ -17,7 +17,6 @@ from searchspace.costs import cost
 from searchspace.document import value
 
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
-LISTED = 100
 
 
 @value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nas.card import escaped, one_line
 from nas.config import SearchConfig
-from nas.results import best_first, findings
+from nas.results import best_complete, findings
 from nas.trial import Outcome, Trial
 from searchspace.budget import Limit, amount
 from searchspace.preflight import known
@@ -42,7 +42,7 @@ def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture
     """What a run found so far, its best networks, and the known networks at its budget."""
     space, budget, identity = config.space, config.budget, config.identity
     done = sum(trial.outcome != "running" for trial in trials)
-    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
+    complete = best_complete(trials)
     best = [
         (
             t.number,

@@ -74,7 +74,7 @@ class Findings:
 
 def page(found: Findings) -> str:
     config, trials = found.config, found.trials
-    complete = [trial for trial in results.best_first(trials) if trial.outcome == "complete"]
+    complete = results.best_complete(trials)
     front = results.front(trials)
     failed = [trial for trial in trials if trial.outcome == "failed"]
     title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.network.resolution} px"

@@ -147,7 +147,7 @@ def sentences(found: Comparison) -> list[str]:
 
 def findings(trials: Sequence[Outcome], images: int) -> list[str]:
     """What the run shows, in sentences."""
-    complete = [trial for trial in best_first(trials) if trial.outcome == "complete"]
+    complete = best_complete(trials)
     counts = [f"{sum(t.outcome == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
     lines = [f"{len(trials)} trials: {', '.join(counts)}."]
     if complete and images:
@@ -166,8 +166,10 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
     return lines + (sentences(found) if found else [])
 
 
-def best_first(trials: Sequence[Outcome]) -> list[Outcome]:
-    return sorted(trials, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
+def best_complete(trials: Sequence[Outcome]) -> list[Outcome]:
+    """The complete trials, best first; of equal accuracy the one with the lower validation loss."""
+    complete = [trial for trial in trials if trial.outcome == "complete"]
+    return sorted(complete, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
 
 
 def beside_baselines(trials: Sequence[Outcome]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import fcntl
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from nas.config import DataConfig, TrainConfig, differences
 from nas.data import Images, Labels, Split
 from nas.trainer import Epoch, Training, score
 from searchspace.arch import Arch
-from searchspace.document import parse, plain, read_yaml, value, write_yaml
+from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
 from searchspace.errors import InputError
 from searchspace.module import build
 
@@ -136,12 +137,11 @@ def carry_out(folder: Path, history: list[Epoch], training: Training, watch: Cal
 
 def write_metrics(path: Path, history: list[Epoch]) -> None:
     """One line an epoch, replaced in one step."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["epoch", *(field.name for field in dataclasses.fields(Epoch)[1:])])
-        rows.writerows(dataclasses.astuple(epoch) for epoch in history)
-    part.replace(path)
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["epoch", *(field.name for field in dataclasses.fields(Epoch)[1:])])
+    rows.writerows(dataclasses.astuple(epoch) for epoch in history)
+    write_text(path, text.getvalue())
 
 
 def outcome(
