@@ -67,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     said = finish(process)
-    assert time.monotonic() - asked < 60  # 10 s are promised, and taken on a machine that does nothing else
+    assert time.monotonic() - asked < 10
     assert "the same command carries on" in said
     assert "starts: 0 of 4 trials done" in said
 
