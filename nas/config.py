@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from searchspace.budget import Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
@@ -39,6 +39,7 @@ class TrainConfig:
     """
 
     epochs: int = 3
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     batch_size: int = 128
     learning_rate: float = 0.1
     momentum: float = 0.9

@@ -17,6 +17,7 @@ from nas.data import Images, Labels, Split
 
 EVAL_BATCH = 512
 CALIBRATION_BATCHES = 8
+OPTIMIZER_STATE = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 
 
 class DivergedError(RuntimeError):
@@ -57,9 +58,7 @@ class Training:
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images, self.labels = _on(device, split.train_images), _on(device, split.train_labels)
         self.mean, self.std = statistics(self.images)
-        self.optimizer = torch.optim.SGD(
-            _groups(model, config.weight_decay), lr=1.0, momentum=config.momentum, nesterov=True
-        )
+        self.optimizer = _optimizer(model, config)
         # While an epoch runs the averaged weights, between epochs the trained ones.
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
@@ -121,10 +120,10 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """Everything that the epochs to come depend on, as tensors alone, so that no file of it has to be pickled."""
         parameters = list(self.model.parameters())
-        momenta = [self.optimizer.state[p]["momentum_buffer"] for p in parameters]
+        kept = [self.optimizer.state[p] for p in parameters]
         return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
-            **{f"momentum.{index}": tensor for index, tensor in enumerate(momenta)},
+            **{f"optimizer.{index}.{name}": t for index, state in enumerate(kept) for name, t in state.items()},
             **{f"aside.{index}": tensor for index, tensor in enumerate(self.aside)},
             "done": torch.tensor(self.done),
             "shuffle": self.shuffle.get_state(),
@@ -138,7 +137,9 @@ class Training:
         weights = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
         self.model.load_state_dict(weights)
         for index, p in enumerate(self.model.parameters()):
-            self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(state[f"momentum.{index}"])
+            for name in OPTIMIZER_STATE[self.config.optimizer]:
+                kept = state[f"optimizer.{index}.{name}"]
+                self.optimizer.state[p][name] = kept.clone() if kept.ndim == 0 else torch.empty_like(p).copy_(kept)
         for index, tensor in enumerate(self.aside):
             tensor.copy_(state[f"aside.{index}"])
         self.done = int(state["done"])
@@ -220,6 +221,13 @@ def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor
     rows, columns, index = (t.to(images.device, non_blocking=True) for t in (rows, columns, index))
     picked: Tensor = images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    groups = _groups(model, config.weight_decay)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=1.0)
+    return torch.optim.SGD(groups, lr=1.0, momentum=config.momentum, nesterov=True)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

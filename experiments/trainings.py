@@ -1,0 +1,173 @@
+"""Many trainings for one table: logged, taken up where they were cut off, shared by as many processes as are started.
+
+A script says which networks it trains, with which recipe and from which seeds. Every finished training is a line in its
+log, an unfinished one a checkpoint of its last epoch. The same command started twice trains two networks at a time: a
+training is held by the process that carries it out, and free again when that dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nas import checkpoint
+from nas.config import DataConfig, TrainConfig
+from nas.data import Split, load
+from nas.trainer import DivergedError, Training
+from searchspace import Arch, build
+from searchspace.errors import InputError
+
+VALIDATION_IMAGES = 4_000
+POLL_S = 5.0
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what the table calls it, the network as it is deployed, the recipe, the seed.
+
+    `smallest_map` is what the proxy keeps of the last map (`Arch.adapt`).
+    """
+
+    name: str
+    arch: Arch
+    train: TrainConfig
+    seed: int = 0
+    smallest_map: int = 2
+
+    @property
+    def key(self) -> str:
+        """Equal for equal trainings, whatever they are called."""
+        what = [self.arch.digest, asdict(self.train), self.seed, self.smallest_map]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def images(dataset: str, number: int) -> Split:
+    """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
+    scripts, each class with its share; test images are not touched."""
+    scored = VALIDATION_IMAGES if number > VALIDATION_IMAGES else number // 2
+    return load(DataConfig(dataset, images=number + scored, validation=scored / (number + scored)), seed=0)
+
+
+def begun(job: Job, split: Split, device: str) -> Training:
+    torch.manual_seed(job.seed)
+    model = build(job.arch.adapt(split.num_classes, split.resolution, job.smallest_map))
+    seed = int(hashlib.sha256(f"{job.arch.digest} {job.seed}".encode()).hexdigest()[:8], 16)
+    return Training(model, split, job.train, seed, device)
+
+
+def carry_out(
+    jobs: Sequence[Job],
+    split: Split,
+    device: str,
+    log: Path,
+    console: Console,
+    measure: Callable[[Training], Record] | None = None,
+) -> list[Record]:
+    """A record for each job, in their order: those of earlier starts and other processes from the log.
+
+    `accuracy` after every epoch is `curve`; a training that diverged has the accuracy of guessing, and says so.
+    `measure` adds to a record what it finds in the trained network.
+    """
+    torch.set_num_threads(1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    state = log.with_suffix(".partial")
+    left = {job.key: job for job in jobs}
+    columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+        task = bar.add_task("epochs", total=sum(job.train.epochs for job in left.values()))
+        while True:
+            for key in finished(log).keys() & left.keys():
+                bar.advance(task, left.pop(key).train.epochs)
+            if not left:
+                break
+            for job in list(left.values()):
+                with _held(state, job.key) as ours:
+                    if ours and job.key not in finished(log):
+                        record = _carried_out(job, split, device, state, bar, task, measure)
+                        with log.open("a") as file:
+                            file.write(json.dumps(record) + "\n")
+                        (state / f"{job.key}.safetensors").unlink(missing_ok=True)
+                        del left[job.key]
+                        break
+            else:
+                time.sleep(POLL_S)  # the rest is in other processes
+    if state.is_dir() and not any(state.glob("*.safetensors")):
+        for lock in state.iterdir():
+            lock.unlink(missing_ok=True)
+        state.rmdir()
+    found = finished(log)
+    return [{**found[job.key], "name": job.name} for job in jobs]
+
+
+def finished(log: Path) -> dict[str, Record]:
+    """The records of a log by key; a last line that was cut off counts as none."""
+    found = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        try:
+            record = json.loads(line)
+            found[record["key"]] = record
+        except (ValueError, KeyError):
+            continue
+    return found
+
+
+def _carried_out(
+    job: Job, split: Split, device: str, state: Path, bar: Progress, task: Any, measure: Callable[..., Record] | None
+) -> Record:
+    start, path, training, curve = time.perf_counter(), state / f"{job.key}.safetensors", begun(job, split, device), []
+    before, error = 0.0, ""
+    if path.exists():
+        try:
+            tensors, notes = checkpoint.read(path)
+            training.restore(tensors)
+            curve, before = json.loads(notes["curve"]), float(notes["seconds"])
+        except (InputError, KeyError, RuntimeError, ValueError):
+            training, curve = begun(job, split, device), []
+    epoch: Record = {}
+    bar.advance(task, len(curve))
+    try:
+        for one in training:
+            epoch = {"loss": one.loss, "train_loss": one.train_loss, "images_per_s": round(one.images_per_s, 1)}
+            curve.append(one.accuracy)
+            notes = {"curve": json.dumps(curve), "seconds": str(before + time.perf_counter() - start)}
+            if len(curve) < job.train.epochs:
+                checkpoint.write(path, training.state(), notes, durable=False)
+            bar.advance(task)
+    except DivergedError as diverged:
+        error = str(diverged)
+        bar.advance(task, job.train.epochs - len(curve))
+        curve += [1 / split.num_classes] * (job.train.epochs - len(curve))
+    seconds = round(before + time.perf_counter() - start, 1)
+    record = {"key": job.key, "name": job.name, "digest": job.arch.digest, "epochs": job.train.epochs}
+    record |= {"seed": job.seed, "accuracy": curve[-1], "curve": curve, **epoch, "seconds": seconds}
+    return record | ({"diverged": error} if error else {}) | (measure(training) if measure and not error else {})
+
+
+@contextmanager
+def _held(folder: Path, key: str) -> Iterator[bool]:
+    """Whether this process holds a training; the lock goes with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{key}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def with_epochs(train: TrainConfig, epochs: int) -> TrainConfig:
+    return replace(train, epochs=epochs)
