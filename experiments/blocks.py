@@ -1,0 +1,258 @@
+"""Claim: at equal multiply-adds blocks differ in accuracy, and in speed by more; depthwise is not always the faster.
+
+    python experiments/blocks.py --measure                       # some minutes: no training
+    python experiments/blocks.py --dataset path/to/cifar10       # an hour or more; run again to carry on
+    python experiments/blocks.py --smoke                         # seconds: two blocks
+
+One skeleton (3×3 stem, five stages of 1, 2, 2, 3 and 2 blocks, widths that double from stage to stage, pool,
+classifier) with each block of the zoo in all stages as in its paper, all widths multiplied so that every network uses
+97 to 100 % of the same budget at 224 px. Measured of each, in turn, on one thread or a GPU: milliseconds an image
+alone, images a second in batches, bytes that one image's training step keeps for the backward pass. Computed: the peak
+of inference's feature maps, and arithmetic intensity, multiply-adds a byte that the layers read and write when none is
+fused with the next. Then a depthwise (`mbconv`) and a fused (`fused_mbconv`) block of the same widths beside each
+other, at the widths and sides of EfficientNetV2-S's stages: fused has more multiply-adds, the question is what it costs
+in time. Accuracy is of brief training, from several seeds, of networks of a smaller budget.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import findings
+import torch
+import trainings
+from rich.console import Console
+
+from nas import timing
+from nas.config import recipe
+from searchspace import Arch, Budget, Space, build, cost
+from searchspace.arch import lower
+from searchspace.blocks import Block
+from searchspace.ends import Stem
+from searchspace.layers import Gate, Residual, size
+from searchspace.layers import steps as layer_steps
+
+FLOAT_BYTES = 4
+ROUNDS = 5
+DEPTHS, STRIDES, WIDTHS = (1, 2, 2, 3, 2), (1, 2, 2, 2, 2), (16, 32, 64, 128, 256)
+SKELETON: dict[str, Any] = {
+    "width_mult": {"fit": [0.02, 20.0]},
+    "stem": {"width": 32, "act": "relu"},
+    "schedule": {"kind": "stagewise", "widths": list(WIDTHS)},
+}
+ZOO: dict[str, dict[str, Any]] = {
+    "basic (ResNet-18)": {"block": "basic"},
+    "bottleneck (ResNet-50)": {"block": "bottleneck"},
+    "grouped bottleneck (ResNeXt)": {"block": "resnext", "groups": None, "group_width": 4},
+    "depthwise separable (MobileNetV1)": {"block": "mbconv", "expansion": 1, "project_act": "relu6"},
+    "inverted, full 3×3": {"block": "inverted"},
+    "inverted, depthwise (MobileNetV2)": {"block": "mbconv"},
+    "the same, 5×5": {"block": "mbconv", "kernel": 5},
+    "the same, squeeze and excitation": {"block": "mbconv", "se": 0.0833333333},
+    "ReXNet's": {
+        "block": "mbconv",
+        "expand_act": "silu",
+        "se": 0.0833333333,
+        "se_position": "before",
+        "se_norm": True,
+        "shortcut": "partial",
+    },
+    "fused, expansion 4 (EfficientNetV2)": {"block": "fused_mbconv"},
+    "fused, expansion 1": {"block": "fused_mbconv", "expansion": 1},
+    "ConvNeXt's": {"block": "convnext"},
+    "ConvNeXt's, batch norm": {"block": "convnext", "norm": {"kind": "batch"}},
+}
+# EfficientNetV2-S, Table 4: (width, side) of its stages at 224 px
+PLACES = ((24, 112), (48, 56), (64, 28), (128, 14), (160, 14), (256, 7))
+EXPANSION = 4
+
+
+def network(settings: dict[str, Any], budget: Budget) -> Arch:
+    """The skeleton with one block throughout, as wide as the budget allows."""
+    stages = [{"depth": n, "stride": s, **settings} for n, s in zip(DEPTHS, STRIDES, strict=True)]
+    found = Space({**SKELETON, "stages": stages}, str(settings["block"])).fit({}, budget)
+    assert found is not None, settings
+    return found.arch
+
+
+def intensity(arch: Arch) -> float:
+    """Multiply-adds a byte, each layer reading its input and weights and writing its output."""
+    numbers = 0
+    for layer, shape in layer_steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution)):
+        twice = isinstance(layer, (Residual, Gate))  # two inputs, no weights
+        numbers += 3 * size(shape) if twice else size(shape) + size(layer.output(shape)) + layer.params
+    return cost(arch).macs / (FLOAT_BYTES * numbers)
+
+
+def kept_bytes(arch: Arch, device: str) -> int:
+    """What autograd keeps of a batch of two images for the backward pass, an image, without the weights."""
+    model = build(arch).to(device).train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = model(timing.batch(arch, 2, device))
+    assert logits.requires_grad
+    return sum(kept.values()) // 2
+
+
+def measured(archs: dict[str, Arch], budget: str, device: str, batch: int, rounds: int) -> list[dict[str, Any]]:
+    models = [timing.ready(arch, device) for arch in archs.values()]
+    alone = timing.network_ms(models, list(archs.values()), device, 1, rounds)
+    batched = timing.network_ms(models, list(archs.values()), device, batch, max(1, rounds // 2))
+    rows = []
+    for (name, arch), ms, batch_ms in zip(archs.items(), alone, batched, strict=True):
+        spent = cost(arch)
+        row = {"budget": budget, "block": name, "M multiply-adds": f"{spent.macs / 1e6:.1f}"}
+        row |= {"M parameters": f"{spent.params / 1e6:.2f}", "ms": f"{ms:.2f}"}
+        row |= {"images/s in batches": f"{1000 * batch / batch_ms:.1f}", "G/s": f"{spent.macs / ms / 1e6:.1f}"}
+        row |= {"inference peak MB": f"{spent.peak_memory_mb:.2f}"}
+        row |= {"training MB an image": f"{kept_bytes(arch, device) / 1e6:.1f}"}
+        rows.append(row | {"multiply-adds a byte": f"{intensity(arch):.2f}"})
+    return rows
+
+
+def single(kind: str, width: int, side: int) -> Arch:
+    """One block behind a stem that is left out when it is timed."""
+    hidden = EXPANSION * width
+    groups = hidden if kind == "mbconv" else 1
+    acts: dict[str, Any] = {"expand_act": "silu", "spatial_act": "silu"}
+    block = Block(kind, width, hidden, width, groups=groups, shortcut="identity", **acts)  # type: ignore[arg-type]
+    return Arch(Stem(width, kernel=1, stride=1), (block,), resolution=side, in_channels=width, num_classes=1)
+
+
+def compared(places: tuple[tuple[int, int], ...], device: str, batch: int, rounds: int) -> list[dict[str, Any]]:
+    """Depthwise and fused blocks of the same widths, alone and in batches."""
+    archs = [single(kind, width, side) for width, side in places for kind in ("mbconv", "fused_mbconv")]
+    models = [timing.ready(arch, device)[1] for arch in archs]
+    alone = timing.network_ms(models, archs, device, 1, 4 * rounds)
+    batched = timing.network_ms(models, archs, device, batch, rounds)
+    rows = []
+    for index, (width, side) in enumerate(places):
+        two = slice(2 * index, 2 * index + 2)
+        (depthwise, fused), (depthwise_b, fused_b) = alone[two], batched[two]
+        macs = [sum(layer.macs(shape) for layer, shape in layer_steps(*_inside(arch))) for arch in archs[two]]
+        row = {"width": width, "side": side, "× multiply-adds": f"{macs[1] / macs[0]:.2f}"}
+        row |= {"depthwise ms": f"{depthwise:.3f}", "fused ms": f"{fused:.3f}", "× time": f"{fused / depthwise:.2f}"}
+        rows.append(row | {f"× time, batch {batch}": f"{fused_b / depthwise_b:.2f}"})
+    return rows
+
+
+def _inside(arch: Arch) -> tuple[Any, tuple[int, int, int]]:
+    return dict(lower(arch).parts)["block1"], (arch.in_channels, arch.resolution, arch.resolution)
+
+
+def summary(found: dict[str, list[trainings.Record]], archs: dict[str, Arch], ms: list[float]) -> list[dict[str, Any]]:
+    """A row a block: accuracy, its paired difference from MobileNetV2's, and what it takes."""
+    rows = []
+    base = [record["accuracy"] for record in found.get("inverted, depthwise (MobileNetV2)", next(iter(found.values())))]
+    for (name, records), milliseconds in zip(found.items(), ms, strict=True):
+        scores = [record["accuracy"] for record in records]
+        mean, sd = findings.spread(scores)
+        change = findings.difference(scores, base)
+        row = {"block": name, "n": len(scores), "M multiply-adds": f"{cost(archs[name]).macs / 1e6:.1f}"}
+        row |= {"accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
+        row |= dict(zip(("− MobileNetV2's", "low", "high"), (f"{number:+.4f}" for number in change), strict=True))
+        row |= {"ms at 224 px": f"{milliseconds:.2f}"}
+        row |= {"training images/s": f"{max(record.get('images_per_s', 0) for record in records):.0f}"}
+        rows.append(row | {"diverged": sum("diverged" in record for record in records)})
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = findings.options(__doc__, "two blocks, 64 px and one round, 100 digits")
+    parser.add_argument("--measure", action="store_true", help="only what is measured, no training")
+    parser.add_argument("--budgets", nargs="+", default=["30MFLOPs", "300MFLOPs"], help="of measured networks")
+    parser.add_argument("--budget", default="30MFLOPs", help="of trained networks (30MFLOPs, at 224 px)")
+    parser.add_argument("--batch", type=int, default=32, help="images a batch, where throughput is measured (32)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="in which networks take turns (5)")
+    parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2)
+    args = parser.parse_args(arguments)
+    zoo, places = ZOO, PLACES
+    if args.smoke:
+        args.dataset, args.images, args.epochs, args.seeds = "digits", 100, 1, 1
+        args.budgets, args.batch, args.rounds, places = ["10MFLOPs"], 2, 1, PLACES[-2:]
+        args.budget, zoo = "10MFLOPs", dict(list(ZOO.items())[:6:5])
+    console, device = Console(width=170), timing.device_for("auto")
+    where = f"{timing.device_name(device)}, {'1 thread, ' if device == 'cpu' else ''}torch {torch.__version__}"
+    archs = {name: network(settings, Budget.parse(args.budget)) for name, settings in zoo.items()}
+    with timing.threads(1):
+        rows = []
+        for budget in args.budgets:
+            own = {name: network(settings, Budget.parse(budget)) for name, settings in zoo.items()}
+            rows += measured(own, budget, device, args.batch, args.rounds)
+        findings.write(args.out / "blocks_measured.csv", rows)
+        title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {max(1, args.rounds // 2)}"
+        findings.show(console, f"{title}, {where}", rows)
+        pairs = compared(places, device, args.batch, args.rounds)
+        findings.write(args.out / "blocks_fused.csv", pairs)
+        findings.show(console, f"fused against depthwise, expansion {EXPANSION}, {where}", pairs)
+        draw_measured(rows, pairs, args.out / "blocks_measured.png", where)
+        if args.measure:
+            return
+        models = [timing.ready(arch, device) for arch in archs.values()]
+        ms = timing.network_ms(models, list(archs.values()), device, 1, args.rounds)
+    split = trainings.images(args.dataset, args.images)
+    jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
+    records = trainings.carry_out(jobs, split, device, args.out / "blocks.jsonl", console)
+    rows = summary(trainings.grouped(records), archs, ms)
+    findings.write(args.out / "blocks.csv", rows)
+    title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
+    findings.show(console, f"{title}, {where}, {trainings.effort(records)}", rows)
+    draw(rows, args.out / "blocks.png", title)
+
+
+def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path: Any, where: str) -> None:
+    """Bars at the largest budget; the last panel has the two kinds of block beside each other."""
+    own = [row for row in rows if row["budget"] == rows[-1]["budget"]]
+    what = ("ms", "images/s in batches", "training MB an image", "multiply-adds a byte")
+    figure = findings.figure(17, 1.6 + 0.28 * len(own))
+    panels = figure.subplots(1, len(what) + 1, width_ratios=[1] * len(what) + [1.6])
+    for index, (axes, name) in enumerate(zip(panels, what, strict=False)):
+        axes.barh(range(len(own)), [float(row[name]) for row in own], color=findings.ACCENT)
+        axes.set_yticks(range(len(own)), [row["block"] for row in own] if index == 0 else [""] * len(own), fontsize=8)
+        axes.invert_yaxis()
+        axes.set_title("ms an image, alone" if name == "ms" else name, fontsize=9)
+    *_, axes = panels
+    names = [name for name in pairs[0] if name.startswith("×")]
+    for offset, (name, colour) in enumerate(zip(names, (findings.QUIET, findings.ACCENT, findings.WARM), strict=True)):
+        at = [index + 0.25 * (offset - 1) for index in range(len(pairs))]
+        axes.bar(at, [float(row[name]) for row in pairs], 0.25, color=colour, label=name.removeprefix("× "))
+    axes.axhline(1, color="black", linewidth=0.6)
+    axes.set_xticks(range(len(pairs)), [f"{row['width']} ch\n{row['side']} px" for row in pairs], fontsize=8)
+    axes.set_title("fused ÷ depthwise block of the same widths", fontsize=9)
+    axes.legend(fontsize=8)
+    figure.suptitle(f"{rows[-1]['budget']} at 224 px with each block; {where}", fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
+    figure = findings.figure(9, 5.5)
+    axes = figure.subplots()
+    for row in rows:
+        x, y = float(row["ms at 224 px"]), 100 * float(row["accuracy"])
+        axes.errorbar(x, y, 100 * float(row["sd"]), fmt="o", color=findings.ACCENT, capsize=3)
+        axes.annotate(row["block"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.2)
+    axes.set_xlabel("ms an image at 224 px")
+    axes.set_ylabel("accuracy, %, after brief training (bar: ± sd of seeds)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
