@@ -1,7 +1,7 @@
 """Claim: at equal multiply-adds blocks differ in accuracy, and in speed by more; depthwise is not always the faster.
 
     python experiments/blocks.py --measure                       # some minutes: no training
-    python experiments/blocks.py --dataset path/to/cifar10       # an hour or more; run again to carry on
+    python experiments/blocks.py --dataset path/to/cifar10       # 1.2 hours of one core; run again to carry on
     python experiments/blocks.py --smoke                         # seconds: two blocks
 
 One skeleton (3×3 stem, five stages of 1, 2, 2, 3 and 2 blocks, widths that double from stage to stage, pool,
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,7 +39,7 @@ from searchspace.layers import Gate, Residual, size
 from searchspace.layers import steps as layer_steps
 
 FLOAT_BYTES = 4
-ROUNDS = 5
+ROUNDS = 9
 DEPTHS, STRIDES, WIDTHS = (1, 2, 2, 3, 2), (1, 2, 2, 2, 2), (16, 32, 64, 128, 256)
 SKELETON: dict[str, Any] = {
     "width_mult": {"fit": [0.02, 20.0]},
@@ -107,16 +108,25 @@ def kept_bytes(arch: Arch, device: str) -> int:
     return sum(kept.values()) // 2
 
 
+def fewer(rounds: int) -> int:
+    """The rounds in which batches take turns, which take longer."""
+    return max(1, rounds // 3)
+
+
 def measured(archs: dict[str, Arch], budget: str, device: str, batch: int, rounds: int) -> list[dict[str, Any]]:
     models = [timing.ready(arch, device) for arch in archs.values()]
-    alone = timing.network_ms(models, list(archs.values()), device, 1, rounds)
-    batched = timing.network_ms(models, list(archs.values()), device, batch, max(1, rounds // 2))
+    alone = timing.network_rounds(models, list(archs.values()), device, 1, rounds)
+    batched = timing.network_rounds(models, list(archs.values()), device, batch, fewer(rounds))
     rows = []
-    for (name, arch), ms, batch_ms in zip(archs.items(), alone, batched, strict=True):
-        spent = cost(arch)
+    for (name, arch), own, batches in zip(archs.items(), alone, batched, strict=True):
+        spent, ms = cost(arch), median(own)
         row = {"budget": budget, "block": name, "M multiply-adds": f"{spent.macs / 1e6:.1f}"}
-        row |= {"M parameters": f"{spent.params / 1e6:.2f}", "ms": f"{ms:.2f}"}
-        row |= {"images/s in batches": f"{1000 * batch / batch_ms:.1f}", "G/s": f"{spent.macs / ms / 1e6:.1f}"}
+        row |= {"M parameters": f"{spent.params / 1e6:.2f}"}
+        row |= {"ms (quartiles)": findings.middle(own)}
+        row |= {
+            "images/s in batches": findings.middle([1000 * batch / time for time in batches]),
+            "G/s": f"{spent.macs / ms / 1e6:.1f}",
+        }
         row |= {"inference peak MB": f"{spent.peak_memory_mb:.2f}"}
         row |= {"training MB an image": f"{kept_bytes(arch, device) / 1e6:.1f}"}
         rows.append(row | {"multiply-adds a byte": f"{intensity(arch):.2f}"})
@@ -176,10 +186,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--budgets", nargs="+", default=["30MFLOPs", "300MFLOPs"], help="of measured networks")
     parser.add_argument("--budget", default="30MFLOPs", help="of trained networks (30MFLOPs, at 224 px)")
     parser.add_argument("--batch", type=int, default=32, help="images a batch, where throughput is measured (32)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="in which networks take turns (5)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="in which networks take turns (9; a third with batches)"
+    )
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=6, help="of a training (6)")
+    parser.add_argument("--seeds", type=int, default=3, help="of each network (3)")
     args = parser.parse_args(arguments)
     zoo, places = ZOO, PLACES
     if args.smoke:
@@ -195,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
             own = {name: network(settings, Budget.parse(budget)) for name, settings in zoo.items()}
             rows += measured(own, budget, device, args.batch, args.rounds)
         findings.write(args.out / "blocks_measured.csv", rows)
-        title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {max(1, args.rounds // 2)}"
+        title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {fewer(args.rounds)}"
         findings.show(console, f"{title}, {where}", rows)
         pairs = compared(places, device, args.batch, args.rounds)
         findings.write(args.out / "blocks_fused.csv", pairs)
@@ -218,14 +230,14 @@ def main(arguments: list[str] | None = None) -> None:
 def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path: Any, where: str) -> None:
     """Bars at the largest budget; the last panel has the two kinds of block beside each other."""
     own = [row for row in rows if row["budget"] == rows[-1]["budget"]]
-    what = ("ms", "images/s in batches", "training MB an image", "multiply-adds a byte")
+    what = ("ms (quartiles)", "images/s in batches", "training MB an image", "multiply-adds a byte")
     figure = findings.figure(17, 1.6 + 0.28 * len(own))
     panels = figure.subplots(1, len(what) + 1, width_ratios=[1] * len(what) + [1.6])
     for index, (axes, name) in enumerate(zip(panels, what, strict=False)):
-        axes.barh(range(len(own)), [float(row[name]) for row in own], color=findings.ACCENT)
+        axes.barh(range(len(own)), [float(row[name].split()[0]) for row in own], color=findings.ACCENT)
         axes.set_yticks(range(len(own)), [row["block"] for row in own] if index == 0 else [""] * len(own), fontsize=8)
         axes.invert_yaxis()
-        axes.set_title("ms an image, alone" if name == "ms" else name, fontsize=9)
+        axes.set_title("ms an image, alone" if name.startswith("ms") else name, fontsize=9)
     *_, axes = panels
     names = [name for name in pairs[0] if name.startswith("×")]
     for offset, (name, colour) in enumerate(zip(names, (findings.QUIET, findings.ACCENT, findings.WARM), strict=True)):
@@ -234,7 +246,8 @@ def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path:
     axes.axhline(1, color="black", linewidth=0.6)
     axes.set_xticks(range(len(pairs)), [f"{row['width']} ch\n{row['side']} px" for row in pairs], fontsize=8)
     axes.set_title("fused ÷ depthwise block of the same widths", fontsize=9)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.3 * max(float(row[names[0]]) for row in pairs))
+    axes.legend(fontsize=8, ncols=3)
     figure.suptitle(f"{rows[-1]['budget']} at 224 px with each block; {where}", fontsize=10)
     figure.savefig(path, dpi=100)
 

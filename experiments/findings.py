@@ -54,6 +54,12 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
 
 
+def middle(values: Sequence[float]) -> str:
+    """The median, with the quartiles around it."""
+    low, half, high = np.quantile(np.asarray(values, np.float64), (0.25, 0.5, 0.75))
+    return f"{half:.4g} ({low:.4g}–{high:.4g})"
+
+
 def difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """(mean of a − b, its 90 % bootstrap interval) of paired values."""
     pairs = np.asarray(a, np.float64) - np.asarray(b, np.float64)

@@ -24,8 +24,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -71,8 +70,7 @@ PAPER: dict[tuple[str, float], tuple[float | None, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """What the paper leaves open, or says and another choice shows the weight of."""
 
     inputs: Literal["gaussian", "uniform"] = "gaussian"
@@ -93,8 +91,7 @@ CONDITIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """Output channels from `low` to `high`, `samples` columns for each of them; None is PyTorch's tolerance."""
 
     low: int

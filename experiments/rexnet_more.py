@@ -2,15 +2,15 @@
 scales as its paper says.
 
     python experiments/rexnet_more.py --parts scaling                # a minute: no training
-    python experiments/rexnet_more.py --dataset path/to/cifar10      # an hour or more; run again to carry on
+    python experiments/rexnet_more.py --dataset path/to/cifar10      # 1.2 hours of one core; run again to carry on
     python experiments/rexnet_more.py --smoke                        # seconds: every part at its smallest
 
 scaling: ReXNet ×0.9 to ×3.0 at 224 px, multiply-adds and parameters beside the paper's, milliseconds an image on one
 thread beside the paper's two processors (Han et al. 2021, Table A1).
-spectrum: ReXNet and MobileNetV2, scaled in width to the same multiply-adds, both with 1,280 final features, trained
-briefly from several seeds: singular values of the features that the classifier is given for the validation images
-(images × features, as they are), as their running sum over the total, and the nuclear norm.
-shortcuts: the same ReXNet with its zero-padded additions and without any.
+features: ReXNet, the same without its zero-padded additions, and MobileNetV2, scaled in width to the same
+multiply-adds, all with 1,280 final features, trained briefly from several seeds: accuracy, singular values of the
+features that the classifier is given for the validation images (images × features, as they are), as their running sum
+over the total, and the nuclear norm.
 depth: the paper's Figure 4: a fixed number of inverted bottlenecks within several budgets, only their widths free, none
 narrower than the one before, as c_i = a · f(i) + b with a random piecewise linear f; the straight line is one of them.
 Is the top quarter by accuracy more linear in the block index than the rest? Linearity is the share of the widths'
@@ -24,6 +24,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,7 +44,7 @@ from searchspace.document import plain
 from searchspace.network import Network
 from searchspace.networks import network
 
-PARTS = ("scaling", "spectrum", "shortcuts", "depth")
+PARTS = ("scaling", "features", "depth")
 # Table A1: multiply-adds in G, parameters in M, ms on a CPU (Xeon E5-2630 v4, one image) and a GPU (V100, batch 64)
 TABLE_A1 = {
     "rexnet_090": (0.35, 4.1, 46, 20),
@@ -67,14 +68,14 @@ STRIDED = {5: (1, 3), 9: (3, 7), 13: (4, 8)}
 def scaling(names: Sequence[str], device: str, rounds: int) -> list[dict[str, Any]]:
     archs = [zoo(name) for name in names]
     with timing.threads(1):
-        times = timing.network_ms([timing.ready(arch, device) for arch in archs], archs, device, 1, rounds)
-    rows = []
-    for name, arch, ms in zip(names, archs, times, strict=True):
+        found = timing.network_rounds([timing.ready(arch, device) for arch in archs], archs, device, 1, rounds)
+    times, rows = [median(own) for own in found], []
+    for name, arch, own, ms in zip(names, archs, found, times, strict=True):
         spent, (macs, params, cpu, gpu) = cost(arch), TABLE_A1[name]
         row = {"network": name, "G multiply-adds": f"{spent.macs / 1e9:.3f}", "paper's": macs}
         row |= {"M parameters": f"{spent.params / 1e6:.2f}", "paper's M": params}
         row |= {
-            "ms": f"{ms:.1f}",
+            "ms (quartiles)": findings.middle(own),
             "× of the first": f"{ms / times[0]:.2f}",
             "paper's CPU ms": cpu,
             "paper's GPU ms": gpu,
@@ -217,15 +218,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, "two networks, five small models, one epoch of 100 digits")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="these alone")
     parser.add_argument("--rounds", type=int, default=9, help="in which networks are timed in turn (9)")
-    parser.add_argument("--budget", default="30MFLOPs", help="of spectrum and shortcuts, at 224 px (30MFLOPs)")
-    parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--budget", default="30MFLOPs", help="of features, at 224 px (30MFLOPs)")
+    parser.add_argument("--images", type=int, default=10_000, help="training images of features (10,000)")
+    parser.add_argument("--epochs", type=int, default=6, help="of features (6)")
+    parser.add_argument("--seeds", type=int, default=4, help="of features (4)")
     parser.add_argument("--blocks", type=int, choices=STRIDED, default=5, help="of depth: 5 are the paper's 18 layers")
     parser.add_argument("--limits", nargs="+", default=["10MFLOPs", "17MFLOPs", "23MFLOPs"], help="budgets of depth")
-    parser.add_argument("--models", type=int, default=20, help="of each budget of depth (20; the paper: 200)")
+    parser.add_argument("--models", type=int, default=24, help="of each budget of depth (24; the paper: 200)")
     parser.add_argument("--depth-images", type=int, default=4_000, help="training images of depth (4,000)")
-    parser.add_argument("--depth-epochs", type=int, default=3, help="of depth (3; the paper: 30)")
+    parser.add_argument("--depth-epochs", type=int, default=4, help="of depth (4; the paper: 30)")
     args = parser.parse_args(arguments)
     names = list(TABLE_A1)
     if args.smoke:
@@ -240,10 +241,8 @@ def main(arguments: list[str] | None = None) -> None:
         findings.write(args.out / "rexnet_more_scaling.csv", rows)
         findings.show(console, f"ReXNet at 224 px, one image, median of {args.rounds} rounds, {where}, 1 thread", rows)
         draw_scaling(rows, args.out / "rexnet_more_scaling.png", where)
-    if {"spectrum", "shortcuts"} & set(args.parts):
+    if "features" in args.parts:
         archs = families(Budget.parse(args.budget))
-        wanted = {REXNET: True, BARE: "shortcuts" in args.parts, MOBILENET: "spectrum" in args.parts}
-        archs = {name: arch for name, arch in archs.items() if wanted[name]}
         split = trainings.images(args.dataset, args.images)
         jobs = trainings.repeated(archs, replace(train, epochs=args.epochs), args.seeds)
         records = trainings.carry_out(jobs, split, device, log, console, spectrum)
@@ -275,7 +274,13 @@ def draw_scaling(rows: list[dict[str, Any]], path: Any, where: str) -> None:
     figure = findings.figure(7, 4.5)
     axes = figure.subplots()
     x = [float(row["G multiply-adds"]) for row in rows]
-    axes.plot(x, [float(row["ms"]) for row in rows], "o-", color=findings.ACCENT, label=f"ours, 1 thread of {where}")
+    axes.plot(
+        x,
+        [float(row["ms (quartiles)"].split()[0]) for row in rows],
+        "o-",
+        color=findings.ACCENT,
+        label=f"ours, 1 thread of {where}",
+    )
     axes.plot(x, [row["paper's CPU ms"] for row in rows], "s--", color=findings.QUIET, label="paper, Xeon E5-2630 v4")
     axes.set(xlabel="G multiply-adds (×0.9 to ×3.0)", ylabel="ms an image", ylim=(0, None))
     axes.set_title("ReXNet's latency as it is scaled in width")

@@ -112,7 +112,6 @@ class Stopwatch:
         return [1000 * (end - start) for start, end in zip(self.marks, self.marks[1:], strict=False)]
 
 
-@torch.inference_mode()
 def network_ms(
     models: Sequence[nn.Module],
     archs: Sequence[Arch],
@@ -121,7 +120,20 @@ def network_ms(
     rounds: int = 5,
     each: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Median milliseconds of a batch, of networks that take turns; every timed run follows one that warms up."""
+    """Median milliseconds of a batch, of networks that take turns."""
+    return [median(own) for own in network_rounds(models, archs, device, batch_size, rounds, each)]
+
+
+@torch.inference_mode()
+def network_rounds(
+    models: Sequence[nn.Module],
+    archs: Sequence[Arch],
+    device: str,
+    batch_size: int = 1,
+    rounds: int = 5,
+    each: Callable[[], None] = lambda: None,
+) -> list[list[float]]:
+    """Milliseconds of a batch in every round, of networks that take turns; a timed run follows one that warms up."""
     settle_allocator()
     times: list[list[float]] = [[] for _ in models]
     for _ in range(rounds):
@@ -133,7 +145,7 @@ def network_ms(
             watch.mark()
             own.extend(watch.splits())
             each()
-    return [median(own) for own in times]
+    return times
 
 
 @torch.inference_mode()

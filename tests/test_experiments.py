@@ -14,7 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nas.config import recipe
-from searchspace import Budget, Space
+from searchspace import Arch, Budget, InputError, Space, cost
+from searchspace.blocks import Block
+from searchspace.ends import Stem
+from searchspace.layers import Norm
 from tests.oracle import library
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -64,6 +67,90 @@ def test_proxy_rank(tmp_path: Path) -> None:
     assert {"1 epoch", "ceiling: 2 epochs, one seed against another", "synflow", "params"} <= found.keys()
     assert all(-1 <= float(row["spearman"]) <= 1 for row in found.values())
     assert (tmp_path / "proxy_rank.png").stat().st_size > 10_000
+
+
+def test_rank_study(tmp_path: Path) -> None:
+    study = script("rank_study")
+    study.main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "rank_study.csv")
+    assert len(found) == 2 * 4 * 3 * 8  # conditions, panels, ratios, nonlinearities
+    assert all(0 < float(row["rank ratio"]) <= 1 for row in found)
+    assert {
+        row["paper"] for row in found if (row["panel"], row["ratio"], row["nonlinearity"]) == ("a", "0.1", "SiLU")
+    } == {"0.958"}
+    assert (tmp_path / "rank_study.png").stat().st_size > 10_000
+
+
+def test_ranks_of_linear_networks_are_their_input_channels() -> None:
+    study = script("rank_study")
+    sizes = study.Sizes(20, 20, 1.2, None)
+    condition = study.Condition(norm=False, shortcut=False, expansion=(1.0, 3.0))
+    for panel in study.PANELS:
+        found = study.rank_ratios(panel, 0.3, condition, sizes, seed=0)
+        assert found["Linear"] == 0.3, panel
+        assert found["SiLU"] >= 0.3, panel
+    assert study.rank_ratios("b", 0.3, study.CONDITIONS["literal, maps of 3×3"], sizes, seed=0)["Linear"] == 1.0
+
+
+def test_roadmap(tmp_path: Path) -> None:
+    script("roadmap").main(["--smoke", "--out", str(tmp_path)])
+    costs = rows(tmp_path / "roadmap_costs.csv")
+    assert len(costs) == 16
+    assert all(abs(float(row["difference"])) < 0.06 for row in costs)
+    first, last = rows(tmp_path / "roadmap.csv")
+    assert (first["step"], last["step"]) == ("resnet50", "separate downsampling")
+    assert float(last["change"]) == pytest.approx(float(last["accuracy"]) - float(first["accuracy"]))
+    assert (tmp_path / "roadmap.png").stat().st_size > 10_000
+
+
+def test_rexnet_more(tmp_path: Path) -> None:
+    script("rexnet_more").main(["--smoke", "--out", str(tmp_path)])
+    first, second = rows(tmp_path / "rexnet_more_scaling.csv")
+    assert (float(first["G multiply-adds"]), float(second["G multiply-adds"])) == (0.348, 0.398)
+    spectra = rows(tmp_path / "rexnet_more.csv")
+    assert [row["network"] for row in spectra] == ["ReXNet", "ReXNet without shortcuts", "MobileNetV2"]
+    assert all(9.7 <= float(row["M multiply-adds"]) <= 10 for row in spectra)
+    depth = rows(tmp_path / "rexnet_more_depth.csv")
+    assert sorted(row["place"] for row in depth) == ["1", "2", "3", "4", "5"]
+    assert [row["straight"] for row in depth].count("True") == 1
+    assert all((tmp_path / f"rexnet_more{part}.png").stat().st_size > 10_000 for part in ("", "_scaling", "_depth"))
+
+
+def test_widths_of_a_fixed_depth() -> None:
+    more = script("rexnet_more")
+    found = more.models(5, 10, Budget.parse("17MFLOPs"))
+    straight, *others = found
+    assert more.linearity(straight) > 0.99 > min(map(more.linearity, others))
+    for widths, arch in found.items():
+        values = [int(width) for width in widths.split("-")]
+        assert values == sorted(values) == [block.out_channels for block in arch.blocks]
+        assert 0.97 * 17e6 <= cost(arch).macs <= 17e6
+    with pytest.raises(InputError, match="no network of 5 blocks"):
+        more.models(5, 1, Budget.parse("1MFLOPs"))
+
+
+def test_blocks(tmp_path: Path) -> None:
+    script("blocks").main(["--smoke", "--out", str(tmp_path)])
+    measured = rows(tmp_path / "blocks_measured.csv")
+    assert all(9.7 <= float(row["M multiply-adds"]) <= 10 for row in measured)
+    for pair in rows(tmp_path / "blocks_fused.csv"):
+        width = int(pair["width"])  # 3×3 to 4 times the width and 1×1 back, against 1×1, depthwise 3×3, 1×1
+        assert pair["× multiply-adds"] == f"{(9 + 1) * 4 * width / (2 * 4 * width + 9 * 4):.2f}"
+    assert len(rows(tmp_path / "blocks.csv")) == 2
+    assert all((tmp_path / f"blocks{part}.png").stat().st_size > 10_000 for part in ("", "_measured"))
+
+
+def test_bytes_and_intensity_of_a_block() -> None:
+    """A stem, a depthwise 3×3 and a 1×1 of 4 channels and nothing between, then pool and classifier."""
+    blocks = script("blocks")
+    none = Norm("none")
+    block = Block("mbconv", 4, 4, 4, groups=4, expand_act="none", spatial_act="none", norm=none)
+    stem = Stem(4, kernel=1, stride=1, act="none", norm=none)
+    arch = Arch(stem, (block,), resolution=8, num_classes=2)
+    maps, weights = 4 * 64, 3 * 4 + 9 * 4 + 4 * 4
+    numbers = (3 * 64 + maps) + 2 * (maps + maps) + weights + (maps + 4) + (4 + 4) + (4 + 2 + 10)
+    assert blocks.intensity(arch) == pytest.approx((weights * 64 + 4 * 2) / (4 * numbers))
+    assert blocks.kept_bytes(arch, "cpu") == 4 * (3 * 64 + 2 * maps + 4)  # what has weights keeps what it was given
 
 
 def test_recipe(tmp_path: Path) -> None:
