@@ -66,6 +66,17 @@ def test_proxy_rank(tmp_path: Path) -> None:
     assert (tmp_path / "proxy_rank.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_efficiency(tmp_path: Path) -> None:
+    script("efficiency").main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "efficiency.csv")
+    of_search = [float(row["share"].split()[0]) for row in found if row["what"].startswith("search, 2 trials")]
+    assert len(of_search) == 3
+    assert sum(of_search) == pytest.approx(100, abs=0.2)
+    assert found[-1]["part"] == "after 10 trials"
+    assert (tmp_path / "efficiency.png").stat().st_size > 10_000
+
+
 def test_recipe(tmp_path: Path) -> None:
     script("recipe").main(["--smoke", "--out", str(tmp_path)])
     found = {row["recipe"]: row for row in rows(tmp_path / "recipe.csv")}
