@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +65,16 @@ def test_proxy_rank(tmp_path: Path) -> None:
     assert {"1 epoch", "ceiling: 2 epochs, one seed against another", "synflow", "params"} <= found.keys()
     assert all(-1 <= float(row["spearman"]) <= 1 for row in found.values())
     assert (tmp_path / "proxy_rank.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_gpu_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("gpu_check").main(["--smoke", "--patience", "10", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert found["networks"]["number"] == 3
+    assert all(found[part]["passed"] for part in ("networks", "training", "memory"))
+    assert found["packing"]["2"]["all"] > 0
+    assert "wrote" in capsys.readouterr().out
 
 
 @pytest.mark.slow
