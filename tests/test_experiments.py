@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -151,6 +152,27 @@ def test_bytes_and_intensity_of_a_block() -> None:
     numbers = (3 * 64 + maps) + 2 * (maps + maps) + weights + (maps + 4) + (4 + 4) + (4 + 2 + 10)
     assert blocks.intensity(arch) == pytest.approx((weights * 64 + 4 * 2) / (4 * numbers))
     assert blocks.kept_bytes(arch, "cpu") == 4 * (3 * 64 + 2 * maps + 4)  # what has weights keeps what it was given
+
+
+@pytest.mark.slow
+def test_gpu_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("gpu_check").main(["--smoke", "--patience", "10", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert found["networks"]["number"] == 3
+    assert all(found[part]["passed"] for part in ("networks", "training", "memory"))
+    assert found["packing"]["2"]["all"] > 0
+    assert "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_efficiency(tmp_path: Path) -> None:
+    script("efficiency").main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "efficiency.csv")
+    of_search = [float(row["share"].split()[0]) for row in found if row["what"].startswith("search, 2 trials")]
+    assert len(of_search) == 3
+    assert sum(of_search) == pytest.approx(100, abs=0.2)
+    assert found[-1]["part"] == "after 10 trials"
+    assert (tmp_path / "efficiency.png").stat().st_size > 10_000
 
 
 def test_recipe(tmp_path: Path) -> None:
