@@ -31,6 +31,7 @@ from rich.console import Console
 
 from nas import timing
 from nas.config import recipe
+from nas.retraining import agreement
 from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower
 from searchspace.blocks import Block
@@ -50,7 +51,12 @@ ZOO: dict[str, dict[str, Any]] = {
     "basic (ResNet-18)": {"block": "basic"},
     "bottleneck (ResNet-50)": {"block": "bottleneck"},
     "grouped bottleneck (ResNeXt)": {"block": "resnext", "groups": None, "group_width": 4},
-    "depthwise separable (MobileNetV1)": {"block": "mbconv", "expansion": 1, "project_act": "relu6"},
+    "depthwise separable (MobileNetV1)": {
+        "block": "mbconv",
+        "expansion": 1,
+        "project_act": "relu6",
+        "shortcut": "none",
+    },
     "inverted, full 3×3": {"block": "inverted"},
     "inverted, depthwise (MobileNetV2)": {"block": "mbconv"},
     "the same, 5×5": {"block": "mbconv", "kernel": 5},
@@ -68,6 +74,7 @@ ZOO: dict[str, dict[str, Any]] = {
     "ConvNeXt's": {"block": "convnext"},
     "ConvNeXt's, batch norm": {"block": "convnext", "norm": {"kind": "batch"}},
 }
+REFERENCE = "inverted, depthwise (MobileNetV2)"
 # EfficientNetV2-S, Table 4: (width, side) of its stages at 224 px
 PLACES = ((24, 112), (48, 56), (64, 28), (128, 14), (160, 14), (256, 7))
 EXPANSION = 4
@@ -133,6 +140,18 @@ def measured(archs: dict[str, Arch], budget: str, device: str, batch: int, round
     return rows
 
 
+def told(rows: list[dict[str, Any]]) -> str:
+    """Whether arithmetic intensity ranks the blocks of the last budget."""
+    own = [row for row in rows if row["budget"] == rows[-1]["budget"]]
+    rates = [float(row["images/s in batches"].split()[0]) for row in own]
+    found = agreement([float(row["multiply-adds a byte"]) for row in own], rates)
+    if found is None:
+        return f"{len(own)} blocks: too few to say whether arithmetic intensity ranks them"
+    low, high = found.spearman_interval
+    begin = f"arithmetic intensity ranks images/s of {len(own)} blocks"
+    return f"{begin}: Spearman {found.spearman:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def single(kind: str, width: int, side: int) -> Arch:
     """One block behind a stem that is left out when it is timed."""
     hidden = EXPANSION * width
@@ -164,16 +183,12 @@ def _inside(arch: Arch) -> tuple[Any, tuple[int, int, int]]:
 
 
 def summary(found: dict[str, list[trainings.Record]], archs: dict[str, Arch], ms: list[float]) -> list[dict[str, Any]]:
-    """A row a block: accuracy, its paired difference from MobileNetV2's, and what it takes."""
+    """A row a block: accuracy, its difference from MobileNetV2's, and what it takes."""
+    scores = {name: [record["accuracy"] for record in records] for name, records in found.items()}
     rows = []
-    base = [record["accuracy"] for record in found.get("inverted, depthwise (MobileNetV2)", next(iter(found.values())))]
-    for (name, records), milliseconds in zip(found.items(), ms, strict=True):
-        scores = [record["accuracy"] for record in records]
-        mean, sd = findings.spread(scores)
-        change = findings.difference(scores, base)
-        row = {"block": name, "n": len(scores), "M multiply-adds": f"{cost(archs[name]).macs / 1e6:.1f}"}
-        row |= {"accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
-        row |= dict(zip(("− MobileNetV2's", "low", "high"), (f"{number:+.4f}" for number in change), strict=True))
+    for row, milliseconds in zip(findings.versus(scores, REFERENCE), ms, strict=True):
+        records = found[row["network"]]
+        row |= {"M multiply-adds": f"{cost(archs[row['network']]).macs / 1e6:.1f}"}
         row |= {"ms at 224 px": f"{milliseconds:.2f}"}
         row |= {"training images/s": f"{max(record.get('images_per_s', 0) for record in records):.0f}"}
         rows.append(row | {"diverged": sum("diverged" in record for record in records)})
@@ -212,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         pairs = compared(places, device, args.batch, args.rounds)
         findings.write(args.out / "blocks_fused.csv", pairs)
         findings.show(console, f"fused against depthwise, expansion {EXPANSION}, {where}", pairs)
+        console.print(told(rows))
         draw_measured(rows, pairs, args.out / "blocks_measured.png", where)
         if args.measure:
             return
@@ -223,7 +239,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = summary(trainings.grouped(records), archs, ms)
     findings.write(args.out / "blocks.csv", rows)
     title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
-    findings.show(console, f"{title}, {where}, {trainings.effort(records)}", rows)
+    findings.show(console, f"{title}, {where}", rows)
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(rows, args.out / "blocks.png", title)
 
 
@@ -258,7 +275,7 @@ def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
     for row in rows:
         x, y = float(row["ms at 224 px"]), 100 * float(row["accuracy"])
         axes.errorbar(x, y, 100 * float(row["sd"]), fmt="o", color=findings.ACCENT, capsize=3)
-        axes.annotate(row["block"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        axes.annotate(row["network"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.margins(x=0.2)
     axes.set_xlabel("ms an image at 224 px")
     axes.set_ylabel("accuracy, %, after brief training (bar: ± sd of seeds)")

@@ -209,6 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = time.perf_counter() - start
     title = f"rank ratios, {args.networks} networks of {args.low} to {args.high} channels a point"
     findings.show(console, f"{title}, {device_name('cpu')}, {seconds:,.0f} s", verdicts(rows))
+    console.print(findings.command(__file__, arguments), soft_wrap=True)
     draw(rows, [name for name in ("literal", "figure") if name in args.only] or args.only, args.out / "rank_study.png")
 
 

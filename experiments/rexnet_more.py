@@ -20,6 +20,7 @@ the paper's best networks their multiply-adds within 5 %; trained with a stem of
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -119,16 +120,15 @@ def spectrum(training: Training) -> trainings.Record:
 
 
 def spectra(found: dict[str, list[trainings.Record]], archs: dict[str, Arch]) -> list[dict[str, Any]]:
-    """A row a network; differences are paired by seed, ReXNet's less the other's."""
+    """A row a network: its accuracy beside ReXNet's, and the spectrum of what did not diverge."""
+    scores = {name: [record["accuracy"] for record in records] for name, records in found.items()}
     rows = []
-    for name, records in found.items():
-        own = [record for record in records if "diverged" not in record]
-        row = {"network": name, "M multiply-adds": f"{cost(archs[name]).macs / 1e6:.1f}", "n": len(records)}
-        for what in ("accuracy", "nuclear", "effective_rank", "ninety"):
-            mean, sd = findings.spread([record[what] for record in (records if what == "accuracy" else own)])
+    for row in findings.versus(scores, REXNET):
+        own = [record for record in found[row["network"]] if "diverged" not in record]
+        row |= {"M multiply-adds": f"{cost(archs[row['network']]).macs / 1e6:.1f}"}
+        for what in ("nuclear", "effective_rank", "ninety"):
+            mean, sd = findings.spread([record[what] for record in own]) if own else (math.nan, math.nan)
             row[what.replace("_", " ")] = f"{mean:.4g} ± {sd:.2g}"
-        gains = findings.difference(*([r["accuracy"] for r in found[one]] for one in (REXNET, name)))
-        row |= dict(zip(("ReXNet's accuracy − its", "low", "high"), (f"{gain:+.4f}" for gain in gains), strict=True))
         rows.append(row)
     return rows
 
@@ -209,6 +209,8 @@ def groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for what in ("accuracy", "linearity"):
                 mean, sd = findings.spread([float(member[what]) for member in members])
                 row[f"{what}, {name}"] = f"{mean:.3f} ± {sd:.3f}"
+        lines = [float(one["linearity"]) for one in own]
+        row["p of linearity"] = f"{findings.shuffled(lines[:cut], lines[cut:]):.3f}"
         row["place of the straight line"] = next(one["place"] for one in own if one["straight"])
         told.append(row | {"best": own[0]["widths"]})
     return told
@@ -250,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = spectra(found, archs)
         findings.write(args.out / "rexnet_more.csv", rows)
         title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
-        findings.show(console, f"{title}, {where}, {trainings.effort(records)}", rows)
+        findings.show(console, f"{title}, {where}; {trainings.effort(records)}", rows)
         draw_spectra(found, args.out / "rexnet_more.png", title)
     if "depth" in args.parts:
         split = trainings.images(args.dataset, args.depth_images)
@@ -266,8 +268,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = depths({limit: {widths: next(scores) for widths in archs} for limit, archs in sets.items()})
         findings.write(args.out / "rexnet_more_depth.csv", rows)
         title = f"{args.blocks} blocks, {args.depth_epochs} epochs of {len(split.train_labels):,} images"
-        findings.show(console, f"{title}, {where}, {trainings.effort(records)}", groups(rows))
+        findings.show(console, f"{title}, {where}; {trainings.effort(records)}", groups(rows))
         draw_depths(rows, args.out / "rexnet_more_depth.png", title)
+    console.print(findings.command(__file__, arguments), soft_wrap=True)
 
 
 def draw_scaling(rows: list[dict[str, Any]], path: Any, where: str) -> None:

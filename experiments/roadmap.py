@@ -8,7 +8,7 @@
 Costs are of the thirteen networks at 224 px with 1,000 classes, and of the three other kernel sizes that the figure
 (Liu et al. 2022, Figure 2) tried, beside its GFLOPs. Accuracy is of the same networks with all widths multiplied by
 `--width`, trained briefly from several seeds on small images, beside the paper's top-1 of 300 epochs on ImageNet: each
-step's accuracy, its paired difference from the step before, and how the two rank the steps. The recipe is a search's;
+step's accuracy, its difference from the step before, and how the two rank the steps. The recipe is a search's;
 `--adamw` takes the paper's AdamW and weight decay at the rate given. Widths cost what they cost, as in the figure.
 """
 
@@ -80,7 +80,7 @@ def costs() -> list[dict[str, Any]]:
 
 
 def summary(found: dict[str, list[trainings.Record]], macs: dict[str, int]) -> list[dict[str, Any]]:
-    """A row for each step, with its difference from the one before over the same seeds."""
+    """A row for each step, with its difference from the one before and the 90 % interval of that."""
     rows, before = [], None
     for name, records in found.items():
         scores = [record["accuracy"] for record in records]
@@ -88,7 +88,7 @@ def summary(found: dict[str, list[trainings.Record]], macs: dict[str, int]) -> l
         row = {"step": name, "n": len(scores), "M multiply-adds": f"{macs[name] / 1e6:.2f}"}
         row |= {"accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}", "change": "", "low": "", "high": ""}
         if before is not None:
-            change = findings.difference(scores, before)
+            change = findings.apart(scores, before)
             row |= dict(zip(("change", "low", "high"), (f"{number:+.4f}" for number in change), strict=True))
         row |= {"paper's top-1": FIGURE[name][1], "images/s": f"{min(r.get('images_per_s', 0) for r in records):.0f}"}
         rows.append(row | {"diverged": sum("diverged" in record for record in records)})
@@ -142,8 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
     name = "roadmap" if args.adamw is None else "roadmap_adamw"
     findings.write(args.out / f"{name}.csv", rows)
     title = f"{args.epochs} epochs of {len(split.train_labels):,} images, widths × {args.width:g}, {train.optimizer}"
-    findings.show(console, f"{title}, {device_name(device)}, {trainings.effort(records)}", rows)
+    findings.show(console, f"{title}, {device_name(device)}", rows)
     console.print(ranking(rows))
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(rows, args.out / f"{name}.png", f"{title}; {ranking(rows)}")
 
 
