@@ -1,15 +1,14 @@
 """Claim: twelve changes, one at a time, turn ResNet-50 into ConvNeXt-T, and cost and accuracy move as in the figure.
 
     python experiments/roadmap.py --costs                            # a second: no training
-    python experiments/roadmap.py --dataset path/to/cifar10          # 1.3 hours of one core; run again to carry on
-    python experiments/roadmap.py --dataset path/to/cifar10 --adamw 0.002    # with the paper's optimiser
+    python experiments/roadmap.py --dataset path/to/cifar10          # 1.4 hours of one core; run again to carry on
     python experiments/roadmap.py --smoke                            # seconds: two narrow steps on 100 digits
 
 Costs are of the thirteen networks at 224 px with 1,000 classes, and of the three other kernel sizes that the figure
 (Liu et al. 2022, Figure 2) tried, beside its GFLOPs. Accuracy is of the same networks with all widths multiplied by
 `--width`, trained briefly from several seeds on small images, beside the paper's top-1 of 300 epochs on ImageNet: each
-step's accuracy, its difference from the step before, and how the two rank the steps. The recipe is a search's;
-`--adamw` takes the paper's AdamW and weight decay at the rate given. Widths cost what they cost, as in the figure.
+step's accuracy, its difference from the step before, and how the two rank the steps. The recipe is a search's, for
+images AdamW as in the paper. A step costs what it costs, as in the figure.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import findings
 import trainings
 from rich.console import Console
 
-from nas.config import TrainConfig, recipe
+from nas.config import recipe
 from nas.retraining import agreement
 from nas.timing import device_for, device_name
 from searchspace import cost
@@ -52,7 +51,6 @@ FIGURE = {
     "separate downsampling": (4.5, 82.0),
 }
 BESIDE = (5, 9, 11)
-WEIGHT_DECAY = 0.05
 Steps = dict[str, Network]
 
 
@@ -105,13 +103,6 @@ def ranking(rows: list[dict[str, Any]]) -> str:
     return f"ranks of {len(rows)} steps, ours and the paper's: Spearman {found.spearman:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def train_config(dataset: str, epochs: int, adamw: float | None) -> TrainConfig:
-    train = replace(recipe(dataset), epochs=epochs)
-    if adamw is None:
-        return train
-    return replace(train, optimizer="adamw", learning_rate=adamw, weight_decay=WEIGHT_DECAY)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, "two steps at a sixteenth of their width on 100 digits")
     parser.add_argument("--costs", action="store_true", help="only the costs, no training")
@@ -119,7 +110,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
     parser.add_argument("--epochs", type=int, default=6, help="of a training (6)")
     parser.add_argument("--seeds", type=int, default=3, help="of each network (3)")
-    parser.add_argument("--adamw", type=float, metavar="RATE", help="AdamW at this rate instead of the search's recipe")
     args = parser.parse_args(arguments)
     console, device = Console(width=150), device_for("auto")
     rows = costs()
@@ -134,18 +124,17 @@ def main(arguments: list[str] | None = None) -> None:
         networks = {name: road(args.width)[name] for name in ("resnet50", "separate downsampling")}
     archs = {name: network.arch() for name, network in networks.items()}
     split = trainings.images(args.dataset, args.images)
-    train = train_config(args.dataset, args.epochs, args.adamw)
+    train = replace(recipe(args.dataset), epochs=args.epochs)
     jobs = trainings.repeated(archs, train, args.seeds)
     records = trainings.carry_out(jobs, split, device, args.out / "roadmap.jsonl", console)
     trained = {name: cost(arch.adapt(split.num_classes, split.resolution, 2)).macs for name, arch in archs.items()}
     rows = summary(trainings.grouped(records), trained)
-    name = "roadmap" if args.adamw is None else "roadmap_adamw"
-    findings.write(args.out / f"{name}.csv", rows)
+    findings.write(args.out / "roadmap.csv", rows)
     title = f"{args.epochs} epochs of {len(split.train_labels):,} images, widths × {args.width:g}, {train.optimizer}"
     findings.show(console, f"{title}, {device_name(device)}", rows)
     console.print(ranking(rows))
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(rows, args.out / f"{name}.png", f"{title}; {ranking(rows)}")
+    draw(rows, args.out / "roadmap.png", f"{title}; {ranking(rows)}")
 
 
 def draw_costs(rows: list[dict[str, Any]], path: Any) -> None:
