@@ -16,6 +16,7 @@ in time. Accuracy is of brief training, from several seeds, of networks of a sma
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import replace
 from statistics import median
@@ -197,7 +198,7 @@ def summary(found: dict[str, list[trainings.Record]], archs: dict[str, Arch], ms
 
 def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, "two blocks, 64 px and one round, 100 digits")
-    parser.add_argument("--measure", action="store_true", help="only what is measured, no training")
+    parser.add_argument("--measure", action="store_true", help="what needs no training, and nothing else")
     parser.add_argument("--budgets", nargs="+", default=["30MFLOPs", "300MFLOPs"], help="of measured networks")
     parser.add_argument("--budget", default="30MFLOPs", help="of trained networks (30MFLOPs, at 224 px)")
     parser.add_argument("--batch", type=int, default=32, help="images a batch, where throughput is measured (32)")
@@ -215,33 +216,47 @@ def main(arguments: list[str] | None = None) -> None:
         args.budget, zoo = "10MFLOPs", dict(list(ZOO.items())[:6:5])
     console, device = Console(width=170), timing.device_for("auto")
     where = f"{timing.device_name(device)}, {'1 thread, ' if device == 'cpu' else ''}torch {torch.__version__}"
+    if args.measure or args.smoke:
+        measure(args, zoo, places, console, device, where)
+    if args.measure:
+        return
     archs = {name: network(settings, Budget.parse(args.budget)) for name, settings in zoo.items()}
-    with timing.threads(1):
-        rows = []
-        for budget in args.budgets:
-            own = {name: network(settings, Budget.parse(budget)) for name, settings in zoo.items()}
-            rows += measured(own, budget, device, args.batch, args.rounds)
-        findings.write(args.out / "blocks_measured.csv", rows)
-        title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {fewer(args.rounds)}"
-        findings.show(console, f"{title}, {where}", rows)
-        pairs = compared(places, device, args.batch, args.rounds)
-        findings.write(args.out / "blocks_fused.csv", pairs)
-        findings.show(console, f"fused against depthwise, expansion {EXPANSION}, {where}", pairs)
-        console.print(told(rows))
-        draw_measured(rows, pairs, args.out / "blocks_measured.png", where)
-        if args.measure:
-            return
-        models = [timing.ready(arch, device) for arch in archs.values()]
-        ms = timing.network_ms(models, list(archs.values()), device, 1, args.rounds)
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
     records = trainings.carry_out(jobs, split, device, args.out / "blocks.jsonl", console)
+    with timing.threads(1):
+        models = [timing.ready(arch, device) for arch in archs.values()]
+        ms = timing.network_ms(models, list(archs.values()), device, 1, args.rounds)
     rows = summary(trainings.grouped(records), archs, ms)
     findings.write(args.out / "blocks.csv", rows)
     title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
     findings.show(console, f"{title}, {where}", rows)
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(rows, args.out / "blocks.png", title)
+
+
+def measure(
+    args: argparse.Namespace,
+    zoo: dict[str, dict[str, Any]],
+    places: tuple[tuple[int, int], ...],
+    console: Console,
+    device: str,
+    where: str,
+) -> None:
+    """All that needs no training."""
+    rows = []
+    with timing.threads(1):
+        for budget in args.budgets:
+            own = {name: network(settings, Budget.parse(budget)) for name, settings in zoo.items()}
+            rows += measured(own, budget, device, args.batch, args.rounds)
+        pairs = compared(places, device, args.batch, args.rounds)
+    findings.write(args.out / "blocks_measured.csv", rows)
+    title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {fewer(args.rounds)}"
+    findings.show(console, f"{title}, {where}", rows)
+    findings.write(args.out / "blocks_fused.csv", pairs)
+    findings.show(console, f"fused against depthwise, expansion {EXPANSION}, {where}", pairs)
+    console.print(told(rows))
+    draw_measured(rows, pairs, args.out / "blocks_measured.png", where)
 
 
 def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path: Any, where: str) -> None:
@@ -272,10 +287,12 @@ def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path:
 def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
     figure = findings.figure(9, 5.5)
     axes = figure.subplots()
+    middle = median(float(row["ms at 224 px"]) for row in rows)
     for row in rows:
         x, y = float(row["ms at 224 px"]), 100 * float(row["accuracy"])
         axes.errorbar(x, y, 100 * float(row["sd"]), fmt="o", color=findings.ACCENT, capsize=3)
-        axes.annotate(row["network"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        side: dict[str, Any] = {"ha": "right", "xytext": (-5, 3)} if x > middle else {"xytext": (5, 3)}
+        axes.annotate(row["network"], (x, y), textcoords="offset points", fontsize=8, **side)
     axes.margins(x=0.2)
     axes.set_xlabel("ms an image at 224 px")
     axes.set_ylabel("accuracy, %, after brief training (bar: ± sd of seeds)")

@@ -2,7 +2,7 @@
 scales as its paper says.
 
     python experiments/rexnet_more.py --parts scaling                # a minute: no training
-    python experiments/rexnet_more.py --dataset path/to/cifar10      # 1.2 hours of one core; run again to carry on
+    python experiments/rexnet_more.py --dataset path/to/cifar10 --parts features depth      # 1.2 hours of one core
     python experiments/rexnet_more.py --smoke                        # seconds: every part at its smallest
 
 scaling: ReXNet ×0.9 to ×3.0 at 224 px, multiply-adds and parameters beside the paper's, milliseconds an image on one
@@ -319,7 +319,9 @@ def draw_depths(rows: list[dict[str, Any]], path: Any, title: str) -> None:
             axes.plot(blocks, line, color=findings.QUIET, linewidth=0.5, alpha=0.6)
         top = np.mean(lines[: max(1, len(lines) // 4)], 0)
         axes.plot(blocks, top, "o-", color=findings.ACCENT, linewidth=2.5, label="mean of the top quarter")
-        axes.set(title=budget, xlabel="block", ylabel="output channels")
+        straight = next(line for line, row in zip(lines, own, strict=True) if str(row["straight"]) == "True")
+        axes.plot(blocks, straight, "--", color="black", linewidth=1, label="the straight line")
+        axes.set(title=budget, xlabel="block", ylabel="output channels", xticks=list(blocks))
         axes.legend(fontsize=8)
     figure.suptitle(f"Widths of all models and of the best; {title}", fontsize=10)
     figure.savefig(path, dpi=110)
