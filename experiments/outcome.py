@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
+import shlex
+import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +74,42 @@ def sign_flips(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int
     else:
         signs = np.random.default_rng(seed).choice([-1, 1], size=(draws, len(pairs)))
     return float((np.abs((signs * pairs).mean(1)) >= abs(pairs.mean()) - 1e-12).mean())
+
+
+def apart(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """(mean of a − mean of b, its 90 % interval) of values that are not paired, by Welch's t; `nan` for one value."""
+    from scipy.stats import ttest_ind
+
+    if min(len(a), len(b)) < 2:
+        return spread(a)[0] - spread(b)[0], math.nan, math.nan
+    interval = ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
+    return spread(a)[0] - spread(b)[0], float(interval.low), float(interval.high)
+
+
+def shuffled(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 20_000) -> float:
+    """Two-sided p of two groups having the same mean: values dealt out to the groups anew, all ways or many of them."""
+    values, n = np.array([*a, *b], np.float64), len(a)
+    if math.comb(len(values), n) <= draws:
+        chosen = np.array(list(combinations(range(len(values)), n)))
+    else:
+        chosen = np.random.default_rng(seed).permuted(np.tile(np.arange(len(values)), (draws, 1)), axis=1)[:, :n]
+    firsts = values[chosen].sum(1)
+    found = np.abs(firsts / n - (values.sum() - firsts) / (len(values) - n))
+    return float((found >= abs(np.mean(a) - np.mean(b)) - 1e-12).mean())
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p values of several tests, each raised for there being so many (Holm 1979)."""
+    raised, most = [0.0] * len(ps), 0.0
+    for place, index in enumerate(np.argsort(ps, kind="stable")):
+        most = max(most, min(1.0, (len(ps) - place) * ps[index]))
+        raised[index] = most
+    return raised
+
+
+def command(script: str, arguments: Sequence[str] | None) -> str:
+    """How this was started, for whoever reads the table."""
+    return f"python experiments/{Path(script).name} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
 
 
 def figure(width: float = 9.0, height: float = 4.8) -> Figure:

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
 from nas import checkpoint
 from nas.config import DataConfig, TrainConfig
 from nas.data import Split, load
-from nas.trainer import DivergedError, Training
+from nas.trainer import DivergedError, Training, score
 from searchspace import Arch, build
 from searchspace.errors import InputError
 
@@ -52,6 +53,19 @@ class Job:
         """Equal for equal trainings, whatever they are called."""
         what = [self.arch.digest, asdict(self.train), self.seed, self.smallest_map]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def repeated(archs: Mapping[str, Arch], train: TrainConfig, seeds: int, smallest_map: int = 2) -> list[Job]:
+    """Every network from every seed; all networks once before any a second time, so that an early look is fair."""
+    return [Job(name, arch, train, seed, smallest_map) for seed in range(seeds) for name, arch in archs.items()]
+
+
+def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each name, in the names' order."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["name"], []).append(record)
+    return found
 
 
 def images(dataset: str, number: int) -> Split:
@@ -171,3 +185,19 @@ def _held(folder: Path, key: str) -> Iterator[bool]:
 
 def with_epochs(train: TrainConfig, epochs: int) -> TrainConfig:
     return replace(train, epochs=epochs)
+
+
+def features(training: Training) -> Tensor:
+    """What the classifier of a trained network is given for each validation image, (N, C)."""
+    *_, classifier = (part for part in training.model.modules() if isinstance(part, nn.Linear))
+    seen: list[Tensor] = []
+    with classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float().cpu())):
+        split = training.split
+        score(training.model, split.val_images, split.val_labels, training.mean, training.std, training.device)
+    return torch.cat(seen)
+
+
+def effort(records: Sequence[Record]) -> str:
+    """How much was trained, and how long that took."""
+    seconds = {record["key"]: record["seconds"] for record in records}
+    return f"{len(seconds)} trainings, {sum(seconds.values()):,.0f} s in all"
