@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nas.config import recipe
-from searchspace import Budget, Space
+from searchspace import Budget, Space, cost
 from tests.oracle import library
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -54,6 +54,38 @@ def test_fitting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "rexnet.yaml: at 102 % of the smallest network" in capsys.readouterr().out
     assert (tmp_path / "fitting.png").stat().st_size > 10_000
     assert all(row["inside"] == row["proposals"] for row in rows(tmp_path / "fitting.csv"))
+
+
+def test_factor_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("factor_analysis").main(["--smoke", "--out", str(tmp_path)])
+    assert "8 trainings" in capsys.readouterr().out
+    assert (tmp_path / "factor_analysis.png").stat().st_size > 10_000
+    found = rows(tmp_path / "factor_analysis.csv")
+    assert [row["n"] for row in found] == ["2"] * 4
+    assert all(0 < float(row["share"]) <= 1 <= float(row["directions"]) <= 512 for row in found)
+
+
+def test_the_two_blocks_cost_what_the_paper_says() -> None:
+    found = script("factor_analysis")
+    for row in found.ROWS.values():
+        arch = found.two_blocks(row, found.matched(row))
+        assert cost(arch).macs == pytest.approx(row.macs, rel=0.005)
+        for block in arch.blocks:
+            assert block.hidden == row.expansion * block.in_channels
+            assert block.in_channels / block.out_channels == pytest.approx(row.ratio, rel=0.02)
+
+
+def test_two_groups() -> None:
+    """Five values all above five others: one of 252 ways to divide them is as far apart, and its mirror image."""
+    findings = script("findings")
+    low, high = [1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]
+    assert findings.shuffled(high, low) == pytest.approx(2 / 252)
+    assert findings.shuffled(low, low) == 1
+    assert findings.shuffled(high * 4, low * 4) < 0.001
+    difference, below, above = findings.apart(high, low)
+    assert (difference, above - difference) == (5, pytest.approx(1.860 * 1, abs=1e-3))  # t of 8 degrees of freedom
+    assert below == pytest.approx(2 * difference - above)
+    assert findings.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 @pytest.mark.slow
