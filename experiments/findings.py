@@ -7,7 +7,7 @@ import csv
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -78,12 +79,16 @@ def sign_flips(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int
 
 def apart(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     """(mean of a − mean of b, its 90 % interval) of values that are not paired, by Welch's t; `nan` for one value."""
-    from scipy.stats import ttest_ind
+    from scipy.stats import t
 
+    change = spread(a)[0] - spread(b)[0]
     if min(len(a), len(b)) < 2:
-        return spread(a)[0] - spread(b)[0], math.nan, math.nan
-    interval = ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
-    return spread(a)[0] - spread(b)[0], float(interval.low), float(interval.high)
+        return change, math.nan, math.nan
+    parts = [(spread(values)[1] ** 2 / len(values), len(values) - 1) for values in (a, b)]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts) if variance else 1.0
+    far = float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
+    return change, change - far, change + far
 
 
 def shuffled(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 20_000) -> float:
@@ -105,6 +110,34 @@ def holm(ps: Sequence[float]) -> list[float]:
         most = max(most, min(1.0, (len(ps) - place) * ps[index]))
         raised[index] = most
     return raised
+
+
+def versus(scores: Mapping[str, Sequence[float]], reference: str) -> list[dict[str, Any]]:
+    """A row for each of several networks: the mean and spread of its accuracies, how far they are from the reference's,
+    with an interval, and p, alone and corrected for there being so many comparisons."""
+    others = [name for name in scores if name != reference]
+    ps = dict(zip(others, (shuffled(scores[name], scores[reference]) for name in others), strict=True))
+    corrected = dict(zip(others, holm(list(ps.values())), strict=True))
+    rows = []
+    for name, values in scores.items():
+        mean, sd = spread(values)
+        row = {"network": name, "n": len(values), "accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
+        change, low, high = apart(values, scores[reference]) if name in ps else (0.0, 0.0, 0.0)
+        row |= {"difference": f"{change:+.4f}", "low": f"{low:+.4f}", "high": f"{high:+.4f}"}
+        p, raised = (f"{found[name]:.3f}" if name in ps else "" for found in (ps, corrected))
+        rows.append(row | {"p": p, "p (Holm)": raised})
+    return rows
+
+
+def dots(axes: Axes, scores: Mapping[str, Sequence[float]], reference: str) -> None:
+    """Networks one below the other: each training's accuracy as a dot, the mean as a bar, the reference's as a line."""
+    for place, (name, values) in enumerate(scores.items()):
+        colour = ACCENT if name == reference else QUIET
+        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.5, markersize=5)
+        axes.plot(spread(values)[0], place, "|", color=colour, markersize=18, markeredgewidth=2.5)
+    axes.axvline(spread(scores[reference])[0], color=ACCENT, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.invert_yaxis()
 
 
 def command(script: str, arguments: Sequence[str] | None) -> str:

@@ -106,6 +106,41 @@ def test_linearity_of_widths() -> None:
     assert found.first_half((10, 20, 30)) == pytest.approx(20 / 60)
 
 
+def test_schedules(tmp_path: Path) -> None:
+    script("schedules").main(["--smoke", "--out", str(tmp_path)])
+    found = {row["network"]: row for row in rows(tmp_path / "schedules.csv")}
+    assert len(found) == 8
+    assert all(29.4 <= float(row["MMACs"]) <= 30 for row in found.values())
+    assert found["linear"]["p"] == ""
+    assert 0 < float(found["doubling stages"]["p"]) <= float(found["doubling stages"]["p (Holm)"]) <= 1
+    assert (tmp_path / "schedules.png").stat().st_size > 10_000
+
+
+def test_nonlinearity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("nonlinearity").main(["--smoke", "--out", str(tmp_path)])
+    assert "14 trainings" in capsys.readouterr().out
+    assert len(rows(tmp_path / "nonlinearity.csv")) == 14
+    assert [row["pairs"] for row in rows(tmp_path / "nonlinearity_effects.csv")] == ["4"] * 3
+    assert (tmp_path / "nonlinearity.png").stat().st_size > 10_000
+
+
+def test_the_effect_of_a_place_is_what_it_adds() -> None:
+    """In whatever combination: here 0.1 after the 1×1, and 0.02 lost after the addition."""
+    found = script("nonlinearity")
+    added = {"expand_act": 0.1, "spatial_act": 0.0, "add_act": -0.02}
+    scores = {
+        name: [0.5 + sum(added[place] for place, act in acts.items() if act == "silu") + seed / 100 for seed in (0, 1)]
+        for name, acts in found.where().items()
+    }
+    effects = {row["SiLU after"]: row for row in found.effects(scores)}
+    assert {title: row["effect"] for title, row in effects.items()} == {
+        "1×1": "+0.1000",
+        "depthwise": "+0.0000",
+        "addition": "-0.0200",
+    }
+    assert effects["1×1"]["p"] == "0.008"  # 2 of 2^8 sign flips are as far from zero
+
+
 def test_two_groups() -> None:
     """Five values all above five others: one of 252 ways to divide them is as far apart, and its mirror image."""
     findings = script("findings")
@@ -116,6 +151,7 @@ def test_two_groups() -> None:
     difference, below, above = findings.apart(high, low)
     assert (difference, above - difference) == (5, pytest.approx(1.860 * 1, abs=1e-3))  # t of 8 degrees of freedom
     assert below == pytest.approx(2 * difference - above)
+    assert findings.apart([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5, 0.5)
     assert findings.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
