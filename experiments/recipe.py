@@ -29,17 +29,27 @@ from searchspace import Arch, Budget, Space
 SPACES = ("mobile", "rexnet", "resnet", "regnet", "convnext", "all")
 FAR_SEED = 10**6
 
-# What is changed, alone, from the recipe. AdamW takes rates of its own, so its rate and decay go with it.
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.05}
+
+# What is changed from the recipe: one number, or what has to go together. AdamW takes rates and a decay of its own.
 CHANGES: dict[str, dict[str, Any]] = {
     "learning rate 0.025": {"learning_rate": 0.025},
     "learning rate 0.05": {"learning_rate": 0.05},
     "learning rate 0.1": {"learning_rate": 0.1},
     "learning rate 0.2": {"learning_rate": 0.2},
     "learning rate 0.4": {"learning_rate": 0.4},
-    "AdamW 0.001": {"optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 0.05},
-    "AdamW 0.002": {"optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 0.05},
-    "AdamW 0.004": {"optimizer": "adamw", "learning_rate": 0.004, "weight_decay": 0.05},
-    "AdamW 0.008": {"optimizer": "adamw", "learning_rate": 0.008, "weight_decay": 0.05},
+    "AdamW 0.001": {**ADAMW, "learning_rate": 0.001},
+    "AdamW 0.002": {**ADAMW, "learning_rate": 0.002},
+    "AdamW 0.004": {**ADAMW, "learning_rate": 0.004},
+    "AdamW 0.008": {**ADAMW, "learning_rate": 0.008},
+    "SGD 0.025, batch 32": {"batch_size": 32, "learning_rate": 0.025},
+    "SGD 0.05, batch 32": {"batch_size": 32, "learning_rate": 0.05},
+    "AdamW 0.001, batch 32": {**ADAMW, "learning_rate": 0.001, "batch_size": 32},
+    "AdamW 0.002, batch 32": {**ADAMW, "learning_rate": 0.002, "batch_size": 32},
+    "AdamW 0.004, batch 32": {**ADAMW, "learning_rate": 0.004, "batch_size": 32},
+    "AdamW 0.004, batch 64": {**ADAMW, "learning_rate": 0.004, "batch_size": 64},
+    "AdamW 0.008, batch 64": {**ADAMW, "learning_rate": 0.008, "batch_size": 64},
+    "batch 16": {"batch_size": 16},
     "batch 32": {"batch_size": 32},
     "batch 64": {"batch_size": 64},
     "batch 128": {"batch_size": 128},

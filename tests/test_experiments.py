@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -163,6 +164,27 @@ def test_proxy_rank(tmp_path: Path) -> None:
     assert {"1 epoch", "ceiling: 2 epochs, one seed against another", "synflow", "params"} <= found.keys()
     assert all(-1 <= float(row["spearman"]) <= 1 for row in found.values())
     assert (tmp_path / "proxy_rank.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_gpu_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("gpu_check").main(["--smoke", "--patience", "10", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert found["networks"]["number"] == 3
+    assert all(found[part]["passed"] for part in ("networks", "training", "memory"))
+    assert found["packing"]["2"]["all"] > 0
+    assert "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_efficiency(tmp_path: Path) -> None:
+    script("efficiency").main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "efficiency.csv")
+    of_search = [float(row["share"].split()[0]) for row in found if row["what"].startswith("search, 2 trials")]
+    assert len(of_search) == 3
+    assert sum(of_search) == pytest.approx(100, abs=0.2)
+    assert found[-1]["part"] == "after 10 trials"
+    assert (tmp_path / "efficiency.png").stat().st_size > 10_000
 
 
 def test_recipe(tmp_path: Path) -> None:
