@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nas import checkpoint
 from nas.config import DataConfig, TrainConfig
-from nas.data import Split, load
+from nas.data import Split, load, load_test
 from nas.trainer import DivergedError, Training, score
 from searchspace import Arch, build
 from searchspace.errors import InputError
@@ -69,10 +69,15 @@ def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
+def held_out(images: int) -> int:
+    """How many validation images go with so many to train on."""
+    return VALIDATION_IMAGES if images > VALIDATION_IMAGES else images // 2
+
+
 def images(dataset: str, number: int, resolution: int | None = None) -> Split:
     """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
     scripts, each class with its share; test images are not touched."""
-    scored = VALIDATION_IMAGES if number > VALIDATION_IMAGES else number // 2
+    scored = held_out(number)
     config = DataConfig(dataset, images=number + scored, validation=scored / (number + scored))
     return load(config, seed=0, resolution=resolution)
 
@@ -91,11 +96,13 @@ def carry_out(
     log: Path,
     console: Console,
     measure: Callable[[Training], Record] | None = None,
+    keep: Path | None = None,
 ) -> list[Record]:
     """A record for each job, in their order: those of earlier starts and other processes from the log.
 
     `accuracy` after every epoch is `curve`; a training that diverged has the accuracy of guessing, and says so.
-    `measure` adds to a record what it finds in the trained network.
+    `measure` adds to a record what it finds in the trained network. `keep` is a folder for the weights; a training
+    that is in the log and not there is carried out again.
     """
     assert all(job.train.resolution in (None, split.resolution) for job in jobs)
     torch.set_num_threads(1)
@@ -106,14 +113,14 @@ def carry_out(
     with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
         task = bar.add_task("epochs", total=sum(job.train.epochs for job in left.values()))
         while True:
-            for key in finished(log).keys() & left.keys():
+            for key in _ended(log, keep) & left.keys():
                 bar.advance(task, left.pop(key).train.epochs)
             if not left:
                 break
             for job in list(left.values()):
                 with _held(state, job.key) as ours:
-                    if ours and job.key not in finished(log):
-                        record = _carried_out(job, split, device, state, bar, task, measure)
+                    if ours and job.key not in _ended(log, keep):
+                        record = _carried_out(job, split, device, state, bar, task, measure, keep)
                         with log.open("a") as file:
                             file.write(json.dumps(record) + "\n")
                         (state / f"{job.key}.safetensors").unlink(missing_ok=True)
@@ -141,8 +148,20 @@ def finished(log: Path) -> dict[str, Record]:
     return found
 
 
+def _ended(log: Path, keep: Path | None) -> set[str]:
+    """The trainings of a log whose weights, where they are kept, are there."""
+    return {key for key in finished(log) if keep is None or (keep / f"{key}.safetensors").exists()}
+
+
 def _carried_out(
-    job: Job, split: Split, device: str, state: Path, bar: Progress, task: Any, measure: Callable[..., Record] | None
+    job: Job,
+    split: Split,
+    device: str,
+    state: Path,
+    bar: Progress,
+    task: Any,
+    measure: Callable[[Training], Record] | None,
+    keep: Path | None,
 ) -> Record:
     start, path, training, curve = time.perf_counter(), state / f"{job.key}.safetensors", begun(job, split, device), []
     before, error = 0.0, ""
@@ -167,6 +186,9 @@ def _carried_out(
         error = str(diverged)
         bar.advance(task, job.train.epochs - len(curve))
         curve += [1 / split.num_classes] * (job.train.epochs - len(curve))
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(keep / f"{job.key}.safetensors", training.model.state_dict())
     seconds = round(before + time.perf_counter() - start, 1)
     record = {"key": job.key, "name": job.name, "digest": job.arch.digest, "epochs": job.train.epochs}
     record |= {"seed": job.seed, "accuracy": curve[-1], "curve": curve, **epoch, "seconds": seconds}
@@ -194,6 +216,26 @@ def features(training: Training) -> Tensor:
         split = training.split
         score(training.model, split.val_images, split.val_labels, training.mean, training.std, training.device)
     return torch.cat(seen)
+
+
+def tested(jobs: Sequence[Job], split: Split, device: str, keep: Path, log: Path) -> list[float]:
+    """The test accuracy of every job's kept weights.
+
+    Test images are read here and nowhere else, when all trainings are done; what is in the log is not tested again.
+    """
+    left = [job for job in jobs if job.key not in finished(log)]
+    test = load_test(split) if left else None
+    if left and test is None:
+        raise InputError(f"dataset {split.name}: has no test images")
+    for job in left:
+        assert test is not None
+        training = begun(job, split, device)
+        training.model.load_state_dict(checkpoint.read(keep / f"{job.key}.safetensors")[0])
+        accuracy, _ = score(training.model, *test, training.mean, training.std, device)
+        with log.open("a") as file:
+            file.write(json.dumps({"key": job.key, "accuracy": accuracy, "images": len(test[1])}) + "\n")
+    found = finished(log)
+    return [found[job.key]["accuracy"] for job in jobs]
 
 
 def effort(records: Sequence[Record]) -> str:

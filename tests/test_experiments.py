@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nas.config import recipe
-from searchspace import Budget, Space, cost
+from nas.data import load_test
+from searchspace import Arch, Budget, Space, cost, zoo
 from tests.oracle import library
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -140,6 +144,61 @@ def test_the_effect_of_a_place_is_what_it_adds() -> None:
         "addition": "-0.0200",
     }
     assert effects["1×1"]["p"] == "0.008"  # 2 of 2^8 sign flips are as far from zero
+
+
+def test_headline(tmp_path: Path) -> None:
+    """With a network that was searched elsewhere, where neither Ray nor Optuna is installed."""
+    best = Space.load("mobile").sample(seed=0, budget=Budget.parse("30MFLOPs"))
+    best.save(tmp_path / "best.yaml")
+    absent = "import sys; sys.modules.update(ray=None, optuna=None); import headline; headline.main()"
+    command = [sys.executable, "-c", absent, "--smoke", "--winner", str(tmp_path), "--out", str(tmp_path)]
+    paths = os.pathsep.join([str(EXPERIMENTS), str(EXPERIMENTS.parent)])
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths})
+    found = {row["network"]: row for row in rows(tmp_path / "headline.csv")}
+    assert list(found) == ["search", "ReXNet", "MobileNetV2", "EfficientNet", "RegNetY", "random"]
+    assert all(27 <= float(row["MMACs"]) <= 30 and row["n"] == "2" for row in found.values())
+    assert Arch.load(tmp_path / "headline.yaml") == best
+    assert len(list((tmp_path / "headline-weights").iterdir())) == 12
+    assert (tmp_path / "headline.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_headline_searches(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = {"trials": 4, "controls": 2, "seeds": 2, "images": 200, "epochs": 1, "budget": "40MFLOPs", "out": tmp_path}
+    script("headline").main([f"--{name}={value}" for name, value in sizes.items()])
+    assert "4 of 4 trials" in capfd.readouterr().out.replace("\n", " ")
+    best = Arch.load(tmp_path / "headline-mobile-40MFLOPs-search" / "best.yaml")
+    assert Arch.load(tmp_path / "headline-40MFLOPs.yaml") == best
+
+
+def test_headline_wants_a_network_within_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo("mobilenet_v2").save(tmp_path / "best.yaml")
+    for place, said in ((tmp_path, "is outside 30MFLOPs"), (tmp_path / "x", "an arch.yaml or the folder")):
+        with pytest.raises(SystemExit) as stopped:
+            script("headline").main(["--winner", str(place)])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_kept_networks_are_tested_once(tmp_path: Path) -> None:
+    """What is in the log of tests is not tested again, and a training whose weights are gone is carried out again."""
+    trainings = script("trainings")
+    split, log, keep = trainings.images("digits", 60), tmp_path / "log.jsonl", tmp_path / "weights"
+    arch = Space.load("mobile").sample(seed=0, budget=Budget.parse("20MFLOPs"))
+    jobs = trainings.repeated({"a": arch}, replace(recipe("digits"), epochs=1), seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        read: list[str] = []
+        patch.setattr(trainings, "load_test", lambda split: read.append(split.name) or load_test(split))
+        trainings.carry_out(jobs, split, "cpu", log, Console(quiet=True), keep=keep)
+        (keep / f"{jobs[1].key}.safetensors").unlink()
+        trainings.carry_out(jobs, split, "cpu", log, Console(quiet=True), keep=keep)
+        assert len(log.read_text().splitlines()) == 3
+        found = trainings.tested(jobs, split, "cpu", keep, tmp_path / "tests.jsonl")
+        assert trainings.tested(jobs, split, "cpu", keep, tmp_path / "tests.jsonl") == found
+        assert read == ["digits"]
+    assert all(0 <= accuracy <= 1 for accuracy in found)
 
 
 def test_two_groups() -> None:
