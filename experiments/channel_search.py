@@ -2,7 +2,7 @@
 
     python experiments/channel_search.py --dataset path/to/cifar10      # 1.5 hours of one core; run again to carry on
     python experiments/channel_search.py --dataset path/to/cifar10 --constraint b
-    python experiments/channel_search.py --smoke                        # seconds: six models, one epoch of 100 digits
+    python experiments/channel_search.py --smoke                        # seconds: six models, one epoch of 60 digits
 
 Table 3 and Figure 2 of the paper (Han et al. 2021): a network of d inverted bottlenecks is fixed but for their widths
 c_i = a · f(i) + b, which may not decrease; f is piecewise linear between a random subset of the blocks, with a slope of
@@ -267,7 +267,7 @@ def draw(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = findings.options(__doc__, "six models, one epoch of 100 digits")
+    parser = findings.options(__doc__, "six models, one epoch of 60 digits")
     parser.add_argument("--constraint", choices=CONSTRAINTS, default="a", help="the part of Table 3 (a)")
     parser.add_argument("--models", type=int, default=90, help="more can be added later (90; the paper: 200)")
     parser.add_argument("--repeats", type=int, default=1, help="trainings of each (1; the paper: 3)")
@@ -279,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     constraint = CONSTRAINTS[args.constraint]
     name = f"channel_search_{args.constraint}" if args.constraint != "a" else "channel_search"
     if args.smoke:
-        args.dataset, args.images, args.epochs, args.models = "digits", 100, 1, 6
+        args.dataset, args.images, args.epochs, args.models = "digits", 60, 1, 6
     console, device = Console(width=170), device_for("auto")
     found = models(constraint, args.models, args.seed)
     archs = {"-".join(map(str, widths)): network(widths, constraint.strided) for widths in found}
@@ -294,9 +294,8 @@ def main(arguments: list[str] | None = None) -> None:
     table = summary(groups, constraint)
     findings.write(args.out / f"{name}_groups.csv", table)
     images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
-    note = (
-        f"{len(rows)} models of {constraint.blocks} blocks within {constraint.budget}, {args.epochs} epochs of {images}"
-    )
+    note = f"{len(rows)} models of {constraint.blocks} blocks within {constraint.budget}, a stem of stride"
+    note += f" {args.stem_stride}, {args.epochs} epochs of {images}"
     findings.show(console, f"{note}, {args.repeats} of each, {device_name(device)}", table)
     for line in [*said(rows, groups), f"{trainings.effort(records)}; {findings.command(__file__, arguments)}"]:
         console.print(line, soft_wrap=True)

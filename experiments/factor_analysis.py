@@ -1,7 +1,7 @@
 """Claim: each of ReXNet's three changes raises a two-block model's accuracy and the nuclear norm of its last features.
 
     python experiments/factor_analysis.py --dataset path/to/cifar10     # 1.4 hours of one core; run again to carry on
-    python experiments/factor_analysis.py --smoke                       # seconds: one epoch of 200 digits, two seeds
+    python experiments/factor_analysis.py --smoke                       # seconds: one epoch of 60 digits, two seeds
 
 Table 2 of the paper (Han et al. 2021): two inverted bottlenecks, changed one thing after another: the first 1×1's
 channel ratio (in / out) from 1/20 to 1/6, the block's from 0.22 to 0.8, and ReLU6 to SiLU after the first 1×1. The
@@ -149,7 +149,7 @@ def draw(rows: list[dict[str, Any]], path: Path, note: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = findings.options(__doc__, "one epoch of 200 digits, two seeds, at a hundredth of the cost")
+    parser = findings.options(__doc__, "one epoch of 60 digits, two seeds, at a hundredth of the cost")
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=4)
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     table = ROWS
     if args.smoke:
-        args.dataset, args.images, args.epochs, args.seeds = "digits", 200, 1, 2
+        args.dataset, args.images, args.epochs, args.seeds = "digits", 60, 1, 2
         table = {name: row._replace(macs=row.macs / 100) for name, row in ROWS.items()}
     console, device = Console(width=150), device_for("auto")
     archs = {name: two_blocks(row, matched(row)) for name, row in table.items()}
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = summary(archs, trainings.grouped(records))
     findings.write(args.out / "factor_analysis.csv", rows)
     images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
-    note = f"{args.seeds} seeds, {args.epochs} epochs of {images}"
+    note = f"{args.seeds} seeds, {args.epochs} epochs of {images}, a stem of stride {args.stem_stride}"
     shown = [{name: row[name] for name in SHOWN} for row in rows]
     findings.show(console, f"{note}, {device_name(device)}", shown)
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)

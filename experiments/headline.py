@@ -125,7 +125,7 @@ def draw(jobs: list[trainings.Job], test: list[float], note: str, path: Path) ->
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = findings.options(__doc__, "one epoch of 60 digits, two seeds; a random network stands for the search's")
+    parser = findings.options(__doc__, "one epoch of 60 digits, one seed; a random network stands for the search's")
     parser.add_argument("--budget", default=BUDGET, help="what every network may cost (30MFLOPs, at 224 px)")
     parser.add_argument("--space", default="mobile", help="what is searched (mobile)")
     parser.add_argument("--trials", type=int, default=24, help="of the search (24)")
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of the training that is compared (8)")
     args = parser.parse_args(arguments)
     if args.smoke:
-        args.dataset, args.images, args.epochs, args.seeds, args.controls = "digits", 60, 1, 2, 2
+        args.dataset, args.images, args.epochs, args.seeds, args.controls = "digits", 60, 1, 1, 1
     try:
         carry_out(args, findings.command(__file__, arguments))
     except InputError as error:
