@@ -137,13 +137,6 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds, args.controls = "digits", 60, 1, 1, 1
-    try:
-        carry_out(args, findings.command(__file__, arguments))
-    except InputError as error:
-        parser.exit(2, f"headline.py: {error}\n")
-
-
-def carry_out(args: argparse.Namespace, command: str) -> None:
     budget, console, device = Budget.parse(args.budget), Console(width=140), device_for("auto")
     name = "headline" if args.budget == BUDGET else f"headline-{args.budget}"
     known, drawn = rivals(args, budget)
@@ -164,9 +157,9 @@ def carry_out(args: argparse.Namespace, command: str) -> None:
     images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
     note = f"within {budget}: {args.epochs} epochs of {images}"
     findings.show(console, f"test accuracy {note}, {device_name(device)}", rows)
-    console.print(f"{trainings.effort(records)}; {command}", soft_wrap=True)
+    console.print(f"{trainings.effort(records)}; {findings.started(__file__, arguments)}", soft_wrap=True)
     draw(jobs, test, note, args.out / f"{name}.png")
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

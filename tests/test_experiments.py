@@ -175,7 +175,7 @@ def test_headline_wants_a_network_within_the_budget(tmp_path: Path, capsys: pyte
     zoo("mobilenet_v2").save(tmp_path / "best.yaml")
     for place, said in ((tmp_path, "is outside 30MFLOPs"), (tmp_path / "x", "an arch.yaml or the folder")):
         with pytest.raises(SystemExit) as stopped:
-            script("headline").main(["--winner", str(place)])
+            script("findings").run(lambda _, place=place: script("headline").main(["--winner", str(place)]))
         assert stopped.value.code == 2
         error = capsys.readouterr().err
         assert said in error
