@@ -8,8 +8,8 @@ trained for every brief number of epochs, with the recipe that a search uses and
 own end, and twice for long, from two seeds. Spearman's and Kendall's rank correlation of brief with long accuracies
 (mean of the seeds), with 90 % bootstrap intervals over networks. Beside them the ceiling, which is one long training
 against the other; brief training of what a 224-px network is at 32 px with its strides as they are, which ends in a 1×1
-map, and of images of half the size; zero-cost scores, which take a few steps; and what costs nothing: parameters,
-multiply-adds (of the network, and as trained), activations, speed.
+map, and of images of half and of twice the size; zero-cost scores, which take a few steps; and what costs nothing:
+parameters, multiply-adds (of the network, and as trained), activations, speed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from rich.console import Console
 from trainings import Job, Record
 
 from nas.config import TrainConfig, recipe
-from nas.data import SMALLEST, Split
+from nas.data import Split
+from nas.decoding import SMALLEST
 from nas.proxies import PROXIES
 from nas.retraining import agreement
 from nas.timing import device_for, device_name
@@ -40,6 +41,7 @@ from searchspace import Arch, Budget, Space, cost
 SCORED_IMAGES = 64
 MAP = 2  # pixels a side that the last map keeps, as in a search
 UNRELAXED = 1
+BRIEFEST = 2  # epochs up to which other maps and resolutions are tried
 ENDS = ("", " low", " high")
 
 
@@ -49,7 +51,7 @@ def drawn(number: int, budget: Budget) -> list[Arch]:
 
 
 def jobs(
-    archs: list[Arch], base: TrainConfig, brief: list[int], long: int, seeds: int, half: int | None
+    archs: list[Arch], base: TrainConfig, brief: list[int], long: int, seeds: int, sides: list[int]
 ) -> dict[str, list[Job]]:
     """What is trained, by the name that the tables give it: the short ones first, and one long training of all before
     the next, so that what is there can be read early."""
@@ -59,9 +61,10 @@ def jobs(
         return [Job(str(index), arch, train, seed, smallest_map) for index, arch in enumerate(archs)]
 
     found = {brief_name(epochs): of(epochs, 0) for epochs in brief}
-    found |= {f"{brief_name(epochs)}, 1×1 map": of(epochs, 0, UNRELAXED) for epochs in brief}
-    if half:
-        found |= {f"{brief_name(epochs)}, {half} px": of(epochs, 0, MAP, half) for epochs in brief}
+    briefest = [epochs for epochs in brief if epochs <= BRIEFEST]
+    found |= {f"{brief_name(epochs)}, 1×1 map": of(epochs, 0, UNRELAXED) for epochs in briefest}
+    for side in sides:
+        found |= {f"{brief_name(epochs)}, {side} px": of(epochs, 0, MAP, side) for epochs in briefest}
     return found | {long_name(long, seed): of(long, seed + 1) for seed in range(seeds)}
 
 
@@ -154,11 +157,12 @@ def main(arguments: list[str] | None = None) -> None:
     console, device = Console(width=140), device_for("auto")
     archs = drawn(args.networks, Budget.parse(args.budget))
     split = trainings.images(args.dataset, args.images)
-    half = split.resolution // 2 if split.resolution // 2 >= SMALLEST else None
-    planned = jobs(archs, recipe(args.dataset), args.epochs, args.long, args.seeds, half)
+    sides = [side for side in (split.resolution // 2, 2 * split.resolution) if side >= SMALLEST and not args.smoke]
+    planned = jobs(archs, recipe(args.dataset), args.epochs, args.long, args.seeds, sides)
     found = {}
     for name, some in planned.items():
-        seen = trainings.images(args.dataset, args.images, half) if some[0].train.resolution else split
+        side = some[0].train.resolution
+        seen = trainings.images(args.dataset, args.images, side) if side else split
         console.print(name)
         found[name] = trainings.carry_out(some, seen, device, args.out / "proxy_rank.jsonl", console)
     rows = table_of(archs, found, split)
