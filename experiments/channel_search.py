@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     note = f"{len(rows)} models of {constraint.blocks} blocks within {constraint.budget}, a stem of stride"
     note += f" {args.stem_stride}, {args.epochs} epochs of {images}"
     findings.show(console, f"{note}, {args.repeats} of each, {device_name(device)}", table)
-    for line in [*said(rows, groups), f"{trainings.effort(records)}; {findings.started(__file__, arguments)}"]:
+    for line in [*said(rows, groups), f"{trainings.effort(records)}; {findings.command(__file__, arguments)}"]:
         console.print(line, soft_wrap=True)
     draw(rows, groups, constraint, note, args.out / f"{name}.png")
 

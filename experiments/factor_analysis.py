@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
     note = f"{args.seeds} seeds, {args.epochs} epochs of {images}, a stem of stride {args.stem_stride}"
     shown = [{name: row[name] for name in SHOWN} for row in rows]
     findings.show(console, f"{note}, {device_name(device)}", shown)
-    console.print(f"{trainings.effort(records)}; {findings.started(__file__, arguments)}", soft_wrap=True)
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(rows, args.out / "factor_analysis.png", note)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from searchspace import command
+from searchspace import command as commands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         main(list(arguments))
         return 0
 
-    command.run(done, Path(sys.argv[0]).name)
+    commands.run(done, Path(sys.argv[0]).name)
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -152,7 +152,7 @@ def dots(axes: Axes, scores: Mapping[str, Sequence[float]], reference: str) -> N
     axes.invert_yaxis()
 
 
-def started(script: str, arguments: Sequence[str] | None) -> str:
+def command(script: str, arguments: Sequence[str] | None) -> str:
     """How this was started, for whoever reads the table."""
     return f"python experiments/{Path(script).name} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
 

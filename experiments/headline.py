@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
     note = f"within {budget}: {args.epochs} epochs of {images}"
     findings.show(console, f"test accuracy {note}, {device_name(device)}", rows)
-    console.print(f"{trainings.effort(records)}; {findings.started(__file__, arguments)}", soft_wrap=True)
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(jobs, test, note, args.out / f"{name}.png")
 
 

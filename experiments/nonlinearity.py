@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     note = f"{macs / 1e6:.1f}M multiply-adds, {args.seeds} seeds, {args.epochs} epochs of {images}"
     findings.show(console, f"{note}, {device_name(device)}", rows)
     findings.show(console, "by place", places)
-    console.print(f"{trainings.effort(records)}; {findings.started(__file__, arguments)}", soft_wrap=True)
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(scores, places, note, args.out / "nonlinearity.png")
 
 

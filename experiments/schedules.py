@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     note = f"{args.budget}, {args.seeds} seeds, {args.epochs} epochs of {images}"
     shown = [{name: value for name, value in row.items() if name != "widths"} for row in rows]
     findings.show(console, f"{note}, {device_name(device)}", shown)
-    console.print(f"{trainings.effort(records)}; {findings.started(__file__, arguments)}", soft_wrap=True)
+    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(archs, scores, note, args.out / "schedules.png")
 
 
