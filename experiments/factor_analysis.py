@@ -20,6 +20,7 @@ have, which is 1 where all directions are equally strong, and the number of dire
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from itertools import pairwise
@@ -67,15 +68,18 @@ ROWS = {
 }
 
 
-def two_blocks(row: Row, width: float, stem_stride: int = 1) -> Arch:
+def block(row: Row, width: int, out: int) -> Block:
+    hidden = width * row.expansion
+    return Block("mbconv", width, hidden, out, stride=2, groups=hidden, expand_act=row.act, spatial_act="relu6")
+
+
+def two_blocks(row: Row, width: float) -> Arch:
     """The network whose stem has this width, before rounding."""
     stem = round(width)
-    widths = [stem, *(max(1, round(width / row.ratio**block)) for block in (1, 2))]
-    acts: dict[str, Activation] = {"expand_act": row.act, "spatial_act": "relu6"}
-    t = row.expansion
-    blocks = tuple(Block("mbconv", i, i * t, o, stride=2, groups=i * t, **acts) for i, o in pairwise(widths))
+    widths = [stem, *(max(1, round(width / row.ratio**step)) for step in (1, 2))]
+    blocks = tuple(block(row, *ends) for ends in pairwise(widths))
     head = Head(HEAD, act="relu6")
-    return Arch(Stem(stem, stride=stem_stride, act="relu6"), blocks, head, resolution=32, num_classes=100)
+    return Arch(Stem(stem, stride=1, act="relu6"), blocks, head, resolution=32, num_classes=100)
 
 
 def matched(row: Row) -> float:
@@ -108,7 +112,11 @@ def summary(archs: dict[str, Arch], found: dict[str, list[trainings.Record]]) ->
         scores = [record["accuracy"] for record in records]
         mean, sd = findings.spread(scores)
         ratios = [f"{block.in_channels / block.out_channels:.2f}" for block in arch.blocks]
-        row = {"network": name, "MMACs": f"{cost(arch).macs / 1e6:.1f}", "paper's": f"{paper.macs / 1e6:.0f}"}
+        row: dict[str, Any] = {
+            "network": name,
+            "MMACs": f"{cost(arch).macs / 1e6:.1f}",
+            "paper's": f"{paper.macs / 1e6:.0f}",
+        }
         row |= {"widths": "-".join(map(str, [arch.stem.width, *(b.out_channels for b in arch.blocks)]))}
         row |= {"ratios": " ".join(ratios), "n": len(scores), "accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
         change, low, high = findings.apart(scores, before) if before else (0.0, 0.0, 0.0)
@@ -116,7 +124,7 @@ def summary(archs: dict[str, Arch], found: dict[str, list[trainings.Record]]) ->
         row |= {"p": f"{findings.shuffled(scores, before):.3f}" if before else ""}
         row |= {"paper's accuracy": f"{paper.accuracy / 100:.3f}"}
         for measured in ("nuclear", "share", "directions"):
-            values = [record[measured] for record in records if measured in record]
+            values = [record.get(measured, math.nan) for record in records]  # none where a training diverged
             row[measured], row[f"{measured} sd"] = (f"{value:.4g}" for value in findings.spread(values))
         rows.append(row | {"paper's nuclear": f"{paper.nuclear:.1f}"})
         before = scores

@@ -69,7 +69,7 @@ def searched(args: argparse.Namespace) -> Path:
     """The folder of the search, which is carried on where it stands, or of the earlier one."""
     if args.winner is not None:
         return Path(args.winner)
-    run = args.out / f"headline-{Path(args.space).stem}-{args.budget}-search"
+    run: Path = args.out / f"headline-{Path(args.space).stem}-{args.budget}-search"
     images = args.images + trainings.held_out(args.images)
     command = [sys.executable, "-m", "nas.search", "--budget", args.budget, "--space", args.space]
     command += ["--dataset", args.dataset, "--images", str(images), "--trials", str(args.trials)]
