@@ -1,6 +1,6 @@
 """Claim: in an inverted bottleneck the nonlinearity matters after the first 1×1, not after the depthwise convolution.
 
-    python experiments/nonlinearity.py --dataset path/to/cifar10     # 1.5 hours of one core; run again to carry on
+    python experiments/nonlinearity.py --dataset path/to/cifar10     # 1.6 hours of one core; run again to carry on
     python experiments/nonlinearity.py --smoke                       # seconds: one epoch of 60 digits, one seed
 
 ReXNet (Han et al. 2021, §3) puts SiLU after the first 1×1 and a plain ReLU6 after the depthwise convolution; its Table
