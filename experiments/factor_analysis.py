@@ -1,6 +1,6 @@
 """Claim: each of ReXNet's three changes raises a two-block model's accuracy and the nuclear norm of its last features.
 
-    python experiments/factor_analysis.py --dataset path/to/cifar10     # 1.4 hours of one core; run again to carry on
+    python experiments/factor_analysis.py --dataset path/to/cifar10     # 1.3 hours of one core; run again to carry on
     python experiments/factor_analysis.py --smoke                       # seconds: one epoch of 60 digits, two seeds
 
 Table 2 of the paper (Han et al. 2021): two inverted bottlenecks, changed one thing after another: the first 1×1's

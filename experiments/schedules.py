@@ -1,6 +1,6 @@
 """Claim: at equal cost, widths that grow linearly with the block index are better than the usual stage-wise ones.
 
-    python experiments/schedules.py --dataset path/to/cifar10     # 1.3 hours of one core; run again to carry on
+    python experiments/schedules.py --dataset path/to/cifar10     # 1.5 hours of one core; run again to carry on
     python experiments/schedules.py --smoke                       # seconds: one epoch of 60 digits, two seeds
 
 ReXNet (Han et al. 2021) says so of its searched networks and does not print a comparison at equal cost. Here its
