@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -229,7 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
         ms = timing.network_ms(models, list(archs.values()), device, 1, args.rounds)
     rows = summary(trainings.grouped(records), archs, ms)
     findings.write(args.out / "blocks.csv", rows)
-    title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
+    shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    title = f"{args.budget} at 224 px, {args.epochs} epochs of {shown}"
     findings.show(console, f"{title}, {where}", rows)
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
     draw(rows, args.out / "blocks.png", title)
@@ -302,4 +304,4 @@ def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -7,14 +7,16 @@ import csv
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from searchspace import command as commands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,16 @@ def options(doc: str | None, smoke: str, dataset: bool = True) -> argparse.Argum
     parser.add_argument("--smoke", action="store_true", help=smoke)
     parser.add_argument("--out", type=Path, default=RESULTS, help="where log, tables and figures go")
     return parser
+
+
+def run(main: Callable[[list[str]], None]) -> NoReturn:
+    """Start a script: what is wrong with its input is one line and exit code 2."""
+
+    def done(arguments: Sequence[str]) -> int:
+        main(list(arguments))
+        return 0
+
+    commands.run(done, Path(sys.argv[0]).name)
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -236,4 +236,4 @@ def draw(rows: list[dict[str, Any]], shown: list[str], path: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

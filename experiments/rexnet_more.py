@@ -25,6 +25,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -251,7 +252,8 @@ def main(arguments: list[str] | None = None) -> None:
         found = trainings.grouped(records)
         rows = spectra(found, archs)
         findings.write(args.out / "rexnet_more.csv", rows)
-        title = f"{args.budget} at 224 px, {args.epochs} epochs of {len(split.train_labels):,} images"
+        shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+        title = f"{args.budget} at 224 px, {args.epochs} epochs of {shown}"
         findings.show(console, f"{title}, {where}; {trainings.effort(records)}", rows)
         draw_spectra(found, args.out / "rexnet_more.png", title)
     if "depth" in args.parts:
@@ -267,7 +269,8 @@ def main(arguments: list[str] | None = None) -> None:
         scores = iter(record["accuracy"] for record in records)
         rows = depths({limit: {widths: next(scores) for widths in archs} for limit, archs in sets.items()})
         findings.write(args.out / "rexnet_more_depth.csv", rows)
-        title = f"{args.blocks} blocks, {args.depth_epochs} epochs of {len(split.train_labels):,} images"
+        shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+        title = f"{args.blocks} blocks, {args.depth_epochs} epochs of {shown}"
         findings.show(console, f"{title}, {where}; {trainings.effort(records)}", groups(rows))
         draw_depths(rows, args.out / "rexnet_more_depth.png", title)
     console.print(findings.command(__file__, arguments), soft_wrap=True)
@@ -328,4 +331,4 @@ def draw_depths(rows: list[dict[str, Any]], path: Any, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -130,7 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     trained = {name: cost(arch.adapt(split.num_classes, split.resolution, 2)).macs for name, arch in archs.items()}
     rows = summary(trainings.grouped(records), trained)
     findings.write(args.out / "roadmap.csv", rows)
-    title = f"{args.epochs} epochs of {len(split.train_labels):,} images, widths × {args.width:g}, {train.optimizer}"
+    shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    title = f"{args.epochs} epochs of {shown}, widths × {args.width:g}, {train.optimizer}"
     findings.show(console, f"{title}, {device_name(device)}", rows)
     console.print(ranking(rows))
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
@@ -167,4 +169,4 @@ def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)
