@@ -36,6 +36,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rate 0.002": {"learning_rate": 0.002},
     "rate 0.004": {"learning_rate": 0.004},
     "rate 0.008": {"learning_rate": 0.008},
+    "rate 0.016": {"learning_rate": 0.016},
     "batch 32": {"batch_size": 32},
     "batch 128": {"batch_size": 128},
     "batch 128, rate 0.008": {"batch_size": 128, "learning_rate": 0.008},
