@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ QUIET = {
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
 
 
-def quieten() -> None:
+def quieten(more: Mapping[str, str] | None = None) -> None:
     """Before Ray is imported, which reads some of it only then."""
-    os.environ.update({name: setting for name, setting in QUIET.items() if name not in os.environ})
+    settings = {**QUIET, **(more or {})}
+    os.environ.update({name: setting for name, setting in settings.items() if name not in os.environ})
 
 
 @contextmanager
@@ -45,6 +46,7 @@ def joined(address: str | None, command: str) -> Iterator[None]:
     if ours:
         # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
         ray._private.utils.get_entrypoint_name = lambda: command
+        ray._private.worker._worker_logs_enabled = False  # a paragraph on standard output for a worker that died
         surroundings: dict[str, Any] = {"env_vars": WORKER_ENV}
         common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": surroundings}
         try:

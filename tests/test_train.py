@@ -68,7 +68,7 @@ def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsy
         [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
     )
     deadline = time.monotonic() + 120
-    while not (out / training.METRICS).exists():
+    while not (out / training.STATE).exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
