@@ -35,6 +35,7 @@ def quieten(more: Mapping[str, str] | None = None) -> None:
     """Before Ray is imported, which reads some of it only then."""
     settings = {**QUIET, **(more or {})}
     os.environ.update({name: setting for name, setting in settings.items() if name not in os.environ})
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # which asks for ipywidgets in a notebook
 
 
 @contextmanager

@@ -58,10 +58,12 @@ def carry_out(
     that was whole.
     """
     check(workers, device, min(plan.train.batch_size, len(split.train_labels)))
+    seen = len(training.behind(folder))
+    if seen == plan.train.epochs:
+        return
     cluster.quieten(QUIET)
     import ray
 
-    seen = len(training.behind(folder))
     with cluster.joined(None, plan.command), cluster.scratch() as scratch, interruptible():
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
@@ -73,8 +75,8 @@ def carry_out(
             for epoch in training.behind(folder)[seen:]:
                 seen += 1
                 watch(epoch)
-    if seen < plan.train.epochs and fitting.error:
-        raise fitting.error
+    if seen < plan.train.epochs:
+        raise fitting.error or LostError("the workers ended before the training did")
 
 
 @contextmanager

@@ -101,7 +101,12 @@ def run(
                 time_budget_s=conduct.time_limit_s,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(folder),
+                verbose=0,
+                progress_reporter=tune.CLIReporter(),  # silent; the one for notebooks wipes what was printed before
+            ),
         )
         tuner.fit()
         if isinstance(searcher.broken, StorageError):

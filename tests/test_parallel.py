@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from nas import bundle, parallel, train, training
+from nas.data import load
 from nas.gang import Alone
 from nas.trainer import DivergedError
 from searchspace import InputError, Space
@@ -110,6 +112,38 @@ def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-3) for name in weights[0])
 
 
+class Halves(nn.Module):
+    """A network that normalises both halves of a batch by themselves, as two workers do."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        middle = of(0, 2).part(len(images)).stop
+        return torch.cat([self.model(images[:middle]), self.model(images[middle:])])
+
+
+class InHalves(Alone):
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        return Halves(model)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray itself
+def test_batch_norm_is_the_only_difference(tmp_path: Path) -> None:
+    head = {"width": 32, "act": "relu"}
+    Space({**NETWORK, "head": head, "drop_path": 0.0}).arch().save(tmp_path / "tiny.yaml")
+    words = ["--epochs", "2", "--batch-size", "31", "--workers", "2", "--out", str(tmp_path / "out"), "--quiet"]
+    assert train.main([str(tmp_path / "tiny.yaml"), *words]) == 0
+    plan = training.load_plan(tmp_path / "out")
+    split = load(plan.data, plan.seed)
+    expected = list(training.begun(tmp_path / "none", plan, split, "cpu", InHalves()))
+    found = measured(tmp_path / "out")
+    assert found["train_loss"].tolist() == pytest.approx([epoch.train_loss for epoch in expected], abs=1e-3)
+    assert found["loss"].tolist() == pytest.approx([epoch.loss for epoch in expected], abs=1e-3)
+
+
 def begin(command: list[str], out: Path) -> subprocess.Popen[str]:
     """The command, when its first epoch is behind it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -152,7 +186,8 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
         _, wrong = process.communicate(timeout=60)
         assert process.returncode == code
         assert wrong == ("nas.train: interrupted\n" if code == 130 else "")
-        time.sleep(5)  # in which the workers of a driver that was killed end
+        if number == signal.SIGKILL:
+            time.sleep(5)  # in which its workers notice
         assert not training.finished(out)
         behind = len(training.behind(out))
         assert behind < 40
