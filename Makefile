@@ -5,7 +5,7 @@ BUDGET ?= 300MFLOPs
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup search oracles test readme check slow format clean
+.PHONY: setup search oracles test readme check slow gpu-check format clean
 
 setup: .venv/done
 
@@ -37,6 +37,10 @@ check: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# What a CUDA machine has to show, in eight minutes; needs nothing but a Python with PyTorch: make gpu-check PYTHON=…
+gpu-check:
+	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) experiments/gpu_check.py $(ARGS)
 
 format: setup
 	$(BIN)/ruff format .

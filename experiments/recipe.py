@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from typing import Any
 
-import outcome
+import findings
 import trainings
 from rich.console import Console
 
@@ -29,17 +29,27 @@ from searchspace import Arch, Budget, Space
 SPACES = ("mobile", "rexnet", "resnet", "regnet", "convnext", "all")
 FAR_SEED = 10**6
 
-# What is changed, alone, from the recipe. AdamW takes rates of its own, so its rate and decay go with it.
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.05}
+
+# What is changed from the recipe: one number, or what has to go together. AdamW takes rates and a decay of its own.
 CHANGES: dict[str, dict[str, Any]] = {
     "learning rate 0.025": {"learning_rate": 0.025},
     "learning rate 0.05": {"learning_rate": 0.05},
     "learning rate 0.1": {"learning_rate": 0.1},
     "learning rate 0.2": {"learning_rate": 0.2},
     "learning rate 0.4": {"learning_rate": 0.4},
-    "AdamW 0.001": {"optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 0.05},
-    "AdamW 0.002": {"optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 0.05},
-    "AdamW 0.004": {"optimizer": "adamw", "learning_rate": 0.004, "weight_decay": 0.05},
-    "AdamW 0.008": {"optimizer": "adamw", "learning_rate": 0.008, "weight_decay": 0.05},
+    "AdamW 0.001": {**ADAMW, "learning_rate": 0.001},
+    "AdamW 0.002": {**ADAMW, "learning_rate": 0.002},
+    "AdamW 0.004": {**ADAMW, "learning_rate": 0.004},
+    "AdamW 0.008": {**ADAMW, "learning_rate": 0.008},
+    "SGD 0.025, batch 32": {"batch_size": 32, "learning_rate": 0.025},
+    "SGD 0.05, batch 32": {"batch_size": 32, "learning_rate": 0.05},
+    "AdamW 0.001, batch 32": {**ADAMW, "learning_rate": 0.001, "batch_size": 32},
+    "AdamW 0.002, batch 32": {**ADAMW, "learning_rate": 0.002, "batch_size": 32},
+    "AdamW 0.004, batch 32": {**ADAMW, "learning_rate": 0.004, "batch_size": 32},
+    "AdamW 0.004, batch 64": {**ADAMW, "learning_rate": 0.004, "batch_size": 64},
+    "AdamW 0.008, batch 64": {**ADAMW, "learning_rate": 0.008, "batch_size": 64},
+    "batch 16": {"batch_size": 16},
     "batch 32": {"batch_size": 32},
     "batch 64": {"batch_size": 64},
     "batch 128": {"batch_size": 128},
@@ -79,12 +89,12 @@ def summary(found: dict[str, list[trainings.Record]]) -> list[dict[str, Any]]:
     rows = []
     for name, records in found.items():
         scores = [record["accuracy"] for record in records]
-        mean, low, high = outcome.difference(scores, base)
+        mean, low, high = findings.difference(scores, base)
         rows.append(
             {
                 "recipe": name,
                 "n": len(scores),
-                "accuracy": f"{outcome.spread(scores)[0]:.3f}",
+                "accuracy": f"{findings.spread(scores)[0]:.3f}",
                 "difference": f"{mean:+.3f}",
                 "low": f"{low:+.3f}",
                 "high": f"{high:+.3f}",
@@ -96,7 +106,7 @@ def summary(found: dict[str, list[trainings.Record]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = outcome.options(__doc__, "two networks and two recipes on 200 digits")
+    parser = findings.options(__doc__, "two networks and two recipes on 200 digits")
     parser.add_argument("--budget", default="30MFLOPs", help="what all networks cost (30MFLOPs, at 224 px)")
     parser.add_argument("--networks", type=int, default=1, help="of each of the six spaces (1)")
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
@@ -113,17 +123,17 @@ def main(arguments: list[str] | None = None) -> None:
     records = trainings.carry_out(jobs, split, device, args.out / "recipe.jsonl", console)
     found = {name: records[i * len(archs) : (i + 1) * len(archs)] for i, name in enumerate(planned)}
     rows = summary(found)
-    outcome.write(args.out / "recipe.csv", rows)
+    findings.write(args.out / "recipe.csv", rows)
     title = f"{len(archs)} networks at {args.budget}, {args.epochs} epochs of {len(split.train_labels):,} images"
-    outcome.show(console, f"{title}, {device_name(device)}", rows)
+    findings.show(console, f"{title}, {device_name(device)}", rows)
     draw(rows, args.out / "recipe.png")
 
 
 def draw(rows: list[dict[str, Any]], path: Any) -> None:
-    figure = outcome.figure(8, 1 + 0.28 * len(rows))
+    figure = findings.figure(8, 1 + 0.28 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        colour = outcome.ACCENT if row["recipe"] == "as it is" else outcome.QUIET
+        colour = findings.ACCENT if row["recipe"] == "as it is" else findings.QUIET
         axes.plot([float(row["low"]), float(row["high"])], [place, place], color=colour, linewidth=2)
         axes.plot(float(row["difference"]), place, "o", color=colour)
     axes.set_yticks(range(len(rows)), [row["recipe"] for row in rows])

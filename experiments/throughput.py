@@ -3,7 +3,8 @@
     python experiments/throughput.py --dataset path/to/cifar10        # some 10 minutes on 2 cores
     python experiments/throughput.py --smoke                          # a minute, one network, one round
 
-Images a second of training (forward, backward, SGD step, augmentation) at 32 px, batches of 128, 10 classes. Every row
+Images a second of training (forward, backward, SGD step, augmentation) at 32 px (`--side`), batches of 128, 10 classes,
+of three known networks and of `--random` ones of `mobile` at 300M, which timm does not have. Every row
 is a process of its own, so that its threads are its own; rows take turns, round after round, and a ratio is taken
 within a round. What users write: timm's network, a DataLoader with 2 workers, augmentation image by image on PIL.
 Beside it timm's network in our loop, which shows that ours is the same network, and ours. On a CUDA machine the rows
@@ -31,7 +32,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"mobilenet_v2": "mobilenetv2_100", "rexnet_100": "rexnet_100", "efficientnet_b0": "efficientnet_b0"}
-BATCH, STEPS, SIDE, CLASSES = 128, 8, 32, 10
+BATCH, STEPS, CLASSES = 128, 8, 10
 WARM_UP_STEPS = 3
 USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL = (
     "user's loop, 1 thread",
@@ -42,6 +43,7 @@ USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL = (
 )
 GPU_USERS, GPU_PLAIN, GPU_OURS = "user's loop, bfloat16", "plain bfloat16 loop, images on the device", "ours"
 ROWS = {False: (USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL), True: (GPU_USERS, GPU_PLAIN, THEIRS, GPU_OURS)}
+OURS_ROWS = (OURS, OURS_ALL, GPU_OURS)
 REFERENCES = {
     False: {OURS: USERS, OURS_ALL: USERS_DEFAULT, THEIRS: OURS},
     True: {GPU_OURS: GPU_USERS, GPU_PLAIN: GPU_OURS, THEIRS: GPU_OURS},
@@ -52,6 +54,16 @@ def timm_network(name: str) -> Any:
     import timm
 
     return timm.create_model(NETWORKS[name], num_classes=CLASSES)
+
+
+def our_network(name: str, side: int) -> Any:
+    """A network of the zoo, or `mobile N`: the N-th random one of that space at 300M."""
+    from searchspace import Budget, Space, build, zoo
+
+    if name in NETWORKS:
+        return build(zoo(name, num_classes=CLASSES, resolution=side))
+    drawn = Space.load("mobile").sample(seed=int(name.split()[1]), budget=Budget.parse("300MFLOPs"))
+    return build(drawn.adapt(CLASSES, side))
 
 
 def allow_torchvision() -> None:
@@ -65,14 +77,14 @@ def allow_torchvision() -> None:
         globals()["_library"] = library
 
 
-def keep_images(dataset: str, path: Path) -> None:
+def keep_images(dataset: str, side: int, path: Path) -> None:
     """Decode a dataset once and keep STEPS batches of it for the rows' processes; digits are repeated."""
     import numpy as np
 
     from nas.config import DataConfig
     from nas.data import load
 
-    found = load(DataConfig(dataset), seed=0, resolution=SIDE)
+    found = load(DataConfig(dataset), seed=0, resolution=side)
     chosen = np.resize(np.arange(len(found.train_labels)), BATCH * STEPS)
     np.savez(path, images=found.train_images[chosen], labels=found.train_labels[chosen])
 
@@ -96,7 +108,7 @@ def users_loop(name: str, split: Any, device: str) -> Iterator[int]:
 
     prepare = transforms.Compose(
         [
-            transforms.RandomCrop(SIDE, padding=4),
+            transforms.RandomCrop(split.resolution, padding=split.resolution // 8),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize((0.49, 0.48, 0.45), (0.25, 0.24, 0.26)),
@@ -183,10 +195,8 @@ def child(row: str, name: str, device: str, kept: str, seconds: float) -> None:
     if row != USERS_DEFAULT:
         torch.set_num_threads(1)
     split = kept_images(kept)
-    if row in (OURS, OURS_ALL, GPU_OURS):
-        from searchspace import build, zoo
-
-        model = build(zoo(name, num_classes=CLASSES, resolution=SIDE))
+    if row in OURS_ROWS:
+        model = our_network(name, split.resolution)
     elif row == THEIRS:
         model = timm_network(name)
     print("ready", flush=True)
@@ -232,7 +242,7 @@ def draw(speeds: dict[tuple[str, str], list[float]], rows: tuple[str, ...], path
     axes = figure.subplots()
     place = 0
     for name in names:
-        for row in rows:
+        for row in (row for row in rows if (name, row) in speeds):
             found = speeds[name, row]
             colour = "#1e8449" if row.startswith("ours") else "#7f8c8d" if "timm" in row else "#b03a2e"
             axes.barh(place, median(found), color=colour)
@@ -249,6 +259,8 @@ def draw(speeds: dict[tuple[str, str], list[float]], rows: tuple[str, ...], path
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits", help="a folder of images or a hub name (default: digits)")
+    parser.add_argument("--side", type=int, default=32, help="pixels trained at (32)")
+    parser.add_argument("--random", type=int, default=0, help="random networks of `mobile` beside the known (0)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="measured a row and round, after warming up")
     parser.add_argument("--smoke", action="store_true", help="one network, one round, a second each")
@@ -269,28 +281,32 @@ def main(arguments: list[str] | None = None) -> None:
     device = device_for("auto")
     rows, references = ROWS[device == "cuda"], REFERENCES[device == "cuda"]
     speeds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    turns = [(name, row) for _ in range(rounds) for name in names for row in rows]
+    names += [f"mobile {number}" for number in range(args.random)]
+    turns = [(n, row) for _ in range(rounds) for n in names for row in rows if n in NETWORKS or row in OURS_ROWS]
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "images.npz"
-        keep_images(args.dataset, kept)
+        keep_images(args.dataset, args.side, kept)
         for name, row in track(turns, "training", transient=True):
             speeds[name, row].append(measured(row, name, device, kept, args.seconds))
-    table = Table(title=f"training images a second, 32 px, batch {BATCH}, {device_name(device)}, {rounds} rounds")
+    stem = "throughput" if args.side == 32 else f"throughput_{args.side}px"
+    table = Table(
+        title=f"training images a second, {args.side} px, batch {BATCH}, {device_name(device)}, {rounds} rounds"
+    )
     for title in ("network", "row", "images/s, median (least-most)", "× of", "that"):
         table.add_column(title)
     args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "throughput.csv").open("w", newline="") as file:
+    with (args.out / f"{stem}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("network", "row", "device", "dataset", "round", "images_per_s"))
         for (name, row), found in speeds.items():
             for number, speed in enumerate(found):
                 writer.writerow((name, row, device_name(device), Path(args.dataset).name, number, f"{speed:.1f}"))
-            reference = references.get(row)
+            reference = references.get(row) if name in NETWORKS else None
             ratios = [a / b for a, b in zip(found, speeds[name, reference], strict=True)] if reference else []
             cells = f"{median(found):,.0f} ({min(found):,.0f}-{max(found):,.0f})"
             table.add_row(name, row, cells, ratio_text(ratios) if ratios else "", reference or "")
     Console(width=140).print(table)
-    draw(speeds, rows, args.out / "throughput.png")
+    draw(speeds, rows, args.out / f"{stem}.png")
 
 
 if __name__ == "__main__":

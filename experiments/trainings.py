@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ Record = dict[str, Any]
 class Job:
     """One training: what the table calls it, the network as it is deployed, the recipe, the seed.
 
-    `smallest_map` is what the proxy keeps of the last map (`Arch.adapt`).
+    `smallest_map` is what the proxy keeps of the last map (`Arch.adapt`). Images of another resolution than their own
+    are those of the split that `carry_out` is given, and the recipe has to say so.
     """
 
     name: str
@@ -54,11 +55,12 @@ class Job:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def images(dataset: str, number: int) -> Split:
+def images(dataset: str, number: int, resolution: int | None = None) -> Split:
     """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
     scripts, each class with its share; test images are not touched."""
     scored = VALIDATION_IMAGES if number > VALIDATION_IMAGES else number // 2
-    return load(DataConfig(dataset, images=number + scored, validation=scored / (number + scored)), seed=0)
+    config = DataConfig(dataset, images=number + scored, validation=scored / (number + scored))
+    return load(config, seed=0, resolution=resolution)
 
 
 def begun(job: Job, split: Split, device: str) -> Training:
@@ -81,6 +83,7 @@ def carry_out(
     `accuracy` after every epoch is `curve`; a training that diverged has the accuracy of guessing, and says so.
     `measure` adds to a record what it finds in the trained network.
     """
+    assert all(job.train.resolution in (None, split.resolution) for job in jobs)
     torch.set_num_threads(1)
     log.parent.mkdir(parents=True, exist_ok=True)
     state = log.with_suffix(".partial")
@@ -167,7 +170,3 @@ def _held(folder: Path, key: str) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def with_epochs(train: TrainConfig, epochs: int) -> TrainConfig:
-    return replace(train, epochs=epochs)

@@ -79,6 +79,24 @@ def full_recipe(dataset: str) -> TrainConfig:
     return replace(recipe(dataset), epochs=30 if dataset == "digits" else 100, warmup=0.05, ema=0.999)
 
 
+COST_SCORES = ("params", "macs", "activations")
+SCORES = ("synflow", "naswot", "grad_norm", "zen", *COST_SCORES)
+
+
+@value
+class Prescreen:
+    """How many proposals are drawn for a trial, the best of which is trained, and the score that says which is best."""
+
+    draws: int = 1
+    by: str = SCORES[0]
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"prescreen: at least 1, not {self.draws}")
+        if self.by not in SCORES:
+            raise ValueError(f"prescreen-by {self.by!r}: {', '.join(SCORES)} is accepted")
+
+
 @value
 class Identity:
     """What makes two runs the same search."""
@@ -94,6 +112,7 @@ class Identity:
     baselines: int = 0
     warm_start: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
+    prescreen: Prescreen = Prescreen()
 
 
 @value

@@ -1,13 +1,11 @@
 """Images as two plain arrays: digits, any Hugging Face dataset, a local folder; stratified splits. No torch here.
 
 The search sees training images only, split into those that train and those that score; `load_test` is for `nas.train`
-alone. Everything is decoded once, in the driver, and shared with the workers.
+alone. Everything is decoded once, by the driver, and shared with the workers.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.config import DataConfig
+from nas.decoding import SMALLEST, Images, Progress, decoded, part, pixels
 from searchspace.errors import InputError
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-Progress = Callable[[str, int, int], None]
 
-SMALLEST, LARGEST = 16, 64
-MEMORY_LIMIT_BYTES = 8 * 10**9
+LARGEST = 64
+READ_AT_ONCE = 256
 HUB_TIMEOUT_S = 10.0
 
 
@@ -64,16 +61,17 @@ def load(
     if name == "digits":
         images, labels = _digits(test=False, size=resolution or SMALLEST)
         classes = tuple(map(str, range(10)))
-        part = _part(labels, config.images, seed, name)
-        images, labels = images[part], labels[part]
+        used = _part(labels, config.images, seed, name)
+        images, labels = images[used], labels[used]
     else:
         table = _table(name, "train")
         labels, classes = _labels(table, name)
-        part = _part(labels, config.images, seed, name)
-        labels = labels[part]
-        images = _decoded(table.select(part), f"{name}: training", resolution, largest, progress)
+        used = _part(labels, config.images, seed, name)
+        labels = labels[used]
+        images = _decoded(table.select(used), f"{name}: training", resolution, largest, progress)
     train, val = _stratified(labels, config.validation, seed, name)
-    return Split(name, images[train], labels[train], images[val], labels[val], classes, flip=name != "digits")
+    flip = name != "digits"
+    return Split(name, part(images, train), labels[train], part(images, val), labels[val], classes, flip)
 
 
 def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
@@ -81,12 +79,12 @@ def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, L
     if split.name == "digits":
         return _digits(test=True, size=split.resolution)
     have = _split_names(split.name)
-    for part in ("test", "validation"):
-        if part in have:
-            table = _table(split.name, part)
+    for kind in ("test", "validation"):
+        if kind in have:
+            table = _table(split.name, kind)
             labels, _ = _labels(table, split.name, split.classes)
             if len(labels) and labels.min() >= 0:
-                return _decoded(table, f"{split.name}: {part}", split.resolution, LARGEST, progress), labels
+                return _decoded(table, f"{split.name}: {kind}", split.resolution, LARGEST, progress), labels
     return None
 
 
@@ -95,11 +93,11 @@ def _digits(test: bool, size: int) -> tuple[Images, Labels]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int64)
     parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
     chosen = np.sort(np.concatenate([part[test] for part in parts]))
-    return np.stack([_pixels(Image.fromarray(image), size) for image in pixels[chosen]]), labels[chosen]
+    return np.stack([pixels(Image.fromarray(image), size) for image in grey[chosen]]), labels[chosen]
 
 
 def _part(labels: Labels, images: int | None, seed: int, name: str) -> NDArray[np.int64]:
@@ -121,27 +119,11 @@ def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDA
 
 def _decoded(table: Any, place: str, resolution: int | None, largest: int, progress: Progress | None) -> Images:
     """Every image of a table, RGB, square, at one size."""
-    image_column, _ = _columns(table, place)
-    records: Iterable[Any] = table[image_column]
-    images: Images | None = None
-    for index, record in enumerate(records):
-        picture = _open(record, f"{place} image {index}")
-        if images is None:
-            resolution = resolution or min(max(min(picture.size), SMALLEST), largest)
-            needed = len(table) * 3 * resolution**2
-            if needed > MEMORY_LIMIT_BYTES:
-                limit = MEMORY_LIMIT_BYTES / 1e9
-                raise InputError(
-                    f"dataset {place} images take {needed / 1e9:.1f} GB at {resolution} px, the limit is {limit:.0f} GB"
-                )
-            images = np.empty((len(table), 3, resolution, resolution), np.uint8)
-        assert resolution is not None
-        images[index] = _pixels(picture, resolution)
-        if progress is not None and (index % 500 == 0 or index + 1 == len(table)):
-            progress("decoding images", index + 1, len(table))
-    if images is None:
-        raise InputError(f"dataset {place} images: there are none")
-    return images
+    column, _ = _columns(table, place)
+    # Batches of Arrow's, since `datasets` takes longer to hand over an image than PIL to decode a small one.
+    batches = table.select_columns([column]).with_format("arrow").iter(batch_size=READ_AT_ONCE)
+    records = (record for batch in batches for record in batch.column(column).to_pylist())
+    return decoded(records, len(table), place, resolution, largest, table._fingerprint, progress)
 
 
 def _table(name: str, part: str) -> Any:
@@ -222,7 +204,7 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
 def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tuple[Labels, tuple[str, ...]]:
     """Labels and the classes' names; of test images as indices into the `known` names, or -1 where they have none."""
     _, column = _columns(table, name)
-    raw = np.asarray(table[column])
+    raw = np.asarray(table.select_columns([column]).with_format("numpy")[:][column])
     names = getattr(table.features[column], "names", None)
     if names is None or not np.issubdtype(raw.dtype, np.integer):
         kinds, raw = np.unique(raw, return_inverse=True)
@@ -240,36 +222,3 @@ def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tupl
         raise InputError(f"dataset {name}: has test images of {new[0]!r}, which no training image has")
     index = np.array([*(known.index(c) for c in classes), -1], np.int64)
     return index[labels], known
-
-
-def _open(record: Any, place: str) -> Image.Image:
-    where = f"{place} ({record['path']})" if isinstance(record, dict) and record.get("path") else place
-    try:
-        data = record if isinstance(record, bytes) else record["bytes"]
-        picture = Image.open(io.BytesIO(data) if data is not None else record["path"])
-        picture.load()
-    except Exception as error:  # of damaged bytes PIL may say it with a SyntaxError, a struct.error, …
-        raise InputError(f"dataset {where}: unreadable image: {error}") from None
-    if min(picture.size) < 1:
-        raise InputError(f"dataset {where}: an image of size zero")
-    return picture
-
-
-def _pixels(picture: Image.Image, size: int) -> Images:
-    """(3, size, size): transparency on white, shorter side resized, centre cropped."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel, which PIL would cut off at 255
-        deep = np.asarray(picture, np.float64)
-        top = 65535.0 if deep.max(initial=0) > 255 else 255.0
-        picture = Image.fromarray((deep.clip(0, top) * (255 / top)).astype(np.uint8))
-    picture = picture.convert("RGB")
-    if picture.size != (size, size):
-        scale = size / min(picture.size)
-        width, height = (max(size, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - size) // 2, (height - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
-    return np.asarray(picture, np.uint8).transpose(2, 0, 1)

@@ -233,6 +233,8 @@ def conditions(found: Findings) -> str:
     )
     settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
     settings |= {"baselines": identity.baselines, **plain(identity.train)}
+    if identity.prescreen.draws > 1:
+        settings["pre-screen"] = f"the best of {identity.prescreen.draws} proposals by {identity.prescreen.by}"
     if identity.warm_start:
         settings["warm start"] = ", ".join(identity.warm_start)
     ran = [", ".join(f"{name} {value}" for name, value in one.items()) for one in found.environments]

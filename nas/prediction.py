@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from nas.card import Trained
-from nas.data import _pixels
+from nas.decoding import pixels
 from searchspace.arch import Arch
 
 SCRIPT = '''\
@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 
 def prepared(path):
     """The file as (1, 3, SIZE, SIZE) numbers for the network."""
-    return (_pixels(Image.open(path), SIZE)[None].astype(np.float32) - MEAN) / STD
+    return (pixels(Image.open(path), SIZE)[None].astype(np.float32) - MEAN) / STD
 
 
 def main(paths):
@@ -62,4 +62,4 @@ if __name__ == "__main__":
 def script(arch: Arch, trained: Trained) -> str:
     """The file's text; images are prepared by the very function that prepares them for training."""
     mean, std = (", ".join(repr(number) for number in numbers) for numbers in (trained.mean, trained.std))
-    return SCRIPT.format(size=arch.resolution, mean=f"[{mean}]", std=f"[{std}]", pixels=inspect.getsource(_pixels))
+    return SCRIPT.format(size=arch.resolution, mean=f"[{mean}]", std=f"[{std}]", pixels=inspect.getsource(pixels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -34,6 +34,14 @@ class Proposal(NamedTuple):
     share: float = 1.0
 
 
+class Chooser(Protocol):
+    """Says which of so many draws is trained."""
+
+    draws: int
+
+    def best(self, candidates: Sequence[Candidate]) -> int: ...
+
+
 class Proposals:
     """Candidates inside a budget, none twice: a function of the seed and of the trials so far."""
 
@@ -60,6 +68,7 @@ class Proposals:
             name: CategoricalDistribution(options) for name, options in self.choices.items()
         }
         self._used: dict[tuple[Any, ...], float] = {}
+        self.screen: Chooser | None = None
 
     def next(self, trials: list[FrozenTrial]) -> Proposal:
         """After these trials. Raises `ExhaustedError` where nothing new is left."""
@@ -92,9 +101,12 @@ class Proposals:
     def _propose(self, role: Role, trials: list[FrozenTrial]) -> Proposal:
         """A new candidate: random for a control, else from the sampler; random again where that only repeats.
 
-        The random draws that remain then may use less of the budget, so that a space ends when nothing new is inside.
+        Where they are screened, the best of several that the sampler proposes. The random draws that remain then may
+        use less of the budget, so that a space ends when nothing new is inside.
         """
         seen = {digest_of(trial) for trial in trials}
+        found: list[Proposal] = []
+        wanted = self.screen.draws if self.screen and role == "search" else 1
         for attempt in range(PROPOSALS + DRAWS):
             draw = random.Random(f"{self.seed} {len(trials)} {attempt}")
             if role == "search" and attempt < PROPOSALS:
@@ -108,7 +120,13 @@ class Proposals:
             share, point = self._split(point)
             candidate = self.space.fit(point, self.budget.scaled(share), band, draw.getrandbits(32))
             if candidate is not None and candidate.arch.digest not in seen:
-                return Proposal(candidate, role, share=share)
+                found.append(Proposal(candidate, role, share=share))
+                seen.add(candidate.arch.digest)
+            if len(found) == wanted or (found and attempt >= PROPOSALS):
+                break
+        if found:
+            choose = self.screen.best if self.screen and len(found) > 1 else lambda candidates: 0
+            return found[choose([proposal.candidate for proposal in found])]
         raise ExhaustedError(
             f"nothing new inside {self.budget} was found in {PROPOSALS + DRAWS} draws from {self.space.source}"
         )

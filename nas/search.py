@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from nas import environment, evidence, folder, storage, tuner
-from nas.config import Conduct, DataConfig, Identity, SearchConfig, TrainConfig, recipe
+from nas.config import SCORES, Conduct, DataConfig, Identity, Prescreen, SearchConfig, TrainConfig, recipe
 from nas.data import load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import CURRENCIES, check, check_known
@@ -72,6 +72,10 @@ def parser() -> command.Parser:
     )
     p.add_argument(
         "--warm-start", action="append", default=[], metavar="RUN", help="learn from an earlier run; several"
+    )
+    p.add_argument("--prescreen", type=int, default=1, metavar="N", help="train the best of N proposals (default: 1)")
+    p.add_argument(
+        "--prescreen-by", default=SCORES[0], metavar="SCORE", help=f"best by {', '.join(SCORES)} (default: {SCORES[0]})"
     )
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
@@ -164,6 +168,10 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
     split = read(identity.data, identity.seed, identity.train.resolution, console, quiet)
     environment.note(run)
     study.validation_images = len(split.val_labels)
+    if identity.prescreen.draws > 1:
+        from nas.prescreen import Screen
+
+        study.proposals.screen = Screen(identity.prescreen, split, identity.seed)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
     display = Display(
         console,
@@ -279,6 +287,8 @@ def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
     """What else has to be equal for two drivers, each with a folder of its own, to work on one study."""
     i = config.identity
     said = {name: plain(getattr(i, name)) for name in ("data", "train", "sampler", "seed", "band", "warm_start")}
+    if i.prescreen.draws > 1:
+        said["prescreen"] = plain(i.prescreen)
     limited = any(limit.currency == "latency_ms" for limit in config.budget.limits) or "latency" in i.minimize
     if limited and space.latency is not None:
         said["latency_table"] = hashlib.sha256(json.dumps(plain(space.latency)).encode()).hexdigest()[:16]
@@ -301,6 +311,12 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
     if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
         raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
+    if args.prescreen < 1:
+        raise InputError(f"prescreen: at least 1, not {args.prescreen}")
+    if args.prescreen_by not in SCORES:
+        raise InputError(f"prescreen-by {args.prescreen_by!r}: {', '.join(SCORES)} is accepted")
+    if args.prescreen > 1 and args.minimize:
+        raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
     if args.warm_start and args.minimize:
         raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
     budget = Budget.parse(args.budget)
@@ -318,6 +334,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         band=args.band / 100,
         minimize=check(args.minimize),
         warm_start=tuple(args.warm_start),
+        prescreen=Prescreen(args.prescreen, args.prescreen_by if args.prescreen > 1 else SCORES[0]),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
         baselines=0
         if args.no_baselines

@@ -23,7 +23,8 @@ from rich.table import Table
 from nas import bundle, events, parallel, results, retraining, study, training
 from nas.card import Facts
 from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
-from nas.data import Images, Labels, Split, load_test
+from nas.data import Labels, Split, load_test
+from nas.decoding import Images
 from nas.display import read
 from nas.timing import device_for
 from nas.trainer import DivergedError, Epoch

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from nas.augment import mixed, randaugment
 from nas.config import TrainConfig
-from nas.data import Images, Labels, Split
+from nas.data import Labels, Split
+from nas.decoding import Images
+from nas.feed import Feed
 from nas.gang import ALONE, Alone
 
 EVAL_BATCH = 512
@@ -39,8 +41,8 @@ class Epoch:
 def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str) -> Iterator[Epoch]:
     """Train with SGD and Nesterov momentum, linear warm-up and a cosine to zero; yields after every epoch.
 
-    The images lie on the device as uint8 and are augmented in batches (shift by up to 1/8, flip where classes allow);
-    bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
+    The images come to the device as uint8 and are augmented there in batches (shift by up to 1/8, flip where classes
+    allow); bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
     same seed gives the same numbers.
     """
     yield from Training(model, split, config, seed, device)
@@ -62,8 +64,8 @@ class Training:
         self.model, self.split, self.config, self.device = model, split, config, device
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning = gang.wrapped(model)
-        self.images, self.labels = _on(device, split.train_images), _on(device, split.train_labels)
-        self.mean, self.std = statistics(self.images)
+        self.feed, self.labels = Feed(split.train_images, device), _on(device, split.train_labels)
+        self.mean, self.std = statistics(self.feed)
         self.optimizer = _optimizer(model, config)
         # While an epoch runs the averaged weights, between epochs the trained ones.
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
@@ -77,19 +79,18 @@ class Training:
             yield self._epoch(self.done)
 
     def _epoch(self, number: int) -> Epoch:
-        images, labels, config, device, gang = self.images, self.labels, self.config, self.device, self.gang
+        labels, config, device, gang = self.labels, self.config, self.device, self.gang
         batch = min(config.batch_size, len(labels))
         steps, own, share = len(labels) // batch, gang.part(batch), gang.share(batch)
         self.model.train()
         self._exchange()
         start, total = time.perf_counter(), torch.zeros((), device=device)
         order = torch.randperm(len(labels), generator=self.shuffle).to(device)
-        for step in range(steps):
+        for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
             done = (number - 1) * steps + step
             for group in self.optimizer.param_groups:
                 group["lr"] = _learning_rate(config, done, config.epochs * steps)
-            chosen = order[step * batch : (step + 1) * batch]
-            x = self.policy(_augmented(images[chosen], self.split.flip, self.shuffle))
+            x = self.policy(_augmented(images, self.split.flip, self.shuffle))
             x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
             autocast = torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda"))
             with gang.apart(self.seed, done, device), autocast:
@@ -107,7 +108,8 @@ class Training:
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
         self._exchange()
-        recalibrate(self.model, _normalised(images[order[: CALIBRATION_BATCHES * batch]], self.mean, self.std), batch)
+        some = self.feed.at(order[: CALIBRATION_BATCHES * batch])
+        recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
         gang.agree(self.model)
         val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device, gang)
         return Epoch(number, train_loss, *val, steps * batch / seconds)
@@ -212,9 +214,10 @@ def _on(device: str, array: object) -> Tensor:
     return torch.tensor(array).to(device)
 
 
-def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(feed: Feed) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation a channel, in 0…255, as (1, 3, 1, 1)."""
-    sample = images[:: max(1, len(images) // 5000)].float()
+    number = len(feed.images)
+    sample = feed.at(torch.arange(0, number, max(1, number // 5000), device=feed.device)).float()
     mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)
     return mean, std.clamp_min(1.0)
 

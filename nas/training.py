@@ -23,7 +23,8 @@ from torch import Tensor
 from nas import bundle, checkpoint
 from nas.card import Facts, Trained
 from nas.config import DataConfig, TrainConfig, differences
-from nas.data import Images, Labels, Split
+from nas.data import Labels, Split
+from nas.decoding import Images
 from nas.gang import ALONE, Alone
 from nas.trainer import Epoch, Training, score
 from searchspace.arch import Arch

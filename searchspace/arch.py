@@ -121,10 +121,13 @@ class Arch:
 def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
     """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller."""
     kept = list(strides)
-    if -(-resolution // math.prod(kept)) >= smallest_map:
-        return kept
+
+    def too_small() -> bool:
+        total = math.prod(kept)
+        return -(-resolution // total) < smallest_map or resolution < total
+
     for index in range(len(kept)):
-        while kept[index] > 1 and -(-resolution // math.prod(kept)) < smallest_map:
+        while kept[index] > 1 and too_small():
             kept[index] //= 2
     return kept
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from nas.config import DataConfig
 from nas.data import load, load_test
+from nas.decoding import Mapped
 from searchspace import InputError
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
@@ -163,10 +166,49 @@ def test_refuses_what_is_no_dataset(tmp_path: Path) -> None:
         assert "\n" not in str(refused.value)
 
 
-def test_refuses_what_does_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.data.MEMORY_LIMIT_BYTES", 1000)
-    with pytest.raises(InputError, match="the limit is"):
-        load(DataConfig(str(class_folders(tmp_path))), seed=0)
+def test_what_does_not_fit_in_memory_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = DataConfig(str(class_folders(tmp_path / "images")))
+    whole = load(config, seed=0)
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("nas.decoding.MEMORY_LIMIT_BYTES", 1000)
+    mapped = load(config, seed=0)
+    assert isinstance(mapped.train_images, Mapped)
+    for images, same in ((mapped.train_images, whole.train_images), (mapped.val_images, whole.val_images)):
+        assert images.shape == same.shape
+        assert np.array_equal(images[:], same)
+        assert len(pickle.dumps(images)) < 1000
+        assert np.array_equal(pickle.loads(pickle.dumps(images))[[2, 0]], same[[2, 0]])
+    (kept,) = (tmp_path / "cache").iterdir()
+    written = kept.stat().st_mtime_ns
+    assert load(config, seed=1).train_images.path == kept  # decoded once, for all splits of these images
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_a_file_of_images_is_there_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("nas.decoding.MEMORY_LIMIT_BYTES", 1000)
+    folder = class_folders(tmp_path / "images")
+    next(folder.rglob("*.png")).write_bytes(b"no image")
+    with pytest.raises(InputError, match="unreadable image"):
+        load(DataConfig(str(folder)), seed=0)
+    assert not list((tmp_path / "cache").iterdir())
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr("nas.decoding.shutil.disk_usage", lambda path: full)
+    with pytest.raises(InputError, match=r"GB free in .*--images N uses fewer"):
+        load(DataConfig(str(class_folders(tmp_path / "others"))), seed=0)
+
+
+def test_many_images_are_decoded_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [encoded(picture(i)) for i in range(600)]
+    config = DataConfig(str(parquet(tmp_path / "p", images, [0, 1] * 300)))
+    alone, told = load(config, seed=0), []
+    monkeypatch.setattr("nas.decoding.MANY", 100)
+    several = load(config, seed=0, progress=lambda what, done, of: told.append((what, done, of)))
+    assert np.array_equal(several.train_images, alone.train_images)
+    assert told == [("decoding images", done, 600) for done in (256, 512, 600)]
+    broken = [*images[:400], {"bytes": b"no image", "path": "x.png"}, *images[401:]]
+    with pytest.raises(InputError, match=r"image 400 \(x\.png\): unreadable image"):
+        load(DataConfig(str(parquet(tmp_path / "q", broken, [0, 1] * 300))), seed=0)
 
 
 @pytest.mark.cifar

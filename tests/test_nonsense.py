@@ -20,8 +20,8 @@ from PIL import Image
 
 from nas import search
 from nas.config import DataConfig
-from nas.data import _open
 from nas.data import load as load_images
+from nas.decoding import opened
 from nas.study import Study, load, outcomes, ranked, record
 from nas.trial import Result
 from searchspace import Budget, InputError, Space
@@ -184,7 +184,7 @@ def test_damaged_images(data: st.DataObject, kind: str) -> None:
     whole = file.getvalue()
     start = data.draw(st.integers(0, len(whole)))
     noise = data.draw(st.binary(max_size=30))
-    said = refused(_open, whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))], "x")
+    said = refused(opened, whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))], "x")
     assert said is None or "image" in said
 
 

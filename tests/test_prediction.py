@@ -16,7 +16,7 @@ from PIL import Image
 
 from nas import bundle
 from nas.card import Facts, Trained
-from nas.data import _pixels
+from nas.decoding import pixels
 from nas.prediction import script
 from searchspace import Space, build
 from tests.test_train import NETWORK
@@ -50,7 +50,7 @@ def test_prepares_images_as_training_does(name: str, tmp_path: Path) -> None:
     prepared: Any = runpy.run_path(str(tmp_path / "predict.py"))["prepared"](tmp_path / name)
     mean, std = (np.float32(numbers).reshape(1, 3, 1, 1) for numbers in (TRAINED.mean, TRAINED.std))
     with Image.open(tmp_path / name) as picture:
-        np.testing.assert_array_equal(prepared, (_pixels(picture, 32)[None].astype(np.float32) - mean) / std)
+        np.testing.assert_array_equal(prepared, (pixels(picture, 32)[None].astype(np.float32) - mean) / std)
 
 
 def test_an_export_names_the_classes_of_files(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_export_names_the_classes_of_files(tmp_path: Path) -> None:
     for name in ("colour.png", "wide.jpg"):
         pictures()[name].save(tmp_path / name)
         with Image.open(tmp_path / name) as picture:
-            x = torch.tensor(_pixels(picture, 32)[None]).float()
+            x = torch.tensor(pixels(picture, 32)[None]).float()
         mean, std = (torch.tensor(numbers).reshape(1, 3, 1, 1) for numbers in (TRAINED.mean, TRAINED.std))
         with torch.no_grad():
             likely = model((x - mean) / std).softmax(1)[0]

@@ -4,13 +4,16 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 
 from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
 from nas.data import Split, load
+from nas.decoding import Mapped
 from nas.evaluate import evaluate, trial_seed
+from nas.feed import Feed
 from nas.trainer import DivergedError, _augmented, _learning_rate, fit, recalibrate
 from nas.trial import Result, Trial
 from searchspace import Arch, Budget, Space, build, cost, zoo
@@ -44,6 +47,22 @@ def test_learns_and_repeats_bit_for_bit(digits: Split) -> None:
     assert epochs[-1][0] < epochs[0][0]
     assert trained(digits) == epochs
     assert trained(digits, seed=1) != epochs
+
+
+def test_images_in_a_file_train_as_those_in_memory(few: Split, tmp_path: Path) -> None:
+    """Also with an optimizer of other state."""
+    np.save(tmp_path / "images.npy", few.train_images)
+    mapped = replace(few, train_images=Mapped(tmp_path / "images.npy"))
+    config = replace(RECIPE, epochs=2, batch_size=48, optimizer="adamw", learning_rate=0.003)
+    assert trained(mapped, config=config) == trained(few, config=config)
+
+
+def test_shared_images_are_not_copied(few: Split) -> None:
+    few.train_images.flags.writeable = False  # as Ray's object store hands them out
+    feed = Feed(few.train_images, "cpu")
+    assert feed.tensor is not None
+    assert feed.tensor.data_ptr() == few.train_images.ctypes.data
+    assert torch.equal(feed.at(torch.tensor([3, 1])), torch.tensor(few.train_images[[3, 1]]))
 
 
 def test_a_modern_recipe_learns_and_repeats_too(digits: Split) -> None:
