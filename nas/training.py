@@ -177,6 +177,7 @@ def outcome(
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         classes=split.classes,
+        recipe=plan.train.words(),
     )
     return facts(plan, plan.adapted(split), trained)
 

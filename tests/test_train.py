@@ -97,6 +97,9 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "test accuracy" in said
     assert "on 364 images" in said
     assert (trained / bundle.WEIGHTS).stat().st_mtime_ns == weights
+    card = (trained / "card.md").read_text()
+    assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
+    assert "mixup" not in card
     facts, _ = training.result(trained)
     assert facts.arch == Arch.load(arch).adapt(10, 16)
     assert facts.deployed == Arch.load(arch)
