@@ -178,7 +178,8 @@ def speed_of_ours(model: Any, split: Any, seconds: float, device: str) -> float:
     from nas.config import TrainConfig
     from nas.trainer import fit
 
-    epochs = fit(model, split, TrainConfig(epochs=10_000, batch_size=BATCH, learning_rate=0.01), 0, device)
+    train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=BATCH, learning_rate=0.01, weight_decay=5e-4)
+    epochs = fit(model, split, train, 0, device)
     next(epochs)
     start, speeds = time.perf_counter(), []
     while not speeds or time.perf_counter() - start < seconds:

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
 from nas import checkpoint
 from nas.config import DataConfig, TrainConfig
-from nas.data import Split, load
-from nas.trainer import DivergedError, Training
+from nas.data import Split, load, load_test
+from nas.trainer import DivergedError, Training, score
 from searchspace import Arch, build
 from searchspace.errors import InputError
 
@@ -55,10 +56,28 @@ class Job:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def repeated(archs: Mapping[str, Arch], train: TrainConfig, seeds: int, smallest_map: int = 2) -> list[Job]:
+    """Every network from every seed; all networks once before any a second time, so that an early look is fair."""
+    return [Job(name, arch, train, seed, smallest_map) for seed in range(seeds) for name, arch in archs.items()]
+
+
+def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each name, in the names' order."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["name"], []).append(record)
+    return found
+
+
+def held_out(images: int) -> int:
+    """How many validation images go with so many to train on."""
+    return VALIDATION_IMAGES if images > VALIDATION_IMAGES else images // 2
+
+
 def images(dataset: str, number: int, resolution: int | None = None) -> Split:
     """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
     scripts, each class with its share; test images are not touched."""
-    scored = VALIDATION_IMAGES if number > VALIDATION_IMAGES else number // 2
+    scored = held_out(number)
     config = DataConfig(dataset, images=number + scored, validation=scored / (number + scored))
     return load(config, seed=0, resolution=resolution)
 
@@ -77,11 +96,13 @@ def carry_out(
     log: Path,
     console: Console,
     measure: Callable[[Training], Record] | None = None,
+    keep: Path | None = None,
 ) -> list[Record]:
     """A record for each job, in their order: those of earlier starts and other processes from the log.
 
     `accuracy` after every epoch is `curve`; a training that diverged has the accuracy of guessing, and says so.
-    `measure` adds to a record what it finds in the trained network.
+    `measure` adds to a record what it finds in the trained network. `keep` is a folder for the weights; a training
+    that is in the log and not there is carried out again.
     """
     assert all(job.train.resolution in (None, split.resolution) for job in jobs)
     torch.set_num_threads(1)
@@ -92,14 +113,14 @@ def carry_out(
     with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
         task = bar.add_task("epochs", total=sum(job.train.epochs for job in left.values()))
         while True:
-            for key in finished(log).keys() & left.keys():
+            for key in _ended(log, keep) & left.keys():
                 bar.advance(task, left.pop(key).train.epochs)
             if not left:
                 break
             for job in list(left.values()):
                 with _held(state, job.key) as ours:
-                    if ours and job.key not in finished(log):
-                        record = _carried_out(job, split, device, state, bar, task, measure)
+                    if ours and job.key not in _ended(log, keep):
+                        record = _carried_out(job, split, device, state, bar, task, measure, keep)
                         with log.open("a") as file:
                             file.write(json.dumps(record) + "\n")
                         (state / f"{job.key}.safetensors").unlink(missing_ok=True)
@@ -127,8 +148,20 @@ def finished(log: Path) -> dict[str, Record]:
     return found
 
 
+def _ended(log: Path, keep: Path | None) -> set[str]:
+    """The trainings of a log whose weights, where they are kept, are there."""
+    return {key for key in finished(log) if keep is None or (keep / f"{key}.safetensors").exists()}
+
+
 def _carried_out(
-    job: Job, split: Split, device: str, state: Path, bar: Progress, task: Any, measure: Callable[..., Record] | None
+    job: Job,
+    split: Split,
+    device: str,
+    state: Path,
+    bar: Progress,
+    task: Any,
+    measure: Callable[[Training], Record] | None,
+    keep: Path | None,
 ) -> Record:
     start, path, training, curve = time.perf_counter(), state / f"{job.key}.safetensors", begun(job, split, device), []
     before, error = 0.0, ""
@@ -153,6 +186,9 @@ def _carried_out(
         error = str(diverged)
         bar.advance(task, job.train.epochs - len(curve))
         curve += [1 / split.num_classes] * (job.train.epochs - len(curve))
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(keep / f"{job.key}.safetensors", training.model.state_dict())
     seconds = round(before + time.perf_counter() - start, 1)
     record = {"key": job.key, "name": job.name, "digest": job.arch.digest, "epochs": job.train.epochs}
     record |= {"seed": job.seed, "accuracy": curve[-1], "curve": curve, **epoch, "seconds": seconds}
@@ -170,3 +206,39 @@ def _held(folder: Path, key: str) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def features(training: Training) -> Tensor:
+    """What the classifier of a trained network is given for each validation image, (N, C)."""
+    *_, classifier = (part for part in training.model.modules() if isinstance(part, nn.Linear))
+    seen: list[Tensor] = []
+    with classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float().cpu())):
+        split = training.split
+        score(training.model, split.val_images, split.val_labels, training.mean, training.std, training.device)
+    return torch.cat(seen)
+
+
+def tested(jobs: Sequence[Job], split: Split, device: str, keep: Path, log: Path) -> list[float]:
+    """The test accuracy of every job's kept weights.
+
+    Test images are read here and nowhere else, when all trainings are done; what is in the log is not tested again.
+    """
+    left = [job for job in jobs if job.key not in finished(log)]
+    test = load_test(split) if left else None
+    if left and test is None:
+        raise InputError(f"dataset {split.name}: has no test images")
+    for job in left:
+        assert test is not None
+        training = begun(job, split, device)
+        training.model.load_state_dict(checkpoint.read(keep / f"{job.key}.safetensors")[0])
+        accuracy, _ = score(training.model, *test, training.mean, training.std, device)
+        with log.open("a") as file:
+            file.write(json.dumps({"key": job.key, "accuracy": accuracy, "images": len(test[1])}) + "\n")
+    found = finished(log)
+    return [found[job.key]["accuracy"] for job in jobs]
+
+
+def effort(records: Sequence[Record]) -> str:
+    """How much was trained, and how long that took."""
+    seconds = {record["key"]: record["seconds"] for record in records}
+    return f"{len(seconds)} trainings, {sum(seconds.values()):,.0f} s in all"

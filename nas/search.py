@@ -59,7 +59,7 @@ def parser() -> command.Parser:
         "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
     )
     p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 3)")
-    p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 128)")
+    p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
     p.add_argument("--sampler", default="auto", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
     p.add_argument("--seed", type=int, default=0)

@@ -39,7 +39,7 @@ class Epoch:
 
 
 def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str) -> Iterator[Epoch]:
-    """Train with SGD and Nesterov momentum, linear warm-up and a cosine to zero; yields after every epoch.
+    """Train with AdamW, or SGD and Nesterov momentum, a linear warm-up and a cosine to zero; yields after every epoch.
 
     The images come to the device as uint8 and are augmented there in batches (shift by up to 1/8, flip where classes
     allow); bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the

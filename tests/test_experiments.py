@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nas.config import recipe
-from searchspace import Budget, Space
+from nas.data import load_test
+from searchspace import Arch, Budget, Space, cost, zoo
 from tests.oracle import library
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -57,6 +61,160 @@ def test_fitting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["inside"] == row["proposals"] for row in rows(tmp_path / "fitting.csv"))
 
 
+def test_factor_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("factor_analysis").main(["--smoke", "--out", str(tmp_path)])
+    assert "8 trainings" in capsys.readouterr().out
+    assert (tmp_path / "factor_analysis.png").stat().st_size > 10_000
+    found = rows(tmp_path / "factor_analysis.csv")
+    assert [row["n"] for row in found] == ["2"] * 4
+    assert all(0 < float(row["share"]) <= 1 <= float(row["directions"]) <= 512 for row in found)
+
+
+def test_the_two_blocks_cost_what_the_paper_says() -> None:
+    found = script("factor_analysis")
+    for row in found.ROWS.values():
+        arch = found.two_blocks(row, found.matched(row))
+        assert cost(arch).macs == pytest.approx(row.macs, rel=0.005)
+        for block in arch.blocks:
+            assert block.hidden == row.expansion * block.in_channels
+            assert block.in_channels / block.out_channels == pytest.approx(row.ratio, rel=0.02)
+
+
+def test_channel_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("channel_search").main(["--smoke", "--out", str(tmp_path)])
+    assert "the straight line, 34-39-45-51-57, is number" in capsys.readouterr().out
+    assert (tmp_path / "channel_search.png").stat().st_size > 10_000
+    found = rows(tmp_path / "channel_search.csv")
+    assert [row["group"] for row in found if row["group"]] == ["top", "middle", "bottom"]
+    accuracies = [float(row["accuracy"]) for row in found]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+@pytest.mark.parametrize("name", "abcd")
+def test_channel_search_keeps_both_bounds(name: str) -> None:
+    """And the paper's own networks cost, with the strides that are assumed, what it prints."""
+    found = script("channel_search")
+    constraint, budget = found.CONSTRAINTS[name], Budget.parse(found.CONSTRAINTS[name].budget)
+    for widths in found.models(constraint, 2, seed=1):
+        spent = cost(found.network(widths, constraint.strided))
+        assert list(widths) == sorted(widths)
+        assert all(0.97 <= limit.of(spent) / limit.high <= 1 for limit in budget.limits)
+    printed = {"a": (30e6, 30e6), "b": (101e6, 97e6), "c": (210e6, 200e6), "d": (351e6, 351e6)}[name]
+    for widths, macs in zip((constraint.best, constraint.worst), printed, strict=True):
+        assert cost(found.network(widths, constraint.strided)).macs == pytest.approx(macs, rel=0.052)
+
+
+def test_linearity_of_widths() -> None:
+    found = script("channel_search")
+    assert found.linearity((10, 20, 30, 40)) == pytest.approx(1)
+    assert found.linearity((10, 10, 10, 40)) == pytest.approx(0.6)
+    assert found.first_half((10, 20, 30)) == pytest.approx(20 / 60)
+
+
+def test_schedules(tmp_path: Path) -> None:
+    script("schedules").main(["--smoke", "--out", str(tmp_path)])
+    found = {row["network"]: row for row in rows(tmp_path / "schedules.csv")}
+    assert len(found) == 8
+    assert all(29.4 <= float(row["MMACs"]) <= 30 for row in found.values())
+    assert found["linear"]["p"] == ""
+    assert 0 < float(found["doubling stages"]["p"]) <= float(found["doubling stages"]["p (Holm)"]) <= 1
+    assert (tmp_path / "schedules.png").stat().st_size > 10_000
+
+
+def test_nonlinearity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("nonlinearity").main(["--smoke", "--out", str(tmp_path)])
+    assert "14 trainings" in capsys.readouterr().out
+    assert len(rows(tmp_path / "nonlinearity.csv")) == 14
+    assert [row["pairs"] for row in rows(tmp_path / "nonlinearity_effects.csv")] == ["4"] * 3
+    assert (tmp_path / "nonlinearity.png").stat().st_size > 10_000
+
+
+def test_the_effect_of_a_place_is_what_it_adds() -> None:
+    """In whatever combination: here 0.1 after the 1×1, and 0.02 lost after the addition."""
+    found = script("nonlinearity")
+    added = {"expand_act": 0.1, "spatial_act": 0.0, "add_act": -0.02}
+    scores = {
+        name: [0.5 + sum(added[place] for place, act in acts.items() if act == "silu") + seed / 100 for seed in (0, 1)]
+        for name, acts in found.where().items()
+    }
+    effects = {row["SiLU after"]: row for row in found.effects(scores)}
+    assert {title: row["effect"] for title, row in effects.items()} == {
+        "1×1": "+0.1000",
+        "depthwise": "+0.0000",
+        "addition": "-0.0200",
+    }
+    assert effects["1×1"]["p"] == "0.008"  # 2 of 2^8 sign flips are as far from zero
+
+
+def test_headline(tmp_path: Path) -> None:
+    """With a network that was searched elsewhere, where neither Ray nor Optuna is installed."""
+    best = Space.load("mobile").sample(seed=0, budget=Budget.parse("30MFLOPs"))
+    best.save(tmp_path / "best.yaml")
+    absent = "import sys; sys.modules.update(ray=None, optuna=None); import headline; headline.main()"
+    command = [sys.executable, "-c", absent, "--smoke", "--winner", str(tmp_path), "--out", str(tmp_path)]
+    paths = os.pathsep.join([str(EXPERIMENTS), str(EXPERIMENTS.parent)])
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths})
+    found = {row["network"]: row for row in rows(tmp_path / "headline.csv")}
+    assert list(found) == ["search", "ReXNet", "MobileNetV2", "EfficientNet", "RegNetY", "random"]
+    assert all(27 <= float(row["MMACs"]) <= 30 for row in found.values())
+    assert Arch.load(tmp_path / "headline.yaml") == best
+    assert len(list((tmp_path / "headline-weights").iterdir())) == 6
+    assert (tmp_path / "headline.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_headline_searches(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = {"trials": 4, "controls": 2, "seeds": 2, "images": 200, "epochs": 1, "budget": "40MFLOPs", "out": tmp_path}
+    script("headline").main([f"--{name}={value}" for name, value in sizes.items()])
+    assert "4 of 4 trials" in capfd.readouterr().out.replace("\n", " ")
+    best = Arch.load(tmp_path / "headline-mobile-40MFLOPs-search" / "best.yaml")
+    assert Arch.load(tmp_path / "headline-40MFLOPs.yaml") == best
+
+
+def test_headline_wants_a_network_within_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo("mobilenet_v2").save(tmp_path / "best.yaml")
+    for place, said in ((tmp_path, "is outside 30MFLOPs"), (tmp_path / "x", "an arch.yaml or the folder")):
+        with pytest.raises(SystemExit) as stopped:
+            script("findings").run(lambda _, place=place: script("headline").main(["--winner", str(place)]))
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_kept_networks_are_tested_once(tmp_path: Path) -> None:
+    """What is in the log of tests is not tested again, and a training whose weights are gone is carried out again."""
+    trainings = script("trainings")
+    split, log, keep = trainings.images("digits", 60), tmp_path / "log.jsonl", tmp_path / "weights"
+    arch = Space.load("mobile").sample(seed=0, budget=Budget.parse("20MFLOPs"))
+    jobs = trainings.repeated({"a": arch}, replace(recipe("digits"), epochs=1), seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        read: list[str] = []
+        patch.setattr(trainings, "load_test", lambda split: read.append(split.name) or load_test(split))
+        trainings.carry_out(jobs, split, "cpu", log, Console(quiet=True), keep=keep)
+        (keep / f"{jobs[1].key}.safetensors").unlink()
+        trainings.carry_out(jobs, split, "cpu", log, Console(quiet=True), keep=keep)
+        assert len(log.read_text().splitlines()) == 3
+        found = trainings.tested(jobs, split, "cpu", keep, tmp_path / "tests.jsonl")
+        assert trainings.tested(jobs, split, "cpu", keep, tmp_path / "tests.jsonl") == found
+        assert read == ["digits"]
+    assert all(0 <= accuracy <= 1 for accuracy in found)
+
+
+def test_two_groups() -> None:
+    """Five values all above five others: one of 252 ways to divide them is as far apart, and its mirror image."""
+    findings = script("findings")
+    low, high = [1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]
+    assert findings.shuffled(high, low) == pytest.approx(2 / 252)
+    assert findings.shuffled(low, low) == 1
+    assert findings.shuffled(high * 4, low * 4) < 0.001
+    difference, below, above = findings.apart(high, low)
+    assert (difference, above - difference) == (5, pytest.approx(1.860 * 1, abs=1e-3))  # t of 8 degrees of freedom
+    assert below == pytest.approx(2 * difference - above)
+    assert findings.apart([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5, 0.5)
+    assert findings.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
 @pytest.mark.slow
 def test_proxy_rank(tmp_path: Path) -> None:
     script("proxy_rank").main(["--smoke", "--out", str(tmp_path)])
@@ -92,7 +250,7 @@ def test_recipe(tmp_path: Path) -> None:
     script("recipe").main(["--smoke", "--out", str(tmp_path)])
     found = {row["recipe"]: row for row in rows(tmp_path / "recipe.csv")}
     assert float(found["as it is"]["difference"]) == 0
-    assert set(found) == {"as it is", "batch 64"}
+    assert set(found) == {"as it is", "rate 0.008"}
     assert (tmp_path / "recipe.png").stat().st_size > 10_000
 
 
