@@ -24,7 +24,8 @@ class Trained:
     """What made a network's weights and how they scored; it travels inside `weights.safetensors`.
 
     `mean` and `std` of a channel, in 0…255, are what images are normalised with. `accuracy` is of the `images` held out
-    of the training images, `test_accuracy` of the dataset's own test images, None where it has none.
+    of the training images, `test_accuracy` of the dataset's own test images, None where it has none. `recipe` is what
+    the training was told, "" in weights of earlier versions.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class Trained:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     command: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ def costs(facts: Facts) -> str:
 def scores(trained: Trained) -> tuple[str, ...]:
     """Accuracies with their split, number of images and 90 % interval."""
     low, high = interval(trained.accuracy, trained.images)
+    epochs = f"{trained.epochs} epoch{'s' * (trained.epochs != 1)}"
+    recipe = f" Recipe: {escaped(trained.recipe)}." if trained.recipe else ""
     lines = [
-        f"Trained for {trained.epochs} epochs on {escaped(trained.dataset)}, seed {trained.seed}.",
+        f"Trained for {epochs} on {escaped(trained.dataset)}, seed {trained.seed}.{recipe}",
         f"Validation accuracy {trained.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) on {trained.images:,} "
         "images held out of the training images, by class and seed.",
     ]

@@ -36,4 +36,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:120]})") from None
+        raise _unreadable(path, error) from None
+
+
+def notes(path: Path) -> dict[str, str]:
+    """The notes alone, without reading tensors; `InputError` as for `read`."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:120]})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +33,11 @@ class DataConfig:
 class TrainConfig:
     """The recipe of training; experiments/recipe.py has what each number was chosen by.
 
-    `resolution` None takes the images' own: 16 px at least, for brief training 64 at most. `momentum` is SGD's, with
-    Nesterov's step; AdamW has its own. `ema` above 0 scores and keeps a running average of the weights, which forgets
-    with this factor a step. `mixup` and `cutmix` are the parameter of the Beta distribution that shares are drawn from,
-    `randaugment` is its magnitude; 0 leaves them out.
+    `resolution` None takes the images' own: 16 px at least, for brief training 64 at most. The learning rate rises to
+    `learning_rate` over the share `warmup` of all steps, and falls to 0 by a cosine. `momentum` is SGD's, with
+    Nesterov's step; AdamW has its own. `weight_decay` is of convolution and linear weights alone. `ema` above 0 scores
+    and keeps a running average of the weights, which forgets with this factor a step. `mixup` and `cutmix` are the
+    parameter of the Beta distribution that shares are drawn from, `randaugment` is its magnitude; 0 leaves them out.
     """
 
     epochs: int = 3
@@ -60,11 +61,19 @@ class TrainConfig:
                 raise ValueError(f"{name}: at least 1, not {number}")
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate: above 0, not {self.learning_rate}")
+        for name in ("momentum", "weight_decay", "label_smoothing", "warmup"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}: from 0 to below 1, not {getattr(self, name)}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema: from 0 (none) to below 1, not {self.ema}")
         for name, most in (("mixup", 10), ("cutmix", 10), ("randaugment", 30)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: from 0 (none) to {most}, not {getattr(self, name)}")
+
+    def words(self) -> str:
+        """What it says, without what it leaves out: `optimizer sgd, batch size 32, …`."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
 
 
 DIGITS_RECIPE = TrainConfig(epochs=6, optimizer="sgd", batch_size=32, learning_rate=0.05, weight_decay=5e-4)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas import bundle, events, results, retraining, study, training
+from nas import bundle, events, parallel, results, retraining, study, training
 from nas.card import Facts
 from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
 from nas.data import Labels, Split, load_test
@@ -39,7 +39,7 @@ from searchspace.networks import names
 
 EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
-end."""
+end. With several workers the recipe and the batch size stay: every worker takes its part of each batch."""
 
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
 
@@ -53,7 +53,7 @@ def parser() -> command.Parser:
     p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
     p.add_argument("--out", type=Path, help="folder (default: runs/train-ARCH-DATASET)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
-    p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.1)")
+    p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.004)")
     p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")
     p.add_argument(
         "--mixup", type=float, help="mix images, with shares of Beta(A, A); 0.2 for example (default: 0, off)"
@@ -65,6 +65,13 @@ def parser() -> command.Parser:
         "--tensorboard", action="store_true", help="also write OUT/tensorboard, an event file for TensorBoard"
     )
     p.add_argument("--seed", type=int, help="default: the search's with --top or --control, else 0")
+    p.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train on N GPUs (or parts of the CPU) through Ray Train (1)",
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return p
@@ -87,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch: Arch, dataset: str, seed: int) -> Plan:
     given = {name: getattr(args, name) for name in RECIPE}
     train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
+    parallel.check(args.workers, args.device, train.batch_size)
     return Plan(arch, DataConfig(dataset), train, seed, name, command.line("nas.train", arguments))
 
 
@@ -162,12 +170,14 @@ def carried_out(
         return 0
     split = reading()
     arch = plan.adapted(split)
-    history, state = training.epochs(out, plan, split, args.device)
+    history = training.behind(out)
+    alone = args.workers == 1
+    where = args.device if alone else f"{args.workers} workers ({args.device})"
     if not args.quiet:
         relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
         console.print(
             f"training {plan.name} ({amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}) "
-            f"on {args.device} in {out}: {len(history)} of {plan.train.epochs} epochs done"
+            f"on {where} in {out}: {len(history)} of {plan.train.epochs} epochs done"
         )
     try:
         bars = progress(console, plan.train.epochs, len(history), args.quiet)
@@ -179,10 +189,15 @@ def carried_out(
                 if not args.quiet:
                     bar.console.print(line(epoch, plan.train.epochs))
 
-            training.carry_out(out, history, state, watch)
-        facts = training.outcome(plan, split, history, state, testing())
+            if alone:
+                state = training.begun(out, plan, split, args.device)
+                training.carry_out(out, state, watch)
+            else:
+                parallel.carry_out(out, plan, split, args.device, args.workers, watch)
+                state = training.begun(out, plan, split, args.device)
+        facts = training.outcome(plan, split, training.behind(out), state, testing())
         training.close(out, facts, state.model.state_dict())
-    except (DivergedError, torch.OutOfMemoryError, MemoryError, bundle.DifferentError) as error:
+    except (DivergedError, torch.OutOfMemoryError, MemoryError, parallel.LostError, bundle.DifferentError) as error:
         reason = next(iter(str(error).splitlines()), "out of memory")
         print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
         return command.FAILED

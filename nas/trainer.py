@@ -16,6 +16,7 @@ from nas.config import TrainConfig
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.feed import Feed
+from nas.gang import ALONE, Alone
 
 EVAL_BATCH = 512
 CALIBRATION_BATCHES = 8
@@ -50,14 +51,19 @@ def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: 
 class Training:
     """`fit` as an object, for a training that is put aside after an epoch and taken up again in another process.
 
-    Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored.
+    Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
+    gang every rank iterates, and gets the same epochs.
     """
 
-    def __init__(self, model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str) -> None:
+    def __init__(
+        self, model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str, gang: Alone = ALONE
+    ) -> None:
         torch.manual_seed(seed)
+        self.seed, self.gang = seed, gang
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device = model, split, config, device
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learning = gang.wrapped(model)
         self.feed, self.labels = Feed(split.train_images, device), _on(device, split.train_labels)
         self.mean, self.std = statistics(self.feed)
         self.optimizer = _optimizer(model, config)
@@ -73,9 +79,9 @@ class Training:
             yield self._epoch(self.done)
 
     def _epoch(self, number: int) -> Epoch:
-        labels, config, device = self.labels, self.config, self.device
+        labels, config, device, gang = self.labels, self.config, self.device, self.gang
         batch = min(config.batch_size, len(labels))
-        steps = len(labels) // batch
+        steps, own, share = len(labels) // batch, gang.part(batch), gang.share(batch)
         self.model.train()
         self._exchange()
         start, total = time.perf_counter(), torch.zeros((), device=device)
@@ -86,8 +92,10 @@ class Training:
                 group["lr"] = _learning_rate(config, done, config.epochs * steps)
             x = self.policy(_augmented(images, self.split.flip, self.shuffle))
             x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-                loss = F.cross_entropy(self.model(x), told, label_smoothing=config.label_smoothing)
+            autocast = torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda"))
+            with gang.apart(self.seed, done, device), autocast:
+                logits = self.learning(x[own])
+                loss = F.cross_entropy(logits, told[own], label_smoothing=config.label_smoothing) * share
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -95,14 +103,15 @@ class Training:
             self._average(done)
             if time.perf_counter() > self.deadline:
                 raise TimeoutError
-        train_loss = float(total) / steps
+        train_loss = float(gang.total(total)) / (steps * gang.size)
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
         self._exchange()
         some = self.feed.at(order[: CALIBRATION_BATCHES * batch])
         recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
-        val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device)
+        gang.agree(self.model)
+        val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device, gang)
         return Epoch(number, train_loss, *val, steps * batch / seconds)
 
     @torch.no_grad()
@@ -179,19 +188,26 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
 
 @torch.no_grad()
 def score(
-    model: nn.Module, images: Images, labels: Labels, mean: Tensor, std: Tensor, device: str
+    model: nn.Module,
+    images: Images,
+    labels: Labels,
+    mean: Tensor,
+    std: Tensor,
+    device: str,
+    gang: Alone = ALONE,
 ) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on these images, in eval mode."""
+    """(accuracy, cross-entropy) on these images, in eval mode; every rank of a gang scores a part of them."""
     model.eval()
-    right, loss = 0, 0.0
-    for first in range(0, len(labels), EVAL_BATCH):
-        x = _on(device, images[first : first + EVAL_BATCH])
-        y = _on(device, labels[first : first + EVAL_BATCH])
+    right, loss, own = 0, 0.0, gang.part(len(labels))
+    for first in range(own.start, own.stop, EVAL_BATCH):
+        some = slice(first, min(first + EVAL_BATCH, own.stop))
+        x, y = _on(device, images[some]), _on(device, labels[some])
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
             logits = model(_normalised(x, mean, std)).float()
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    return right / len(labels), loss / len(labels)
+    sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
+    return sums[0] / len(labels), sums[1] / len(labels)
 
 
 def _on(device: str, array: object) -> Tensor:

@@ -12,7 +12,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from nas.card import Facts, Trained
 from nas.config import DataConfig, TrainConfig, differences
 from nas.data import Labels, Split
 from nas.decoding import Images
+from nas.gang import ALONE, Alone
 from nas.trainer import Epoch, Training, score
 from searchspace.arch import Arch
 from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
@@ -109,30 +110,45 @@ def finished(folder: Path) -> bool:
     return (folder / bundle.WEIGHTS).is_file() and not (folder / STATE).is_file()
 
 
-def epochs(folder: Path, plan: Plan, split: Split, device: str) -> tuple[list[Epoch], Training]:
-    """The epochs that are behind a training, and the training, ready for those that are left."""
-    torch.manual_seed(plan.seed)
-    training = Training(build(plan.adapted(split)), split, plan.train, plan.seed, device)
+def behind(folder: Path) -> list[Epoch]:
+    """The epochs that are behind a training."""
     path = folder / STATE
     if not path.is_file():
-        return [], training
-    state, notes = checkpoint.read(path)
+        return []
     try:
-        training.restore(state)
-        history = [Epoch(**row) for row in json.loads(notes["history"])]
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not of this training ({said}); without it the training starts anew") from None
-    return history, training
+        return [Epoch(**row) for row in json.loads(checkpoint.notes(path)["history"])]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path, error) from None
 
 
-def carry_out(folder: Path, history: list[Epoch], training: Training, watch: Callable[[Epoch], None]) -> None:
-    """Train what is left, leaving a state to go on from after every epoch."""
+def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALONE) -> Training:
+    """A training as its folder has it, ready for the epochs that are left."""
+    torch.manual_seed(plan.seed)
+    training = Training(build(plan.adapted(split)), split, plan.train, plan.seed, device, gang)
+    path = folder / STATE
+    if path.is_file():
+        state, _ = checkpoint.read(path)
+        try:
+            training.restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise _foreign(path, error) from None
+    return training
+
+
+def _foreign(path: Path, error: Exception) -> InputError:
+    said = " ".join(str(error).split())[:120]
+    return InputError(f"{path}: not of this training ({said}); without it the training starts anew")
+
+
+def carry_out(folder: Path, training: Training, watch: Callable[[Epoch], None]) -> None:
+    """Train what is left, leaving a state to go on from after every epoch; of a gang, its first rank alone writes."""
+    history = behind(folder)
     for epoch in training:
-        history.append(epoch)
-        notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
-        checkpoint.write(folder / STATE, training.state(), notes)
-        write_metrics(folder / METRICS, history)
+        if training.gang.rank == 0:
+            history.append(epoch)
+            notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
+            write_metrics(folder / METRICS, history)
+            checkpoint.write(folder / STATE, training.state(), notes)  # last: whoever sees it may end this process
         watch(epoch)
 
 
@@ -146,7 +162,7 @@ def write_metrics(path: Path, history: list[Epoch]) -> None:
 
 
 def outcome(
-    plan: Plan, split: Split, history: list[Epoch], training: Training, test: tuple[Images, Labels] | None
+    plan: Plan, split: Split, history: Sequence[Epoch], training: Training, test: tuple[Images, Labels] | None
 ) -> Facts:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std = training.mean, training.std
@@ -161,6 +177,7 @@ def outcome(
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         classes=split.classes,
+        recipe=plan.train.words(),
     )
     return facts(plan, plan.adapted(split), trained)
 

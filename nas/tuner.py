@@ -1,4 +1,4 @@
-"""`run(study, …)`: the trials of a study on Ray workers, with early stopping. The Ray door.
+"""`run(study, …)`: the trials of a study on Ray workers, with early stopping. The door of Ray Tune.
 
 Ray Tune only carries: the study decides what runs next and keeps every outcome, so nothing has to be restored from
 Ray. A new run on the same study carries on.
@@ -11,9 +11,7 @@ import json
 import logging
 import math
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import nas
-import searchspace
+from nas import cluster
 from nas.config import Conduct, TrainConfig
 from nas.data import Split
 from nas.study import ExhaustedError, FullError, StorageError, Study
@@ -32,20 +29,6 @@ from searchspace.arch import Arch
 from searchspace.budget import Cost
 from searchspace.errors import InputError
 
-# What Ray Tune does unasked, and costs seconds or prints over the progress display.
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_RESULT_BUFFER_LENGTH": "0",
-    "RAY_DEDUP_LOGS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-}
-# One thread a trial: spinning barriers of several would starve each other (measured, see experiments/).
-WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
 REDUCTION_FACTOR = 3
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
@@ -90,12 +73,13 @@ def run(
     interrupted, and asked first by the next run. After every epoch trials put their training aside in `checkpoints`,
     where their machine has that folder; one that is asked again goes on from there.
     """
-    os.environ.update({name: setting for name, setting in QUIET.items() if name not in os.environ})
+    cluster.quieten()
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    with _ray(conduct), _scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
+    joined = cluster.joined(conduct.ray_address, conduct.command)
+    with joined, cluster.scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
         study.drivers.hurry = stop
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
@@ -117,7 +101,12 @@ def run(
                 time_budget_s=conduct.time_limit_s,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(folder),
+                verbose=0,
+                progress_reporter=tune.CLIReporter(),  # silent; the one for notebooks wipes what was printed before
+            ),
         )
         tuner.fit()
         if isinstance(searcher.broken, StorageError):
@@ -322,42 +311,6 @@ def of_text(text: str) -> Trial:
 
 def result_of(reported: dict[str, Any]) -> Result:
     return Result(**{f.name: reported[f.name] for f in dataclasses.fields(Result) if f.name in reported})
-
-
-@contextmanager
-def _ray(conduct: Conduct) -> Iterator[None]:
-    import ray
-
-    ours, address = not ray.is_initialized(), conduct.ray_address
-    if ours:
-        # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
-        ray._private.utils.get_entrypoint_name = lambda: conduct.command
-        surroundings: dict[str, Any] = {"env_vars": WORKER_ENV}
-        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": surroundings}
-        try:
-            if address:
-                # Nodes get this very code, whatever they have installed; what it imports they have to have.
-                surroundings["py_modules"] = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
-                ray.init(address=address, **common)
-            else:
-                ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise InputError(f"ray-address {address or 'local'}: {' '.join(str(error).split())[:160]}") from None
-    try:
-        yield
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for what Ray Tune writes, which nobody reads; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="nas-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def show(console: Console, arch: Arch) -> None:
         shown.add_column(name, justify="right" if name in ("expansion", "hidden", "macs", "params") else "left")
     for row in table(arch):
         shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    Console(width=max(console.width, TABLE_WIDTH)).print(shown)
+    Console(width=max(console.width, TABLE_WIDTH)).print(shown)  # in a notebook it scrolls sideways
     spent = cost(arch)
     memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
     console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}")

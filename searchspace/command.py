@@ -20,13 +20,17 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see --help)", file=sys.stderr)
-        raise SystemExit(WRONG)
+        raise InputError(f"{message} (see --help)")
 
 
 def console() -> Console:
-    """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere.
+
+    A notebook is no terminal, also for what it runs with `!`: it shows every state of what is drawn over and over.
+    Nor are its own widgets used, one for every line.
+    """
+    terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
+    return Console(highlight=False, soft_wrap=not terminal, force_terminal=terminal, force_jupyter=False)
 
 
 def line(module: str, arguments: Sequence[str]) -> str:

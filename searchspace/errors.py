@@ -9,3 +9,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: the line alone, as in a terminal."""
+        return [f"{type(self).__name__}: {self}"]

@@ -27,9 +27,8 @@ NODE = {**{name: word for name, word in ENVIRONMENT.items() if name != "PYTHONPA
 NODE["RAY_AUTH_TOKEN"] = "0123456789abcdef" * 4
 JOB = """
 import json, os, sys
-from nas import tuner
-from nas.config import Conduct
-with tuner._ray(Conduct(ray_address=sys.argv[1], command="python -m nas.search --storage without")):
+from nas import cluster
+with cluster.joined(sys.argv[1], "python -m nas.search --storage without"):
     import ray
     os.rename(sys.argv[2], sys.argv[2] + "-elsewhere")  # what a node does not have
     @ray.remote

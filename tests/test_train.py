@@ -68,7 +68,7 @@ def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsy
         [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
     )
     deadline = time.monotonic() + 120
-    while not (out / training.METRICS).exists():
+    while not (out / training.STATE).exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -97,6 +97,9 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "test accuracy" in said
     assert "on 364 images" in said
     assert (trained / bundle.WEIGHTS).stat().st_mtime_ns == weights
+    card = (trained / "card.md").read_text()
+    assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
+    assert "mixup" not in card
     facts, _ = training.result(trained)
     assert facts.arch == Arch.load(arch).adapt(10, 16)
     assert facts.deployed == Arch.load(arch)

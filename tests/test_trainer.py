@@ -92,6 +92,13 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[-1] < 0.001
 
 
+@pytest.mark.parametrize("wrong", [-0.1, 1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["momentum", "weight_decay", "label_smoothing", "warmup"])
+def test_a_recipe_that_cannot_be(name: str, wrong: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}: from 0 to below 1, not {wrong}"):
+        replace(RECIPE, **{name: wrong})  # type: ignore[arg-type]
+
+
 def test_augmentation_shifts_each_image_by_itself_and_flips() -> None:
     images = torch.arange(16 * 16, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(64, 3, 1, 1)
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,164 @@
+"""One full training on several workers of this machine, each a GPU or a part of the CPU. The door of Ray Train.
+
+Ray Train only starts the workers, joins them in a process group and notices when one is lost. What is trained and how
+far it is lies in the folder of the training, where the first worker writes and the driver reads; it is carried on from
+there by as many workers as the next command says.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from nas import cluster, training
+from nas.data import Split
+from nas.gang import Gang
+from nas.trainer import DivergedError, Epoch
+from nas.training import Plan
+from searchspace.errors import InputError
+
+QUIET = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how late the end of a training, or of a worker, is noticed
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+LOOK_EVERY_S = 0.5
+OF_THE_TRAINING = (DivergedError, torch.OutOfMemoryError, MemoryError, InputError)
+
+
+class LostError(RuntimeError):
+    """A worker died, or failed for no reason of the training's."""
+
+
+def check(workers: int, device: str, batch_size: int) -> None:
+    """`InputError` unless every worker has a device of its own and images of every batch."""
+    there, kind = (torch.cuda.device_count(), "GPU") if device == "cuda" else (os.cpu_count() or 1, "CPU core")
+    most = min(there, batch_size)
+    if not 1 <= workers <= most:
+        limit = f"one a {kind}" if most == there else "one an image of a batch"
+        raise InputError(f"workers: from 1 to {most}, {limit}, not {workers}")
+
+
+def carry_out(
+    folder: Path, plan: Plan, split: Split, device: str, workers: int, watch: Callable[[Epoch], None]
+) -> None:
+    """Train what is left; afterwards the folder has the state after the last epoch.
+
+    Raises what the training itself may raise, and `LostError`; the folder then has the state after the last epoch
+    that was whole.
+    """
+    check(workers, device, min(plan.train.batch_size, len(split.train_labels)))
+    seen = len(training.behind(folder))
+    if seen == plan.train.epochs:
+        return
+    cluster.quieten(QUIET)
+    import ray
+
+    with cluster.joined(None, plan.command), cluster.scratch() as scratch, interruptible():
+        logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
+        config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
+        fitting = Fitting(config, workers, device, scratch)
+        fitting.start()
+        ended = False
+        while seen < plan.train.epochs and not ended:
+            ended = fitting.ended.wait(LOOK_EVERY_S)
+            for epoch in training.behind(folder)[seen:]:
+                seen += 1
+                watch(epoch)
+    if seen < plan.train.epochs:
+        raise fitting.error or LostError("the workers ended before the training did")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM as SIGINT: Ray, which has caught it, would print where it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Fitting(threading.Thread):
+    """Ray Train at work, beside the main thread, which shows how far it is and can be interrupted."""
+
+    def __init__(self, config: dict[str, Any], workers: int, device: str, scratch: Path) -> None:
+        super().__init__(daemon=True)
+        self.config, self.workers, self.device, self.scratch = config, workers, device, scratch
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchTrainer
+
+        scaling = ScalingConfig(
+            num_workers=self.workers, use_gpu=self.device == "cuda", resources_per_worker={"CPU": 1}
+        )
+
+        class Trainer(TorchTrainer):  # type: ignore[misc]
+            def _create_default_callbacks(self) -> list[Any]:
+                """Without that which tidies up after a lost driver: this Ray ends with its driver, and without a
+                dashboard to ask it would hold every training up for 12 s."""
+                callbacks = super()._create_default_callbacks()
+                return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+        try:
+            Trainer(
+                rank,
+                train_loop_config=self.config,
+                scaling_config=scaling,
+                run_config=RunConfig(name="train", storage_path=str(self.scratch)),
+            ).fit()
+        except TrainingFailedError as error:
+            self.error = reason(getattr(error, "worker_failures", {}) or {0: error})
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+
+def rank(config: dict[str, Any]) -> None:
+    """What every worker does."""
+    import ray
+    from ray.train import torch as ray_torch
+
+    gang = Gang()
+    device = config["device"]
+    if device == "cuda":
+        device = str(ray_torch.get_device())
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // gang.size))
+    begun = training.begun(config["folder"], config["plan"], ray.get(config["split"]), device, gang)
+    training.carry_out(config["folder"], begun, lambda epoch: None)
+
+
+def reason(failures: dict[int, Exception]) -> Exception:
+    """Why a gang failed, of what every rank says: where one is lost or fails, the others fail to reach it."""
+    causes = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
+    for cause in causes.values():
+        if isinstance(cause, OF_THE_TRAINING):
+            return cause
+    died = [rank for rank, failure in failures.items() if causes[rank] is failure]
+    if died:
+        return LostError(f"worker {died[0] + 1} of the training died")
+    number, cause = next(iter(causes.items()))
+    said = next(iter(str(cause).splitlines()), "")[:200]
+    return LostError(f"worker {number + 1} of the training failed: {type(cause).__name__}: {said}")
