@@ -39,7 +39,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rate 0.016": {"learning_rate": 0.016},
     "batch 32": {"batch_size": 32},
     "batch 128": {"batch_size": 128},
-    "batch 128, rate 0.008": {"batch_size": 128, "learning_rate": 0.008},
+    "batch 128, rate 0.016": {"batch_size": 128, "learning_rate": 0.016},
     "SGD 0.05, batch 32": {**SGD, "batch_size": 32, "learning_rate": 0.05},
     "SGD 0.1, batch 64": {**SGD, "batch_size": 64, "learning_rate": 0.1},
     "SGD 0.1, batch 128": {**SGD, "batch_size": 128, "learning_rate": 0.1},
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     archs = networks(args.networks, Budget.parse(args.budget))
     if args.smoke:
-        args.dataset, args.images, args.epochs, args.only, archs = "digits", 200, 1, ["rate 0.008"], archs[:2]
+        args.dataset, args.images, args.epochs, args.only, archs = "digits", 200, 1, ["rate 0.016"], archs[:2]
     console, device = Console(width=140), device_for("auto")
     split = trainings.images(args.dataset, args.images)
     planned = recipes(replace(recipe(args.dataset), epochs=args.epochs), args.only)

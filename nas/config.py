@@ -43,7 +43,7 @@ class TrainConfig:
     epochs: int = 3
     optimizer: Literal["sgd", "adamw"] = "adamw"
     batch_size: int = 64
-    learning_rate: float = 0.004
+    learning_rate: float = 0.008
     momentum: float = 0.9
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
