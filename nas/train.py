@@ -53,7 +53,7 @@ def parser() -> command.Parser:
     p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
     p.add_argument("--out", type=Path, help="folder (default: runs/train-ARCH-DATASET)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
-    p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.004)")
+    p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.008)")
     p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")
     p.add_argument(
         "--mixup", type=float, help="mix images, with shares of Beta(A, A); 0.2 for example (default: 0, off)"
