@@ -146,7 +146,7 @@ def test_a_node_dies_and_another_comes(cluster: Cluster, tmp_path: Path, monkeyp
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     assert "Traceback" not in out + err
-    checked(run, total, [])
+    checked(load(run), run, total, [])
     lost = [t for t in load(run).trials if t.user_attrs.get("error") == "interrupted"]
     assert lost, "what ran on the node that died was asked again"
     assert len(outcomes(load(run))) == total

@@ -89,7 +89,7 @@ def test_the_same_command_carries_on_without_rays_daemon(tmp_path: Path) -> None
     out, err = process.communicate(timeout=120)
     assert process.returncode != 0, out + err
     finish(run, 8, [])
-    checked(run, 8, [])
+    checked(load(run), run, 8, [])
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_full_disk_is_said_and_the_same_command_carries_on(small_disk: Path) -
     assert "the same command carries on" in err
     filler.unlink()
     finish(run, 8, [])
-    checked(run, 8, [])
+    checked(load(run), run, 8, [])
 
 
 @pytest.mark.slow
