@@ -196,9 +196,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 colour = findings.ACCENT if row["part"] == "training steps" else None
                 axes.barh(place, share, left=left, color=colour, edgecolor="white")
                 if share > 3:
-                    axes.text(
-                        left + share / 2, place, f"{row['part']}\n{share:.1f} %", ha="center", va="center", fontsize=7
-                    )
+                    label = f"{row['part'].replace(' of ', chr(10) + 'of ')}\n{share:.1f} %"
+                    axes.text(left + share / 2, place, label, ha="center", va="center", fontsize=7)
                 left += share
     axes.set_yticks(range(len(groups)), [what.replace(", ", ",\n") for what in groups])
     axes.invert_yaxis()
