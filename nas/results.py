@@ -141,7 +141,7 @@ def sentences(found: Comparison) -> list[str]:
     return [
         f"Expected best of {found.k} after {epochs}, which all trials had (90 % interval): "
         f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
-        f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2f}: {verdict}.",
+        f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2g}: {verdict}.",
     ]
 
 
