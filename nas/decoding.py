@@ -10,13 +10,9 @@ import hashlib
 import io
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from searchspace.errors import InputError
+from searchspace.processes import processes
 
 Array = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -137,7 +134,7 @@ def cache() -> Path:
 
 def _filled(images: Array, records: Iterable[Any], place: str, progress: Progress | None) -> Array:
     done, size = 0, images.shape[-1]
-    with _processes(len(images)) as mapped:
+    with processes(len(images), MANY) as mapped:
         for arrays in mapped(partial(_chunk, place, size), _chunks(records)):
             images[done : done + len(arrays)] = arrays
             done += len(arrays)
@@ -157,31 +154,6 @@ def _chunk(place: str, size: int, chunk: tuple[int, list[Any]]) -> Array:
     start, records = chunk
     images = (opened(record, f"{place} image {start + index}") for index, record in enumerate(records))
     return np.stack([pixels(image, size) for image in images])
-
-
-@contextmanager
-def _processes(number: int) -> Iterator[Callable[..., Iterable[Array]]]:
-    """A `map` over a process a core where there is enough to decode; few chunks are under way at a time."""
-    if number < MANY:
-        yield map
-        return
-    workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts) as pool:
-
-        def mapped(function: Callable[..., Array], chunks: Iterable[Any]) -> Iterator[Array]:
-            waiting = iter(chunks)
-            under_way = [pool.submit(function, chunk) for chunk in islice(waiting, 2 * workers)]
-            while under_way:
-                arrays = under_way.pop(0).result()
-                under_way += [pool.submit(function, chunk) for chunk in islice(waiting, 1)]
-                yield arrays
-
-        yield mapped
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def opened(record: Any, place: str) -> Image.Image:

@@ -311,10 +311,10 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
     if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
         raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
-    if args.prescreen < 1:
-        raise InputError(f"prescreen: at least 1, not {args.prescreen}")
-    if args.prescreen_by not in SCORES:
-        raise InputError(f"prescreen-by {args.prescreen_by!r}: {', '.join(SCORES)} is accepted")
+    try:
+        prescreen = Prescreen(args.prescreen, args.prescreen_by)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     if args.prescreen > 1 and args.minimize:
         raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
     if args.warm_start and args.minimize:
@@ -334,7 +334,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         band=args.band / 100,
         minimize=check(args.minimize),
         warm_start=tuple(args.warm_start),
-        prescreen=Prescreen(args.prescreen, args.prescreen_by if args.prescreen > 1 else SCORES[0]),
+        prescreen=prescreen if prescreen.draws > 1 else Prescreen(),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
         baselines=0
         if args.no_baselines

@@ -22,7 +22,8 @@ from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
-from searchspace.preflight import known, preflight, processes
+from searchspace.preflight import MANY, known, preflight
+from searchspace.processes import processes
 from searchspace.space import Space, ready
 from searchspace.table import Row, summary, table
 
@@ -97,7 +98,7 @@ def show(console: Console, arch: Arch) -> None:
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
     currency = budget.limits[0].currency
     with (
-        processes(sample) as mapped,
+        processes(sample, MANY) as mapped,
         Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
@@ -20,6 +16,7 @@ from searchspace.costs import cost
 from searchspace.errors import InputError
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
+from searchspace.processes import Mapped
 from searchspace.space import FIT_BAND, Point, Space
 
 SAMPLE = 2_000
@@ -31,7 +28,6 @@ UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
 CHUNK, MANY = 5_000, 20_000
 
 Progress = Callable[[int, int], None]
-Mapped = Callable[[Callable[[tuple[str, int]], Counter[Cost]], Iterable[tuple[str, int]]], Iterable[Counter[Cost]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +105,6 @@ def preflight(
         fits=fits / tried,
         tried=tried,
     )
-
-
-@contextmanager
-def processes(sample: int) -> Iterator[Mapped]:
-    """A `map` for `preflight`: over a process a core where there is enough to count, else the built-in one."""
-    if sample < MANY:
-        yield map
-        return
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
-        yield pool.map
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:

@@ -15,7 +15,8 @@ from searchspace.__main__ import alike
 from searchspace.budget import Cost
 from searchspace.costs import outline_cost
 from searchspace.outline import Outline
-from searchspace.preflight import preflight, processes
+from searchspace.preflight import MANY, preflight
+from searchspace.processes import processes
 from searchspace.repair import repair
 from searchspace.solve import solve
 from searchspace.space import ready
@@ -291,7 +292,7 @@ def test_preflight_refuses_what_cannot_be(text: str, says: str) -> None:
 
 def test_preflight_counts_the_same_in_one_process_and_in_several() -> None:
     space, budget = small(), Budget.parse("1.5MFLOPs")
-    with processes(20_000) as mapped:
+    with processes(20_000, MANY) as mapped:
         assert mapped is not map
         several = preflight(space, budget, sample=20_000, mapped=mapped)
     assert several == preflight(space, budget, sample=20_000)
