@@ -38,7 +38,8 @@ check: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# What a CUDA machine has to show, in eight minutes; needs nothing but a Python with PyTorch: make gpu-check PYTHON=…
+# What a CUDA machine has to show, in eight minutes; without .venv in another Python, which
+# needs PyTorch and what gpu_check.py names, neither Ray nor Optuna: make gpu-check PYTHON=…
 gpu-check:
 	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) experiments/gpu_check.py $(ARGS)
 

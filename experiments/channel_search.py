@@ -287,13 +287,13 @@ def main(arguments: list[str] | None = None) -> None:
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(trained, replace(recipe(args.dataset), epochs=args.epochs), args.repeats)
     records = trainings.carry_out(jobs, split, device, args.out / f"{name}.jsonl", console)
-    scores = {key: [record["accuracy"] for record in own] for key, own in trainings.grouped(records).items()}
+    scores = trainings.accuracies(records)
     rows = [row(widths, constraint, scores[key]) for widths, key in zip(found, archs, strict=True)]
     groups = ranked(rows)
     findings.write(args.out / f"{name}.csv", rows)
     table = summary(groups, constraint)
     findings.write(args.out / f"{name}_groups.csv", table)
-    images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    images = trainings.described(split)
     note = f"{len(rows)} models of {constraint.blocks} blocks within {constraint.budget}, a stem of stride"
     note += f" {args.stem_stride}, {args.epochs} epochs of {images}"
     findings.show(console, f"{note}, {args.repeats} of each, {device_name(device)}", table)

@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     records = trainings.carry_out(jobs, split, device, args.out / "factor_analysis.jsonl", console, spectrum)
     rows = summary(archs, trainings.grouped(records))
     findings.write(args.out / "factor_analysis.csv", rows)
-    images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    images = trainings.described(split)
     note = f"{args.seeds} seeds, {args.epochs} epochs of {images}, a stem of stride {args.stem_stride}"
     shown = [{name: row[name] for name in SHOWN} for row in rows]
     findings.show(console, f"{note}, {device_name(device)}", shown)

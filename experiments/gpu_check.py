@@ -3,9 +3,10 @@
     make gpu-check                                # eight minutes at most; --dataset is optional
     python experiments/gpu_check.py --smoke       # seconds, on whatever device there is
 
-Needs PyTorch; what needs more is left out where it is missing, and the result says so: speeds beside timm's networks
-need timm and torchvision, whole searches Ray and Optuna. Parts, each a process with a time limit of its own, so that
-one that fails or hangs leaves the others:
+Needs PyTorch and this project's small requirements (NumPy, Pillow, pydantic, PyYAML, rich, safetensors, scikit-learn;
+for images other than digits also `datasets`). What needs more is left out where it is missing, and the result says so:
+speeds beside timm's networks need timm and torchvision, whole searches Ray, Optuna and fvcore. Parts, each a process
+with a time limit of its own, so that one that fails or hangs leaves the others:
 
     networks    networks of every family and random ones of every space: logits and gradients in float32 against the
                 CPU's, logits in bfloat16
@@ -41,9 +42,9 @@ from nas.data import load
 from nas.timing import device_for, device_name
 from nas.trainer import Training, fit
 from searchspace import Arch, Budget, Space, build, zoo
+from searchspace.space import ready
 
 HERE = Path(__file__).resolve().parent
-SPACES = ("mobile", "rexnet", "resnet", "regnet", "convnext", "all")
 KNOWN = (
     "resnet50", "resnext50_32x4d", "mobilenet_v1", "mobilenet_v2", "mnasnet1_0", "mobilenet_v3_large",
     "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf", "convnext_tiny",
@@ -59,7 +60,7 @@ def networks(args: argparse.Namespace) -> Found:
     """The greatest difference of each network from the CPU's float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     archs = {name: zoo(name, num_classes=10).adapt(10, SIDE) for name in KNOWN[: 2 if args.smoke else None]}
-    for name in SPACES[: 1 if args.smoke else None]:
+    for name in ready()[: 1 if args.smoke else None]:
         space = Space.load(name)
         for seed in range(1 if args.smoke else 3):
             archs[f"{name} {seed}"] = space.sample(seed, Budget.parse("300MFLOPs")).adapt(10, SIDE)

@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = summary(jobs, [record["accuracy"] for record in records], test)
     findings.write(args.out / f"{name}.csv", rows)
     best.save(args.out / f"{name}.yaml", "what the search found")
-    images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    images = trainings.described(split)
     note = f"within {budget}: {args.epochs} epochs of {images}"
     findings.show(console, f"test accuracy {note}, {device_name(device)}", rows)
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)

@@ -133,12 +133,12 @@ def main(arguments: list[str] | None = None) -> None:
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
     records = trainings.carry_out(jobs, split, device, args.out / "nonlinearity.jsonl", console)
-    scores = {name: [one["accuracy"] for one in own] for name, own in trainings.grouped(records).items()}
+    scores = trainings.accuracies(records)
     rows = [{**row, "paper, ImageNet": theirs(row["network"])} for row in findings.versus(scores, REXNET)]
     places = effects(scores)
     findings.write(args.out / "nonlinearity.csv", rows)
     findings.write(args.out / "nonlinearity_effects.csv", places)
-    images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    images = trainings.described(split)
     (macs,) = {cost(arch).macs for arch in archs.values()}
     note = f"{macs / 1e6:.1f}M multiply-adds, {args.seeds} seeds, {args.epochs} epochs of {images}"
     findings.show(console, f"{note}, {device_name(device)}", rows)

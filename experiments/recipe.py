@@ -25,8 +25,8 @@ from rich.console import Console
 from nas.config import TrainConfig, recipe
 from nas.timing import device_for, device_name
 from searchspace import Arch, Budget, Space
+from searchspace.space import ready
 
-SPACES = ("mobile", "rexnet", "resnet", "regnet", "convnext", "all")
 FAR_SEED = 10**6
 
 SGD = {"optimizer": "sgd", "weight_decay": 5e-4}
@@ -63,7 +63,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def networks(number: int, budget: Budget) -> list[Arch]:
     """So many of every space."""
-    return [Space.load(name).sample(seed=FAR_SEED + i, budget=budget) for i in range(number) for name in SPACES]
+    return [Space.load(name).sample(seed=FAR_SEED + i, budget=budget) for i in range(number) for name in ready()]
 
 
 def recipes(base: TrainConfig, wanted: list[str] | None) -> dict[str, TrainConfig]:

@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
     records = trainings.carry_out(jobs, split, device, args.out / "schedules.jsonl", console)
-    scores = {name: [one["accuracy"] for one in own] for name, own in trainings.grouped(records).items()}
+    scores = trainings.accuracies(records)
     rows = [
         {
             **row,
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         for row in findings.versus(scores, REFERENCE)
     ]
     findings.write(args.out / "schedules.csv", rows)
-    images = f"{len(split.train_labels):,} images of {Path(split.name).name}"
+    images = trainings.described(split)
     note = f"{args.budget}, {args.seeds} seeds, {args.epochs} epochs of {images}"
     shown = [{name: value for name, value in row.items() if name != "widths"} for row in rows]
     findings.show(console, f"{note}, {device_name(device)}", shown)

@@ -69,6 +69,16 @@ def grouped(records: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
+def accuracies(records: Sequence[Record]) -> dict[str, list[float]]:
+    """The validation accuracies of each name."""
+    return {name: [record["accuracy"] for record in own] for name, own in grouped(records).items()}
+
+
+def described(split: Split) -> str:
+    """What is trained on, in words: 10,000 images of cifar10."""
+    return f"{len(split.train_labels):,} images of {Path(split.name).name}"
+
+
 def held_out(images: int) -> int:
     """How many validation images go with so many to train on."""
     return VALIDATION_IMAGES if images > VALIDATION_IMAGES else images // 2
