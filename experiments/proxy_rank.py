@@ -53,19 +53,20 @@ def drawn(number: int, budget: Budget) -> list[Arch]:
 def jobs(
     archs: list[Arch], base: TrainConfig, brief: list[int], long: int, seeds: int, sides: list[int]
 ) -> dict[str, list[Job]]:
-    """What is trained, by the name that the tables give it: the short ones first, and one long training of all before
-    the next, so that what is there can be read early."""
+    """What is trained, by the name that the tables give it: the short ones first, one long training of all before the
+    next, and last what is tried beside them, so that what is there can be read early."""
 
     def of(epochs: int, seed: int, smallest_map: int = MAP, resolution: int | None = None) -> list[Job]:
         train = replace(base, epochs=epochs, resolution=resolution)
         return [Job(str(index), arch, train, seed, smallest_map) for index, arch in enumerate(archs)]
 
     found = {brief_name(epochs): of(epochs, 0) for epochs in brief}
+    found |= {long_name(long, seed): of(long, seed + 1) for seed in range(seeds)}
     briefest = [epochs for epochs in brief if epochs <= BRIEFEST]
     found |= {f"{brief_name(epochs)}, 1×1 map": of(epochs, 0, UNRELAXED) for epochs in briefest}
     for side in sides:
         found |= {f"{brief_name(epochs)}, {side} px": of(epochs, 0, MAP, side) for epochs in briefest}
-    return found | {long_name(long, seed): of(long, seed + 1) for seed in range(seeds)}
+    return found
 
 
 def brief_name(epochs: int) -> str:
@@ -151,13 +152,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4], help="of brief training (1 2 4)")
     parser.add_argument("--long", type=int, default=20, help="epochs of long training (20)")
     parser.add_argument("--seeds", type=int, default=2, help="long trainings of each network (2)")
+    parser.add_argument("--sides", type=int, nargs="+", help="other resolutions in pixels (half and twice the images')")
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.networks, args.images, args.epochs, args.long = "digits", 3, 200, [1], 2
     console, device = Console(width=140), device_for("auto")
     archs = drawn(args.networks, Budget.parse(args.budget))
     split = trainings.images(args.dataset, args.images)
-    sides = [side for side in (split.resolution // 2, 2 * split.resolution) if side >= SMALLEST and not args.smoke]
+    sides = args.sides or (split.resolution // 2, 2 * split.resolution)
+    sides = [side for side in sides if side >= SMALLEST and not args.smoke]
     planned = jobs(archs, recipe(args.dataset), args.epochs, args.long, args.seeds, sides)
     found = {}
     for name, some in planned.items():
