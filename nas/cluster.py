@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ QUIET = {
 }
 # One thread a trial: spinning barriers of several would starve each other (measured, see experiments/).
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
+# What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
+PRELOADED = ["torch", "ray.tune", "fvcore.nn", "nas.worker"]
 
 
 def quieten(more: Mapping[str, str] | None = None) -> None:
@@ -38,32 +41,83 @@ def quieten(more: Mapping[str, str] | None = None) -> None:
     logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # which asks for ipywidgets in a notebook
 
 
-@contextmanager
-def joined(address: str | None, command: str) -> Iterator[None]:
-    """The cluster at an address, or without one a Ray of this process alone; what was begun here ends here."""
-    import ray
+class Cluster:
+    """The cluster at an address, or without one a Ray of this process alone. What was begun here ends with its block.
 
-    ours = not ray.is_initialized()
-    if ours:
+    `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none.
+    """
+
+    def __init__(self, address: str | None, command: str) -> None:
+        self.address, self.command = address, command
+        self.ours = False
+        self._begun: Future[None] | None = None
+        self._thread: ThreadPoolExecutor  # alive as long as the cluster: Linux ends with a thread what it has started
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        if self._begun is None:
+            self._thread = ThreadPoolExecutor(1)
+            self._begun = self._thread.submit(self._begin)
+
+    def ready(self) -> None:
+        self.begin()
+        assert self._begun is not None
+        self._begun.result()
+
+    def end(self) -> None:
+        if self._begun is None:
+            return
+        wait([self._begun])
+        if self.ours:
+            import ray
+
+            ray.shutdown()
+            self.ours = False
+        self._thread.shutdown()
+
+    def _begin(self) -> None:
+        quieten()
+        import ray
+
+        if ray.is_initialized():
+            return
         # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
-        ray._private.utils.get_entrypoint_name = lambda: command
+        ray._private.utils.get_entrypoint_name = lambda: self.command
         ray._private.worker._worker_logs_enabled = False  # a paragraph on standard output for a worker that died
-        surroundings: dict[str, Any] = {"env_vars": WORKER_ENV}
-        common = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": surroundings}
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            if address:
+            if self.address:
                 # Nodes get this very code, whatever they have installed; what it imports they have to have.
-                surroundings["py_modules"] = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
-                ray.init(address=address, **common)
+                modules = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
+                ray.init(address=self.address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common)
             else:
-                ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+                # Not as a runtime environment: for that the workers that Ray starts with would not do.
+                with environment(WORKER_ENV):
+                    common["_system_config"] = {"preload_python_modules": PRELOADED}
+                    ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise InputError(f"ray-address {address or 'local'}: {' '.join(str(error).split())[:160]}") from None
+            raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None
+        self.ours = True
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables, for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
-        if ours:
-            ray.shutdown()
+        for name, setting in before.items():
+            if setting is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = setting
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def evaluate(
     folder: Path | None = None,
     timeout_s: float = math.inf,
     gpu_share: float = 1.0,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong.
 
     A trial that trains for longer than `timeout_s` has failed, and one that asks for more than its share of a GPU's

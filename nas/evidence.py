@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from nas.config import Identity, SearchConfig
 from nas.samplers.lessons import LEARNT, Evidence, lessons
@@ -60,6 +60,8 @@ def gather(runs: Iterable[str], config: SearchConfig) -> Sources:
 
 
 def _source(run: Path, config: SearchConfig) -> Source:
+    from scipy.stats import rankdata  # half a second, which a search without a warm start need not wait
+
     try:
         old, study = SearchConfig.load(run), load(run)
     except InputError as error:
@@ -71,7 +73,7 @@ def _source(run: Path, config: SearchConfig) -> Source:
         raise InputError(f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space")
     assert len(taught.y) <= LEARNT
     same = _task(old.identity) == _task(config.identity)
-    y = taught.y if same else norm.ppf((rankdata(taught.y) - 0.5) / len(taught.y))
+    y = taught.y if same else ndtri((rankdata(taught.y) - 0.5) / len(taught.y))
     unsure = taught.unsure if same else np.hypot(taught.unsure, UNSURE_ELSEWHERE)
     i = old.identity
     rows = tuple(tuple(np.round(row, 4).tolist()) for row in (y, unsure))

@@ -64,7 +64,8 @@ def carry_out(
     cluster.quieten(QUIET)
     import ray
 
-    with cluster.joined(None, plan.command), cluster.scratch() as scratch, interruptible():
+    with cluster.Cluster(None, plan.command) as here, cluster.scratch() as scratch, interruptible():
+        here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
         fitting = Fitting(config, workers, device, scratch)

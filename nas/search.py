@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from nas import environment, evidence, folder, storage, tuner
+from nas.cluster import Cluster
 from nas.config import SCORES, Conduct, DataConfig, Identity, Prescreen, SearchConfig, TrainConfig, recipe
 from nas.data import load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         config = replace(config, conduct=kept)
     taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     space = timed(config, run, existed, args.latency_table, console, args.quiet)
+    config = config if existed else with_known(config, space)
     check_known(space, config.identity.minimize)
     if not args.quiet:
         print_preflight(console, preflight(space, config.budget, config.identity.band), config)
@@ -129,11 +131,12 @@ def main(arguments: Sequence[str]) -> int:
         print_plan(console, config, space, split, run)
         return 0
     begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
-    with folder.opened(run, config) as log:
+    with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
         if taught.sources:
             evidence.save(taught, run)
         if not begun_already:
             space = with_layer_times(space, config, run, console, args.quiet)
+            cluster.begin()  # beside what is read and opened next
         study, why = None, ""
         try:
             study = open_study(run, config, space, taught, place)
@@ -142,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
             if not args.quiet:
                 console.print(f"run {run} {verb}: {done} of {total} trials done")
             if done < total:
-                why = carry_out(study, config, console, log, args.quiet, run)
+                why = carry_out(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
                 time_best(study, config.conduct.device)
             folder.write_results(study, run)
@@ -163,7 +166,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if found or why else command.FAILED
 
 
-def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path) -> str:
+def carry_out(
+    study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path, cluster: Cluster
+) -> str:
     identity, conduct = config.identity, config.conduct
     split = read(identity.data, identity.seed, identity.train.resolution, console, quiet)
     environment.note(run)
@@ -187,7 +192,9 @@ def carry_out(study: Study, config: SearchConfig, console: Console, log: folder.
     )
     with display:
         checkpoints = run.resolve() / folder.CHECKPOINTS
-        return tuner.run(study, split, identity.train, conduct, display, log, identity.seed, checkpoints)
+        why = tuner.run(study, split, identity.train, conduct, display, log, identity.seed, cluster, checkpoints)
+    cluster.end()  # before latencies are measured
+    return why
 
 
 def keep_results(study: Study, run: Path, log: folder.Log) -> None:
@@ -336,9 +343,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         warm_start=tuple(args.warm_start),
         prescreen=prescreen if prescreen.draws > 1 else Prescreen(),
         controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
-        baselines=0
-        if args.no_baselines
-        else min(len(list(known_within(space, budget, args.band / 100))), args.trials // 4),
+        baselines=0 if args.no_baselines else args.trials // 4,
     )
     conduct = Conduct(
         trials=args.trials,
@@ -351,6 +356,13 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         command=args.command,
     )
     return SearchConfig(identity, conduct, space.source)
+
+
+def with_known(config: SearchConfig, space: Space) -> SearchConfig:
+    """As many baselines as known networks fit, which of a latency only a space with layer times can say."""
+    i = config.identity
+    known = sum(1 for _ in known_within(space, config.budget, i.band)) if i.baselines else 0
+    return replace(config, identity=replace(i, baselines=min(i.baselines, known)))
 
 
 def trained(args: argparse.Namespace) -> TrainConfig:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from searchspace.arch import Arch
@@ -28,6 +29,15 @@ class Trial:
     def digest(self) -> str:
         return self.arch.digest
 
+    def to_text(self) -> str:
+        """As JSON, to cross to a worker."""
+        return json.dumps({**asdict(self), "arch": self.arch.to_dict()})
+
+    @classmethod
+    def of_text(cls, text: str) -> Trial:
+        data = json.loads(text)
+        return cls(**{**data, "arch": Arch.from_dict(data["arch"]), "cost": Cost(**data["cost"])})
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -46,6 +56,11 @@ class Result:
     latency_ms: float = 0.0
     done: bool = False
     error: str = ""
+
+    @classmethod
+    def of(cls, reported: dict[str, Any]) -> Result:
+        """Out of what a framework reports, which adds to it."""
+        return cls(**{f.name: reported[f.name] for f in fields(cls) if f.name in reported})
 
 
 @dataclass(frozen=True, slots=True)

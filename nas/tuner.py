@@ -7,7 +7,6 @@ Ray. A new run on the same study carries on.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -21,12 +20,11 @@ from types import FrameType
 from typing import Any, Protocol
 
 from nas import cluster
+from nas.cluster import Cluster
 from nas.config import Conduct, TrainConfig
 from nas.data import Split
 from nas.study import ExhaustedError, FullError, StorageError, Study
 from nas.trial import Result, Trial
-from searchspace.arch import Arch
-from searchspace.budget import Cost
 from searchspace.errors import InputError
 
 REDUCTION_FACTOR = 3
@@ -64,6 +62,7 @@ def run(
     watcher: Watcher,
     log: logging.Logger,
     seed: int,
+    here: Cluster,
     checkpoints: Path | None = None,
 ) -> str:
     """Run trials until the study has `conduct.trials` outcomes; returns why it ended, "" where all are done.
@@ -76,17 +75,22 @@ def run(
     cluster.quieten()
     import ray
     from ray import tune
+    from ray.tune.execution import class_cache
     from ray.tune.schedulers import ASHAScheduler
 
-    joined = cluster.joined(conduct.ray_address, conduct.command)
-    with joined, cluster.scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
+    from nas.worker import Worker
+
+    if not conduct.ray_address:  # an environment of its own keeps a trial from the workers that are there already
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    here.ready()  # before signals are caught, which Ray does too as it starts
+    with cluster.scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
         study.drivers.hurry = stop
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
         searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop, checkpoints)
         given = {"split": split, "train": train, "device": resources.device, "seed": seed, "folder": checkpoints}
         given |= {"timeout_s": conduct.trial_timeout_s or math.inf, "gpu_share": resources.gpus or 1.0}
-        trainable = tune.with_parameters(_worker(), **given)
+        trainable = tune.with_parameters(Worker, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -180,12 +184,12 @@ def _searcher(
                 return Searcher.FINISHED
             self.live[trial_id] = (trial, Result())
             watcher.started(trial)
-            return {"trial": to_text(trial)}
+            return {"trial": trial.to_text()}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if trial_id not in self.live or result.get("error"):
                 return
-            trial, measured = self.live[trial_id][0], result_of(result)
+            trial, measured = self.live[trial_id][0], Result.of(result)
             self.live[trial_id] = (trial, measured)
             self.kept(lambda: self.reported(trial, measured))
 
@@ -196,7 +200,7 @@ def _searcher(
             if (stop.is_set() or self.broken) and not (result and result["done"]):
                 return  # what a stop cuts off stays running here, and is closed as interrupted when all has ended
             del self.live[trial_id]
-            self.kept(lambda: self.ended(trial, last, result_of(result) if result else last, error))
+            self.kept(lambda: self.ended(trial, last, Result.of(result) if result else last, error))
 
         def reported(self, trial: Trial, measured: Result) -> None:
             study.report(trial, measured)
@@ -258,59 +262,6 @@ def failing(reasons: Sequence[str]) -> str:
     return (
         f"{len(failed)} of {len(reasons)} trials failed, so the run was stopped; {times} of {reason}, as in: {example}"
     )
-
-
-def _worker() -> type:
-    """The actor that evaluates one trial after another; the process is reused, the state is not."""
-    from ray import tune
-
-    class Worker(tune.Trainable):  # type: ignore[misc]
-        def setup(
-            self,
-            config: dict[str, Any],
-            split: Split,
-            train: TrainConfig,
-            device: str,
-            seed: int,
-            folder: Path | None,
-            timeout_s: float,
-            gpu_share: float,
-        ) -> None:
-            from nas.evaluate import evaluate
-
-            self.results: Iterator[Result] = evaluate(
-                of_text(config["trial"]), split, train, seed, device, folder, timeout_s, gpu_share
-            )
-
-        def step(self) -> dict[str, Any]:
-            return dataclasses.asdict(next(self.results))
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.results.close()  # type: ignore[attr-defined]
-            self.setup(new_config)  # type: ignore[call-arg]
-            return True
-
-        def cleanup(self) -> None:
-            self.results.close()  # type: ignore[attr-defined]
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            return None
-
-    return Worker
-
-
-def to_text(trial: Trial) -> str:
-    """A trial as JSON, to cross to a worker."""
-    return json.dumps({**dataclasses.asdict(trial), "arch": trial.arch.to_dict()})
-
-
-def of_text(text: str) -> Trial:
-    data = json.loads(text)
-    return Trial(**{**data, "arch": Arch.from_dict(data["arch"]), "cost": Cost(**data["cost"])})
-
-
-def result_of(reported: dict[str, Any]) -> Result:
-    return Result(**{f.name: reported[f.name] for f in dataclasses.fields(Result) if f.name in reported})
 
 
 @contextmanager

@@ -28,7 +28,8 @@ NODE["RAY_AUTH_TOKEN"] = "0123456789abcdef" * 4
 JOB = """
 import json, os, sys
 from nas import cluster
-with cluster.joined(sys.argv[1], "python -m nas.search --storage without"):
+with cluster.Cluster(sys.argv[1], "python -m nas.search --storage without") as here:
+    here.ready()
     import ray
     os.rename(sys.argv[2], sys.argv[2] + "-elsewhere")  # what a node does not have
     @ray.remote

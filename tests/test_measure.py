@@ -20,10 +20,13 @@ from tests.strategies import networks
 from tests.test_latency import SPACE
 
 
+KNOWN = {"schedule.end": 48, "stage*.kernel": 3, "stage*.expansion": 4, "stage2.depth": 2}
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(SPACE))
+    path.write_text(yaml.safe_dump(SPACE | {"known": {"one": KNOWN}}))
     return path
 
 
@@ -92,13 +95,14 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    common = ["--space", str(space), "--epochs", "1", "--trials", "2"]
+    common = ["--space", str(space), "--epochs", "1", "--trials", "4"]
     run = ["--budget", "20ms", "--band", "10", "--run", str(tmp_path / "run"), *common]
     assert search.main([*run, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "timing layers on" in said
     assert "networks cost" in said
     assert "latency predicted for" in said
+    assert "plan: 4 trials (1 known network, 1 random controls)" in " ".join(said.split())
     kept = measure.default_path("cpu")
     assert kept.parent == tmp_path / "cache" / "latency"
 

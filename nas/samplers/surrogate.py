@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from nas.samplers.encoding import Array, distances
 
@@ -97,5 +97,6 @@ class Surrogate:
         """How much better than the best mean so far a point is expected to be."""
         mean, deviation = self.predict(rows)
         gain = (mean - self.best) / deviation
-        expected: Array = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
+        density = np.exp(-0.5 * gain**2) / np.sqrt(2 * np.pi)
+        expected: Array = deviation * (gain * ndtr(gain) + density)
         return expected
