@@ -19,7 +19,6 @@ from searchspace.network import Network
 from tests.strategies import networks
 from tests.test_latency import SPACE
 
-
 KNOWN = {"schedule.end": 48, "stage*.kernel": 3, "stage*.expansion": 4, "stage2.depth": 2}
 
 
