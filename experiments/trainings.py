@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,9 @@ def carry_out(
                         break
             else:
                 time.sleep(POLL_S)  # the rest is in other processes
-    if state.is_dir() and not any(state.glob("*.safetensors")):
-        for lock in state.iterdir():
-            lock.unlink(missing_ok=True)
+    for job in jobs:  # and no others: another process may be at work on what comes next
+        (state / f"{job.key}.lock").unlink(missing_ok=True)
+    with suppress(OSError):
         state.rmdir()
     found = finished(log)
     return [{**found[job.key], "name": job.name} for job in jobs]
@@ -208,8 +208,13 @@ def _carried_out(
 @contextmanager
 def _held(folder: Path, key: str) -> Iterator[bool]:
     """Whether this process holds a training; the lock goes with it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{key}.lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / f"{key}.lock").open("w")
+    except FileNotFoundError:  # another process has just tidied up
+        yield False
+        return
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

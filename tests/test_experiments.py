@@ -393,9 +393,11 @@ def test_trainings_are_shared_by_processes(tmp_path: Path) -> None:
 
     holder = trainings._held(folder, jobs[0].key)
     assert holder.__enter__()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, trainings._held(folder, "what comes next"):
         patch.setattr(trainings.time, "sleep", sleep)
         found = trainings.carry_out(jobs, split, "cpu", tmp_path / "log.jsonl", Console(quiet=True))
+        with trainings._held(folder, "what comes next") as free:
+            assert not free
     assert asked == [1]
     assert [record["seed"] for record in found] == [0, 1]
 
