@@ -38,7 +38,7 @@ def script(name: str) -> ModuleType:
     found = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
     assert found is not None
     assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    module = sys.modules[name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
 
