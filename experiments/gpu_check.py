@@ -10,8 +10,8 @@ with a time limit of its own, so that one that fails or hangs leaves the others:
 
     networks    networks of every family and random ones of every space: logits and gradients in float32 against the
                 CPU's, logits in bfloat16
-    training    the same training on the CPU and on the GPU: losses by epoch
-    memory      50 trials in one process: what stays in the GPU's memory
+    training    the same training on the CPU, on the GPU and there with steps replayed as CUDA graphs: losses by epoch
+    memory      50 trials in one process, every other with CUDA graphs: what stays in the GPU's memory
     speed       experiments/throughput.py at 32 and 128 px
     packing     1, 2 and 4 trainings on one GPU at a time: images a second of all together
     search      a search at 300MFLOPs: use of the GPU, and where the time of its slots went
@@ -101,13 +101,17 @@ def training(args: argparse.Namespace) -> Found:
     split = load(DataConfig("digits", images=400 if args.smoke else None), seed=0)
     arch = Space.load("mobile").sample(0, Budget.parse("30MFLOPs")).adapt(10, split.resolution)
     train = recipe("digits")
+    ways = {"cpu": ("cpu", False), args.device: (args.device, False)}
+    ways |= {"CUDA graphs": (args.device, True)} if args.device == "cuda" else {}
     losses = {}
-    for device in ("cpu", args.device):
+    for way, (device, graphs) in ways.items():
         torch.manual_seed(0)
-        losses[device] = [epoch.train_loss for epoch in fit(build(arch), split, train, 0, device)]
-    first = [found[0] for found in losses.values()]
-    last = [found[-1] for found in losses.values()]
-    passed = abs(first[0] - first[-1]) < 0.1 * first[0] and abs(last[0] - last[-1]) < 0.25 * last[0]
+        losses[way] = [epoch.train_loss for epoch in fit(build(arch), split, train, 0, device, graphs)]
+    eager = losses[args.device]
+    passed = all(
+        abs(found[0] - eager[0]) < 0.1 * eager[0] and abs(found[-1] - eager[-1]) < 0.25 * eager[-1]
+        for found in losses.values()
+    )
     return {"losses": losses, "passed": passed}
 
 
@@ -117,7 +121,8 @@ def memory(args: argparse.Namespace) -> Found:
     space, budget, seen = Space.load("mobile"), Budget.parse("300MFLOPs"), []
     for seed in range(3 if args.smoke else 50):
         model = build(space.sample(seed, budget).adapt(10, split.resolution))
-        for _ in fit(model, split, TrainConfig(epochs=1, batch_size=64), 0, args.device):
+        graphs = args.device == "cuda" and seed % 2 == 1
+        for _ in fit(model, split, TrainConfig(epochs=1, batch_size=64), 0, args.device, graphs):
             pass
         del model
         if args.device == "cuda":

@@ -41,12 +41,16 @@ USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL = (
     "ours, 1 thread",
     "ours, a process of 1 thread a core",
 )
-GPU_USERS, GPU_PLAIN, GPU_OURS = "user's loop, bfloat16", "plain bfloat16 loop, images on the device", "ours"
-ROWS = {False: (USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL), True: (GPU_USERS, GPU_PLAIN, THEIRS, GPU_OURS)}
-OURS_ROWS = (OURS, OURS_ALL, GPU_OURS)
+GPU_USERS, GPU_PLAIN = "user's loop, bfloat16", "plain bfloat16 loop, images on the device"
+GPU_OURS, GPU_GRAPHS = "ours", "ours, steps replayed as CUDA graphs"
+ROWS = {
+    False: (USERS, USERS_DEFAULT, THEIRS, OURS, OURS_ALL),
+    True: (GPU_USERS, GPU_PLAIN, THEIRS, GPU_OURS, GPU_GRAPHS),
+}
+OURS_ROWS = (OURS, OURS_ALL, GPU_OURS, GPU_GRAPHS)
 REFERENCES = {
     False: {OURS: USERS, OURS_ALL: USERS_DEFAULT, THEIRS: OURS},
-    True: {GPU_OURS: GPU_USERS, GPU_PLAIN: GPU_OURS, THEIRS: GPU_OURS},
+    True: {GPU_OURS: GPU_PLAIN, GPU_GRAPHS: GPU_PLAIN, GPU_USERS: GPU_GRAPHS, THEIRS: GPU_OURS},
 }
 
 
@@ -173,13 +177,13 @@ def speed_of_steps(steps: Iterator[int], seconds: float, device: str) -> float:
     return done / (settled() - start)
 
 
-def speed_of_ours(model: Any, split: Any, seconds: float, device: str) -> float:
+def speed_of_ours(model: Any, split: Any, seconds: float, device: str, graphs: bool) -> float:
     """Images a second as `nas.trainer` itself reports them, without scoring; the first epoch warms up."""
     from nas.config import TrainConfig
     from nas.trainer import fit
 
     train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=BATCH, learning_rate=0.01, weight_decay=5e-4)
-    epochs = fit(model, split, train, 0, device)
+    epochs = fit(model, split, train, 0, device, graphs)
     next(epochs)
     start, speeds = time.perf_counter(), []
     while not speeds or time.perf_counter() - start < seconds:
@@ -207,7 +211,7 @@ def child(row: str, name: str, device: str, kept: str, seconds: float) -> None:
     elif row == GPU_PLAIN:
         speed = speed_of_steps(plain_loop(name, split, device), seconds, device)
     else:
-        speed = speed_of_ours(model, split, seconds, device)
+        speed = speed_of_ours(model, split, seconds, device, graphs=row == GPU_GRAPHS)
     print(json.dumps(speed), flush=True)
     os._exit(0)  # DataLoader's workers end with it
 

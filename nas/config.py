@@ -139,6 +139,7 @@ class Conduct:
     gpus_per_trial: float = 1.0
     time_limit_s: float | None = None
     trial_timeout_s: float | None = None
+    cuda_graphs: bool = False
     ray_address: str | None = None
     storage: str = ""
     study: str = ""

@@ -45,11 +45,12 @@ def evaluate(
     folder: Path | None = None,
     timeout_s: float = math.inf,
     gpu_share: float = 1.0,
+    graphs: bool = False,
 ) -> Generator[Result]:
     """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong.
 
     A trial that trains for longer than `timeout_s` has failed, and one that asks for more than its share of a GPU's
-    memory is out of it.
+    memory is out of it. With `graphs`, on a GPU, steps are replayed as CUDA graphs.
 
     Where the `folder` for checkpoints can be reached, training goes on where an earlier trial of the same network was
     cut off: what that had measured comes first, unchanged, and the rest is what it would have been.
@@ -71,7 +72,7 @@ def evaluate(
 
         def begin() -> Training:
             torch.manual_seed(own_seed)
-            return Training(build(proxy), split, config, own_seed, device)
+            return Training(build(proxy), split, config, own_seed, device, graphs=graphs)
 
         kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
         notes = f"seed {own_seed}, {config}"

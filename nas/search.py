@@ -82,6 +82,9 @@ def parser() -> command.Parser:
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--gpus-per-trial", type=float, default=1.0)
+    p.add_argument(
+        "--cuda-graphs", action="store_true", help="replay training steps as CUDA graphs (off: not yet measured)"
+    )
     p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
     p.add_argument("--trial-timeout", metavar="T", help="a trial that takes longer has failed")
     p.add_argument("--ray-address", help="join a running Ray cluster")
@@ -350,6 +353,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         concurrent=args.concurrent,
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,
+        cuda_graphs=args.cuda_graphs,
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,

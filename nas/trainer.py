@@ -17,6 +17,7 @@ from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.feed import Feed
 from nas.gang import ALONE, Alone
+from nas.graphed import Graphed, eager
 
 EVAL_BATCH = 512
 CALIBRATION_BATCHES = 8
@@ -38,25 +39,35 @@ class Epoch:
     images_per_s: float
 
 
-def fit(model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str) -> Iterator[Epoch]:
+def fit(
+    model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str, graphs: bool = False
+) -> Iterator[Epoch]:
     """Train with AdamW, or SGD and Nesterov momentum, a linear warm-up and a cosine to zero; yields after every epoch.
 
     The images come to the device as uint8 and are augmented there in batches (shift by up to 1/8, flip where classes
     allow); bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
     same seed gives the same numbers.
     """
-    yield from Training(model, split, config, seed, device)
+    yield from Training(model, split, config, seed, device, graphs=graphs)
 
 
 class Training:
     """`fit` as an object, for a training that is put aside after an epoch and taken up again in another process.
 
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
-    gang every rank iterates, and gets the same epochs.
+    gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
+    replayed as CUDA graphs.
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str, gang: Alone = ALONE
+        self,
+        model: nn.Module,
+        split: Split,
+        config: TrainConfig,
+        seed: int,
+        device: str,
+        gang: Alone = ALONE,
+        graphs: bool = False,
     ) -> None:
         torch.manual_seed(seed)
         self.seed, self.gang = seed, gang
@@ -65,8 +76,11 @@ class Training:
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning = gang.wrapped(model)
         self.feed, self.labels = Feed(split.train_images, device), _on(device, split.train_labels)
+        self.batch = min(config.batch_size, len(self.labels))
         self.mean, self.std = statistics(self.feed)
-        self.optimizer = _optimizer(model, config)
+        self.rate = torch.zeros((), device=device)
+        self.optimizer = _optimizer(model, config, device, self.rate if graphs else 0.0)
+        self.carry_out = Graphed() if graphs else eager
         # While an epoch runs the averaged weights, between epochs the trained ones.
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
@@ -80,26 +94,19 @@ class Training:
 
     def _epoch(self, number: int) -> Epoch:
         labels, config, device, gang = self.labels, self.config, self.device, self.gang
-        batch = min(config.batch_size, len(labels))
-        steps, own, share = len(labels) // batch, gang.part(batch), gang.share(batch)
+        batch = self.batch
+        steps, own = len(labels) // batch, gang.part(batch)
         self.model.train()
         self._exchange()
         start, total = time.perf_counter(), torch.zeros((), device=device)
         order = torch.randperm(len(labels), generator=self.shuffle).to(device)
         for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
             done = (number - 1) * steps + step
-            for group in self.optimizer.param_groups:
-                group["lr"] = _learning_rate(config, done, config.epochs * steps)
+            self._set_rate(_learning_rate(config, done, config.epochs * steps))
             x = self.policy(_augmented(images, self.split.flip, self.shuffle))
             x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
-            autocast = torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda"))
-            with gang.apart(self.seed, done, device), autocast:
-                logits = self.learning(x[own])
-                loss = F.cross_entropy(logits, told[own], label_smoothing=config.label_smoothing) * share
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total += loss.detach()
+            with gang.apart(self.seed, done, device):
+                total += self.carry_out(self._step, x[own], told[own])
             self._average(done)
             if time.perf_counter() > self.deadline:
                 raise TimeoutError
@@ -113,6 +120,22 @@ class Training:
         gang.agree(self.model)
         val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device, gang)
         return Epoch(number, train_loss, *val, steps * batch / seconds)
+
+    def _step(self, x: Tensor, told: Tensor) -> Tensor:
+        """The loss of a batch, from which the network has learnt."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+            loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
+            loss = loss * self.gang.share(self.batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            if group["lr"] is not self.rate:
+                group["lr"] = rate
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -150,7 +173,8 @@ class Training:
         for index, p in enumerate(self.model.parameters()):
             for name in OPTIMIZER_STATE[self.config.optimizer]:
                 kept = state[f"optimizer.{index}.{name}"]
-                self.optimizer.state[p][name] = kept.clone() if kept.ndim == 0 else torch.empty_like(p).copy_(kept)
+                like = torch.empty_like(p) if kept.ndim else torch.empty((), device=p.device)
+                self.optimizer.state[p][name] = like.copy_(kept)
         for index, tensor in enumerate(self.aside):
             tensor.copy_(state[f"aside.{index}"])
         self.done = int(state["done"])
@@ -242,11 +266,12 @@ def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor
     return picked.permute(0, 3, 1, 2)
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    groups = _groups(model, config.weight_decay)
+def _optimizer(model: nn.Module, config: TrainConfig, device: str, rate: Tensor | float) -> torch.optim.Optimizer:
+    """Fused where that was measured to be faster. With a `rate` that is a tensor its steps can be captured."""
+    groups, on_gpu = _groups(model, config.weight_decay), device.startswith("cuda")
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=1.0)
-    return torch.optim.SGD(groups, lr=1.0, momentum=config.momentum, nesterov=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu and isinstance(rate, Tensor))
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=True, fused=on_gpu)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -90,6 +90,7 @@ def run(
         searcher = _searcher(study, conduct.trials, train.epochs, watcher, stop, checkpoints)
         given = {"split": split, "train": train, "device": resources.device, "seed": seed, "folder": checkpoints}
         given |= {"timeout_s": conduct.trial_timeout_s or math.inf, "gpu_share": resources.gpus or 1.0}
+        given["graphs"] = conduct.cuda_graphs and resources.device == "cuda"
         trainable = tune.with_parameters(Worker, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

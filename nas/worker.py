@@ -30,9 +30,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         folder: Path | None,
         timeout_s: float,
         gpu_share: float,
+        graphs: bool,
     ) -> None:
         self.results = evaluate(
-            Trial.of_text(config["trial"]), split, train, seed, device, folder, timeout_s, gpu_share
+            Trial.of_text(config["trial"]), split, train, seed, device, folder, timeout_s, gpu_share, graphs
         )
 
     def step(self) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
+from nas import graphed
 from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
 from nas.data import Split, load
 from nas.decoding import Mapped
 from nas.evaluate import evaluate, trial_seed
 from nas.feed import Feed
-from nas.trainer import DivergedError, _augmented, _learning_rate, fit, recalibrate
+from nas.trainer import DivergedError, Training, _augmented, _learning_rate, fit, recalibrate
 from nas.trial import Result, Trial
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
@@ -71,6 +75,38 @@ def test_a_modern_recipe_learns_and_repeats_too(digits: Split) -> None:
     assert epochs[-1][1] > 0.3
     assert epochs == trained(digits, config=recipe)
     assert epochs != trained(digits)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_steps_that_are_replayed_learn_as_others_do(
+    few: Split, optimizer: Literal["sgd", "adamw"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CUDA graph replays is a step over tensors that stay where they are, its learning rate among them."""
+
+    def by_hand(step: graphed.Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Tensor]:
+        loss, rates = torch.zeros(()), [group["lr"] for group in training.optimizer.param_groups]
+
+        def replay() -> None:
+            assert all(group["lr"] is rate for group, rate in zip(training.optimizer.param_groups, rates, strict=True))
+            assert isinstance(rates[0], Tensor)
+            loss.copy_(step(images, labels))
+            seen.append(float(rates[0]))
+
+        return replay, loss
+
+    seen: list[float] = []
+    monkeypatch.setattr(graphed, "aside", lambda step, images, labels: step(images, labels))
+    monkeypatch.setattr(graphed, "captured", by_hand)
+    config = replace(RECIPE, optimizer=optimizer, epochs=1, batch_size=16, learning_rate=0.001)
+    losses = []
+    for graphs in (False, True):
+        torch.manual_seed(0)
+        training = Training(build(PROXY), few, config, 0, "cpu", graphs=graphs)
+        losses.append(next(iter(training)).train_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # a rate of fewer digits
+    steps = len(few.train_labels) // config.batch_size
+    assert len(seen) == steps - graphed.EAGER_STEPS
+    assert min(seen) < 0.1 * max(seen)
 
 
 def test_stops_when_nobody_asks_for_more(digits: Split) -> None:
@@ -144,16 +180,20 @@ def test_evaluate_reports_what_goes_wrong(digits: Split, monkeypatch: pytest.Mon
     assert result.error == "out of memory: 7 GB"
 
 
-def test_what_was_put_aside_is_taken_up_with_equal_numbers(few: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_was_put_aside_is_taken_up_with_equal_numbers(
+    few: Split, optimizer: Literal["sgd", "adamw"], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.01)
     trial = Trial(0, ARCH, cost(ARCH), "control")
-    straight = list(evaluate(trial, few, RECIPE, 0, "cpu"))
-    cut = evaluate(trial, few, RECIPE, 0, "cpu", tmp_path)
+    straight = list(evaluate(trial, few, recipe, 0, "cpu"))
+    cut = evaluate(trial, few, recipe, 0, "cpu", tmp_path)
     begun = [next(cut), next(cut)]
     cut.close()
     (kept,) = tmp_path.iterdir()
     asked = []
 
-    def taken_up(config: TrainConfig = RECIPE) -> list[Result]:
+    def taken_up(config: TrainConfig = recipe) -> list[Result]:
         results = []
         for result in evaluate(trial, few, config, 0, "cpu", tmp_path):
             results.append(result)
@@ -168,7 +208,7 @@ def test_what_was_put_aside_is_taken_up_with_equal_numbers(few: Split, tmp_path:
 
     kept.write_bytes(kept.read_bytes()[:-1000])
     assert numbers(taken_up()) == numbers(straight)
-    other = replace(RECIPE, epochs=2)
+    other = replace(recipe, epochs=2)
     assert numbers(taken_up(other)) == numbers(list(evaluate(trial, few, other, 0, "cpu", tmp_path / "gone")))
     assert not (tmp_path / "gone").exists()
 
