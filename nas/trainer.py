@@ -19,7 +19,7 @@ from nas.feed import Feed
 from nas.gang import ALONE, Alone
 from nas.graphed import Graphed, eager
 
-EVAL_BATCH = 512
+EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
 CALIBRATION_BATCHES = 8
 OPTIMIZER_STATE = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 
@@ -223,8 +223,9 @@ def score(
     """(accuracy, cross-entropy) on these images, in eval mode; every rank of a gang scores a part of them."""
     model.eval()
     right, loss, own = 0, 0.0, gang.part(len(labels))
-    for first in range(own.start, own.stop, EVAL_BATCH):
-        some = slice(first, min(first + EVAL_BATCH, own.stop))
+    batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
+    for first in range(own.start, own.stop, batch):
+        some = slice(first, min(first + batch, own.stop))
         x, y = _on(device, images[some]), _on(device, labels[some])
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
             logits = model(_normalised(x, mean, std)).float()
