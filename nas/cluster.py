@@ -31,7 +31,8 @@ QUIET = {
 # One thread a trial: spinning barriers of several would starve each other (measured, see experiments/).
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
-PRELOADED = ["torch", "ray.tune", "fvcore.nn", "nas.worker"]
+# Ray starts one for every core, so not where there are many.
+PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.worker"], 16
 
 
 def quieten(more: Mapping[str, str] | None = None) -> None:
@@ -97,9 +98,10 @@ class Cluster:
                 ray.init(address=self.address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common)
             else:
                 # Not as a runtime environment: for that the workers that Ray starts with would not do.
+                cores = os.cpu_count() or 1
+                common["_system_config"] = {"preload_python_modules": PRELOADED if cores <= PRELOADED_CORES else []}
                 with environment(WORKER_ENV):
-                    common["_system_config"] = {"preload_python_modules": PRELOADED}
-                    ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **common)
+                    ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None
         self.ours = True
