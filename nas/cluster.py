@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -69,6 +71,8 @@ class Cluster:
         self.begin()
         assert self._begun is not None
         self._begun.result()
+        if threading.current_thread() is threading.main_thread():  # Ray has put a handler of its own below Python's
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
     def end(self) -> None:
         if self._begun is None:

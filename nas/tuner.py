@@ -82,7 +82,7 @@ def run(
 
     if not conduct.ray_address:  # an environment of its own keeps a trial from the workers that are there already
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
-    here.ready()  # before signals are caught, which Ray does too as it starts
+    here.ready()
     with cluster.scratch() as folder, _set_aside(checkpoints, study), _stoppable() as stop:
         study.drivers.hurry = stop
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
