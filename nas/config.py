@@ -146,6 +146,10 @@ class Conduct:
     command: str = ""
 
 
+# What files keep with every number, so that what was begun goes on as it was when a default has changed.
+IN_FULL = (DataConfig, TrainConfig, Prescreen, Identity)
+
+
 @value
 class SearchConfig:
     identity: Identity
@@ -161,7 +165,8 @@ class SearchConfig:
         return Budget.parse(self.identity.budget)
 
     def save(self, run: Path) -> None:
-        write_yaml(run / "config.yaml", plain(self), "what this run is (identity) and how it is carried out (conduct)")
+        title = "what this run is (identity) and how it is carried out (conduct)"
+        write_yaml(run / "config.yaml", plain(self, IN_FULL), title)
 
     @classmethod
     def load(cls, run: Path) -> SearchConfig:
@@ -175,7 +180,7 @@ class SearchConfig:
 
 def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
-    before, after = _flat(plain(old)), _flat(plain(new))
+    before, after = _flat(plain(old, IN_FULL)), _flat(plain(new, IN_FULL))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
 

@@ -19,7 +19,6 @@ from nas.retraining import Retrained, sentences
 from nas.trial import Outcome
 from nas.widths import widths
 from searchspace.arch import Arch
-from searchspace.document import plain
 from searchspace.figures import picture
 from searchspace.latency import LatencyTable
 
@@ -232,7 +231,7 @@ def conditions(found: Findings) -> str:
         "nothing else ran (alone ms)."
     )
     settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
-    settings |= {"baselines": identity.baselines, **plain(identity.train)}
+    settings |= {"baselines": identity.baselines, "recipe": f"({identity.train.words()})"}
     if identity.prescreen.draws > 1:
         settings["pre-screen"] = f"the best of {identity.prescreen.draws} proposals by {identity.prescreen.by}"
     if identity.warm_start:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nas import bundle, checkpoint
 from nas.card import Facts, Trained
-from nas.config import DataConfig, TrainConfig, differences
+from nas.config import IN_FULL, DataConfig, TrainConfig, differences
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
@@ -81,7 +81,7 @@ def opened(folder: Path, plan: Plan) -> Iterator[None]:
     held = _held(folder)
     try:
         if not is_folder(folder):
-            write_yaml(folder / PLAN, plain(plan), "what is trained; the same command carries on")
+            write_yaml(folder / PLAN, plain(plan, IN_FULL), "what is trained; the same command carries on")
         yield
     except OSError as error:
         if error.filename is None or folder not in Path(error.filename).parents:

@@ -165,13 +165,16 @@ def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int],
             _note_lines(child, (*location, index), lines, path)
 
 
-def plain(thing: Any) -> Any:
-    """A value as plain data, leaving out fields that stand at their default: `parse` reads it back equal."""
+def plain(thing: Any, whole: tuple[type, ...] = ()) -> Any:
+    """A value as plain data, leaving out fields that stand at their default: `parse` reads it back equal.
+
+    Values of the classes in `whole` keep all their fields, and so mean the same when defaults have changed.
+    """
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         pairs = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
-        return {f.name: plain(v) for f, v in pairs if v != f.default}
+        return {f.name: plain(v, whole) for f, v in pairs if v != f.default or isinstance(thing, whole)}
     if isinstance(thing, (list, tuple)):
-        return [plain(item) for item in thing]
+        return [plain(item, whole) for item in thing]
     return thing
 
 

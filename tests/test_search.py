@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from nas import dashboard, export, search, train
+from nas.config import SearchConfig
 from nas.study import Study, load, outcomes
 from searchspace import Arch, Budget, InputError, Space, build, cost
 from searchspace.__main__ import main as searchspace_main
@@ -123,7 +124,7 @@ def test_a_run_of_something_else_is_refused(run: Path, tmp_path: Path, capsys: p
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".db"}
     for changed, says in (
         (["--budget", "21MFLOPs", *TINY[2:]], "budget.0: 20MFLOPs → 21MFLOPs"),
-        ([*TINY, "--seed", "7"], "seed: default → 7"),
+        ([*TINY, "--seed", "7"], "seed: 0 → 7"),
         ([*TINY, "--space", "rexnet"], "is another search"),
         ([*TINY, "--epochs", "2"], "epochs"),
     ):
@@ -220,6 +221,20 @@ def test_one_search_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with search.folder.opened(tmp_path / "r", config):
         said = refusal(search.main, [*TINY, "--quiet", "--run", str(tmp_path / "r")], capsys)
     assert "another search is running in it" in said
+
+
+def test_a_run_keeps_its_recipe_when_defaults_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = search.configured(search.parser().parse_args([*TINY, "--dataset", "digits"]))
+    run = tmp_path / "r"
+    with search.folder.opened(run, config):
+        pass
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    recipe = kept["identity"]["train"]
+    assert (recipe["momentum"], kept["identity"]["data"]["validation"]) == (0.9, 0.2), "at their defaults, and there"
+    assert SearchConfig.load(run) == config
+    recipe["momentum"] = 0.8  # as if that had been the default
+    (run / "config.yaml").write_text(yaml.safe_dump(kept))
+    assert "train.momentum: 0.8 → 0.9" in refusal(search.main, [*TINY, "--quiet", "--run", str(run)], capsys)
 
 
 def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
