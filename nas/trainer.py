@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from nas.augment import mixed, randaugment
 from nas.config import TrainConfig
+from nas.convolutions import quicken
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.feed import Feed
@@ -74,6 +75,8 @@ class Training:
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device = model, split, config, device
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device == "cpu":
+            quicken(model)
         self.learning = gang.wrapped(model)
         self.feed, self.labels = Feed(split.train_images, device), _on(device, split.train_labels)
         self.batch = min(config.batch_size, len(self.labels))

@@ -333,6 +333,14 @@ def test_efficiency(tmp_path: Path) -> None:
     assert (tmp_path / "efficiency.png").stat().st_size > 10_000
 
 
+def test_convolutions(tmp_path: Path) -> None:
+    script("convolutions").main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "convolutions.csv")
+    assert [row["what"].split()[0] for row in found] == ["depthwise", "depthwise", "1×1,", "mobile"]
+    assert all(float(row["ours ms"]) > 0 for row in found)
+    assert (tmp_path / "convolutions.png").stat().st_size > 10_000
+
+
 def test_recipe(tmp_path: Path) -> None:
     script("recipe").main(["--smoke", "--out", str(tmp_path)])
     found = {row["recipe"]: row for row in rows(tmp_path / "recipe.csv")}
