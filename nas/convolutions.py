@@ -70,13 +70,15 @@ def weight_gradient(
     much; columns that two such kernels have are computed twice.
     """
     rows, columns = weight.shape[2:]
-    found = torch.empty_like(weight)
+    found = torch.zeros_like(weight)
     # Rows around the image that oneDNN's kernel does not take are added here.
     apart = x.shape[2] < rows or padding[0] % stride[0] != 0
     above, height = (padding[0], (grad.shape[2] - 1) * stride[0] + rows) if apart else (0, x.shape[2])
     width = (grad.shape[3] - 1) * stride[1] + COLUMNS  # of the image that three columns meet
     for first in (*range(0, columns - COLUMNS, COLUMNS - 1), columns - COLUMNS):
         left, some = padding[1] - first, slice(first, first + COLUMNS)
+        if not -x.shape[3] < left < width:
+            continue  # these columns meet nothing but padding
         seen = F.pad(x, (left, width - left - x.shape[3], above, height - above - x.shape[2]))
         inside = (0 if apart else padding[0], 0)
         found[..., some] = _gradients(grad, seen, weight[..., some], stride, inside, (False, True))[1]
