@@ -37,6 +37,7 @@ def shape(line: str) -> str:
     line = re.sub(r"(it may be noise|more than noise)", "VERDICT", line)
     line = re.sub(r"\((baseline|search|control)\)", "ROLE", line)
     line = re.sub(r": (ham|spam) \(", ": CLASS (", line)
+    line = re.sub(r"digest [0-9a-f]+", "digest HEX", line)  # which network is best hangs on the last bit of a float
     return re.sub(r"[-+]?\d[\d.,]*(e\+\d+)?[kMGT]?", "0", re.sub(r"\s+", " ", line)).strip()
 
 
