@@ -7,9 +7,14 @@ Random networks of `mobile` at one budget, as a search's controls are drawn, on 
 trained for every brief number of epochs, with the recipe that a search uses and its learning rate going to zero at its
 own end, and twice for long, from two seeds. Spearman's and Kendall's rank correlation of brief with long accuracies
 (mean of the seeds), with 90 % bootstrap intervals over networks. Beside them the ceiling, which is one long training
-against the other; brief training of what a 224-px network is at 32 px with its strides as they are, which ends in a 1×1
+against the other, and below it the first epochs of one long training against the end of the other, which is what early
+stopping goes by; brief training of what a 224-px network is at 32 px with its strides as they are, which ends in a 1×1
 map, and of images of half and of twice the size; zero-cost scores, which take a few steps; and what costs nothing:
 parameters, multiply-adds (of the network, and as trained), activations, speed.
+
+What a way to rank is worth at equal compute: of as many random networks as it can train in the time of six long
+trainings, how many standard deviations the long accuracy of its best is expected to be above the mean. That is the
+correlation times the expected maximum of so many normal numbers; early stopping is not in it.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,15 +40,16 @@ from nas.config import TrainConfig, recipe
 from nas.data import Split
 from nas.decoding import SMALLEST
 from nas.proxies import PROXIES
-from nas.retraining import agreement
+from nas.retraining import agreement, spearman
 from nas.timing import device_for, device_name
 from searchspace import Arch, Budget, Space, cost
 
 SCORED_IMAGES = 64
 MAP = 2  # pixels a side that the last map keeps, as in a search
 UNRELAXED = 1
-BRIEFEST = 2  # epochs up to which other maps and resolutions are tried
+UNRELAXED_EPOCHS, OTHER_EPOCHS = 4, 2  # up to which that map, and other resolutions, are tried
 ENDS = ("", " low", " high")
+COMPUTE = 6  # long trainings, which every way to rank is given
 
 
 def drawn(number: int, budget: Budget) -> list[Arch]:
@@ -62,10 +69,9 @@ def jobs(
 
     found = {brief_name(epochs): of(epochs, 0) for epochs in brief}
     found |= {long_name(long, seed): of(long, seed + 1) for seed in range(seeds)}
-    briefest = [epochs for epochs in brief if epochs <= BRIEFEST]
-    found |= {f"{brief_name(epochs)}, 1×1 map": of(epochs, 0, UNRELAXED) for epochs in briefest}
+    found |= {f"{brief_name(n)}, 1×1 map": of(n, 0, UNRELAXED) for n in brief if n <= UNRELAXED_EPOCHS}
     for side in sides:
-        found |= {f"{brief_name(epochs)}, {side} px": of(epochs, 0, MAP, side) for epochs in briefest}
+        found |= {f"{brief_name(n)}, {side} px": of(n, 0, MAP, side) for n in brief if n <= OTHER_EPOCHS}
     return found
 
 
@@ -96,11 +102,9 @@ def table_of(archs: list[Arch], found: dict[str, list[Record]], split: Split) ->
 
 
 def ranked(rows: list[dict[str, Any]], found: dict[str, list[Record]], long: int, seeds: int) -> list[dict[str, Any]]:
-    """How each way to rank agrees with long training, and what share of its seconds it takes."""
+    """How each way to rank agrees with long training, what share of its time it takes and what it is worth."""
     names = [long_name(long, seed) for seed in range(seeds)]
     target = np.array([[float(row[name]) for name in names] for row in rows]).mean(1)
-    seconds = {name: sum(record["seconds"] for record in records) for name, records in found.items()}
-    longest = np.mean([seconds[name] for name in names])
 
     def line(what: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], share: float) -> dict[str, Any]:
         """`nan` where a score is always the same."""
@@ -109,38 +113,65 @@ def ranked(rows: list[dict[str, Any]], found: dict[str, list[Record]], long: int
         tau = (found.kendall, *found.kendall_interval) if found else unknown
         values = {"spearman": rho, "kendall": tau}
         told = {f"{name}{end}": f"{v:.3f}" for name, vs in values.items() for end, v in zip(ENDS, vs, strict=True)}
-        return {"what": what, "n": len(rows), **told, "share of long's seconds": f"{share:.3g}"}
+        worth = f"{rho[0] * expected_maximum(COMPUTE / share):.2f}" if share else ""
+        return {"what": what, "n": len(rows), **told, "share of long": f"{share:.3g}", "gain at equal compute": worth}
 
     def column(name: str) -> np.ndarray[Any, Any]:
         return np.array([float(row[name]) for row in rows])
 
-    lines = [line(name, column(name), target, seconds[name] / longest) for name in found if name not in names]
+    lines = [line(name, column(name), target, share_of_long(name, found, long)) for name in found if name not in names]
     if seeds > 1:
-        lines.append(line(f"ceiling: {long} epochs, one seed against another", column(names[0]), column(names[1]), 1.0))
+        first, second = names[0], names[1]
+        lines.append(line(f"ceiling: {long} epochs, one seed against another", column(first), column(second), 1.0))
+        for epoch in sorted({records[0]["epochs"] for records in found.values()} - {long}):
+            curve = np.array([record["curve"][epoch - 1] for record in found[first]])
+            lines.append(line(f"epoch {epoch} of {long}, against another seed", curve, column(second), epoch / long))
     scores = (*PROXIES, "params", "macs", "proxy_macs", "activations", "images_per_s")
     return lines + [line(name, column(name), target, 0.0) for name in scores]
 
 
-def draw(rows: list[dict[str, Any]], lines: list[dict[str, Any]], brief: list[int], long: int, path: Path) -> None:
-    figure = findings.figure(11, 5.4)
-    ranks, scores = figure.subplots(1, 2, width_ratios=(3, 2))
+def share_of_long(name: str, found: dict[str, list[Record]], long: int) -> float:
+    """Of the time of a long training: epochs, and for another map or resolution the time of an epoch beside the usual's
+    (median over networks)."""
+    usual, own = found[name.partition(",")[0]], found[name]
+    slower = np.median([b["seconds"] / a["seconds"] for a, b in zip(usual, own, strict=True)])
+    return float(slower * own[0]["epochs"] / long)
+
+
+def expected_maximum(number: float) -> float:
+    """Of so many standard normal numbers (Blom 1958)."""
+    return NormalDist().inv_cdf((number - 0.375) / (number + 0.25))
+
+
+def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]], path: Path) -> None:
+    """Left every way to rank, right how the correlation grows with the epochs."""
+    figure = findings.figure(12, 6)
+    ranks, growing = figure.subplots(1, 2, width_ratios=(3, 2))
     for place, row in enumerate(lines):
-        trained = "epoch" in row["what"] and "ceiling" not in row["what"]
-        colour = findings.ACCENT if trained else findings.QUIET
+        colour = findings.ACCENT if "epoch" in row["what"] else findings.QUIET
         low, high = float(row["spearman low"]), float(row["spearman high"])
         ranks.plot([low, high], [place, place], color=colour, linewidth=2)
         ranks.plot(float(row["spearman"]), place, "o", color=colour)
     ranks.set_yticks(range(len(lines)), [row["what"] for row in lines])
     ranks.invert_yaxis()
     ranks.axvline(0, color="black", linewidth=0.6)
+    longs = [records for name, records in found.items() if ", long " in name]
+    long = longs[0][0]["epochs"]
     ranks.set_xlabel(f"Spearman's rank correlation with {long} epochs (90 % interval)")
-    for number, epochs in enumerate(brief):
-        x = [float(row[brief_name(epochs)]) for row in rows]
-        y = [float(row[long_name(long, 0)]) for row in rows]
-        scores.plot(x, y, "o", markersize=4, color=f"C{number}", label=brief_name(epochs))
-    scores.set_xlabel("validation accuracy after brief training")
-    scores.set_ylabel(f"after {long} epochs")
-    scores.legend()
+    brief = [(records[0]["epochs"], name) for name, records in found.items() if "," not in name]
+    told = {row["what"]: float(row["spearman"]) for row in lines}
+    growing.plot(*zip(*((n, told[name]) for n, name in brief), strict=True), "o-", label="rate to zero by then")
+    for one, other in zip(longs, longs[1:] + longs[:1], strict=True):
+        ends = np.array([record["accuracy"] for record in other])
+        at = [np.array([record["curve"][epoch] for record in one]) for epoch in range(long)]
+        curve = [spearman(scores, ends) if np.ptp(scores) else math.nan for scores in at]
+        label = f"epochs of {long}, seed {one[0]['seed']} against {other[0]['seed']}"
+        if len(longs) > 1:
+            growing.plot(range(1, long + 1), curve, color=findings.QUIET, linewidth=1, label=label)
+    growing.set_xlabel("epochs")
+    growing.set_ylabel(f"Spearman's rank correlation with {long} epochs")
+    growing.set_ylim(top=1)
+    growing.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -174,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
     findings.write(args.out / "proxy_rank_correlations.csv", lines)
     title = f"{len(archs)} networks of mobile at {args.budget}, {len(split.train_labels):,} images of {args.dataset}"
     findings.show(console, f"{title}, {device_name(device)}", lines)
-    draw(rows, lines, args.epochs, args.long, args.out / "proxy_rank.png")
+    draw(lines, found, args.out / "proxy_rank.png")
 
 
 if __name__ == "__main__":
