@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--budget", default="30MFLOPs", help="what all networks cost (30MFLOPs, at 224 px)")
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4], help="of brief training (1 2 4)")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4, 10], help="of brief training (1 2 4 10)")
     parser.add_argument("--long", type=int, default=20, help="epochs of long training (20)")
     parser.add_argument("--seeds", type=int, default=2, help="long trainings of each network (2)")
     parser.add_argument("--sides", type=int, nargs="+", help="other resolutions in pixels (half and twice the images')")

@@ -31,7 +31,7 @@ class DataConfig:
 
 @value
 class TrainConfig:
-    """The recipe of training; experiments/recipe.py has what each number was chosen by.
+    """The recipe of training; experiments/recipe.py has what each number was chosen by, proxy_rank.py the epochs.
 
     `resolution` None takes the images' own: 16 px at least, for brief training 64 at most. The learning rate rises to
     `learning_rate` over the share `warmup` of all steps, and falls to 0 by a cosine. `momentum` is SGD's, with
@@ -40,7 +40,7 @@ class TrainConfig:
     parameter of the Beta distribution that shares are drawn from, `randaugment` is its magnitude; 0 leaves them out.
     """
 
-    epochs: int = 3
+    epochs: int = 4
     optimizer: Literal["sgd", "adamw"] = "adamw"
     batch_size: int = 64
     learning_rate: float = 0.008
@@ -98,7 +98,7 @@ class Prescreen:
     """How many proposals are drawn for a trial, the best of which is trained, and the score that says which is best."""
 
     draws: int = 1
-    by: str = SCORES[0]
+    by: str = "naswot"
 
     def __post_init__(self) -> None:
         if self.draws < 1:

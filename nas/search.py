@@ -59,7 +59,7 @@ def parser() -> command.Parser:
     p.add_argument(
         "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
     )
-    p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 3)")
+    p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 4)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
     p.add_argument("--sampler", default="auto", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
@@ -76,7 +76,10 @@ def parser() -> command.Parser:
     )
     p.add_argument("--prescreen", type=int, default=1, metavar="N", help="train the best of N proposals (default: 1)")
     p.add_argument(
-        "--prescreen-by", default=SCORES[0], metavar="SCORE", help=f"best by {', '.join(SCORES)} (default: {SCORES[0]})"
+        "--prescreen-by",
+        default=Prescreen().by,
+        metavar="SCORE",
+        help=f"best by {', '.join(SCORES)} (default: {Prescreen().by})",
     )
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
