@@ -123,7 +123,7 @@ def ranked(rows: list[dict[str, Any]], found: dict[str, list[Record]], long: int
     if seeds > 1:
         first, second = names[0], names[1]
         lines.append(line(f"ceiling: {long} epochs, one seed against another", column(first), column(second), 1.0))
-        for epoch in sorted({records[0]["epochs"] for records in found.values()} - {long}):
+        for epoch in sorted({n for records in found.values() if (n := records[0]["epochs"]) < long}):
             curve = np.array([record["curve"][epoch - 1] for record in found[first]])
             lines.append(line(f"epoch {epoch} of {long}, against another seed", curve, column(second), epoch / long))
     scores = (*PROXIES, "params", "macs", "proxy_macs", "activations", "images_per_s")
