@@ -41,7 +41,7 @@ MS_GAP = 9
 
 
 class Display:
-    """A watcher (see `tuner.Watcher`) that draws; at most 80 columns.
+    """A watcher (see `course.Watcher`) that draws; at most 80 columns.
 
     Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
     line is printed for every trial that has ended. `counts` are the outcomes of the run so far.

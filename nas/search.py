@@ -19,13 +19,13 @@ from rich.console import Console
 from nas import environment, evidence, folder, storage, tuner
 from nas.cluster import Cluster
 from nas.config import SCORES, Conduct, DataConfig, Identity, Prescreen, SearchConfig, TrainConfig, recipe
+from nas.course import Course, FailuresError
 from nas.data import load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import CURRENCIES, check, check_known
 from nas.samplers import SAMPLERS, Predictor
 from nas.storage import Place
 from nas.study import StorageError, Study, known_within, record
-from nas.tuner import FailuresError
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.document import plain
@@ -197,8 +197,8 @@ def carry_out(
         counts=Counter(outcome.outcome for outcome in study.outcomes),
     )
     with display:
-        checkpoints = run.resolve() / folder.CHECKPOINTS
-        why = tuner.run(study, split, identity.train, conduct, display, log, identity.seed, cluster, checkpoints)
+        course = Course(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
+        why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
     return why
 

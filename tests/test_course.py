@@ -1,0 +1,157 @@
+"""A run's course without Ray: a carrier that is a dictionary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas import course
+from nas.course import Course, FailuresError
+from nas.study import StorageError, Study
+from nas.trial import Result, Trial
+from searchspace import Budget, Space
+from tests.test_space import SMALL
+from tests.test_study import opened
+
+EPOCHS = 3
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def started(self, trial: Trial) -> None:
+        self.said.append(f"{trial.number} started")
+
+    def epoch(self, trial: Trial, result: Result) -> None:
+        self.said.append(f"{trial.number} epoch {result.epoch}")
+
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None:
+        self.said.append(f"{trial.number} {outcome} {result.epoch}")
+
+
+def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Course, list[str]]:
+    notes = Notes()
+    folder.mkdir(exist_ok=True)
+    return Course(study or opened(folder), total, EPOCHS, notes, folder / "checkpoints"), notes.said
+
+
+def measured(epoch: int, **changes: object) -> Result:
+    return Result(**{"epoch": epoch, "accuracy": epoch / 10, "loss": 1.0, "done": epoch == EPOCHS, **changes})
+
+
+def test_trials_are_asked_until_there_are_enough_and_reported_once(tmp_path: Path) -> None:
+    a_course, said = begun(tmp_path, 2)
+    assert [trial.number for name in "ab" if (trial := a_course.ask(name))] == [0, 1]
+    assert a_course.ask("c") is None
+    assert not a_course.over  # a trial that is still running may be lost, and asked again
+    for epoch in range(1, EPOCHS):
+        a_course.report("a", measured(epoch))
+    a_course.end("a", measured(EPOCHS))
+    a_course.end("b", measured(1, done=True))
+    a_course.report("b", measured(2))  # late
+    assert a_course.over
+    assert a_course.ask("c") is None
+    assert a_course.close(limited=False) == ""
+    told = ["0 epoch 1", "0 epoch 2", "0 epoch 3", "0 complete 3", "1 epoch 1", "1 pruned 1"]
+    assert said == ["0 started", "1 started", *told]
+    assert [(o.outcome, o.curve) for o in a_course.study.outcomes] == [
+        ("complete", {1: 0.1, 2: 0.2, 3: 0.3}),
+        ("pruned", {1: 0.1}),
+    ]
+
+
+def test_a_trial_whose_process_died_is_asked_again(tmp_path: Path) -> None:
+    a_course, said = begun(tmp_path, 1)
+    first = a_course.ask("a")
+    a_course.report("a", measured(1))
+    a_course.end("a", None, died=True)
+    again = a_course.ask("b")
+    assert first
+    assert again
+    assert again.digest == first.digest
+    a_course.end("b", measured(EPOCHS))
+    assert a_course.close(limited=False) == ""
+    assert said == ["0 started", "0 epoch 1", "0 interrupted 1", "1 started", "1 epoch 3", "1 complete 3"]
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_what_a_stop_cuts_off_is_closed_as_interrupted_and_first_next_time(tmp_path: Path, limited: bool) -> None:
+    a_course, said = begun(tmp_path, 5)
+    cut, ended = a_course.ask("a"), a_course.ask("b")
+    assert cut
+    assert ended
+    a_course.stop.set()
+    a_course.end("a", measured(1, done=False))
+    a_course.end("b", measured(EPOCHS))  # which had ended by itself
+    assert a_course.ask("c") is None
+    assert a_course.over
+    assert a_course.close(limited=limited) == "stopped"
+    assert a_course.study.waiting == [cut.digest]
+    assert said == ["0 started", "1 started", "1 epoch 3", "1 complete 3"]
+    other, _ = begun(tmp_path, 5)
+    asked = other.ask("a")
+    assert asked
+    assert asked.digest == cut.digest
+
+
+def test_a_course_ends_with_its_time_or_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_course, _ = begun(tmp_path / "a", 5)
+    a_course.ask("a")
+    assert a_course.close(limited=True) == "time limit"
+    monkeypatch.setattr("nas.proposals.DRAWS", 300)
+    space = Space(SMALL, "small").fix(["stage2.expansion=4", "stage2.kernel=3"])
+    study = opened(tmp_path / "b", space=space, budget=Budget.parse("1-2MFLOPs"), sampler="random")
+    a_course, said = begun(tmp_path / "b", 1000, study)
+    while a_course.ask(str(len(said))):
+        pass
+    assert a_course.over  # though trials are running
+    assert "nothing new inside 1-2MFLOPs" in a_course.close(limited=False)
+    assert 1 < len(said) < 1000
+
+
+def test_a_course_whose_trials_mostly_fail_is_broken_with_the_reason(tmp_path: Path) -> None:
+    a_course, _ = begun(tmp_path, 20)
+    for index in range(course.FAILED_OF):
+        assert not a_course.broken
+        assert a_course.ask(str(index))
+        a_course.end(str(index), measured(1, error="diverged: loss is nan", done=True))
+    assert a_course.ask("more") is None
+    with pytest.raises(FailuresError, match="8 of 8 trials failed"):
+        a_course.close(limited=False)
+
+
+def test_a_study_that_cannot_be_written_ends_the_course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_course, said = begun(tmp_path, 5)
+    a_course.ask("a")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(a_course.study, "report", full)
+    a_course.report("a", measured(1))
+    assert a_course.over
+    assert a_course.ask("b") is None
+    a_course.report("a", measured(2))
+    with pytest.raises(StorageError, match="disk full"):
+        a_course.close(limited=False)
+    assert said == ["0 started"]
+
+
+def test_checkpoints_of_what_will_be_asked_again_are_kept_and_no_others(tmp_path: Path) -> None:
+    a_course, _ = begun(tmp_path, 2)
+    cut, ended = a_course.ask("a"), a_course.ask("b")
+    assert cut
+    assert ended
+    with a_course.checkpointing():
+        for trial in (cut, ended):
+            (a_course.checkpoints / f"{trial.digest}.safetensors").touch()
+        (a_course.checkpoints / "other.safetensors").touch()
+        a_course.end("b", measured(EPOCHS))
+        a_course.stop.set()
+        a_course.close(limited=False)
+    with begun(tmp_path, 2)[0].checkpointing():
+        assert [path.stem for path in a_course.checkpoints.iterdir()] == [cut.digest]
