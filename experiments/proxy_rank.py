@@ -9,8 +9,9 @@ own end, and twice for long, from two seeds. Spearman's and Kendall's rank corre
 (mean of the seeds), with 90 % bootstrap intervals over networks. Beside them the ceiling, which is one long training
 against the other, and below it the first epochs of one long training against the end of the other, which is what early
 stopping goes by; brief training of what a 224-px network is at 32 px with its strides as they are, which ends in a 1×1
-map, and of images of half and of twice the size; zero-cost scores, which take a few steps; and what costs nothing:
-parameters, multiply-adds (of the network, and as trained), activations, speed.
+map, and of images of half and of twice the size; brief training's losses instead of its accuracy (training losses are
+what Ru et al. 2021 rank by); zero-cost scores, which take a few steps; and what costs nothing: parameters,
+multiply-adds (of the network, and as trained), activations, speed.
 
 What a way to rank is worth at equal compute: of as many random networks as it can train in the time of six long
 trainings, how many standard deviations the long accuracy of its best is expected to be above the mean. That is the
@@ -45,6 +46,7 @@ from nas.timing import device_for, device_name
 from searchspace import Arch, Budget, Space, cost
 
 SCORED_IMAGES = 64
+LOSSES = {"loss": "validation loss", "train_loss": "training loss"}
 MAP = 2  # pixels a side that the last map keeps, as in a search
 UNRELAXED = 1
 UNRELAXED_EPOCHS, OTHER_EPOCHS = 4, 2  # up to which that map, and other resolutions, are tried
@@ -120,6 +122,10 @@ def ranked(rows: list[dict[str, Any]], found: dict[str, list[Record]], long: int
         return np.array([float(row[name]) for row in rows])
 
     lines = [line(name, column(name), target, share_of_long(name, found, long)) for name in found if name not in names]
+    for name in plain(found):
+        for key, told in LOSSES.items():
+            low = np.array([-record[key] for record in found[name]])
+            lines.append(line(f"{name}, by {told}", low, target, share_of_long(name, found, long)))
     if seeds > 1:
         first, second = names[0], names[1]
         lines.append(line(f"ceiling: {long} epochs, one seed against another", column(first), column(second), 1.0))
@@ -128,6 +134,11 @@ def ranked(rows: list[dict[str, Any]], found: dict[str, list[Record]], long: int
             lines.append(line(f"epoch {epoch} of {long}, against another seed", curve, column(second), epoch / long))
     scores = (*PROXIES, "params", "macs", "proxy_macs", "activations", "images_per_s")
     return lines + [line(name, column(name), target, 0.0) for name in scores]
+
+
+def plain(found: dict[str, list[Record]]) -> list[str]:
+    """The names of brief trainings as a search trains."""
+    return [name for name in found if "," not in name]
 
 
 def share_of_long(name: str, found: dict[str, list[Record]], long: int) -> float:
@@ -145,7 +156,7 @@ def expected_maximum(number: float) -> float:
 
 def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]], path: Path) -> None:
     """Left every way to rank, right how the correlation grows with the epochs."""
-    figure = findings.figure(12, 6)
+    figure = findings.figure(12, 1.5 + 0.2 * len(lines))
     ranks, growing = figure.subplots(1, 2, width_ratios=(3, 2))
     for place, row in enumerate(lines):
         colour = findings.ACCENT if "epoch" in row["what"] else findings.QUIET
@@ -158,7 +169,7 @@ def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]], path: Path
     longs = [records for name, records in found.items() if ", long " in name]
     long = longs[0][0]["epochs"]
     ranks.set_xlabel(f"Spearman's rank correlation with {long} epochs (90 % interval)")
-    brief = [(records[0]["epochs"], name) for name, records in found.items() if "," not in name]
+    brief = [(found[name][0]["epochs"], name) for name in plain(found)]
     told = {row["what"]: float(row["spearman"]) for row in lines}
     growing.plot(*zip(*((n, told[name]) for n, name in brief), strict=True), "o-", label="rate to zero by then")
     for one, other in zip(longs, longs[1:] + longs[:1], strict=True):
