@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from types import ModuleType
 from typing import Any
 
 Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -17,24 +20,47 @@ Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 @contextmanager
 def processes(number: int, many: int) -> Iterator[Mapped]:
     """A `map` in order, over a process a core, which takes few chunks ahead; the built-in one where a `number` of
-    things to do is not `many`."""
+    things to do is not `many`. The function must not be of the script that runs."""
     if number < many:
         yield map
         return
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
+
+        def submitted(function: Callable[[Any], Any], chunk: Any) -> Future[Any]:
+            with _without_main():
+                return pool.submit(function, chunk)
 
         def mapped(function: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
             waiting = iter(chunks)
-            under_way = [pool.submit(function, chunk) for chunk in islice(waiting, 2 * workers)]
+            under_way = [submitted(function, chunk) for chunk in islice(waiting, 2 * workers)]
             while under_way:
                 result = under_way.pop(0).result()
-                under_way += [pool.submit(function, chunk) for chunk in islice(waiting, 1)]
+                under_way += [submitted(function, chunk) for chunk in islice(waiting, 1)]
                 yield result
 
         yield mapped
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C goes to every process of a terminal; the one that began the others ends them."""
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A process that is started now does not run the user's script again, which Python would have it do."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _begin() -> None:
+    """Ctrl-C goes to every process of a terminal: the one that began the others ends them, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
