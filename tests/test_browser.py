@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nas import folder, report, search
+from nas import cli, folder, report, search
 from nas.trial import Result
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made through the study alone, with enough trials for every figure and an outcome of every kind."""
     run, rng = tmp_path_factory.mktemp("browser") / "a run", random.Random(0)
     words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "70", "--sampler", "random"]
-    config = search.configured(search.parser().parse_args(words))
+    config = cli.configured(cli.parser().parse_args(words))
     with folder.opened(run, config):
         study = search.open_study(run, config)
         study.validation_images = 300

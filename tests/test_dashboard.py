@@ -12,7 +12,7 @@ import optuna_dashboard
 import pytest
 from PIL import Image
 
-from nas import folder, search, study
+from nas import cli, folder, search, study
 from nas.exhibit import Exhibit, Pictures, constraints
 from nas.trial import Result
 from searchspace import Budget
@@ -25,7 +25,7 @@ ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made through the study alone, with an outcome of every kind."""
     run = tmp_path_factory.mktemp("board") / "a run"
-    config = search.configured(search.parser().parse_args([*ARGUMENTS]))
+    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
     with folder.opened(run, config):
         asked = search.open_study(run, config)
         asked.validation_images = 300
@@ -112,7 +112,7 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     assert "Best: trial 5 (search), validation accuracy 0.5500" in note["body"]
     assert "Known networks at this budget: rexnet" in note["body"]
     assert "| mobilenet\\_v3\\_small" not in note["body"]
-    config = search.configured(search.parser().parse_args([*ARGUMENTS]))
+    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
     asked = search.open_study(live, config)
     trial = asked.ask()
     asked.report(trial, Result(epoch=1, accuracy=0.75))

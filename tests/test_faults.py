@@ -21,10 +21,10 @@ from tests.test_search import ENVIRONMENT
 WILD = """
 import sys
 from dataclasses import replace
-from nas import search
+from nas import cli, search
 from searchspace import command
-tame = search.trained
-search.trained = lambda args: replace(tame(args), learning_rate=1e30, warmup=0.0)
+tame = cli.trained
+cli.trained = lambda args: replace(tame(args), learning_rate=1e30, warmup=0.0)
 command.run(search.main, "nas.search")
 """
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 
-from nas import measure, search, timing
+from nas import cli, latencies, measure, search, timing
 from searchspace import InputError, Space, build
 from searchspace.arch import lower
 from searchspace.latency import LatencyTable
@@ -105,8 +105,8 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     kept = measure.default_path("cpu")
     assert kept.parent == tmp_path / "cache" / "latency"
 
-    config = search.configured(search.parser().parse_args([*run]))
-    timed = search.timed(config, tmp_path / "run", False, None, search.command.console(), True)
+    config = cli.configured(cli.parser().parse_args([*run]))
+    timed = latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True)
     assert timed.latency == LatencyTable.load(kept)
     with search.folder.opened(tmp_path / "run", config):
         timed.latency.save(tmp_path / "run" / search.folder.TABLE)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas import search
+from nas import cli, latencies, search
 from nas.config import DataConfig
 from nas.data import load as load_images
 from nas.decoding import opened
@@ -30,7 +30,7 @@ from tests.test_study import SPACE, score
 
 BUDGET = Budget.parse("100MFLOPs")
 quick = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
-FLAGS = sorted(flag for action in search.parser()._actions for flag in action.option_strings if flag.startswith("--"))
+FLAGS = sorted(flag for action in cli.parser()._actions for flag in action.option_strings if flag.startswith("--"))
 FLAGS = [
     flag for flag in FLAGS if flag not in ("--help", "--run", "--dry-run", "--dataset", "--warm-start", "--storage")
 ]
@@ -61,8 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six instant trials."""
     folder = tmp_path_factory.mktemp("nonsense") / "run"
     arguments = ["--budget", "100MFLOPs", "--space", "rexnet"]
-    config = search.configured(search.parser().parse_args([*arguments]))
-    with search.folder.opened(folder, search.replace(config, conduct=search.Conduct(command="none"))):
+    config = cli.configured(cli.parser().parse_args([*arguments]))
+    with search.folder.opened(folder, search.replace(config, conduct=cli.Conduct(command="none"))):
         study = Study.open(folder, SPACE, BUDGET, controls=3)
         for _ in range(6):
             trial = study.ask()
@@ -109,7 +109,7 @@ def test_flags(run: Path, arguments: list[tuple[str, ...]]) -> None:
     words = [word for pair in arguments for word in pair]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "preflight", lambda *_: (_ for _ in ()).throw(InputError("accepted")))
-        patched.setattr(search, "timed", lambda config, *_: config.space)
+        patched.setattr(latencies, "timed", lambda config, *_: config.space)
         given_ = ["--budget", "100MFLOPs", "--space", "rexnet", "--dry-run", "--run", str(run), *words]
         said = refused(search.main, given_)
     assert said is not None or "--quiet" in words

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from nas import objectives, report, results
+from nas.cli import configured, parser
 from nas.folder import opened as folder_opened
 from nas.objectives import check_known
 from nas.samplers import SAMPLERS
-from nas.search import configured, main, open_study, parser
+from nas.search import main, open_study
 from nas.study import Study, hypervolumes
 from nas.trial import Outcome, Result
 from searchspace import Budget, InputError, Space, cost

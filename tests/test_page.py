@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nas import environment, folder, page, report, search
+from nas import cli, environment, folder, page, report, search
 from nas.trial import Outcome, Result
 
 AGAINST = [f"Accuracy against {cost}" for cost in ("FLOPs", "parameters", "latency")]
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made through the study alone, with an outcome of every kind."""
     run = tmp_path_factory.mktemp("page") / "<b>run</b> & co"
     command = argparse.Namespace(command="python -m nas.search --budget &")
-    config = search.configured(search.parser().parse_args([*ARGUMENTS], command))
+    config = cli.configured(cli.parser().parse_args([*ARGUMENTS], command))
     with folder.opened(run, config):
         study = search.open_study(run, config)
         study.validation_images = 300
@@ -61,7 +61,7 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_run_without_outcomes_has_a_page_too(tmp_path: Path) -> None:
-    config = search.configured(search.parser().parse_args([*ARGUMENTS]))
+    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
     with folder.opened(tmp_path / "new", config):
         search.open_study(tmp_path / "new", config)
     assert report.main([str(tmp_path / "new")]) == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from nas import checkpoint, folder, report, retraining, search, train
+from nas import checkpoint, cli, folder, report, retraining, search, train
 from nas.trial import Outcome, Result
 from searchspace.errors import InputError
 from tests.test_search import refusal
@@ -84,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("retrain")
     (here / "tiny.yaml").write_text(SPACE)
     words = ["--budget", "200kFLOPs", "--space", str(here / "tiny.yaml"), "--trials", "6", "--sampler", "random"]
-    config = search.configured(search.parser().parse_args(words))
+    config = cli.configured(cli.parser().parse_args(words))
     with folder.opened(here / "run", config):
         study = search.open_study(here / "run", config)
         study.validation_images = 287

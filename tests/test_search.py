@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from nas import dashboard, export, search, train
+from nas import cli, dashboard, export, search, train
 from nas.config import SearchConfig
 from nas.study import Study, load, outcomes
 from searchspace import Arch, Budget, InputError, Space, build, cost
@@ -217,14 +217,14 @@ def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_one_search_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = search.configured(search.parser().parse_args(TINY))
+    config = cli.configured(cli.parser().parse_args(TINY))
     with search.folder.opened(tmp_path / "r", config):
         said = refusal(search.main, [*TINY, "--quiet", "--run", str(tmp_path / "r")], capsys)
     assert "another search is running in it" in said
 
 
 def test_a_run_keeps_its_recipe_when_defaults_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = search.configured(search.parser().parse_args([*TINY, "--dataset", "digits"]))
+    config = cli.configured(cli.parser().parse_args([*TINY, "--dataset", "digits"]))
     run = tmp_path / "r"
     with search.folder.opened(run, config):
         pass

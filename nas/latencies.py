@@ -1,0 +1,79 @@
+"""The latencies that a run knows: the layer times of its device, and those of its best networks, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from nas import folder
+from nas.config import SearchConfig
+from nas.display import print_device
+from nas.study import Study, record
+from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
+from searchspace.space import Space
+
+TIMED_BEST = 5
+TIMED_ROUNDS = 9
+
+
+def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
+    """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
+    now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
+    from nas import measure, timing
+
+    space, own = config.space, run / folder.TABLE
+    if own.is_file():
+        table = LatencyTable.load(own)
+        if given is not None and LatencyTable.load(given) != table:
+            raise InputError(f"run {run} has another latency table, of {table}; give another --run")
+        return space.timed(table)
+    if given is not None:
+        return space.timed(LatencyTable.load(given))
+    limited = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    needed = limited or "latency" in config.identity.minimize
+    if not needed and (existed or not timing.is_here(config.conduct.device)):
+        return space
+    device = timing.device_for(config.conduct.device)
+    if needed:
+        return measured_here(space, device, console, quiet)
+    known = measure.known(measure.default_path(device), space)
+    return space if known is None else space.timed(known)
+
+
+def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Console, quiet: bool) -> Space:
+    """The space with latencies also where no budget asks for them, so that every trial shows one beside its FLOPs.
+
+    Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices.
+    """
+    from nas import timing
+
+    if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
+        space = measured_here(space, timing.device_for(config.conduct.device), console, quiet)
+        if not quiet and space.latency is not None:
+            print_device(console, space.latency)
+    if space.latency is not None:
+        space.latency.save(run / folder.TABLE)
+    return space
+
+
+def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
+    """The space with the layer times of this machine's device, measured as far as they are not known."""
+    from nas import measure
+
+    return space.timed(measure.ensure(measure.default_path(device), space, device, 1, 1, console, quiet))
+
+
+def time_best(study: Study, wanted: str) -> None:
+    """Measure the best networks' latency, now that nothing else runs."""
+    from nas import timing
+
+    best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
+    known = study.latencies
+    if all(trial.number in known for trial in best) or not timing.is_here(wanted):
+        return
+    archs, device = [trial.arch for trial in best], timing.device_for(wanted)
+    with timing.threads(1):
+        times = timing.network_ms([timing.ready(arch, device) for arch in archs], archs, device, rounds=TIMED_ROUNDS)
+    study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
