@@ -1,7 +1,12 @@
 """Blocks as data, and the only place that knows their structure: `lower_block` writes a block as a tree of layers.
 
 A `Block` holds integers only; expansions and ratios are choices of whoever wrote it (`network.py`). To add a block,
-write one function here and name it in `STRUCTURES`: cost, module, source, table and tests follow.
+write one function here, name it in `BlockType` and `STRUCTURES`, and give it its paper's choices in `network.PAPER`:
+cost, module, source, table, figures and tests follow.
+
+Such a function runs on numbers and on names: what a block costs is worked out once, as a formula of its widths (see
+`formula.py`). So it may add and multiply widths, and ask whether `hidden` equals `in_channels` or `in_channels` equals
+`out_channels`; anything else that depends on widths is refused where it is asked.
 
 Every convolution of a block has a position, *expand* (1×1 to the hidden width), *spatial* (k×k) or *project* (1×1 to
 the output), and each position its own nonlinearity; a fourth may follow the addition of the shortcut.
@@ -10,6 +15,7 @@ the output), and each position its own nonlinearity; a fourth may follow the add
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from searchspace.document import value
@@ -30,6 +36,7 @@ from searchspace.layers import (
     PadChannels,
     Residual,
     Sequential,
+    leaves,
 )
 from searchspace.limits import whole
 
@@ -105,9 +112,8 @@ class Block:
             raise ValueError("out_channels: a max-pool keeps the in_channels")
         if self.type in BETWEEN and self.shortcut != "none":
             raise ValueError(f"shortcut: {self.type} has none")
-        for name in self.grouped_widths:
-            if getattr(self, name) % self.groups:
-                raise ValueError(f"groups: {self.groups} does not divide {name} = {getattr(self, name)}")
+        if self.groups > 1:
+            self._divided()
         if self.shortcut == "identity" and (self.stride != 1 or self.in_channels != self.out_channels):
             raise ValueError("shortcut: identity needs stride 1 and in_channels = out_channels")
         if self.shortcut == "partial" and (self.stride != 1 or self.in_channels > self.out_channels):
@@ -119,22 +125,20 @@ class Block:
         if self.norm.kind == "group":
             lower_block(self)  # raises where the norm's groups do not divide one of the widths
 
-    @property
-    def grouped_widths(self) -> tuple[str, ...]:
-        """The fields that `groups` has to divide: the widths on both sides of the spatial convolution."""
-        if self.groups == 1:
-            return ()
-        match self.type:
-            case "convnext":
-                return ("in_channels",)
-            case "downsample":
-                return ("in_channels", "out_channels")
-            case "fused_mbconv":
-                return ("in_channels", "out_channels" if self.hidden == self.in_channels else "hidden")
-            case "basic":
-                return ("in_channels", "hidden", "out_channels")
-            case _:
-                return ("hidden",)
+    def _divided(self) -> None:
+        """`ValueError` where `groups` does not divide a width beside a grouped convolution."""
+        grouped = STRUCTURES[self.type].grouped
+        if grouped:
+            widths = [(f"{grouped} = {getattr(self, grouped)}", getattr(self, grouped))]
+        else:
+            convs = (
+                leaf for leaf, _ in leaves(lower_block(self), (self.in_channels, 64, 64)) if isinstance(leaf, Conv)
+            )
+            channels = [n for conv in convs if conv.groups > 1 for n in (conv.in_channels, conv.out_channels)]
+            widths = [(f"{number} channels", number) for number in channels]
+        for told, number in widths:
+            if number % self.groups:
+                raise ValueError(f"groups: {self.groups} does not divide {told}")
 
 
 def sequential(*parts: tuple[str, Layer | None]) -> Sequential:
@@ -252,16 +256,31 @@ def max_pool(b: Block) -> Sequential:
     return sequential(("pool", MaxPool(b.kernel, b.stride)))
 
 
-STRUCTURES: dict[BlockType, Callable[[Block], Sequential]] = {
-    "basic": basic,
-    "bottleneck": bottleneck,
-    "resnext": bottleneck,
-    "inverted": inverted,
-    "mbconv": inverted,
-    "fused_mbconv": fused_mbconv,
-    "convnext": convnext,
-    "downsample": downsample,
-    "max_pool": max_pool,
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A kind of block. `layers` writes it; the rest says how a stage's choices become its integers.
+
+    `divides`: the hidden width is the reference ÷ expansion, not × expansion.
+    `groups` of the spatial convolution: as the stage has them (`given`), one a channel (`depthwise`), or `none`.
+    `grouped`: the width on both of its sides; empty where they differ.
+    """
+
+    layers: Callable[[Block], Sequential]
+    divides: bool = False
+    groups: Literal["given", "depthwise", "none"] = "given"
+    grouped: Literal["hidden", "in_channels", ""] = "hidden"
+
+
+STRUCTURES: dict[BlockType, Structure] = {
+    "basic": Structure(basic, divides=True, grouped=""),
+    "bottleneck": Structure(bottleneck, divides=True),
+    "resnext": Structure(bottleneck, divides=True),
+    "inverted": Structure(inverted),
+    "mbconv": Structure(inverted, groups="depthwise"),
+    "fused_mbconv": Structure(fused_mbconv, groups="none", grouped=""),
+    "convnext": Structure(convnext, groups="depthwise", grouped="in_channels"),
+    "downsample": Structure(downsample, grouped=""),
+    "max_pool": Structure(max_pool, grouped=""),
 }
 
 
@@ -278,7 +297,7 @@ def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
 
 def lower_block(b: Block) -> Sequential:
     """The block as a tree of layers: its body, alone or beside a shortcut."""
-    body = STRUCTURES[b.type](b)
+    body = STRUCTURES[b.type].layers(b)
     if b.shortcut == "none":
         return body
     branch = sequential(

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from searchspace import limits
 from searchspace.arch import Arch
-from searchspace.blocks import BETWEEN, Block, BlockType, lower_block
+from searchspace.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
 from searchspace.budget import Cost
 from searchspace.ends import Head, Stem, lower_head, lower_stem
-from searchspace.formula import Groups, Width, formula, function, largest
+from searchspace.formula import Groups, Width, formula, function, largest, named
 from searchspace.latency import LatencyTable
 from searchspace.layers import (
     Activate,
@@ -113,7 +113,7 @@ def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
             raise ValueError(f"width_mult: {outline.width_mult:g} makes a block of over {limits.WIDTH:,} channels")
         added = shortcut(choices["shortcut"], width, out, stride)
         fixed, group_width = _grouping(choices["block"], width, hidden, groups)
-        key = (kind, side, stride, added, fixed, hidden == width)
+        key = (kind, side, stride, added, fixed, hidden == width, width == out)
         count = _COUNTS.get(key) or _count_of(block(_any_groups(step)), side)
         parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden), group_width))
         side = parts[-1][-1]
@@ -205,8 +205,9 @@ def _count_of(b: Block, side: int) -> Count:
     """The cost of blocks like this one, at a map of `side` pixels, as a function of `BLOCK_WIDTHS`."""
     kind = _kind(b.type, settings_of_block(b), b.norm, gate_of_block(b) if b.se else None)
     fixed, _ = _grouping(b.type, b.in_channels, b.hidden, b.groups)
-    padded = b.shortcut != "partial" or b.in_channels != b.out_channels  # with equal widths nothing is padded
-    key = (kind, side, b.stride, b.shortcut if padded else "identity", fixed, b.hidden == b.in_channels)
+    same = b.in_channels == b.out_channels
+    added = "identity" if same and b.shortcut == "partial" else b.shortcut  # with equal widths nothing is padded
+    key = (kind, side, b.stride, added, fixed, b.hidden == b.in_channels, same)
     return _COUNTS.get(key) or _remembered(key, *_named(b, side), BLOCK_WIDTHS)
 
 
@@ -215,24 +216,23 @@ def _named(b: Block, side: int) -> tuple[Layer, Shape]:
     width, hidden, out = Width(b.in_channels, "width"), Width(b.hidden, "hidden"), Width(b.out_channels, "out")
     fixed, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
     groups = fixed or Groups(b.groups, Width(group_width, "group_width"))
-    se = replace(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
-    named = replace(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
-    return lower_block(named), (width, side, side)
+    se = named(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
+    block = named(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
+    return lower_block(block), (width, side, side)
 
 
 def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> tuple[int, int]:
     """The groups of the spatial convolution where its two sides differ in width, else 0 and the channels a group."""
-    if type in ("basic", "fused_mbconv", "downsample", "max_pool"):
-        return groups, 0
-    return 0, (width if type == "convnext" else hidden) // groups
+    grouped = STRUCTURES[type].grouped
+    return (0, (hidden if grouped == "hidden" else width) // groups) if grouped else (groups, 0)
 
 
 def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
     key = (settings_of_stem(stem), stem.norm.kind == "none", in_channels, side)
     count = _COUNTS.get(key)
     if count is None:
-        named = lower_stem(replace(stem, width=Width(stem.width, "width")), in_channels)
-        count = _remembered(key, named, (in_channels, side, side), ("width",))
+        layers = lower_stem(named(stem, width=Width(stem.width, "width")), in_channels)
+        count = _remembered(key, layers, (in_channels, side, side), ("width",))
     return count(stem.width)
 
 
@@ -241,8 +241,8 @@ def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
     count = _COUNTS.get(key)
     if count is None:
         into = Width(width, "into")
-        named = replace(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
-        count = _remembered(key, lower_head(named, into, num_classes), (into, side, side), HEAD_WIDTHS)
+        open_head = named(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
+        count = _remembered(key, lower_head(open_head, into, num_classes), (into, side, side), HEAD_WIDTHS)
     return count(width, head.width, head.hidden)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BINS = 60
 
-# Okabe and Ito's colours, which the colour-blind tell apart; black and grey for what is no block.
+# Okabe and Ito's colours, which the colour-blind tell apart; grey for what is no block. A new block has ANOTHER's.
 COLOURS: dict[BlockType | str, str] = {
     "basic": "#cc79a7",
     "bottleneck": "#0072b2",
@@ -32,6 +32,7 @@ COLOURS: dict[BlockType | str, str] = {
     "stem": "#444444",
     "head": "#444444",
 }
+ANOTHER = "#d55e00"
 RESOLUTION = "#b03a2e"
 
 
@@ -48,7 +49,7 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
 
     parts, spent = section_costs(arch), cost(arch)
     kinds = ["stem", *(block.type for block in arch.blocks), "head"]
-    colours = [COLOURS[kind] for kind in kinds]
+    colours = [COLOURS.get(kind, ANOTHER) for kind in kinds]
     depth, end = range(len(parts)), len(parts) - 1
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
@@ -57,7 +58,7 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
     channels.set_ylabel("output channels")
     costs = f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')} at {arch.resolution} px"
     channels.set_title(f"{title}: {costs}" if title else costs, fontsize=min(12.0, 1.7 * size[0]))
-    legend = [Patch(color=COLOURS[kind], alpha=0.7, label=kind) for kind in dict.fromkeys(kinds[1:-1])]
+    legend = [Patch(color=COLOURS.get(kind, ANOTHER), alpha=0.7, label=kind) for kind in dict.fromkeys(kinds[1:-1])]
     columns = min(len(legend), max(2, round(size[0] / 2)))
     channels.legend(handles=legend, loc="upper center", ncols=columns, frameon=False)
     channels.margins(y=0.16 * -(-len(legend) // columns))

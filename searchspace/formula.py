@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from copy import copy
 from fractions import Fraction
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 Names = tuple[str, ...]
 Factor = int | Fraction
+Part = TypeVar("Part")
 
 
 class Formula:
@@ -42,6 +44,12 @@ class Formula:
         return Formula(product)
 
     __rmul__ = __mul__
+
+    def _refused(self, other: Any) -> NoReturn:
+        raise TypeError(f"{self}: a formula has sums and products; nothing else is known of it")
+
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = _refused
+    __lt__ = __le__ = __gt__ = __ge__ = _refused
 
     def covers(self, other: Formula) -> bool:
         """Whether it is at least the other for all widths, as far as factors tell."""
@@ -72,8 +80,15 @@ def _nested(terms: dict[Names, int]) -> str:
     return f"{product}+{_nested(outside)}" if outside else product
 
 
+# Pairs of a block's widths that it may compare: whether they are equal is part of what its formulas are known by.
+COMPARED = ({"hidden", "width"}, {"width", "out"})
+
+
 class Width(int):
-    """A number of channels with a name. It compares and hashes as the number that it is; products are formulas."""
+    """A number of channels with a name. It hashes as the number that it is; products are formulas.
+
+    Only what is known by the formulas' keys may be asked of it: else the first network of a kind would decide for all.
+    """
 
     name: str
 
@@ -100,6 +115,21 @@ class Width(int):
             raise TypeError(f"{self.name} // {other.name} is no polynomial")
         return self if other == 1 else Formula({(self.name,): Fraction(1, other)})
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Width) and other.name != self.name and {self.name, other.name} not in COMPARED:
+            raise TypeError(f"whether {self.name} and {other.name} are equal differs from network to network of a kind")
+        return int(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
+    def _ordered(self, other: Any) -> NoReturn:
+        raise TypeError(f"{self.name}: which of two widths is larger differs from network to network of a kind")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _ordered
+
     def _refused(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: a formula has sums, products and // by a number; nothing else is known of it")
 
@@ -115,6 +145,14 @@ class Groups(int):
         made = super().__new__(cls, number)
         made.width = width
         return made
+
+
+def named(part: Part, **widths: Any) -> Part:
+    """A block, stem or head with these fields in names. It was valid in numbers, which is not asked again."""
+    made = copy(part)
+    for field, width in widths.items():
+        object.__setattr__(made, field, width)
+    return made
 
 
 def formula(number: int | Formula) -> Formula:

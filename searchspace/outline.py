@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from searchspace.arch import Arch, Init, relaxed
-from searchspace.blocks import BETWEEN, Block, Shortcut, SqueezeExcite
+from searchspace.blocks import BETWEEN, STRUCTURES, Block, Shortcut, SqueezeExcite
 from searchspace.ends import Head, Stem
 from searchspace.layers import DropMode
 from searchspace.schedule import Schedule, channels, round_channels
@@ -146,25 +146,21 @@ def _between(choices: Choices, stride: int, width: int, out: int) -> Step:
 
 def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]:
     """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
-    kind = choices["block"]
+    structure = STRUCTURES[choices["block"]]
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
-    if kind == "convnext":
-        return max(1, round(reference * expansion)), width
-    if kind == "mbconv":
-        hidden = max(1, round(reference * expansion))
-        return hidden, hidden
-    if kind in ("inverted", "fused_mbconv"):
-        hidden, grouped = max(1, round(reference * expansion)), kind == "inverted"
-    else:
-        hidden, grouped = max(1, round(reference / expansion)), True
-    group_width = min(choices["group_width"], hidden) if grouped and kind != "basic" else 0
-    groups: int = choices["groups"] if grouped and not group_width else 1
+    hidden = max(1, round(reference / expansion if structure.divides else reference * expansion))
+    if structure.groups == "depthwise":
+        return hidden, hidden if structure.grouped == "hidden" else width
+    if structure.groups == "none":
+        return hidden, 1
+    group_width = min(choices["group_width"], hidden) if structure.grouped else 0
+    groups: int = 1 if group_width else choices["groups"]
     unit = group_width or groups
     if unit > 1:
         hidden = max(unit, round(hidden / unit) * unit)
     groups = hidden // group_width if group_width else groups
-    return hidden, math.gcd(groups, width, out) if kind == "basic" else groups
+    return hidden, groups if structure.grouped else math.gcd(groups, width, out)
 
 
 def squeezed_width(choices: Choices, width: int, hidden: int) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from searchspace.arch import Arch, lower
 from searchspace.blocks import BETWEEN, STRUCTURES, Block
 from searchspace.costs import cost, section_costs
+from searchspace.network import filled
 
 
 class Row(NamedTuple):
@@ -43,7 +44,7 @@ def table(arch: Arch) -> list[Row]:
 def _block_row(block: Block, output: str, macs: int, params: int) -> Row:
     kernel = _kernel(block.kernel, block.stride)
     if block.groups > 1:
-        depthwise = block.groups == (block.in_channels if block.type == "convnext" else block.hidden)
+        depthwise = block.groups == getattr(block, STRUCTURES[block.type].grouped or "hidden")
         kernel += " dw" if depthwise else f" g{block.groups}"
     if block.dilation > 1:
         kernel += f" d{block.dilation}"
@@ -58,15 +59,16 @@ def _block_row(block: Block, output: str, macs: int, params: int) -> Row:
 def _activations(block: Block) -> str:
     """The nonlinearities of the block's convolutions in their order, and after + the one that follows the addition."""
     acts = {"expand": block.expand_act, "spatial": block.spatial_act, "project": block.project_act}
-    text = "/".join(_act(acts[name]) for name, _ in STRUCTURES[block.type](block).parts)
+    text = "/".join(_act(acts[name]) for name, _ in STRUCTURES[block.type].layers(block).parts)
     return text if block.shortcut == "none" or block.add_act == "none" else f"{text} + {block.add_act}"
 
 
 def _expansion(block: Block) -> str:
     """The hidden width by the reference of the block's paper: × input, × output (convnext), or output ÷."""
-    if block.type in ("basic", "bottleneck", "resnext"):
-        return f"÷{block.out_channels / block.hidden:.3g}"
-    return f"×{block.hidden / (block.out_channels if block.type == 'convnext' else block.in_channels):.3g}"
+    of_input = filled({"block": block.type})["expansion_from"] == "input"
+    reference = block.in_channels if of_input else block.out_channels
+    divides = STRUCTURES[block.type].divides
+    return f"÷{reference / block.hidden:.3g}" if divides else f"×{block.hidden / reference:.3g}"
 
 
 def _kernel(kernel: int, stride: int) -> str:

@@ -21,7 +21,7 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 STAGE = st.fixed_dictionaries(
     {"block": st.sampled_from(list(PAPER)), "depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])},
     optional={
-        "expansion": st.floats(1, 6),
+        "expansion": st.floats(0.3, 6),
         "kernel": st.sampled_from([1, 3, 5, 7]),
         "group_width": st.sampled_from([1, 2, 3, 8]),
         "groups": st.sampled_from([1, 2, 4]),

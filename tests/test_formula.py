@@ -54,7 +54,26 @@ def test_a_width_is_the_number_that_it_is() -> None:
     width = Width(32, "x")
     assert {width: "here"}[32] == "here"
     assert width % 5 == 2
-    assert max(width, 3) is width
+    assert width == Width(32, "x") == 32
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda hidden, width, out: hidden > width,
+        lambda hidden, width, out: max(hidden, 64),
+        lambda hidden, width, out: hidden == out,
+        lambda hidden, width, out: hidden != out,
+        lambda hidden, width, out: hidden + width > 64,
+        lambda hidden, width, out: (hidden + width) // 2,
+    ],
+)
+def test_what_differs_within_a_kind_of_block_is_refused(asked: Callable[..., Any]) -> None:
+    """Else the formula of the first block of a kind, which is remembered, would be wrong for the next."""
+    widths = [Width(number, name) for number, name in ((48, "hidden"), (16, "width"), (16, "out"))]
+    assert widths[0] != widths[1] == widths[2]  # which the kind says
+    with pytest.raises(TypeError, match=r"differs from network to network|nothing else is known"):
+        asked(*widths)
 
 
 def test_only_what_may_be_largest_is_kept() -> None:

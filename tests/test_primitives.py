@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from searchspace import Arch, Space, build, cost
-from searchspace.blocks import Block, Shortcut, lower_block
+from searchspace.blocks import BETWEEN, Block, BlockType, Shortcut, lower_block
 from searchspace.layers import Activation, Norm, leaves
 from searchspace.module import normalization
 
@@ -22,7 +22,7 @@ NORMS: list[dict[str, Any]] = [
     {"kind": "group", "groups": 4},
     {"kind": "none"},
 ]
-BLOCKS = ["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext"]
+BLOCKS = [kind for kind in get_args(BlockType) if kind not in BETWEEN]
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "expansion 1": {"expansion": 1},
