@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from nas import card, checkpoint
 from nas.card import Facts
+from nas.config import CONFIG
 from nas.prediction import script
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -88,6 +89,8 @@ def check_free(out: Path) -> None:
     """`InputError` where writing to a folder would overwrite what no export wrote."""
     if out.exists() and not out.is_dir():
         raise InputError(f"out {out}: a folder is accepted, not a file")
+    if (out / CONFIG).exists():
+        raise InputError(f"out {out}: is the folder of a search; give another")
     present = [name for name in FILES if (out / name).exists()]
     if present and not _is_bundle(out):
         raise InputError(f"out {out}: has a {present[0]} that no export wrote; give another folder")

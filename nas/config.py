@@ -76,6 +76,7 @@ class TrainConfig:
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
 
 
+CONFIG = "config.yaml"  # by which the folder of a search is known
 DIGITS_RECIPE = TrainConfig(epochs=6, optimizer="sgd", batch_size=32, learning_rate=0.05, weight_decay=5e-4)
 
 
@@ -166,14 +167,14 @@ class SearchConfig:
 
     def save(self, run: Path) -> None:
         title = "what this run is (identity) and how it is carried out (conduct)"
-        write_yaml(run / "config.yaml", plain(self, IN_FULL), title)
+        write_yaml(run / CONFIG, plain(self, IN_FULL), title)
 
     @classmethod
     def load(cls, run: Path) -> SearchConfig:
         """The configuration of a run folder; `InputError` where the folder is none."""
-        path = run / "config.yaml"
+        path = run / CONFIG
         if not path.is_file():
-            raise InputError(f"{run}: no run folder (it has no config.yaml); give the folder of a search")
+            raise InputError(f"{run}: no run folder (it has no {CONFIG}); give the folder of a search")
         data, lines = read_yaml(path)
         return parse(cls, data, str(path), lines)
 

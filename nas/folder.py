@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nas import results
-from nas.config import SearchConfig, differences
+from nas import environment, results, storage
+from nas.config import CONFIG, SearchConfig, differences
 from nas.storage import NAME, Place, without_password
 from nas.study import Study
 from searchspace.document import write_yaml
@@ -23,6 +23,7 @@ from searchspace.errors import InputError
 Log = logging.Logger
 TABLE = "latency.json"
 CHECKPOINTS = "checkpoints"
+LOG = "log.txt"
 
 
 def check(run: Path, config: SearchConfig) -> bool:
@@ -31,9 +32,9 @@ def check(run: Path, config: SearchConfig) -> bool:
         return False
     if not run.is_dir():
         raise InputError(f"run {run}: a folder is accepted, not a file")
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         if any(run.iterdir()):
-            raise InputError(f"run {run}: the folder is no run (no config.yaml) and not empty; give another")
+            raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
     old = SearchConfig.load(run).identity
     changed = differences(old, replace(config.identity, controls=old.controls, baselines=old.baselines))
@@ -41,6 +42,22 @@ def check(run: Path, config: SearchConfig) -> bool:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")
     return True
+
+
+def check_kept(run: Path) -> None:
+    """Where a run's study is not there: `InputError` if it had trials, the rest of which a new one would overwrite."""
+    table = run / results.CSV
+    rows = len(table.read_text(encoding="utf-8").splitlines()) - 1 if table.is_file() else 0
+    if rows > 0:
+        raise InputError(f"run {run}: its study is gone, with the {rows} trials of {table.name}; give another --run")
+
+
+def discard(run: Path) -> None:
+    """Take away what a start without trials has made, so that another command may start there."""
+    for name in (CONFIG, storage.FILE, f"{storage.FILE}-wal", f"{storage.FILE}-shm", TABLE, LOG, environment.FILE):
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        run.rmdir()
 
 
 def place(run: Path, url: str, begun: SearchConfig | None) -> Place:
@@ -59,10 +76,14 @@ def place(run: Path, url: str, begun: SearchConfig | None) -> Place:
 
 @contextmanager
 def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
-    """The folder, made and held: one search at a time. Yields the logger of log.txt."""
+    """The folder, made and held: one search at a time. Yields the logger of log.txt.
+
+    A start that ends with an `InputError` before there is a result leaves nothing behind.
+    """
+    begins = not (run / CONFIG).is_file()
     try:
         run.mkdir(parents=True, exist_ok=True)
-        handle = (run / "log.txt").open("a", encoding="utf-8")
+        handle = (run / LOG).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
     with handle:
@@ -78,7 +99,12 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         handler = logging.StreamHandler(handle)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
-        yield log
+        try:
+            yield log
+        except InputError:
+            if begins and not (run / results.CSV).is_file():
+                discard(run)
+            raise
 
 
 def write_results(study: Study, run: Path) -> None:

@@ -17,6 +17,7 @@ from nas import objectives
 from nas.trial import Outcome, Role
 from searchspace.document import write_text
 
+CSV = "trials.csv"
 RESAMPLES = 2000
 LEVEL = 0.9
 MEASURED = (
@@ -77,7 +78,7 @@ def frame(trials: Sequence[Outcome]) -> pd.DataFrame:
 
 def write_csv(trials: Sequence[Outcome], run: Path) -> None:
     """RUN/trials.csv, replaced in one step."""
-    write_text(run / "trials.csv", frame(trials).to_csv(index=False))
+    write_text(run / CSV, frame(trials).to_csv(index=False))
 
 
 def write_parquet(trials: Sequence[Outcome], run: Path) -> None:

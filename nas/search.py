@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
         print_plan(console, config, space, split, run)
         return 0
     begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
+    if existed and not begun_already:
+        folder.check_kept(run)
     with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
         if taught.sources:
             evidence.save(taught, run)

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.config import SearchConfig
+from nas.config import CONFIG, SearchConfig
 from searchspace.errors import InputError
 
 NAME, FILE = "search", "study.db"
@@ -48,7 +48,7 @@ class Place:
         """Where a run folder says that its study is; `InputError` where it is no run folder."""
         if (run / FILE).is_file():
             return cls(run)
-        conduct = SearchConfig.load(run).conduct if (run / "config.yaml").is_file() else None
+        conduct = SearchConfig.load(run).conduct if (run / CONFIG).is_file() else None
         if conduct is None or not conduct.storage:
             raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
         return cls(run, conduct.storage, conduct.study)
@@ -194,7 +194,8 @@ def _brief(error: BaseException) -> str:
 def holds(place: Place) -> bool:
     """Whether the study is there already."""
     if not place.url:
-        return (place.folder / FILE).is_file()
+        file = place.folder / FILE
+        return file.is_file() and file.stat().st_size > 0
     storage = database(place)
     try:
         return place.name in optuna.get_all_study_names(storage)

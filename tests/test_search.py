@@ -121,7 +121,7 @@ def test_a_finished_run_says_so_and_more_can_be_added(run: Path) -> None:
 
 
 def test_a_run_of_something_else_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".db"}
+    before = {path.name: path.read_bytes() for path in run.iterdir() if not path.name.startswith("study.db")}
     for changed, says in (
         (["--budget", "21MFLOPs", *TINY[2:]], "budget.0: 20MFLOPs → 21MFLOPs"),
         ([*TINY, "--seed", "7"], "seed: 0 → 7"),
@@ -132,7 +132,7 @@ def test_a_run_of_something_else_is_refused(run: Path, tmp_path: Path, capsys: p
     (tmp_path / "note.txt").write_text("mine")
     assert "is no run" in refusal(search.main, [*TINY, "--run", str(tmp_path)], capsys)
     assert "not a file" in refusal(search.main, [*TINY, "--run", str(tmp_path / "note.txt")], capsys)
-    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".db"}
+    assert before == {path.name: path.read_bytes() for path in run.iterdir() if not path.name.startswith("study.db")}
 
 
 def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -206,6 +206,30 @@ def test_a_name_that_needs_the_network_is_refused_soon(capsys: pytest.CaptureFix
     arguments = [*TINY, "--quiet", "--run", str(tmp_path / "r"), "--dataset", "nobody-at-all/no-such-dataset"]
     assert "nobody-at-all/no-such-dataset" in refusal(search.main, arguments, capsys)
     assert time.monotonic() - begun < 30
+    assert not (tmp_path / "r").exists()  # so that the command may be corrected
+
+
+def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "r"
+    with search.folder.opened(run, cli.configured(cli.parser().parse_args(TINY))):
+        (run / "trials.csv").write_text("trial,accuracy\n0,0.9\n1,0.8\n")
+        (run / "study.db").touch()
+    said = refusal(search.main, [*TINY, "--quiet", "--run", str(run)], capsys)
+    assert "its study is gone, with the 2 trials of trials.csv" in said
+    assert (run / "trials.csv").read_text().endswith("0.8\n")
+
+
+def test_nothing_else_is_written_to_the_folder_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "r"
+    with search.folder.opened(run, cli.configured(cli.parser().parse_args(TINY))):
+        opened_study = search.open_study(run, cli.configured(cli.parser().parse_args(TINY)))
+        opened_study.ask()
+        opened_study.close()
+    before = sorted(run.iterdir())
+    training = ["rexnet_100", "--dataset", "digits", "--out", str(run)]
+    assert "is the folder of a search" in refusal(train.main, training, capsys)
+    assert "is the folder of a search" in refusal(export.main, [str(run), "--trial", "0", "--out", str(run)], capsys)
+    assert sorted(run.iterdir()) == before
 
 
 def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,12 +67,12 @@ def test_the_command_that_is_kept_has_no_password(
 
     def open_study(*arguments: Any) -> None:
         assert arguments[-1].url == URLS[0][0]
-        raise InputError("enough")
+        raise RuntimeError("enough")
 
     monkeypatch.setattr(search, "open_study", open_study)
     given = [f"{flag}={URLS[0][0]}"] if joined else [flag, URLS[0][0]]
     arguments = ["--budget", "20MFLOPs", "--space", "rexnet", "--quiet", "--run", str(tmp_path / "r")]
-    with pytest.raises(InputError, match="enough"):
+    with pytest.raises(RuntimeError, match="enough"):
         search.main([*arguments, *given])
     assert not [path for path in (tmp_path / "r").iterdir() if SECRET in path.read_text()]
     conduct = SearchConfig.load(tmp_path / "r").conduct
