@@ -104,12 +104,18 @@ def _part(labels: Labels, images: int | None, seed: int, name: str) -> NDArray[n
     """Which images are used: all, or so many, of every class its share."""
     if images is None or images >= len(labels):
         return np.arange(len(labels))
+    classes = len(np.unique(labels))
+    if images < 2 * classes:
+        raise InputError(f"images: at least {2 * classes}, two of each class of {name}, not {images}")
     return _stratified(labels, len(labels) - images, seed, name)[0]
 
 
 def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     from sklearn.model_selection import train_test_split
 
+    alone = np.flatnonzero(np.bincount(labels) == 1)
+    if len(alone):
+        raise InputError(f"dataset {name}: class number {alone[0]} has one image; at least two of each are accepted")
     try:
         train, val = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
     except ValueError as error:
@@ -197,6 +203,8 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
     classes += [c for c in ("label", "labels", "fine_label", "class") if c in table.features and c not in classes]
     if not images or not classes:
         have = ", ".join(table.features)
+        if images and Path(name).is_dir() and not any(Path(name).rglob("*.parquet")):
+            raise InputError(f"dataset {name}: at least two folders of images are accepted, one a class, named by it")
         raise InputError(f"dataset {name}: needs an image column and a label column; it has {have}")
     return images[0], classes[0]
 

@@ -81,7 +81,7 @@ class Proposals:
         if first is None:
             return None
         known = record(first)
-        candidate = Candidate(known.point, known.arch, known.cost, known.width_mult)
+        candidate = Candidate(known.point, known.arch, known.cost, known.width_mult, known.settled)
         return Proposal(candidate, known.role, known.baseline, first.params.get(objectives.SHARE, 1.0))
 
     def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:

@@ -82,6 +82,7 @@ def record(trial: FrozenTrial) -> Trial:
         role=attributes["role"],
         point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
         width_mult=attributes["width_mult"],
+        settled=tuple(map(int, attributes.get("settled", "").split())),
         baseline=attributes.get("baseline", ""),
     )
 

@@ -35,6 +35,7 @@ MEASURED = (
     "loss",
     "train_loss",
     "width_mult",
+    "settled",
     "digest",
     "network",
     "error",

@@ -181,6 +181,7 @@ class Study:
             "peak_memory_mb": cost.peak_memory_mb,
             "predicted_ms": cost.latency_ms,
             "width_mult": candidate.width_mult,
+            "settled": " ".join(map(str, candidate.settled)),
             "network": summary(arch),
             "arch": json.dumps(arch.to_dict()),
         }
@@ -203,9 +204,8 @@ class Study:
         number = self._rdb.get_trial(trial_id).number
         self._ids[number] = trial_id
         (candidate, role, baseline, _) = proposal
-        return Trial(
-            number, candidate.arch, candidate.cost, role, dict(candidate.point), candidate.width_mult, baseline
-        )
+        point, arch, cost, width_mult, settled = candidate
+        return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline)
 
     def report(self, trial: Trial, result: Result) -> bool:
         """Keep one epoch's score: a point of the learning curve. False where the trial is no longer ours."""

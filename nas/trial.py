@@ -15,7 +15,8 @@ Role = Literal["baseline", "control", "search"]
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One network to train. `role` is `control` for the random networks that every search is compared with, and
-    `baseline` for a known network, scaled to the budget, whose name is then in `baseline`."""
+    `baseline` for a known network, scaled to the budget, whose name is then in `baseline`. `point`, `width_mult` and
+    `settled` are what the space makes `arch` of (see `Candidate`)."""
 
     number: int
     arch: Arch
@@ -23,6 +24,7 @@ class Trial:
     role: Role
     point: dict[str, Any] = field(default_factory=dict)
     width_mult: float = 1.0
+    settled: tuple[int, ...] = ()
     baseline: str = ""
 
     @property
@@ -36,7 +38,8 @@ class Trial:
     @classmethod
     def of_text(cls, text: str) -> Trial:
         data = json.loads(text)
-        return cls(**{**data, "arch": Arch.from_dict(data["arch"]), "cost": Cost(**data["cost"])})
+        arch, cost, settled = Arch.from_dict(data["arch"]), Cost(**data["cost"]), tuple(data["settled"])
+        return cls(**{**data, "arch": arch, "cost": cost, "settled": settled})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from searchspace.arch import Arch
-from searchspace.budget import Budget, Cost, amount
-from searchspace.choices import Scalar
+from searchspace.budget import Budget, Cost
 from searchspace.costs import cost
-from searchspace.errors import InputError
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
-from searchspace.space import FIT_BAND, Point, Space
+from searchspace.space import FIT_BAND, Space
 
 SAMPLE = 2_000
 FITTED = 200
 ENUMERABLE = 2_000
-STARTS = 3
 UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
 
 CHUNK, MANY = 5_000, 20_000
@@ -70,19 +67,9 @@ def preflight(
     where no network fits: it says what can be reached.
     """
     rng = random.Random(seed)
-    low, high = space.fit_range or (None, None)
     clock = space.clock(budget)
-    spend = partial(space.cost, latency=clock)
-    smallest = _extreme(space, lambda point: budget.used(spend(point, low)), low, rng)
-    largest = _extreme(space, lambda point: -budget.used(spend(point, high)), high, rng)
+    smallest, largest = space.reach(budget, band, rng)
     least, most = cost(smallest, clock), cost(largest, clock)
-    reachable = f"networks of {space.source} cost {_said(least, budget)} to {_said(most, budget)}"
-    if budget.used(least) > 1:
-        raise InputError(f"budget {budget} cannot be met: {reachable}")
-    if any(limit.of(most) < limit.low for limit in budget.limits) or (
-        space.fit_range is not None and budget.used(most) < band
-    ):
-        raise InputError(f"budget {budget} is not reached: {reachable}")
     seen: Counter[Cost] = Counter()
     chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]
     for counts in mapped(partial(_counted, space, clock), chunks):
@@ -126,30 +113,9 @@ def known(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
     return sorted(inside, key=lambda found: -budget.used(found[2]))
 
 
-def _said(found: Cost, budget: Budget) -> str:
-    return " and ".join(amount(limit.of(found), limit.currency) for limit in budget.limits)
-
-
 def _distinct(space: Space) -> int | None:
     """How many networks a small space has, at width multiplier 1 where that is free."""
     if space.size > ENUMERABLE:
         return None
     points = (dict(zip(space.choices, values, strict=True)) for values in itertools.product(*space.choices.values()))
     return len({space.arch(point).digest for point in points})
-
-
-def _extreme(space: Space, value: Callable[[Point], float], width_mult: float | None, rng: random.Random) -> Arch:
-    """The network of the point with the least value, by coordinate descent from some random points."""
-    found: list[tuple[float, dict[str, Scalar]]] = []
-    for _ in range(STARTS):
-        point: dict[str, Scalar] = space.random_point(rng)
-        least, improved = value(point), True
-        while improved:
-            improved = False
-            for name, options in space.choices.items():
-                for option in options:
-                    changed = {**point, name: option}
-                    if option != point[name] and (tried := value(changed)) < least:
-                        point, least, improved = changed, tried, True
-        found.append((least, point))
-    return space.arch(min(found, key=lambda pair: pair[0])[1], width_mult)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 V = TypeVar("V")
 KICKS = 8
+STARTS = 3
 
 
 def repair(
@@ -54,3 +55,24 @@ def _neighbours(
         return []
     changed = [rng.choice(names)] if few else names
     return [{**point, name: v} for name in changed for v in choices[name] if v != point[name]]
+
+
+def least(
+    choices: Mapping[str, Sequence[V]],
+    cost: Callable[[Mapping[str, V]], float],
+    drawn: Callable[[], dict[str, V]],
+) -> dict[str, V]:
+    """The point of least cost, by coordinate descent from some that are drawn."""
+    found: list[tuple[float, dict[str, V]]] = []
+    for _ in range(STARTS):
+        point = drawn()
+        spent, improved = cost(point), True
+        while improved:
+            improved = False
+            for name, options in choices.items():
+                for option in options:
+                    changed = {**point, name: option}
+                    if option != point[name] and (tried := cost(changed)) < spent:
+                        point, spent, improved = changed, tried, True
+        found.append((spent, point))
+    return min(found, key=lambda pair: pair[0])[1]

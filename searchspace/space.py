@@ -13,7 +13,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import resources
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from searchspace import choices as free
 from searchspace.arch import Arch
-from searchspace.budget import Budget, Cost
+from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar, Slots
 from searchspace.costs import cost, outline_cost
 from searchspace.document import Location, parse, read_yaml
@@ -31,7 +31,7 @@ from searchspace.known import known_points
 from searchspace.latency import LatencyTable
 from searchspace.network import Network, filled
 from searchspace.outline import Outline
-from searchspace.repair import repair
+from searchspace.repair import least, repair
 from searchspace.solve import solve
 
 Point = Mapping[str, Scalar]
@@ -39,7 +39,7 @@ Point = Mapping[str, Scalar]
 FIT_BAND = 0.97
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
-SAMPLE_TRIES = 1000
+SAMPLE_TRIES, DOUBTFUL_TRIES = 1000, 10
 # What a known network may be adapted in and stay itself.
 DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
 REMEMBERED = 1 << 14
@@ -48,13 +48,15 @@ REMEMBERED = 1 << 14
 class Candidate(NamedTuple):
     """A point with the network that it stands for; `width_mult` was solved where the space leaves it open.
 
-    Early widths may be settled below what the multiplier gives (see `solve`): the network is `arch`, not the point's.
+    `settled` are the first widths, the stem's before the blocks', where they are below what the multiplier gives (see
+    `solve`): `space.arch(point, width_mult, settled)` is `arch`.
     """
 
     point: dict[str, Scalar]
     arch: Arch
     cost: Cost
     width_mult: float
+    settled: tuple[int, ...] = ()
 
 
 class Space:
@@ -102,10 +104,15 @@ class Space:
         """The number of points."""
         return math.prod(len(options) for options in self.choices.values())
 
-    def arch(self, point: Point | None = None, width_mult: float | None = None) -> Arch:
-        """The network of a point (which names every free value) at a width multiplier where that is open."""
+    def arch(self, point: Point | None = None, width_mult: float | None = None, settled: Sequence[int] = ()) -> Arch:
+        """The network of a point (which names every free value) at a width multiplier where that is open.
+
+        `settled` are first widths that are as they are, whatever the multiplier (see `Candidate`).
+        """
         try:
-            return self.outline({} if point is None else point, width_mult).arch()
+            outline = self.outline({} if point is None else point, width_mult)
+            outline.settled = tuple(settled)
+            return outline.arch()
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
@@ -199,14 +206,36 @@ class Space:
         except ValueError:
             return None
         spent = cost(arch, self.latency)
-        return Candidate(dict(point), arch, spent, outline.width_mult) if budget.admits(spent) else None
+        found = Candidate(dict(point), arch, spent, outline.width_mult, outline.settled)
+        return found if budget.admits(spent) else None
+
+    def reach(self, budget: Budget, band: float, rng: random.Random) -> tuple[Arch, Arch]:
+        """The cheapest network and the dearest; `InputError` where a budget is not between them."""
+        low, high = self.fit_range or (None, None)
+        spend, drawn = partial(self.cost, latency=self.clock(budget)), partial(self.random_point, rng)
+        smallest = least(self.choices, lambda point: budget.used(spend(point, low)), drawn)
+        largest = least(self.choices, lambda point: -budget.used(spend(point, high)), drawn)
+        few, many = spend(smallest, low), spend(largest, high)
+        limits = budget.limits
+        said = [" and ".join(amount(limit.of(spent), limit.currency) for limit in limits) for spent in (few, many)]
+        reachable = f"networks of {self.source} cost {' to '.join(said)}"
+        if budget.used(few) > 1:
+            raise InputError(f"budget {budget} cannot be met: {reachable}")
+        short = any(limit.of(many) < limit.low for limit in limits)
+        if short or (self.fit_range is not None and budget.used(many) < band):
+            raise InputError(f"budget {budget} is not reached: {reachable}")
+        return self.arch(smallest, low), self.arch(largest, high)
 
     def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
-        """A random candidate inside the budget; `InputError` where none was found in 1,000 tries.
+        """A random candidate inside the budget; `InputError` where it is out of reach, or no try of 1,000 found one.
 
         Where tries in the band fail, less of the budget may be used: first 85 %, then any share.
         """
+        if not 0 <= band <= 1:
+            raise InputError(f"band: a share of the budget from 0 to 1, not {band:g}")
         for attempt in range(SAMPLE_TRIES):
+            if attempt == DOUBTFUL_TRIES:
+                self.reach(budget, min(band, REPAIR_BAND), random.Random(0))
             wanted = min(band, LOOSER_BANDS[attempt * len(LOOSER_BANDS) // SAMPLE_TRIES])
             candidate = self.fit(self.random_point(rng), budget, wanted, seed=rng.getrandbits(32))
             if candidate is not None:

@@ -67,8 +67,15 @@ def test_so_many_images_of_every_class_its_share(tmp_path: Path) -> None:
     folder = str(class_folders(tmp_path / "pets"))
     few = load(DataConfig(folder, images=8, validation=0.5), seed=0)
     assert (np.bincount(few.train_labels).tolist(), np.bincount(few.val_labels).tolist()) == ([2, 2], [2, 2])
-    with pytest.raises(InputError, match="cannot be split by class"):
+    with pytest.raises(InputError, match="images: at least 4, two of each class"):
         load(DataConfig(folder, images=3), seed=0)
+
+
+def test_a_folder_in_which_no_classes_can_be_told(tmp_path: Path) -> None:
+    whole = class_folders(tmp_path / "pets")
+    one = next(path for path in whole.rglob("*") if path.is_dir() and not any(p.is_dir() for p in path.iterdir()))
+    with pytest.raises(InputError, match="at least two folders of images are accepted, one a class"):
+        load(DataConfig(str(one)), seed=0)
 
 
 def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_labels_of_any_kind_are_numbered(tmp_path: Path) -> None:
     ("records", "labels", "says"),
     [
         ([{"bytes": b"no image", "path": "x.png"}] * 10, [0, 1] * 5, r"training image 0 \(x\.png\): unreadable image"),
-        ([encoded(picture(0))] * 10, [0] * 9 + [1], "cannot be split by class"),
+        ([encoded(picture(0))] * 10, [0] * 9 + [1], "class number 1 has one image"),
     ],
 )
 def test_refuses_bad_images_and_labels(tmp_path: Path, records: Any, labels: Any, says: str) -> None:

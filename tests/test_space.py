@@ -124,6 +124,26 @@ def test_a_width_multiplier_is_solved_in_at_most_20_evaluations(name: str, seed:
         assert 0.97 <= cost(outline.arch()).macs / macs <= 1
 
 
+@pytest.mark.parametrize("name", ready())
+def test_what_a_candidate_says_makes_its_network(name: str) -> None:
+    space, rng, settled = SPACES[name], random.Random(7), 0
+    for _ in range(60):
+        found = space.fit(space.random_point(rng), Budget.parse("300MFLOPs"))
+        if found is not None:
+            assert space.arch(found.point, found.width_mult, found.settled) == found.arch
+            settled += bool(found.settled)
+    assert settled or name not in ("mobile", "all")
+
+
+@pytest.mark.parametrize(("text", "says"), [("100TFLOPs", "is not reached"), ("100kFLOPs", "cannot be met")])
+def test_a_budget_out_of_reach_is_refused_soon(text: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchspace.space.SAMPLE_TRIES", 50)
+    with pytest.raises(InputError, match=says):
+        SPACES["rexnet"].sample(0, Budget.parse(text))
+    with pytest.raises(InputError, match="band: a share"):
+        SPACES["rexnet"].sample(0, Budget.parse("300MFLOPs"), band=2)
+
+
 def test_widths_settled_early_never_make_a_later_block_narrower() -> None:
     space, budget, rng = SPACES["mobile"], Budget.parse("60MFLOPs"), random.Random(5)
     for _ in range(60):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from nas.proposals import _failures_as_bad
 from nas.samplers import SAMPLERS
-from nas.study import ExhaustedError, Study, load, outcomes
+from nas.study import ExhaustedError, Study, load, outcomes, record
 from nas.trial import Result, Trial
 from searchspace import Budget, InputError, Space, cost
 from tests.test_space import SMALL, points
@@ -59,7 +59,9 @@ def test_everything_asked_is_inside_recorded_and_complete(tmp_path: Path) -> Non
         stored = study.trials[trial.number]
         assert stored.state == TrialState.RUNNING
         assert stored.params.keys() == SPACE.choices.keys()
-        assert SPACE.arch(stored.params, trial.width_mult) is not None
+        assert SPACE.arch(stored.params, trial.width_mult, trial.settled) == trial.arch
+        assert Trial.of_text(trial.to_text()) == trial
+        assert record(stored) == trial
         study.tell(trial, score(trial))
 
 
