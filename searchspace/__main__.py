@@ -1,4 +1,4 @@
-"""`python -m searchspace`: show a network as a table, describe a space under a budget."""
+"""`python -m searchspace`: show a network as a table, describe a space under a budget, say what a file may hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from searchspace import command
 from searchspace.arch import Arch
@@ -24,6 +25,7 @@ from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.preflight import MANY, known, preflight
 from searchspace.processes import processes
+from searchspace.reference import SECTIONS, Key, about, keys
 from searchspace.space import Space, ready
 from searchspace.table import Row, summary, table
 
@@ -39,6 +41,8 @@ def parser() -> command.Parser:
     show = commands.add_parser("show", help="a network's table and cost")
     show.add_argument("network", help="a name of the zoo, or a file: a network in stages, or an exported arch.yaml")
     show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
+    keys = commands.add_parser("keys", help="every key of a network or space file, and its default")
+    keys.add_argument("section", nargs="?", choices=SECTIONS, help="one section alone")
     describe = commands.add_parser("describe", help="what a budget leaves of a space")
     describe.add_argument("space", help=f"{', '.join(ready())} or a file")
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
@@ -56,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
         show(console, arch)
         if args.plot:
             plot(arch, args.plot, args.network)
+    elif args.command == "keys":
+        for section in [args.section] if args.section else SECTIONS:
+            show_keys(console, section)
     else:
         if args.points < 1:
             raise InputError(f"points: at least 1, not {args.points}")
@@ -93,6 +100,16 @@ def show(console: Console, arch: Arch) -> None:
     spent = cost(arch)
     memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
     console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}")
+
+
+def show_keys(console: Console, section: str) -> None:
+    shown = Table(title=section, title_justify="left")
+    for name in Key._fields:
+        shown.add_column(name, overflow="fold")
+    for key in keys(section):
+        shown.add_row(*map(Text, key))
+    console.print(shown)
+    console.print(about(section), markup=False, highlight=False)
 
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:

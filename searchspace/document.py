@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -67,13 +68,13 @@ def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, in
     try:
         text = json.dumps(data, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        place = ".".join(str(part) for part in _not_plain(data))
+        place = spelt(_not_plain(data))
         where = ": ".join(part for part in (source or "document", place) if part)
         raise InputError(f"{where}: only plain data and finite numbers are accepted") from None
     try:
         parsed: T = _adapter(cast(Any, cls)).validate_json(text, strict=True)
     except ValidationError as error:
-        raise InputError(_describe(error, source, lines or {})) from None
+        raise InputError(_describe(error, cls, source, lines or {})) from None
     return parsed
 
 
@@ -90,20 +91,53 @@ def _not_plain(node: Any) -> Location:
     return ()
 
 
-def _describe(error: ValidationError, source: str, lines: Mapping[Location, int]) -> str:
+def spelt(location: Location) -> str:
+    """A place in a document as people read it: stages count from 1, as in `stage3.expansion`."""
+    if len(location) > 1 and location[0] == "stages" and isinstance(location[1], int):
+        location = (f"stage{location[1] + 1}", *location[2:])
+    return ".".join(str(part) for part in location)
+
+
+def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Location, int]) -> str:
     first, more = error.errors()[0], error.error_count() - 1
     location: Location = first["loc"]
+    unsaid = location not in lines and ("defaults", *location[2:]) in lines
+    if unsaid and location[0] == "stages" and len(location) > 2:  # written once for all stages
+        location = ("defaults", *location[2:])
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), None)
     place = ":".join(str(part) for part in (source, line) if part not in ("", None))
-    field = ".".join(str(part) for part in location)
+    field = spelt(location)
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     said = {"Field required": "is missing", "Unexpected keyword argument": "no such field"}.get(said, said)
+    if first["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields_at(cls, first["loc"][:-1]), 1)
+        said += f"; did you mean {near[0]}?" if near else ""
+    given = first["input"]
+    if isinstance(given, dict) and len(given) == 1 and isinstance(next(iter(given.values())), list):
+        more, said = 0, f"{said}; {{choice: [...]}} frees a value"
     if first["type"] == "json_invalid":
         return f"{place}: no plain data ({said.removeprefix('Invalid JSON: ')})"
     if first["type"] not in ("missing", "unexpected_keyword_argument", "value_error"):
         said += f", not {json.dumps(first['input'], ensure_ascii=False)[:80]}"
     others = f" (and {more} more)" if more else ""
     return ": ".join(part for part in (place, field, said) if part) + others
+
+
+def fields_at(cls: Any, location: Location) -> list[str]:
+    """The fields that may be written at a place in a document of this class; empty where there are none."""
+    for part in location:
+        cls = _within(cls)
+        if isinstance(part, str):
+            cls = get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
+    cls = _within(cls)
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _within(cls: Any) -> Any:
+    """Of a list, or of what may be left out, the class that is in it."""
+    while not dataclasses.is_dataclass(cls) and get_args(cls):
+        cls = next((arg for arg in get_args(cls) if dataclasses.is_dataclass(arg)), get_args(cls)[0])
+    return cls
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
@@ -156,8 +190,7 @@ def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int],
         for key, child in node.value:
             name = str(key.value)
             if name in written:
-                field = ".".join(str(part) for part in (*location, name))
-                raise InputError(f"{path}:{key.start_mark.line + 1}: {field}: written twice")
+                raise InputError(f"{path}:{key.start_mark.line + 1}: {spelt((*location, name))}: written twice")
             written.add(name)
             _note_lines(child, (*location, name), lines, path)
     elif isinstance(node, yaml.SequenceNode):

@@ -88,7 +88,7 @@ USUAL: dict[str, Any] = {
 
 @value
 class Stage:
-    """Some blocks of one kind; the first takes the stride. Fields left out (None) are the paper's, see `PAPER`.
+    """Some blocks of one kind; the first takes the stride. Fields left out are as in the block's paper (`PAPER`).
 
     `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);

@@ -182,7 +182,7 @@ def test_what_is_no_network_at_all_is_refused(data: Any) -> None:
 
 
 def test_a_wrong_choice_in_a_space_is_refused() -> None:
-    with pytest.raises(InputError, match=r"stages\.0: expansion"):
+    with pytest.raises(InputError, match=r"stage1: expansion"):
         Space(changed(NETWORK, "stages.0.expansion", {"choice": [3, 6, 7]}))
 
 
@@ -201,7 +201,7 @@ def says_where(error: InputError, place: str) -> None:
     """The message is one line with the field; a wrong mapping or number may be told by a field inside or beside it."""
     text, parts = str(error), place.split(".")
     beside = {"blocks.1": "out_channels|shortcut|resolution|groups", "schedule": "increment|end|widths|slopes|start"}
-    beside |= {"stages.0": "0", "stages.0.stride": "stride", "head": "norm", "blocks.0": "0"}
+    beside |= {"stages.0": "stage1", "stages.0.stride": "stride", "head": "norm", "blocks.0": "0"}
     field = next(part for part in reversed(parts) if not part.isdigit())
     accepted = [field, *beside.get(place, field).split("|")]
     assert "\n" not in text

@@ -39,11 +39,12 @@ QUANTISED = "{kind: quantised, start: 24, increment: 1.0e+308}"
 CHANGES: list[tuple[str, str, str]] = [
     # said twice
     (TOP, TOP + "resolution: 128\n", r":2: resolution: written twice"),
+    (TOP, TOP + "defaults: {kernal: 3}\n", r":2: defaults\.kernal: no such field; did you mean kernel\?"),
     (TOP, TOP + '"resolution": 32\n', r":2: resolution: written twice"),
-    ("depth: 2,", "depth: 2, depth: 3,", r":6: stages\.1\.depth: written twice"),
+    ("depth: 2,", "depth: 2, depth: 3,", r":6: stage2\.depth: written twice"),
     ("stem: {", "<<: {in_channels: 1}\n<<: {in_channels: 3}\nstem: {", r":3: <<: written twice"),
     # too large
-    ("depth: 1}", "depth: 1000000000}", r":5: stages\.0: depth: at most 1,000, not 1000000000"),
+    ("depth: 1}", "depth: 1000000000}", r":5: stage1: depth: at most 1,000, not 1000000000"),
     ("depth: 1}", "depth: 999}", r"stages: at most 1,000 blocks, not 1001"),
     (TOP, TOP + "depth_mult: 1.0e+308\n", r"depth_mult: above 0 and at most 1,000, not 1e\+308"),
     (TOP, TOP + "width_mult: 1.0e+300\n", r"width_mult: above 0 and at most 1,000"),
@@ -87,29 +88,35 @@ CHANGES: list[tuple[str, str, str]] = [
     (TOP, '"\\e[31mred": 64\n', r":1: \\x1b\[31mred: no such field"),
     (TOP, "résolution: 64\n", r":1: résolution: no such field"),
     (TOP, "resolution: ６４\n", r":1: resolution: a valid integer, not \"６４\""),
-    ("mbconv", "mbсonv", r":5: stages\.0\.block: .*not \"mbсonv\""),
-    ("mbconv", '"mb\\0conv"', r":5: stages\.0\.block: "),
+    ("mbconv", "mbсonv", r":5: stage1\.block: .*not \"mbсonv\""),
+    ("mbconv", '"mb\\0conv"', r":5: stage1\.block: "),
     ("mbconv", '"\\ud800"', r"no plain data"),
-    ("mbconv", "m" * 100_000, r":5: stages\.0\.block: "),
+    ("mbconv", "m" * 100_000, r":5: stage1\.block: "),
     # numbers that another YAML would take for other numbers, and what is none
     (TOP, "resolution: 0100\n", r":1: resolution: a valid integer, not \"0100\""),
     (TOP, "resolution: 1:04\n", r"resolution: a valid integer, not \"1:04\""),
     (TOP, "resolution: 0x40\n", r"resolution: a valid integer, not \"0x40\""),
     (TOP, "resolution: 6_4\n", r"resolution: a valid integer, not \"6_4\""),
     (TOP, "resolution: 2020-01-01\n", r"resolution: a valid integer, not \"2020-01-01\""),
-    (LAST, "stride: 2.0", r":6: stages\.1\.stride: a valid integer, not 2\.0"),
-    ("depth: 1}", "depth: yes}", r":5: stages\.0\.depth: a valid integer, not true"),
+    ("depth: 1}", "depth: 1, kernal: 3}", r":5: stage1\.kernal: no such field; did you mean kernel\?"),
+    (
+        "depth: 1}",
+        "depth: {choices: [1, 2]}}",
+        r":5: stage1\.depth: a valid integer.*; {choice: \[\.\.\.\]} frees a value",
+    ),
+    (LAST, "stride: 2.0", r":6: stage2\.stride: a valid integer, not 2\.0"),
+    ("depth: 1}", "depth: yes}", r":5: stage1\.depth: a valid integer, not true"),
     (TOP, TOP + "drop_path: .nan\n", r"drop_path: only plain data and finite numbers"),
     (TOP, TOP + "width_mult: -.inf\n", r"width_mult: only plain data and finite numbers"),
-    ("depth: 1}", "depth: {choice: [1, .nan]}}", r"stages\.0\.depth: only plain data"),
+    ("depth: 1}", "depth: {choice: [1, .nan]}}", r"stage1\.depth: only plain data"),
     # not the data that a network is made of
-    ("mbconv", "!!binary aGVsbG8=", r"stages\.0\.block: only plain data"),
+    ("mbconv", "!!binary aGVsbG8=", r"stage1\.block: only plain data"),
     ("[16, 32]", "!!set {16, 32}", r"schedule\.widths: only plain data"),
     ("[16, 32]", "!!python/tuple [16, 32]", r":3: not YAML"),
     (TOP, "resolution: !!python/object/apply:os.system ['true']\n", r":1: not YAML"),
     (TOP, "64: resolution\n", r":1: 64: no such field"),
     (TOP, "[1, 2]: 64\n", r":1: not YAML: found unhashable key"),
-    ("{block: mbconv, depth: 1}", "[{block: mbconv, depth: 1}]", r":5: stages\.0: an object"),
+    ("{block: mbconv, depth: 1}", "[{block: mbconv, depth: 1}]", r":5: stage1: an object"),
     ("{width: 64}", "{width: {width: {width: 64}}}", r":7: head\.width: a valid integer"),
     ("head", "---\nhead", r":7: not YAML: but found another document"),
     ("- {block: m", "\t- {block: m", r":5: not YAML"),
@@ -198,7 +205,7 @@ def test_a_command_says_it_in_one_line_and_exits_with_2(tmp_path: Path) -> None:
     path.write_text(NETWORK.replace("depth: 1}", "depth: 1000000000}"))
     done = subprocess.run([sys.executable, "-m", "searchspace", "show", path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"searchspace: {path.name}:5: stages.0: depth: at most {WHOLE['depth']:,}, not 1000000000\n"
+    assert done.stderr == f"searchspace: {path.name}:5: stage1: depth: at most {WHOLE['depth']:,}, not 1000000000\n"
 
 
 def test_what_people_write_is_accepted(tmp_path: Path) -> None:

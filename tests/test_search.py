@@ -167,7 +167,7 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         (["--budget", "300MFLOPs", "--trial-timeout", "0s"], "trial-timeout '0s': 90s, 30m or 2h"),
         (["--budget", "300MFLOPs", "--device", "tpu"], "invalid choice"),
         (["--budget", "300MFLOPs", "--band", "0"], "band"),
-        (["--budget", "300MFLOPs", "--fix", "stage3.block=mbconf"], "stages.2.block"),
+        (["--budget", "300MFLOPs", "--fix", "stage3.block=mbconf"], "stage3.block"),
         (["--budget", "300MFLOPs", "--without", "sillu"], "no free value"),
         (
             ["--budget", "300MFLOPs", "--resolution", "8", "--fix", "smallest_map=1"],

@@ -1,0 +1,85 @@
+"""Every key that a network file may have, read off the classes that it is parsed into: what is accepted, and what holds
+where a key is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from searchspace.ends import Head, Stem
+from searchspace.layers import Norm
+from searchspace.network import PAPER, USUAL, Network, Stage
+from searchspace.schedule import Schedule
+
+SECTIONS: dict[str, type] = {
+    "network": Network,
+    "stage": Stage,
+    "schedule": Schedule,
+    "stem": Stem,
+    "head": Head,
+    "norm": Norm,
+}
+SPACES = """`defaults` are keys of all stages that do not say otherwise. `{choice: [...]}` in place of a value frees it,
+and `width_mult: {fit: [low, high]}` has the multiplier solved for every network, so that it costs what a budget allows:
+a file with either is a space. Its `known` names points that are networks of papers."""
+NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+class Key(NamedTuple):
+    name: str
+    accepted: str
+    default: str
+
+
+def keys(section: str) -> list[Key]:
+    """The keys of a section in their order. A stage's default says which kinds of blocks have one of their own."""
+    cls = SECTIONS[section]
+    hints = {**get_type_hints(cls), "block": Literal[tuple(PAPER)]}
+    return [Key(f.name, accepted(hints[f.name]), _default(f, cls)) for f in dataclasses.fields(cls)]
+
+
+def about(section: str) -> str:
+    """What the section's class says of its keys."""
+    return (inspect.getdoc(SECTIONS[section]) or "") + (f"\n\n{SPACES}" if section == "network" else "")
+
+
+def accepted(hint: Any) -> str:
+    """What a field of this type accepts, in words."""
+    inside = [arg for arg in get_args(hint) if arg is not type(None)]
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, inside))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(accepted(arg) for arg in inside)
+    if get_origin(hint) is tuple:
+        return f"a list: {accepted(inside[0])}"
+    named = next((section for section, cls in SECTIONS.items() if cls is hint), None)
+    return f"as {named}" if named else NAMES[hint]
+
+
+def _default(field: dataclasses.Field[Any], cls: type) -> str:
+    if field.default is dataclasses.MISSING:
+        return "has to be given"
+    if cls is not Stage or field.name not in (*USUAL, "expansion"):
+        return _said(field.default)
+    own: dict[str, list[str]] = {}
+    for block, choices in PAPER.items():
+        if field.name in choices:
+            own.setdefault(_said(choices[field.name]), []).append(block)
+    told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
+    return "; ".join([_said(USUAL[field.name]), *told] if field.name in USUAL else told)
+
+
+def _said(choice: Any) -> str:
+    if choice is None:
+        return "none"
+    if isinstance(choice, bool):
+        return str(choice).lower()
+    if isinstance(choice, tuple):
+        return f"[{', '.join(map(_said, choice))}]"
+    if dataclasses.is_dataclass(choice) and not isinstance(choice, type):
+        pairs = ((f, getattr(choice, f.name)) for f in dataclasses.fields(choice))
+        changed = [f"{f.name}: {_said(value)}" for f, value in pairs if value != f.default]
+        return f"{{{', '.join(changed)}}}" if changed else "as its own keys say"
+    return f"{choice:g}" if isinstance(choice, float) else str(choice)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from searchspace.__main__ import main
+from searchspace.network import PAPER, Stage, filled
+from searchspace.reference import SECTIONS, about, keys
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_told_with_what_it_accepts(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [key.name for key in keys(section)] == [field.name for field in fields(SECTIONS[section])]
+    assert all(key.accepted and key.default for key in keys(section))
+    assert main(["keys", section]) == 0
+    said = capsys.readouterr().out
+    assert all(re.search(rf"│ {key.name} +│", said) for key in keys(section))
+    assert about(section).splitlines()[0] in said
+
+
+def test_a_stages_defaults_are_those_that_hold() -> None:
+    told = {key.name: key.default for key in keys("stage")}
+    assert told["expansion"] == "basic: 1; bottleneck, fused_mbconv, convnext: 4; resnext: 2; inverted, mbconv: 6"
+    assert told["kernel"] == "3; convnext: 7"
+    assert told["norm_at"] == "[expand, spatial, project]; convnext: [spatial]"
+    assert (told["block"], told["depth"]) == ("has to be given", "1")
+    for block in PAPER:
+        for name, choice in filled(Stage(block).given).items():
+            if isinstance(choice, (str, int, float)) and name not in ("block", "depth", "stride"):
+                text = str(choice).lower() if isinstance(choice, (bool, str)) else f"{choice:g}"
+                own = re.search(rf"\b{block}\b[^:;]*: ([^;]+)", told[name])
+                assert text == (own[1] if own else told[name].partition(";")[0]), (block, name)
+
+
+def test_all_sections_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n{section}\n┏" in f"\n{said}" for section in SECTIONS)
+    assert "{choice: [...]}" in said
+    assert (
+        "max_pool" not in said.split("schedule\n┏")[0].split("stage\n┏")[1].split("depth")[0]
+    )  # no block of a stage's
