@@ -262,7 +262,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
         console.print(f"{count} failed: {reason}")
-    done, total = study.finished, config.conduct.trials
+    done = study.finished
+    total = max(done, config.conduct.trials)
     ends = ("complete", "pruned", "failed", "running")
     counted = ", ".join(f"{outcomes[end]} {end}" for end in ends if outcomes[end])
     console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""))

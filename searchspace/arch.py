@@ -86,14 +86,17 @@ class Arch:
         and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
         A network without a classifier gets one for `num_classes`.
         """
-        resolution = resolution or self.resolution
+        resolution = self.resolution if resolution is None else resolution
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
         stride, pool, *rest = relaxed(strides, resolution, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
-        head = replace(self.head, output="logits") if num_classes else self.head
-        classes = num_classes or self.num_classes
-        return replace(self, stem=stem, blocks=blocks, head=head, resolution=resolution, num_classes=classes)
+        head = self.head if num_classes is None else replace(self.head, output="logits")
+        classes = self.num_classes if num_classes is None else num_classes
+        try:
+            return replace(self, stem=stem, blocks=blocks, head=head, resolution=resolution, num_classes=classes)
+        except ValueError as error:
+            raise InputError(f"adapt: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for YAML or JSON; fields at their default are left out."""

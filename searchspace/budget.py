@@ -110,11 +110,13 @@ class Budget:
     @classmethod
     def parse(cls, texts: str | Iterable[str]) -> Budget:
         """Budgets as people write them, units in any case; raises `InputError` saying what is accepted."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        limits = tuple(parse_limit(part) for text in texts for part in text.split(","))
+        written = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
+        if not written or not all(isinstance(text, str) for text in written):
+            raise InputError(f"budget {texts!r}: no text; {ACCEPTED} is accepted")
+        limits = tuple(parse_limit(part) for text in written for part in re.split(r",|\band\b", text))
         currencies = [limit.currency for limit in limits]
         if len(set(currencies)) < len(currencies):
-            raise InputError(f"budget {', '.join(texts)}: one limit a currency; give a range for two bounds")
+            raise InputError(f"budget {', '.join(written)}: one limit a currency; give a range for two bounds")
         return cls(limits)
 
     def admits(self, cost: Cost) -> bool:

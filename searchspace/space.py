@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from searchspace import choices as free
+from searchspace import limits
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar, Slots
@@ -109,8 +110,12 @@ class Space:
 
         `settled` are first widths that are as they are, whatever the multiplier (see `Candidate`).
         """
+        point = {} if point is None else point
+        self._offered(point)
+        if width_mult is not None and not 0 < width_mult <= limits.FACTOR:
+            raise InputError(f"width_mult: above 0 and at most {limits.FACTOR:,.0f}, not {width_mult}")
         try:
-            outline = self.outline({} if point is None else point, width_mult)
+            outline = self.outline(point, width_mult)
             outline.settled = tuple(settled)
             return outline.arch()
         except ValueError as error:
@@ -146,6 +151,12 @@ class Space:
         given = [filled({**own, **slots.changes(own.__getitem__, point)}) for own, slots in stages]
         return replace(self._outline, stages=given, **changed)
 
+    def _offered(self, point: Point) -> None:
+        """`InputError` where a value of a point is none of those that it may have."""
+        for name, options in self.choices.items():
+            if point.get(name) not in options and name in point:
+                raise InputError(f"point: {name}: {', '.join(map(str, options))} is accepted, not {point[name]!r}")
+
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
         return {name: rng.choice(options) for name, options in self.choices.items()}
 
@@ -159,6 +170,7 @@ class Space:
         choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
         takes the place of the band.
         """
+        self._offered(point)
         try:
             return self._fit(point, budget, band, seed)
         except InputError:
@@ -216,12 +228,13 @@ class Space:
         smallest = least(self.choices, lambda point: budget.used(spend(point, low)), drawn)
         largest = least(self.choices, lambda point: -budget.used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
-        limits = budget.limits
-        said = [" and ".join(amount(limit.of(spent), limit.currency) for limit in limits) for spent in (few, many)]
+        said = [
+            " and ".join(amount(limit.of(spent), limit.currency) for limit in budget.limits) for spent in (few, many)
+        ]
         reachable = f"networks of {self.source} cost {' to '.join(said)}"
         if budget.used(few) > 1:
             raise InputError(f"budget {budget} cannot be met: {reachable}")
-        short = any(limit.of(many) < limit.low for limit in limits)
+        short = any(limit.of(many) < limit.low for limit in budget.limits)
         if short or (self.fit_range is not None and budget.used(many) < band):
             raise InputError(f"budget {budget} is not reached: {reachable}")
         return self.arch(smallest, low), self.arch(largest, high)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -125,3 +126,14 @@ def test_amounts_read_well() -> None:
         "1234ms",
         "45.68s",
     ]
+
+
+@pytest.mark.parametrize("given", [300_000_000, [], [300], None])
+def test_what_is_no_text_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="no text; a number with a prefix"):
+        Budget.parse(given)
+
+
+def test_a_budget_is_read_as_it_is_printed() -> None:
+    budget = Budget.parse(["250-300MFLOPs", "5MParams"])
+    assert Budget.parse(str(budget)) == budget

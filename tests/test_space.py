@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -349,3 +350,20 @@ def test_repair_lands_inside(seed: int, parameters: int, place: float) -> None:
 
 def test_repair_says_when_nothing_is_inside() -> None:
     assert repair({"a": 1}, {"a": [1, 2]}, lambda p: p["a"], 0.0, 0.5, random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "width_mult", "says"),
+    [
+        ({"stage2.kernel": 9}, 1.0, "point: stage2.kernel: 3, 5 is accepted, not 9"),
+        ({"stage1.block": "nope"}, 1.0, "point: stage1.block: mbconv, bottleneck is accepted, not 'nope'"),
+        ({}, 0, "width_mult: above 0"),
+        ({}, -1.0, "width_mult: above 0"),
+        ({}, math.nan, "width_mult: above 0"),
+    ],
+)
+def test_a_point_outside_the_space_is_refused(changes: dict[str, Any], width_mult: float, says: str) -> None:
+    space = Space(SMALL, "small")
+    point = {**space.random_point(random.Random(0)), **changes}
+    with pytest.raises(InputError, match=says):
+        space.arch(point, width_mult)
