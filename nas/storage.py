@@ -154,7 +154,7 @@ def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
         with storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     except Exception as error:  # a damaged file may raise nearly anything
-        raise InputError(f"{path}: not a study that can be opened ({_brief(error)})") from None
+        raise damaged(Place(path.parent), error) from None
     sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
     return storage
 
@@ -231,7 +231,12 @@ def check(study: optuna.Study, place: Place) -> None:
 
 
 def damaged(place: Place, error: Exception) -> InputError:
-    cause = getattr(error.__cause__, "orig", None) or error.__cause__ or getattr(error, "orig", None) or error
+    cause: BaseException = error
+    while inner := getattr(cause, "orig", None) or cause.__cause__:
+        cause = inner
     said = hidden(_brief(cause), place.url)
-    maybe = "" if "locked" in said or "full" in said else ", it may be damaged"
-    return InputError(f"{place}: cannot be read{maybe} ({said})")
+    if "locked" in said or "full" in said:
+        return InputError(f"{place}: cannot be read ({said})")
+    beside = [name for name in ("trials.csv", "best.yaml") if not place.url and (place.folder / name).is_file()]
+    left = f"; {' and '.join(beside)} beside it can still be read" if beside else ""
+    return InputError(f"{place}: cannot be read, it may be damaged ({said}){left}")

@@ -95,6 +95,8 @@ class Space:
         elif not os.path.exists(path) or path.is_dir():
             raise InputError(f"space {str(name)!r}: a file, or one of {', '.join(ready())} is accepted")
         data, lines = read_yaml(path)
+        if isinstance(data, dict) and "blocks" in data and "stages" not in data:
+            raise InputError(f"{path}: an exported network, with nothing to search; a space is written in stages")
         space = cls(data, path.name, lines)
         for title, lacks in space._lacking.items():
             raise InputError(f"{path.name}: known.{title}: {lacks} is not among the choices")

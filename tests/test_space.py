@@ -352,6 +352,12 @@ def test_repair_says_when_nothing_is_inside() -> None:
     assert repair({"a": 1}, {"a": [1, 2]}, lambda p: p["a"], 0.0, 0.5, random.Random(0)) is None
 
 
+def test_an_exported_network_is_no_space(tmp_path: Path) -> None:
+    Space(SMALL).sample(0, Budget.parse("2MFLOPs")).save(tmp_path / "arch.yaml")
+    with pytest.raises(InputError, match=r"arch\.yaml: an exported network"):
+        Space.load(tmp_path / "arch.yaml")
+
+
 @pytest.mark.parametrize(
     ("changes", "width_mult", "says"),
     [

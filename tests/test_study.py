@@ -226,7 +226,7 @@ def test_refuses_another_search_and_what_is_no_study(tmp_path: Path) -> None:
         load(tmp_path / "b")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "study.db").write_bytes(b"no database at all, but long enough to be read as one" * 40)
-    with pytest.raises(InputError, match="not a study"):
+    with pytest.raises(InputError, match="file is not a database"):
         load(tmp_path / "c")
 
 
