@@ -52,6 +52,11 @@ def check_kept(run: Path) -> None:
         raise InputError(f"run {run}: its study is gone, with the {rows} trials of {table.name}; give another --run")
 
 
+def has_trials(run: Path) -> bool:
+    """Whether the study in a folder has trials; `InputError` where it cannot be read."""
+    return (run / storage.FILE).exists() and bool(storage.load(run).trials)
+
+
 def discard(run: Path) -> None:
     """Take away what a start without trials has made, so that another command may start there."""
     for name in (CONFIG, storage.FILE, f"{storage.FILE}-wal", f"{storage.FILE}-shm", TABLE, LOG, environment.FILE):
@@ -78,7 +83,7 @@ def place(run: Path, url: str, begun: SearchConfig | None) -> Place:
 def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
     """The folder, made and held: one search at a time. Yields the logger of log.txt.
 
-    A start that ends with an `InputError` before there is a result leaves nothing behind.
+    A start that ends with an `InputError` before there is a trial leaves nothing behind.
     """
     begins = not (run / CONFIG).is_file()
     try:
@@ -102,7 +107,7 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             yield log
         except InputError:
-            if begins and not (run / results.CSV).is_file():
+            if begins and not has_trials(run):
                 discard(run)
             raise
 

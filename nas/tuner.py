@@ -62,14 +62,17 @@ def run(
     with cluster.scratch() as folder, course.checkpointing(), _stoppable(course.stop):
         logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
         resources = plan(ray.cluster_resources(), conduct)
-        given = {"split": split, "train": train, "device": resources.device, "seed": seed}
-        given |= {
-            "folder": course.checkpoints,
-            "timeout_s": conduct.trial_timeout_s or math.inf,
-            "gpu_share": resources.gpus or 1.0,
-        }
-        given["graphs"] = conduct.cuda_graphs and resources.device == "cuda"
-        trainable = tune.with_parameters(Worker, **given)
+        trainable = tune.with_parameters(
+            Worker,
+            split=split,
+            train=train,
+            device=resources.device,
+            seed=seed,
+            folder=course.checkpoints,
+            timeout_s=conduct.trial_timeout_s or math.inf,
+            gpu_share=resources.gpus or 1.0,
+            graphs=conduct.cuda_graphs and resources.device == "cuda",
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(

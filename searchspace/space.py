@@ -84,6 +84,7 @@ class Space:
         self.known, self._lacking = known_points(self.data.get("known", {}), written, self.choices, source)
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
+        self._reached: set[tuple[Budget, float]] = set()
         self.arch({name: options[0] for name, options in self.choices.items()})
 
     @classmethod
@@ -249,8 +250,9 @@ class Space:
         if not 0 <= band <= 1:
             raise InputError(f"band: a share of the budget from 0 to 1, not {band:g}")
         for attempt in range(SAMPLE_TRIES):
-            if attempt == DOUBTFUL_TRIES:
+            if attempt == DOUBTFUL_TRIES and (budget, band) not in self._reached:
                 self.reach(budget, min(band, REPAIR_BAND), random.Random(0))
+                self._reached.add((budget, band))
             wanted = min(band, LOOSER_BANDS[attempt * len(LOOSER_BANDS) // SAMPLE_TRIES])
             candidate = self.fit(self.random_point(rng), budget, wanted, seed=rng.getrandbits(32))
             if candidate is not None:

@@ -219,6 +219,21 @@ def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pyt
     assert (run / "trials.csv").read_text().endswith("0.8\n")
 
 
+def test_a_start_that_fails_with_trials_keeps_them(tmp_path: Path) -> None:
+    run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
+
+    def fail() -> None:
+        with search.folder.opened(run, config):
+            study = search.open_study(run, config)
+            study.ask()
+            study.close()
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        fail()
+    assert len(outcomes(load(run))) == 1  # though there is no trials.csv yet
+
+
 def test_nothing_else_is_written_to_the_folder_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "r"
     with search.folder.opened(run, cli.configured(cli.parser().parse_args(TINY))):
