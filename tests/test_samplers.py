@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -102,6 +103,44 @@ class TestEverySampler:
         advanced(whole, count(name) - 2)
         started(make(name), url).add_trials(whole.trials)
         assert advanced(started(make(name), url), 1) + advanced(started(make(name), url), 1) == straight[-2:]
+
+    def test_proposes_beside_other_parameters_of_the_study(self, name: str) -> None:
+        """A learning rate, a number of epochs, an option of an option: none of them is a choice of the space."""
+        study = started(make(name))
+        for _ in range(count(name) + 1):
+            trial = study.ask()
+            rate = trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+            point = {n: trial.suggest_categorical(n, values) for n, values in CHOICES.items()}
+            if trial.suggest_categorical("augment", ["none", "mixup"]) == "mixup":
+                trial.suggest_int("magnitude", 1, 9)
+            assert LOW * BUDGET <= macs(point) <= BUDGET
+            assert 1e-4 <= rate <= 1e-1
+            study.tell(trial, score(point) + rate)
+        assert len({tuple(trial.params[n] for n in CHOICES) for trial in study.trials}) == len(study.trials)
+
+    def test_knows_trials_that_were_asked_a_part_of_their_choices(self, name: str) -> None:
+        """A choice suggested under a condition is missing in some trials, which teach and are taken all the same."""
+        sampler = make(name)
+        study, seen = started(sampler), 0
+        for _ in range(count(name)):
+            trial = study.ask()
+            chosen = {n: trial.suggest_categorical(n, CHOICES[n]) for n in CHOICES if not n.startswith("kernel")}
+            kernels = [
+                trial.suggest_categorical(f"kernel{b}", CHOICES[f"kernel{b}"]) for b in range(4) if chosen[f"se{b}"]
+            ]
+            study.tell(trial, sum(kernels))
+            seen += len(trial.params) < len(CHOICES)
+        assert seen > count(name) / 2
+        following = study.ask()
+        known = sampler._known(study, following)  # type: ignore[attr-defined]
+        assert len(known.trials) == len(known.taken) == count(name)
+
+    def test_can_be_pickled(self, name: str) -> None:
+        study = started(make(name))
+        advanced(study, 12)
+        again = started(pickle.loads(pickle.dumps(study.sampler)))
+        again.add_trials(study.trials)
+        assert advanced(again, 1) == advanced(study, 1)
 
     def test_trials_in_flight_are_taken(self, name: str) -> None:
         study = started(make(name))

@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import optuna
@@ -31,7 +33,7 @@ from nas.samplers.generations import Generations
 from nas.samplers.local import Local
 from nas.samplers.predictor import Predictor
 from nas.samplers.proposing import Proposing
-from nas.samplers.repaired import Repaired
+from nas.samplers.repaired import Repaired, seeded
 
 __all__ = [
     "INNER",
@@ -46,10 +48,6 @@ __all__ = [
 ]
 
 
-class Inner(Protocol):
-    def __call__(self, seed: int) -> BaseSampler: ...
-
-
 class Maker(Protocol):
     """A sampler for a space, inside a budget where there is one."""
 
@@ -58,22 +56,19 @@ class Maker(Protocol):
     ) -> Proposing: ...
 
 
-def _repaired(make: Inner) -> Maker:
-    def maker(choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0) -> Proposing:
-        return Repaired(make, choices, cost, budget, seed)
-
-    return maker
+def _repaired(make: Callable[[int], BaseSampler]) -> Maker:
+    return partial(Repaired, make)
 
 
 # What `Repaired` is put around.
-INNER: dict[str, Inner] = {
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+INNER: dict[str, Callable[[int], BaseSampler]] = {
+    "random": seeded(optuna.samplers.RandomSampler),
     # Its random start is enough of one at 12 trials, or the controls of a run: it models from then on.
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=10),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=False),
-    "nsga2": lambda seed: Generations(seed=seed, population_size=20),
-    "evolution": lambda seed: Evolution(seed=seed),
-    "local": lambda seed: Local(seed=seed),
+    "tpe": seeded(optuna.samplers.TPESampler, n_startup_trials=10),
+    "gp": seeded(optuna.samplers.GPSampler, deterministic_objective=False),
+    "nsga2": seeded(Generations, population_size=20),
+    "evolution": seeded(Evolution),
+    "local": seeded(Local),
 }
 
 SAMPLERS: dict[str, Maker] = {

@@ -14,7 +14,7 @@ from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.lessons import Evidence, Lessons, lessons
 from nas.samplers.proposing import Known
-from nas.samplers.repaired import Repaired
+from nas.samplers.repaired import Repaired, seeded
 from nas.samplers.surrogate import FITTED, NOISE, Kernel, Rows, Surrogate
 
 START = 12
@@ -46,9 +46,7 @@ class Predictor(Repaired):
         tpe_share: float = 1 / 3,
         evidence: Sequence[Evidence] = (),
     ) -> None:
-        super().__init__(
-            lambda s: optuna.samplers.TPESampler(seed=s, n_startup_trials=1), choices, cost, budget, seed, low
-        )
+        super().__init__(seeded(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.encoding = Encoding(self.domain)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas.samplers.domain import Choices, CostOf, Domain, Key, Point
 
@@ -91,26 +91,38 @@ class Proposing(BaseSampler):
         return Domain(choices, whole.cost_of, whole.budget if whole.cost_of else None, whole.low)
 
     def _known(self, study: Study, trial: FrozenTrial) -> Known:
-        """The other trials as this space sees them; one in flight stands where it was proposed."""
-        names, key = self.domain.choices.keys(), self.domain.key
+        """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
         trials, taken = [], set()
         for other in study.get_trials(deepcopy=False):
-            seen = other if other.params.keys() >= names else self._imagined(other)
-            if seen is None or other.number == trial.number:
+            seen = None if other.number == trial.number else self._as_point(other)
+            if seen is None:
                 continue
-            values = key(seen.params)
+            values = self.domain.key(seen.params)
             if self.domain.holds(values):
                 trials.append(seen)
                 taken.add(values)
         return Known(trials, taken)
 
-    def _imagined(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """A trial in flight whose parameters are not all recorded yet."""
-        indices = trial.system_attrs.get(PROPOSAL)
-        if indices is None or len(indices) != len(self.domain.choices) or trial.state != TrialState.RUNNING:
-            return None
-        point = {name: values[i] for (name, values), i in zip(self.domain.choices.items(), indices, strict=True)}
-        return replayed(trial, point, self.distributions)
+    def _as_point(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """The trial with the choices of this space as its only parameters; None where it is no point of the space."""
+        names = self.domain.choices.keys()
+        if trial.params.keys() == names:
+            return trial
+        # The study may have other parameters too, such as a learning rate. Where choices are missing, they are not
+        # recorded yet, or are suggested under a condition.
+        whole = trial.params.keys() > names
+        point = {name: trial.params[name] for name in names} if whole else self._proposed(trial)
+        return replayed(trial, point, self.distributions) if point else None
+
+    def _proposed(self, trial: FrozenTrial) -> Point:
+        """What was proposed for a trial, as it was stored then; empty where it was no proposal of this space."""
+        indices, choices = trial.system_attrs.get(PROPOSAL, ()), self.domain.choices
+        if len(indices) != len(choices):
+            return {}
+        pairs = list(zip(indices, choices.items(), strict=True))
+        if any(index >= len(values) for index, (_, values) in pairs):
+            return {}
+        return {name: values[index] for index, (name, values) in pairs}
 
 
 class Replayed(FrozenTrial):

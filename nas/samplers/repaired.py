@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import optuna
@@ -17,6 +18,15 @@ from nas.samplers.proposing import PROPOSAL, Known, Proposing, replayed
 
 LATEST = 200
 BEST = 50
+
+
+def seeded(kind: Callable[..., BaseSampler], **options: Any) -> Callable[[int], BaseSampler]:
+    """What makes a sampler of this kind from a seed; unlike a lambda it can be pickled, and so can who holds it."""
+    return partial(_made, kind, options)
+
+
+def _made(kind: Callable[..., BaseSampler], options: Mapping[str, Any], seed: int) -> BaseSampler:
+    return kind(seed=seed, **options)
 
 
 class Repaired(Proposing):
