@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nas import bundle, results, study, training
+from nas import bundle, onnx_model, results, study, training
 from nas.card import Facts, escaped
 from nas.config import SearchConfig
 from nas.trial import Outcome, Trial
@@ -30,7 +30,7 @@ def parser() -> command.Parser:
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.onnx:
-        bundle.require_onnx()
+        onnx_model.require()
     if training.is_folder(args.out) and args.out.resolve() != args.run.resolve():
         raise InputError(f"out {args.out}: holds a training, whose files would be lost; give another folder")
     again = command.line("nas.export", arguments)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 def written(out: Path, facts: Facts, weights: dict[str, torch.Tensor] | None, onnx: bool, name: str) -> int:
     """Write the folder and say so; returns the exit code."""
     try:
-        made = bundle.write(out, facts, weights, onnx)
+        made = bundle.write(out, facts.portable(), weights, onnx)
     except bundle.DifferentError as error:
         print(f"{name}: nothing was written to {out}: {error}", file=sys.stderr)
         return command.FAILED
