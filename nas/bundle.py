@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nas import card, checkpoint, onnx_model
 from nas.card import Facts
 from nas.config import CONFIG
+from nas.onnx_model import require as require_onnx
 from nas.prediction import script
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -123,7 +124,7 @@ def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onn
     Without weights they start fresh, from the network's digest. `InputError` where nothing can be written.
     """
     if onnx:
-        onnx_model.require()
+        require_onnx()
     check_free(out)
     model = _network(facts, weights)
     try:
