@@ -6,14 +6,10 @@ and `classes.json`; where asked `model.onnx`, and with weights `predict.py`, whi
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import json
 import subprocess
 import sys
 import tempfile
-import warnings
-from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nas import card, checkpoint
+from nas import card, checkpoint, onnx_model
 from nas.card import Facts
 from nas.config import CONFIG
+from nas.onnx_model import require as require_onnx
 from nas.prediction import script
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -33,12 +30,11 @@ from searchspace.source import source
 CARD, WEIGHTS = "card.md", "weights.safetensors"
 # In the order they are put in place: what has weights is complete.
 FILES = (CARD, "arch.yaml", "model.py", "classes.json", "model.onnx", "predict.py", WEIGHTS)
-OPSET = 18
 TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
 SECONDS = 600
 
 CHECK = """
-import json, runpy, sys
+import json, runpy, statistics, sys, time
 sys.modules.update(dict.fromkeys(("nas", "searchspace")))  # an import of either is an error
 from pathlib import Path
 import torch
@@ -49,6 +45,14 @@ def taken(prefix):
     return {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)}
 def apart(logits, expected):
     return float((logits.nan_to_num() - expected.nan_to_num()).abs().max() / expected.nan_to_num().abs().max())
+def pace(run):
+    run()
+    spent, begun = [], time.perf_counter()
+    while len(spent) < 3 or (len(spent) < 20 and time.perf_counter() - begun < 1):
+        start = time.thread_time()
+        run()
+        spent.append(1000 * (time.thread_time() - start))
+    return statistics.median(spent)
 images, weights = given["images"], folder / "weights.safetensors"
 model = runpy.run_path(str(folder / "model.py"))["Network"]().eval()
 found = {"model.py": 0.0}
@@ -62,7 +66,16 @@ if (folder / "model.onnx").exists():
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"images": images.numpy()})
     found["model.onnx"] = apart(torch.from_numpy(logits), given["logits/own"])
-print(json.dumps(found))
+torch.set_num_threads(1)
+with torch.inference_mode():
+    one, deployed = images[:1].clone(), model.to(memory_format=torch.channels_last)
+    paces = {"model.py": pace(lambda: deployed(one))}
+if "model.onnx" in found:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    alone = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    paces["model.onnx"] = pace(lambda: alone.run(None, {"images": one.numpy()}))
+print(json.dumps({"differences": found, "milliseconds": paces}))
 """
 
 
@@ -71,18 +84,20 @@ class DifferentError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Of each file that computes: how far its output is from the network's, as a share of the largest number in it,
+    and the median milliseconds of one image on one thread of this machine."""
+
+    differences: dict[str, float]
+    milliseconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """The names of the files, and how far the logits of each are from the network's, as a share of the largest."""
+    """The names of the files, and how far the output of each is from the network's."""
 
     files: list[str]
     differences: dict[str, float]
-
-
-def require_onnx() -> None:
-    """`InputError` that says what to install where ONNX files can be neither written nor tried."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"--onnx needs {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
 
 
 def check_free(out: Path) -> None:
@@ -111,20 +126,15 @@ def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onn
     if onnx:
         require_onnx()
     check_free(out)
-    torch.manual_seed(int(facts.arch.digest, 16) % 2**63)
-    model = build(facts.arch)
-    if weights is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(f"{facts.title}: {' '.join(str(error).split())[:160]}") from None
+    model = _network(facts, weights)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
             part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
             part.mkdir()
-            _fill(part, facts, model.eval(), weights, onnx)
-            differences = tried(part, model, _images(facts), scratch)
+            _fill(part, facts, model, weights, onnx)
+            found = tried(part, model, _images(facts), scratch)
+            (part / CARD).write_text(card.text(facts, onnx, found.milliseconds), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
                 if file in files:
@@ -133,21 +143,37 @@ def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onn
                     (out / file).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
-    return Written(files, differences)
+    return Written(files, found.differences)
+
+
+def _network(facts: Facts, weights: dict[str, Tensor] | None) -> nn.Module:
+    """The network, fresh from its digest or with weights; `InputError` where those are not of it."""
+    torch.manual_seed(int(facts.arch.digest, 16) % 2**63)
+    model = build(facts.arch)
+    if weights is not None:
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"{facts.title}: {' '.join(str(error).split())[:160]}") from None
+        broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        if broken:
+            raise InputError(f"{facts.title}: the weights {broken[0]} hold numbers that are not finite")
+    if facts.trained is not None:
+        facts.trained.check(facts.arch, facts.title)
+    return model.eval()
 
 
 def _fill(part: Path, facts: Facts, model: nn.Module, weights: dict[str, Tensor] | None, onnx: bool) -> None:
     facts.arch.save(part / "arch.yaml", card.one_line(facts.title))
     (part / "model.py").write_text(source(facts.arch), encoding="utf-8")
     if onnx:
-        write_onnx(part / "model.onnx", model, _images(facts))
+        onnx_model.write(part / "model.onnx", model, _images(facts), facts.arch.head.output)
     if weights is not None and facts.trained is not None:
         notes = {"format": "pt", "trained": json.dumps(plain(facts.trained))}
         checkpoint.write(part / WEIGHTS, weights, notes)
         if onnx:
             (part / "predict.py").write_text(script(facts.arch, facts.trained), encoding="utf-8")
         (part / "classes.json").write_text(json.dumps(facts.trained.classes, indent=0) + "\n", encoding="utf-8")
-    (part / CARD).write_text(card.text(facts, onnx), encoding="utf-8")
 
 
 def _images(facts: Facts) -> Tensor:
@@ -157,26 +183,8 @@ def _images(facts: Facts) -> Tensor:
     return noise * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
 
 
-def write_onnx(path: Path, model: nn.Module, images: Tensor) -> None:
-    """The network for any number of images: `images` (N, in_channels, H, W) to `logits` (N, num_classes)."""
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (images,),
-            path,
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-
-
-def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> dict[str, float]:
-    """How far a folder's files are from a network on some images, in an interpreter that cannot import this project.
+def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Tried:
+    """What a folder's files compute of some images, in an interpreter that cannot import this project.
 
     `model.py` is also compared with disturbed weights: fresh ones leave much of a network without effect.
     """
@@ -193,11 +201,11 @@ def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> dict
         raise DifferentError(f"a fresh interpreter took more than {SECONDS} s") from None
     if done.returncode != 0:
         raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
-    differences: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    for name, difference in differences.items():
+    found = Tried(**json.loads(done.stdout.splitlines()[-1]))
+    for name, difference in found.differences.items():
         if not difference <= TOLERANCE[name]:
-            raise DifferentError(f"{name} is not the network: its logits are off by {difference:.2g} of the largest")
-    return differences
+            raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+    return found
 
 
 def last_line(said: str) -> str:

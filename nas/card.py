@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy
 import torch
 
 from nas.results import interval
+from nas.timing import device_name
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
 from searchspace.costs import cost
 from searchspace.document import value
+from searchspace.errors import InputError
+from searchspace.source import outputs
 
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
+FEW = 20
+PREDICTION = "onnxruntime, numpy and pillow"
 
 
 @value
@@ -41,45 +50,141 @@ class Trained:
     command: str = ""
     recipe: str = ""
 
+    def check(self, arch: Arch, title: str) -> None:
+        """`InputError` where this is not said of such a network."""
+        if (classes := len(self.classes)) != arch.num_classes:
+            raise InputError(f"{title}: names {classes} classes, the network has {arch.num_classes}")
+        if not len(self.mean) == len(self.std) == arch.in_channels:
+            raise InputError(f"{title}: mean and std are not of the network's {arch.in_channels} channels")
+        if min(self.std) <= 0:
+            raise InputError(f"{title}: std is above 0, not {min(self.std):g}")
+        for accuracy, images in ((self.accuracy, self.images), (self.test_accuracy, self.test_images)):
+            if accuracy is not None and not (0 <= accuracy <= 1 and images >= 1):
+                raise InputError(f"{title}: an accuracy of {accuracy:g} on {images} images is none")
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns."""
+    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns.
+
+    `scored` and `timed` are what a search found of it, its accuracy and its latency.
+    """
 
     title: str
     arch: Arch
     deployed: Arch
     budget: str = ""
     scored: tuple[str, ...] = ()
+    timed: tuple[str, ...] = ()
     trained: Trained | None = None
     commands: tuple[str, ...] = ()
 
+    def portable(self) -> Facts:
+        """The same, to take away: folders of this machine by their last name alone."""
+        trained, commands = self.trained, tuple(map(portable, self.commands))
+        if trained is not None:
+            trained = replace(trained, dataset=_elsewhere(trained.dataset), command=portable(trained.command))
+        return replace(self, trained=trained, commands=commands)
 
-def text(facts: Facts, onnx: bool) -> str:
-    """The card, in Markdown. What people or files named is escaped."""
+
+def portable(command: str) -> str:
+    """A command without places of this machine: what is below the working directory from there, others as `…/name`."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    return " ".join(map(_quoted, map(_elsewhere, words)))
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it; `…` alone needs no quotes."""
+    rest = word.replace("…", "")
+    return word if rest == shlex.quote(rest) else shlex.quote(word)
+
+
+def _elsewhere(word: str) -> str:
+    """A path, alone or as an option's value, without what is of this machine."""
+    option, given, path = word.partition("=") if word.startswith("-") else ("", "", word)
+    if not path.startswith(("/", "~")):
+        return word
+    here, place = Path.cwd(), Path(path)
+    shown = str(place.relative_to(here)) if here in place.parents else f"…/{place.name}"
+    return f"{option}{given}{shown}"
+
+
+def text(facts: Facts, onnx: bool, milliseconds: Mapping[str, float] = MappingProxyType({})) -> str:
+    """The card, in Markdown; `milliseconds` of an image are by file. What people or files named is escaped."""
+    trained = facts.trained
     sections = [
         MARK,
         f"# {escaped(facts.title)}",
-        "A convolutional network. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
+        f"A convolutional network: images {facts.arch.in_channels}×{facts.arch.resolution}×{facts.arch.resolution} in, "
+        f"{outputs(facts.arch)} out. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
         "network for `searchspace.Arch.load`." + (" `model.onnx` takes any number of images." if onnx else ""),
+        *(("## Classes", classes(trained)) if trained else ()),
+        "## Accuracy",
+        *(facts.scored + (scores(trained) if trained else ())),
+        "" if trained else "The weights are not trained: `model.py` starts them fresh.",
         "## Cost",
         costs(facts),
-        "## Accuracy",
-        *(facts.scored + (scores(facts.trained) if facts.trained else ())),
-        "" if facts.trained else "The weights are not trained: `model.py` starts them fresh.",
-        "## Load",
-        "In this folder:" if facts.trained is None else "In this folder, with torch and safetensors installed:",
-        loading(facts),
-        "With onnxruntime:\n\n" + serving(facts) if onnx else "",
-        "On image files, with onnxruntime, numpy and pillow: `python predict.py IMAGE …`"
-        if onnx and facts.trained
-        else "",
+        *(("## Latency", *latency(facts, milliseconds)) if facts.timed or milliseconds else ()),
+        "## Use",
+        *use(facts, onnx),
         "## Repeat",
         "\n".join(f"    {one_line(command)}" for command in facts.commands) or "    (not known)",
+        "`…/` stands for a folder on the machine that ran it."
+        if any("…/" in command for command in facts.commands)
+        else "",
         "## Versions",
         versions(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def classes(trained: Trained) -> str:
+    """The first classes in the order of the outputs, and where all of them are."""
+    number = len(trained.classes)
+    shown = ", ".join(map(escaped, trained.classes[:FEW]))
+    more = f", … and {number - FEW:,} more" if number > FEW else ""
+    return f"{number:,}, in the order of the outputs, which is that of `classes.json`: {shown}{more}."
+
+
+def latency(facts: Facts, milliseconds: Mapping[str, float]) -> tuple[str, ...]:
+    """What one image takes: the files here, and the network on the search's device."""
+    if not milliseconds:
+        return facts.timed
+    measured = ", ".join(f"`{file}` {ms:.3g} ms" for file, ms in milliseconds.items())
+    return (
+        f"One image on one thread of {escaped(device_name('cpu'))}, float32, when this folder was written: {measured} "
+        "(the median of up to 20 runs, by the thread's own clock).",
+        *facts.timed,
+    )
+
+
+def use(facts: Facts, onnx: bool) -> tuple[str, ...]:
+    """What to do with the folder, the shortest way first."""
+    trained, needs = facts.trained, "torch" if facts.trained is None else "torch and safetensors"
+    return (
+        f"Of image files: `python predict.py IMAGE …` (`--help` says more; it needs {PREDICTION})."
+        if onnx and trained
+        else "",
+        preparation(facts.arch, trained) if trained else "",
+        "With onnxruntime, in this folder:\n\n" + serving(facts) if onnx else "",
+        f"With {needs}, in this folder:\n\n" + loading(facts),
+        "" if trained else "To train it: `python -m nas.train FOLDER --dataset PATH`, where FOLDER is this folder.",
+        "For phones, `torch.export.export(model, (images,))` gives what ExecuTorch and LiteRT convert.",
+    )
+
+
+def preparation(arch: Arch, trained: Trained) -> str:
+    """How an image becomes what the network takes, in words."""
+    size, colours = arch.resolution, {1: "grey", 3: "RGB"}.get(arch.in_channels, f"{arch.in_channels} channels")
+    mean, std = (", ".join(f"{number:.4g}" for number in numbers) for numbers in (trained.mean, trained.std))
+    return (
+        f"Images are prepared as in training: {colours}, numbers from 0 to 255, transparency on white, the shorter "
+        f"side resized to {size} pixels (bilinear), the centre cropped to {size}×{size}, channels first; then every "
+        f"channel has its mean ({mean}) subtracted and is divided by its standard deviation ({std})."
+    )
 
 
 def costs(facts: Facts) -> str:
@@ -90,7 +195,7 @@ def costs(facts: Facts) -> str:
     spent = [cost(arch) for arch in columns.values()]
     rows = [["", *columns], ["---", *("---:" for _ in columns)]]
     rows += [["input", *(f"{a.in_channels}×{a.resolution}×{a.resolution}" for a in columns.values())]]
-    rows += [["classes", *(f"{a.num_classes}" for a in columns.values())]]
+    rows += [["output", *(outputs(a) for a in columns.values())]]
     rows += [["total stride", *(f"{a.total_stride}" for a in columns.values())]]
     rows += [
         [name, *(f"{getattr(c, currency):,}" for c in spent)]
@@ -128,12 +233,13 @@ def loading(facts: Facts) -> str:
     """Python that loads the network and runs it, in the folder."""
     if facts.trained is None:
         lines = ["import torch", "", "from model import Network", "", "model = Network().eval()"]
-        lines += [f"logits = model(torch.zeros({_shape(facts.arch)}))", "print(logits.shape)"]
+        lines += [f"images = torch.zeros({_shape(facts.arch)})", f"{facts.arch.head.output} = model(images)"]
+        lines += [f"print({facts.arch.head.output}.shape)"]
     else:
         lines = ["import json", "", "import torch", "from safetensors.torch import load_file", ""]
         lines += ["from model import Network", "", "model = Network().eval()"]
         lines += ['model.load_state_dict(load_file("weights.safetensors"))', *_preprocessing(facts.trained)]
-        lines += [f"images = torch.zeros({_shape(facts.arch)})  # yours: RGB from 0 to 255, square"]
+        lines += [f"images = torch.zeros({_shape(facts.arch)})  # yours, prepared as above"]
         lines += ["logits = model((images - mean) / std)"]
         lines += ['print(json.load(open("classes.json"))[logits[0].argmax()])']
     return "```python\n" + "\n".join(lines) + "\n```"
@@ -150,13 +256,15 @@ def _statistics(trained: Trained) -> tuple[tuple[str, tuple[float, ...]], ...]:
 
 def serving(facts: Facts) -> str:
     """Python that runs `model.onnx` in the folder, without torch."""
+    output = facts.arch.head.output
     lines = ["import numpy as np", "import onnxruntime", ""]
     lines += ['session = onnxruntime.InferenceSession("model.onnx")']
     lines += [f"images = np.zeros(({_shape(facts.arch)}), np.float32)"]
     if facts.trained is not None:
         lines += _preprocessing(facts.trained, "np.float32")
         lines += ["images = (images - mean) / std"]
-    lines += ['(logits,) = session.run(None, {"images": images})', "print(logits.argmax(1))"]
+    lines += [f'({output},) = session.run(None, {{"images": images}})']
+    lines += ["print(logits.argmax(1))" if output == "logits" else f"print({output}.shape)"]
     return "```python\n" + "\n".join(lines) + "\n```"
 
 

@@ -22,8 +22,10 @@ def write(
     """
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    part.touch()  # with the permissions of any other file; safetensors would make a private one
+    part.touch()
+    permissions = part.stat().st_mode  # of any other file: safetensors puts a private one in its place
     save_file(plain, part, dict(notes or {}))
+    part.chmod(permissions)
     if durable:
         with part.open("rb") as written:
             os.fsync(written.fileno())

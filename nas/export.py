@@ -1,26 +1,41 @@
-"""`python -m nas.export RUN --out DIR`: take a network home, as files that need nothing of this project."""
+"""`python -m nas.export RUN --out DIR`: take a network home, as files that need nothing of this project.
+
+RUN is a search, a training, an export, a file of a network, or a name of the zoo.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from nas import bundle, results, study, training
 from nas.card import Facts, escaped
-from nas.config import SearchConfig
+from nas.config import CONFIG, SearchConfig
+from nas.folder import TABLE
 from nas.trial import Outcome, Trial
 from searchspace import command
+from searchspace.__main__ import network
+from searchspace.arch import Arch
 from searchspace.budget import amount
 from searchspace.costs import cost
 from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
+from searchspace.source import outputs
+
+Weights = dict[str, Tensor]
 
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.export", description=__doc__)
-    p.add_argument("run", type=Path, help="run folder of a search, finished or not, or a folder of nas.train")
+    p.add_argument(
+        "run",
+        metavar="RUN",
+        help="folder of a search, finished or not, of nas.train or of an export; a network's file; a name of the zoo",
+    )
     p.add_argument("--out", type=Path, required=True, help="folder to write to")
     p.add_argument("--trial", type=int, help="which trial of a search (default: the best)")
     p.add_argument("--onnx", action="store_true", help="also model.onnx, tried with onnxruntime")
@@ -31,40 +46,70 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.onnx:
         bundle.require_onnx()
-    if training.is_folder(args.out) and args.out.resolve() != args.run.resolve():
+    if training.is_folder(args.out) and args.out.resolve() != Path(args.run).resolve():
         raise InputError(f"out {args.out}: holds a training, whose files would be lost; give another folder")
-    again = command.line("nas.export", arguments)
-    weights: dict[str, torch.Tensor] | None = None
-    if training.is_folder(args.run):
-        if args.trial is not None:
-            raise InputError(f"trial {args.trial}: {args.run} is a training, not a search")
-        facts, weights = training.result(args.run)
-    else:
-        facts = of_search(args.run, args.trial, again)
+    bundle.check_free(args.out)
+    facts, weights = found(args.run, args.trial)
+    facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     return written(args.out, facts, weights, args.onnx, "nas.export")
 
 
-def written(out: Path, facts: Facts, weights: dict[str, torch.Tensor] | None, onnx: bool, name: str) -> int:
+def found(given: str, trial: int | None) -> tuple[Facts, Weights | None]:
+    """What is to be exported, with its weights where they are trained."""
+    path = Path(given)
+    if is_search(path):
+        return of_search(path, trial), None
+    if trial is not None:
+        what = "a training, not a search" if training.is_folder(path) else "no search"
+        raise InputError(f"trial {trial}: {given} is {what}")
+    if training.is_folder(path):
+        return training.result(path)
+    if path.is_dir():
+        return of_export(path)
+    arch = network(given)
+    name = (
+        path.resolve().parent.name if path.name in ("arch.yaml", "best.yaml") else path.stem if path.suffix else given
+    )
+    return Facts(name, arch, arch), None
+
+
+def is_search(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or (folder / study.FILE).is_file()
+
+
+def of_export(folder: Path) -> tuple[Facts, Weights | None]:
+    """The network of an exported folder, with its weights where it has them."""
+    if not (folder / "arch.yaml").is_file():
+        raise InputError(f"{folder}: no run folder (study.db), training (training.yaml) or export (arch.yaml)")
+    arch = Arch.load(folder / "arch.yaml")
+    facts = Facts(folder.resolve().name, arch, arch)
+    if not (folder / bundle.WEIGHTS).is_file():
+        return facts, None
+    trained, weights = training.weights_in(folder)
+    return replace(facts, trained=trained, commands=(trained.command,) if trained.command else ()), weights
+
+
+def written(out: Path, facts: Facts, weights: Weights | None, onnx: bool, name: str) -> int:
     """Write the folder and say so; returns the exit code."""
     try:
-        made = bundle.write(out, facts, weights, onnx)
+        made = bundle.write(out, facts.portable(), weights, onnx)
     except bundle.DifferentError as error:
         print(f"{name}: nothing was written to {out}: {error}", file=sys.stderr)
         return command.FAILED
     spent, arch, console = cost(facts.arch), facts.arch, command.console()
+    ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)
     console.print(
-        f"{facts.title}: {amount(spent.macs, 'macs')}, {spent.params:,} params at {arch.resolution} px, "
-        f"{arch.num_classes} classes"
+        f"{facts.title}: {amount(spent.macs, 'macs')}, {spent.params:,} params at {arch.resolution} px, {ends}"
     )
     console.print(f"wrote {out}: {', '.join(made.files)}")
     apart = ", ".join(f"{file} by {difference:.2g}" for file, difference in made.differences.items())
-    console.print(f"tried in a fresh interpreter without this project; off from the network's largest logit: {apart}")
+    console.print(f"tried in a fresh interpreter without this project; off from the network's largest output: {apart}")
     if weights is None:
         console.print(f"its weights are not trained; python -m nas.train {out} --dataset … trains them")
     return 0
 
 
-def of_search(run: Path, number: int | None, again: str) -> Facts:
+def of_search(run: Path, number: int | None) -> Facts:
     """A search's trial of that number, or its best."""
     stored = study.load(run)
     found = chosen(run, number)
@@ -76,7 +121,8 @@ def of_search(run: Path, number: int | None, again: str) -> Facts:
         deployed=trial.arch,
         budget=f"{config.budget}",
         scored=scored(outcome, config, int(stored.user_attrs.get("validation_images", 0))),
-        commands=(config.conduct.command, again),
+        timed=timed(outcome, run),
+        commands=(config.conduct.command,),
     )
 
 
@@ -104,7 +150,6 @@ def scored(outcome: Outcome, config: SearchConfig, images: int) -> tuple[str, ..
         return (f"The search has no accuracy of it: the trial is {outcome.outcome}.",)
     low, high = results.interval(outcome.accuracy, images)
     epochs = max(outcome.curve, default=0)
-    measured = outcome.measured.get("latency_ms")
     lines = [
         f"In the search: validation accuracy {outcome.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) after "
         f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of brief training on {escaped(identity.data.dataset)} "
@@ -113,8 +158,20 @@ def scored(outcome: Outcome, config: SearchConfig, images: int) -> tuple[str, ..
         "To be ranked, it was trained with the dataset's classes at a small resolution, where its first strides may be "
         "relaxed. Those weights were not kept: they are of that network and not of this one.",
     ]
-    if measured:
-        lines.append(f"One image took {measured:.1f} ms on the search's device while other trials ran.")
+    return tuple(lines)
+
+
+def timed(outcome: Outcome, run: Path) -> tuple[str, ...]:
+    """What one image takes on the search's device: predicted, and measured where it was."""
+    ms, lines = outcome.measured, []
+    if ms.get("predicted_ms"):
+        table = run / TABLE
+        device = f" on {escaped(str(LatencyTable.load(table)))}" if table.is_file() else ""
+        lines.append(f"The search predicted {ms['predicted_ms']:.1f} ms for one image{device}.")
+    if ms.get("measured_ms"):
+        lines.append(f"It measured {ms['measured_ms']:.1f} ms at its end, when nothing else ran.")
+    elif ms.get("latency_ms"):
+        lines.append(f"It measured {ms['latency_ms']:.1f} ms on a worker, while other trials ran.")
     return tuple(lines)
 
 

@@ -117,7 +117,7 @@ def behind(folder: Path) -> list[Epoch]:
         return []
     try:
         return [Epoch(**row) for row in json.loads(checkpoint.notes(path)["history"])]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _foreign(path, error) from None
 
 
@@ -177,6 +177,7 @@ def outcome(
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         classes=split.classes,
+        command=plan.command,
         recipe=plan.train.words(),
     )
     return facts(plan, plan.adapted(split), trained)
@@ -199,10 +200,16 @@ def result(folder: Path) -> tuple[Facts, dict[str, Tensor]]:
     plan = load_plan(folder)
     if not finished(folder):
         raise InputError(f"{folder}: the training is not finished; the same nas.train command carries on")
+    trained, weights = weights_in(folder)
+    return facts(plan, Arch.load(folder / "arch.yaml"), trained), weights
+
+
+def weights_in(folder: Path) -> tuple[Trained, dict[str, Tensor]]:
+    """The weights of a folder, and what made them."""
     path = folder / bundle.WEIGHTS
     weights, notes = checkpoint.read(path)
     try:
         trained = parse(Trained, json.loads(notes["trained"]), str(path))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not of a training ({error})") from None
-    return facts(plan, Arch.load(folder / "arch.yaml"), trained), weights
+    return trained, weights

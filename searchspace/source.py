@@ -128,7 +128,7 @@ class Style:
 
 
 def source(arch: Arch) -> str:
-    """Python that defines `Network`, a module from images (N, in_channels, H, W) to logits (N, num_classes).
+    """Python that defines `Network`, a module from images (N, in_channels, H, W) to what `arch.head.output` names.
 
     It is formatted as ruff would, has lines of at most 120 characters, and no text that a person chose.
     """
@@ -165,16 +165,21 @@ def _docstring(arch: Arch) -> str:
     spent, side = cost(arch), arch.resolution
     return f'''"""A convolutional network in plain PyTorch, digest {arch.digest}.
 
-Images (N, {arch.in_channels}, {side}, {side}) in, logits (N, {arch.num_classes}) out.
+Images (N, {arch.in_channels}, {side}, {side}) in, {outputs(arch)} out.
 {spent.macs:,} multiply-adds an image, {spent.params:,} parameters.
 """'''
 
 
+def outputs(arch: Arch) -> str:
+    """What a network puts out, with its shape: `logits (N, 1000)`."""
+    channels, *sides = lower(arch).output((arch.in_channels, arch.resolution, arch.resolution))
+    shape = (channels, *sides) if arch.head.output == "map" else (channels,)
+    return f"{arch.head.output} (N, {', '.join(map(str, shape))})"
+
+
 def _network(arch: Arch, tree: Sequential, style: Style) -> str:
-    written = [
-        "class Network(nn.Sequential):",
-        f"    def __init__(self, num_classes: int = {arch.num_classes}) -> None:",
-    ]
+    classes = f", num_classes: int = {arch.num_classes}" if arch.head.output == "logits" else ""
+    written = ["class Network(nn.Sequential):", f"    def __init__(self{classes}) -> None:"]
     written.append("        super().__init__()")
     whole = [(name, expression(_any_classes(part), style)) for name, part in tree.parts]
     for expressed, group in groupby(whole, key=lambda pair: pair[1]):

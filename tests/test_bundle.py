@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from nas import bundle, card
+from nas import bundle, card, export, onnx_model
 from nas.bundle import DifferentError
 from nas.card import Facts, Trained
 from searchspace import Arch, Budget, InputError, Space, build, zoo
@@ -74,7 +74,7 @@ def test_trained_with_onnx(tmp_path: Path) -> None:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (TRAINED.mean, TRAINED.std))
     with torch.no_grad():
         best = int(model((torch.zeros(1, 3, 32, 32) - mean) / std).argmax())
-    loaded, served = snippets(tmp_path)
+    served, loaded = snippets(tmp_path)
     assert loaded == TRAINED.classes[best].strip()
     assert served == f"[{best}]"
     assert json.loads((tmp_path / "classes.json").read_text()) == list(TRAINED.classes)
@@ -86,9 +86,81 @@ def test_trained_with_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, model(images).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_every_file_can_be_read_as_the_umask_says_and_names_no_place_of_this_machine(tmp_path: Path) -> None:
+    """What is taken home is of a network, not of who made it and where."""
+    home = tmp_path / "someone"
+    commands = (f"python -m nas.train {home}/arch.yaml --dataset={home}/photos --out {Path.cwd()}/mine",)
+    trained = replace(TRAINED, dataset=str(home / "photos"), classes=("ham", "eggs", "spam"), command=commands[0])
+    facts = Facts("mine", ARCH, ARCH, trained=trained, commands=commands)
+    mask = os.umask(0o027)
+    try:
+        assert export.written(tmp_path / "out", facts, build(ARCH).state_dict(), True, "nas.export") == 0
+    finally:
+        os.umask(mask)
+    places = (str(tmp_path), str(Path.cwd()), sys.prefix, str(Path(torch.__file__).parent), "site-packages")
+    for name in bundle.FILES:
+        assert (tmp_path / "out" / name).stat().st_mode & 0o777 == 0o640, name
+        held = (tmp_path / "out" / name).read_bytes().decode("latin-1")
+        assert not [place for place in places if place in held], name
+    text = (tmp_path / "out" / "card.md").read_text()
+    assert "python -m nas.train …/arch.yaml --dataset=…/photos --out mine" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"classes": ("ham", "eggs")}, "names 2 classes, the network has 3"),
+        ({"mean": (1.0,)}, "mean and std are not of the network's 3 channels"),
+        ({"std": (1.0, 0.0, 1.0)}, "std is above 0"),
+        ({"accuracy": 7.5}, "accuracy of 7.5 on 287 images is none"),
+        ({"test_images": 0}, "accuracy of 0.8 on 0 images is none"),
+    ],
+)
+def test_what_is_said_of_weights_has_to_fit_the_network(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        bundle.write(tmp_path, replace(FACTS, trained=replace(TRAINED, **change)), build(ARCH).state_dict())
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = build(ARCH).state_dict()
+    state["head.classifier.weight"][1, 2] = torch.nan
+    with pytest.raises(InputError, match=r"head\.classifier\.weight hold numbers that are not finite"):
+        bundle.write(tmp_path, replace(FACTS, trained=TRAINED), state)
+
+
+@pytest.mark.parametrize("output", ["features", "map"])
+def test_outputs_are_called_what_they_are(output: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    arch = replace(ARCH, in_channels=2, head=replace(ARCH.head, output=output))
+    bundle.write(tmp_path, replace(FACTS, arch=arch), onnx=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [given.name for given in session.get_inputs()] == ["images"]
+    assert [made.name for made in session.get_outputs()] == [output]
+    for images in (1, 3):
+        (made,) = session.run(None, {"images": np.zeros((images, 2, 32, 32), np.float32)})
+        assert made.shape == ((images, 16) if output == "features" else (images, 16, 8, 8))
+    shape = (1, *made.shape[1:])
+    assert snippets(tmp_path) == [str(shape), f"torch.Size({list(shape)})"]
+    card_of_it = (tmp_path / "card.md").read_text()
+    assert f"{output} (N, {', '.join(map(str, shape[1:]))}) out" in card_of_it
+    assert "images = np" in card_of_it
+
+
+def test_writing_onnx_says_nothing_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without torchvision, which is nothing of ours, torch warns four times of operators that no network here has."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchvision" else found(name))
+    onnx_model.write(tmp_path / "model.onnx", build(ARCH).eval(), torch.zeros(2, 3, 32, 32), "logits")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_names_that_people_chose_stay_text(tmp_path: Path) -> None:
     text = card.text(replace(FACTS, trained=TRAINED), onnx=True)
-    assert sum(line.startswith("#") for line in text.splitlines()) == 6
+    assert sum(line.startswith("#") for line in text.splitlines()) == 7
     assert text.count("\n```python\n") == 2
     assert "<img" not in re.sub(r"\\<", "", re.sub(r"^    .*$", "", text, flags=re.MULTILINE))
     ARCH.save(tmp_path / "arch.yaml", card.one_line(EVIL))
@@ -116,7 +188,7 @@ def test_a_difference_is_an_error_and_nothing_is_written(
 
 
 def test_other_peoples_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "tried", lambda *_: {})
+    monkeypatch.setattr(bundle, "tried", lambda *_: bundle.Tried({}, {}))
     (tmp_path / "notes.txt").write_text("mine")
     torch.manual_seed(0)
     bundle.write(tmp_path, replace(FACTS, trained=TRAINED), build(ARCH).state_dict())

@@ -6,6 +6,7 @@ import builtins
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,6 +121,21 @@ def test_networks_of_every_space(space: str) -> None:
 def test_many_networks_of_every_space(space: str) -> None:
     for seed in range(20):
         same(Space.load(space).sample(seed, Budget.parse("300MFLOPs")), 64)
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [("logits", "logits (N, 1000)"), ("features", "features (N, 1280)"), ("map", "map (N, 1280, 7, 7)")],
+)
+def test_a_file_says_what_its_network_puts_out(output: str, says: str) -> None:
+    arch = zoo("mobilenet_v2", output=output)
+    code = source(arch)
+    assert f"Images (N, 3, 224, 224) in, {says} out." in code
+    assert ("num_classes" in code) == (output == "logits")
+    small = replace(arch, resolution=64)
+    with torch.no_grad():
+        _, *shape = standalone(code).eval()(torch.zeros(2, 3, 64, 64)).shape
+    assert f"{output} (N, {', '.join(map(str, shape))}) out." in source(small)
 
 
 def test_it_traces_scripts_and_exports(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""What `nas.export` takes: searches, trainings, exports, files and names; and what it refuses in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nas import bundle, export
+from nas.card import Facts
+from searchspace import Arch, InputError, Space, build, zoo
+from searchspace.document import plain
+from tests.test_bundle import ARCH, TRAINED
+
+GREY = """
+resolution: 16
+in_channels: 1
+num_classes: 3
+stem: {width: 4}
+schedule: {kind: linear, start: 4, increment: 2}
+stages: [{block: mbconv, depth: 1}]
+"""
+
+
+def test_a_file_or_name_that_others_take_is_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.chdir(tmp_path)
+    Path("grey1.yaml").write_text(GREY)
+    assert export.main(["grey1.yaml", "--out", "home", "--onnx"]) == 0
+    assert "grey1: " in capsys.readouterr().out
+    grey = Space.load("grey1.yaml").arch()
+    assert Arch.load("home/arch.yaml") == grey
+    (images,) = onnxruntime.InferenceSession("home/model.onnx").get_inputs()
+    assert images.shape[1:] == [1, 16, 16]
+    assert "    python -m nas.export grey1.yaml --out home --onnx" in Path("home/card.md").read_text()
+    for given, name in (("home/arch.yaml", "home"), ("home", "home")):
+        facts, weights = export.found(given, None)
+        assert (facts.title, facts.arch, weights) == (name, grey, None)
+    assert export.found("rexnet_100", None) == (Facts("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
+
+
+def exported(folder: Path, trained: Any = None) -> Path:
+    """What an export with weights has, written without trying it."""
+    folder.mkdir()
+    ARCH.save(folder / "arch.yaml")
+    notes = json.dumps(plain(TRAINED)) if trained is None else trained
+    save_file(build(ARCH).state_dict(), folder / bundle.WEIGHTS, {"trained": notes})
+    return folder
+
+
+def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
+    facts, weights = export.found(str(exported(tmp_path / "home")), None)
+    assert (facts.title, facts.arch, facts.trained) == ("home", ARCH, TRAINED)
+    assert weights is not None
+    assert set(weights) == set(build(ARCH).state_dict())
+
+
+@pytest.mark.parametrize("notes", ["[" * 100_000 + "]" * 100_000, "{}", "[1]", "x", '{"accuracy": "high"}'])
+def test_notes_of_weights_that_say_nothing_are_refused(notes: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"weights\.safetensors: ") as refused:
+        export.found(str(exported(tmp_path / "home", notes)), None)
+    assert len(str(refused.value)) < 400
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["resnet81", "--out", "x"], "resnet18"),
+        (["nothing.yaml", "--out", "x"], "no such file"),
+        (["empty", "--out", "x"], r"no run folder \(study\.db\), training \(training\.yaml\) or export \(arch\.yaml\)"),
+        (["resnet18", "--out", "x", "--trial", "1"], "trial 1: resnet18 is no search"),
+        (["resnet18", "--out", "file"], "a folder is accepted, not a file"),
+        (["resnet18", "--out", "file/x"], "cannot be written"),
+        (["resnet18", "--out", "run"], "is the folder of a search"),
+        (["space.yaml", "--out", "x"], "a space, not a network"),
+    ],
+)
+def test_what_is_refused(given: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("file").write_text("")
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("")
+    Path("space.yaml").write_text(GREY.replace("depth: 1", "depth: {choice: [1, 2]}"))
+    with pytest.raises(InputError, match=says):
+        export.main(given)
+    assert not Path("x").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    home = exported(tmp_path / "home")
+    other = build(ARCH.adapt(num_classes=8)).state_dict()
+    save_file(
+        {name: torch.clone(tensor) for name, tensor in other.items()},
+        home / bundle.WEIGHTS,
+        {"trained": json.dumps(plain(TRAINED))},
+    )
+    with pytest.raises(InputError, match="size mismatch"):
+        export.main([str(home), "--out", str(tmp_path / "x")])
