@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nas import card, checkpoint, onnx_model
 from nas.card import Facts
 from nas.config import CONFIG
-from nas.onnx_model import require as require_onnx
+from nas.onnx_model import require_onnx as require_onnx
 from nas.prediction import script
 from searchspace.document import plain
 from searchspace.errors import InputError

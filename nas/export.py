@@ -103,7 +103,10 @@ def written(out: Path, facts: Facts, weights: Weights | None, onnx: bool, name: 
     )
     console.print(f"wrote {out}: {', '.join(made.files)}")
     apart = ", ".join(f"{file} by {difference:.2g}" for file, difference in made.differences.items())
-    console.print(f"tried in a fresh interpreter without this project; off from the network's largest output: {apart}")
+    number = "logit" if arch.head.output == "logits" else "output"
+    console.print(
+        f"tried in a fresh interpreter without this project; off from the network's largest {number}: {apart}"
+    )
     if weights is None:
         console.print(f"its weights are not trained; python -m nas.train {out} --dataset … trains them")
     return 0

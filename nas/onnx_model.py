@@ -21,7 +21,7 @@ OPSET = 18
 NOTES = ("metadata_props", "doc_string")
 
 
-def require() -> None:
+def require_onnx() -> None:
     """`InputError` that says what to install where ONNX files can be neither written nor tried."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:

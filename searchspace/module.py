@@ -1,9 +1,12 @@
-"""`build(arch)`: the network as a plain PyTorch module. With `initialise.py` all that imports torch in this package."""
+"""`build(arch)`: the network as a plain PyTorch module.
+
+Beside it torch is imported by what starts its weights (`initialise.py`), and by what builds on both: `source.py`,
+`pyramid.py` and `timm_models.py`.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +63,9 @@ def build(arch: Arch) -> nn.Sequential:
     initialise(model, arch.init)
     for name, part in model.named_modules():
         if isinstance(part, (nn.BatchNorm2d, nn.GroupNorm)):
-            part.register_forward_pre_hook(partial(needs_several, name))
+            part.place = name
+            grouped = isinstance(part, nn.GroupNorm)
+            part.register_forward_pre_hook(group_norm_needs_several if grouped else batch_norm_needs_several)
     return model
 
 
@@ -115,22 +120,26 @@ def normalization(channels: int, norm: Norm) -> nn.Module:
     return nn.GroupNorm(norm.groups, channels, norm.eps)
 
 
-def needs_several(place: str, norm: nn.BatchNorm2d | nn.GroupNorm, inputs: tuple[Tensor]) -> None:
-    """Says where and what to do where a norm has one number to normalise over, before PyTorch does without.
+# For batch norm that happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in
+# ReXNet-lite's head, or at the end of any network at a small resolution; for group norm with one channel a group, in
+# evaluation too. Hooks, so that the norms stay PyTorch's own and trace; in words that TorchScript compiles as well.
 
-    For batch norm that happens in training with one image, on 1×1 maps: inside ReXNet's squeeze and excitation, in
-    ReXNet-lite's head, or at the end of any network at a small resolution; for group norm with one channel a group, in
-    evaluation too. A hook, so that the norm stays PyTorch's own and traces.
-    """
-    (x,) = inputs
-    images, channels, height, width = x.shape
-    grouped = isinstance(norm, nn.GroupNorm)
-    alone = channels == norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.training
-    if alone and images * height * width == 1:
+
+def batch_norm_needs_several(self, inputs: tuple[Tensor]) -> None:  # type: ignore[no-untyped-def]
+    """Says where and what to do where batch norm has one number to normalise over, before PyTorch does without."""
+    if self.training and inputs[0].numel() == inputs[0].shape[1]:
         raise ValueError(
-            f"{place}: {'group' if grouped else 'batch'} norm cannot {'run' if grouped else 'train'} "
-            "on one image with a 1×1 map: use a batch of 2 or more, a higher resolution where the map comes from it, "
-            f"or {'fewer groups' if grouped else 'eval()'}"
+            f"{self.place}: batch norm cannot train on one image with a 1×1 map: use a batch of 2 or more, "
+            "a higher resolution where the map comes from it, or eval()"
+        )
+
+
+def group_norm_needs_several(self, inputs: tuple[Tensor]) -> None:  # type: ignore[no-untyped-def]
+    """The same for group norm."""
+    if self.num_channels == self.num_groups and inputs[0].numel() == self.num_channels:
+        raise ValueError(
+            f"{self.place}: group norm cannot run on one image with a 1×1 map: use a batch of 2 or more, "
+            "a higher resolution where the map comes from it, or fewer groups"
         )
 
 
