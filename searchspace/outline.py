@@ -105,7 +105,8 @@ class Outline:
                 width, stride = out, 1
 
     def _scaled(self, width: int, scaling: Scaling) -> int:
-        if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
+        """A width of the stem or the head; one that nothing multiplies is as it was written, not rounded."""
+        if width == 0 or scaling == "none" or self.width_mult == 1 or (scaling == "up" and self.width_mult < 1):
             return width
         s = self.schedule
         return round_channels(width * self.width_mult, s.divisor, s.rounding, s.min_width)
