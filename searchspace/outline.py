@@ -150,7 +150,8 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
     structure = STRUCTURES[choices["block"]]
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
-    hidden = max(1, round(reference / expansion if structure.divides else reference * expansion))
+    expanded = round(reference / expansion if structure.divides else reference * expansion)
+    hidden: int = max(choices["hidden_min"], expanded)
     if structure.groups == "depthwise":
         return hidden, hidden if structure.grouped == "hidden" else width
     if structure.groups == "none":
@@ -171,7 +172,9 @@ def squeezed_width(choices: Choices, width: int, hidden: int) -> int:
         return 0
     squeezed = ratio * (width if choices["se_from"] == "input" else hidden)
     divisor: int = choices["se_divisor"]
-    return max(1, round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6))
+    rounded = round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6)
+    least: int = min(choices["se_min"], hidden)
+    return max(least, rounded)
 
 
 def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:

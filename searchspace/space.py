@@ -47,6 +47,7 @@ REMEMBERED = 1 << 14
 
 
 class Candidate(NamedTuple):
+UNCOUNTED = (".act", "_act", ".se_position", ".se_gate")
     """A point with the network that it stands for; `width_mult` was solved where the space leaves it open.
 
     `settled` are the first widths, the stem's before the blocks', where they are below what the multiplier gives (see
@@ -194,7 +195,10 @@ class Space:
 
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            within = self._within_reach(point, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng)
+            choices = self._counted if clock is None else self.choices
+            within = self._within_reach(
+                point, choices, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng
+            )
             if within is None:
                 return None
             point, outline = within, self.outline(within)
@@ -203,15 +207,20 @@ class Space:
         return self._candidate(outline, point, budget)
 
     def _within_reach(
-        self, point: Point, share: Callable[[Point, float], float], floor: float, rng: random.Random
+        self,
+        point: Point,
+        choices: Mapping[str, Sequence[Scalar]],
+        share: Callable[[Point, float], float],
+        floor: float,
+        rng: random.Random,
     ) -> Point | None:
         """A point near one whose least or largest network misses the budget; None where it was not that, or there is
         none."""
         low, high = self.fit_range or (1.0, 1.0)
         if share(point, low) > 1:
-            return repair(point, self.choices, lambda p: share(p, low), 0.0, 1.0, rng)
+            return repair(point, choices, lambda p: share(p, low), 0.0, 1.0, rng)
         if share(point, high) < floor:
-            return repair(point, self.choices, lambda p: share(p, high), floor, math.inf, rng)
+            return repair(point, choices, lambda p: share(p, high), floor, math.inf, rng)
         return None
 
     def _candidate(self, outline: Outline, point: Point, budget: Budget) -> Candidate | None:
@@ -369,3 +378,8 @@ def ready() -> list[str]:
     """The names of the ready spaces."""
     folder = resources.files("searchspace") / "spaces"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    @cached_property
+    def _counted(self) -> dict[str, tuple[Scalar, ...]]:
+        """The choices that change what is counted: a nonlinearity, or where the squeeze stands, changes no count."""
+        return {name: options for name, options in self.choices.items() if not name.endswith(UNCOUNTED)}
+

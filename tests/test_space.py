@@ -87,8 +87,13 @@ def test_the_same_seed_gives_the_same_network() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("text", ["60MFLOPs", "300MFLOPs", "2GFLOPs", "4MParams"])
-def test_nearly_every_point_is_fitted_in_few_evaluations(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "half", "most"), [("60MFLOPs", 50, 80), ("300MFLOPs", 8, 20), ("2GFLOPs", 8, 20), ("4MParams", 8, 20)]
+)
+def test_nearly_every_point_is_fitted_in_few_evaluations(
+    text: str, half: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 60MFLOPs widths come to their floors, so that other choices are changed too."""
     calls = 0
 
     def counting(outline: Outline, latency: None) -> Cost:
@@ -103,8 +108,8 @@ def test_nearly_every_point_is_fitted_in_few_evaluations(text: str, monkeypatch:
         if space.fit(space.random_point(rng), budget) is not None:
             spent.append(calls)
     assert len(spent) >= 90
-    assert sorted(spent)[len(spent) // 2] <= 8
-    assert sorted(spent)[len(spent) * 8 // 10] <= 20
+    assert sorted(spent)[len(spent) // 2] <= half
+    assert sorted(spent)[len(spent) * 8 // 10] <= most
 
 
 @pytest.mark.parametrize("name", [name for name in ready() if SPACES[name].fit_range])
@@ -294,15 +299,15 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "- block: mbconv" in text)
     with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stage2: expansion: from 0.01 to 6, not 8"):
         Space.load(path)
-    with pytest.raises(InputError, match="one of all, convnext, mobile, regnet, resnet, rexnet"):
+    with pytest.raises(InputError, match="one of all, convnext, mobile, mobile_small, regnet, resnet, rexnet"):
         Space.load("mobil")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("10kFLOPs", "cannot be met: networks of mobile.yaml cost [0-9.]+kFLOPs to [0-9.]+TFLOPs"),
-        ("900TFLOPs", "is not reached: networks of mobile.yaml cost [0-9.]+kFLOPs to [0-9.]+TFLOPs"),
+        ("10kFLOPs", "cannot be met: networks of mobile.yaml cost [0-9.]+MFLOPs to [0-9.]+TFLOPs"),
+        ("900TFLOPs", "is not reached: networks of mobile.yaml cost [0-9.]+MFLOPs to [0-9.]+TFLOPs"),
         ("300MFLOPs,1kParams", "cannot be met"),
     ],
 )
