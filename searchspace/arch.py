@@ -128,6 +128,16 @@ def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[
     def too_small() -> bool:
         total = math.prod(kept)
         return -(-resolution // total) < smallest_map or resolution < total
+def check_arch(thing: Any, asked: str) -> None:
+    """`InputError` where what should be a network is none: it says how to make one."""
+    if isinstance(thing, Arch):
+        return
+    said = f"{thing!r}" if isinstance(thing, str) else f"a {type(thing).__name__}"
+    raise InputError(
+        f"{asked}: an Arch is accepted, not {said}; zoo(name), Arch.load(path) and Space.sample(seed, budget) make one"
+    )
+
+
 
     for index in range(len(kept)):
         while kept[index] > 1 and too_small():

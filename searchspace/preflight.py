@@ -15,7 +15,7 @@ from searchspace.costs import cost
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
-from searchspace.space import FIT_BAND, Space
+from searchspace.space import FIT_BAND, BudgetLike, Space
 
 SAMPLE = 2_000
 FITTED = 200
@@ -54,7 +54,7 @@ class Preflight:
 
 def preflight(
     space: Space,
-    budget: Budget,
+    budget: BudgetLike,
     band: float = FIT_BAND,
     seed: int = 0,
     sample: int = SAMPLE,
@@ -66,7 +66,7 @@ def preflight(
     Points are counted in chunks by `mapped`: the built-in `map`, or that of a pool of processes. Raises `InputError`
     where no network fits: it says what can be reached.
     """
-    rng = random.Random(seed)
+    budget, rng = Budget.parse(budget), random.Random(seed)
     clock = space.clock(budget)
     smallest, largest = space.reach(budget, band, rng)
     least, most = cost(smallest, clock), cost(largest, clock)

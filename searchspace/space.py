@@ -36,6 +36,7 @@ from searchspace.repair import least, repair
 from searchspace.solve import solve
 
 Point = Mapping[str, Scalar]
+BudgetLike = Budget | str | Iterable[str]
 
 FIT_BAND = 0.97
 REPAIR_BAND = 0.85
@@ -108,6 +109,10 @@ class Space:
     def size(self) -> int:
         """The number of points."""
         return math.prod(len(options) for options in self.choices.values())
+    def __repr__(self) -> str:
+        free = f"{len(self.choices)} choices, {self.size:.3g} points" if self.choices else "no choices"
+        return f"Space({self.source!r}: {free})"
+
 
     def arch(self, point: Point | None = None, width_mult: float | None = None, settled: Sequence[int] = ()) -> Arch:
         """The network of a point (which names every free value) at a width multiplier where that is open.
@@ -164,7 +169,7 @@ class Space:
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
         return {name: rng.choice(options) for name, options in self.choices.items()}
 
-    def fit(self, point: Point, budget: Budget, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
+    def fit(self, point: Point, budget: BudgetLike, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
 
         `InputError` where choices do not go together at any width, as for `arch` and `cost`.
@@ -195,6 +200,7 @@ class Space:
 
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
+        budget = Budget.parse(budget)
             choices = self._counted if clock is None else self.choices
             within = self._within_reach(
                 point, choices, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng
@@ -233,7 +239,7 @@ class Space:
         found = Candidate(dict(point), arch, spent, outline.width_mult, outline.settled)
         return found if budget.admits(spent) else None
 
-    def reach(self, budget: Budget, band: float, rng: random.Random) -> tuple[Arch, Arch]:
+    def reach(self, budget: BudgetLike, band: float, rng: random.Random) -> tuple[Arch, Arch]:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
         low, high = self.fit_range or (None, None)
         spend, drawn = partial(self.cost, latency=self.clock(budget)), partial(self.random_point, rng)
@@ -251,7 +257,7 @@ class Space:
             raise InputError(f"budget {budget} is not reached: {reachable}")
         return self.arch(smallest, low), self.arch(largest, high)
 
-    def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
+    def sample_point(self, rng: random.Random, budget: BudgetLike, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where it is out of reach, or no try of 1,000 found one.
 
         Where tries in the band fail, less of the budget may be used: first 85 %, then any share.
@@ -271,12 +277,13 @@ class Space:
             "python -m searchspace describe says what its networks cost"
         )
 
-    def sample(self, seed: int, budget: Budget, band: float = FIT_BAND) -> Arch:
+    def sample(self, seed: int, budget: BudgetLike, band: float = FIT_BAND) -> Arch:
         """A random network, always inside the budget; the same for the same seed."""
         return self.sample_point(random.Random(seed), budget, band).arch
 
     def fix(self, assignments: Iterable[str]) -> Space:
         """The space with values fixed: `stage3.block=mbconv`, or for all stages `stage*.block=mbconv`."""
+        budget = Budget.parse(budget)
         data = copy.deepcopy(self.data)
         for assignment in assignments:
             name, separator, text = assignment.partition("=")
@@ -298,6 +305,7 @@ class Space:
             before = json.dumps(data)
             for name, options in self.choices.items():
                 field = name.rpartition(".")[2]
+        budget = Budget.parse(budget)
                 kept = [option for option in free.at(data, self._locations[name])["choice"] if option != word]
                 if field == word:
                     kept = [option for option in options if option in (0, None, "none", False)]
