@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from searchspace import limits
 from searchspace.arch import Arch, Init
-from searchspace.blocks import BETWEEN, BlockType, Position, Shortcut
+from searchspace.blocks import BlockType, Position, Shortcut, StageBlock
 from searchspace.document import value
 from searchspace.ends import Head, Stem
 from searchspace.layers import Activation, DropMode, Gating, Norm
@@ -105,7 +105,7 @@ class Stage:
     norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
     """
 
-    block: BlockType
+    block: StageBlock
     depth: int = 1
     stride: int = 1
     expansion: float | None = None

@@ -250,6 +250,12 @@ def test_fix_and_without() -> None:
         (["stage3.block=mbconf"], "stage3.block"),
         (["stage3.expansion=7"], "0.01 to 6"),
         (["stage3.block"], "NAME=VALUE"),
+        (["stage1.depth=1_0"], 'stage1.depth: a valid integer, not "1_0"'),
+        (["stage1.depth=0x2"], 'stage1.depth: a valid integer, not "0x2"'),
+        (["stage1.depth="], 'stage1.depth: a valid integer, not ""'),
+        (["stage1.expansion=inf"], 'stage1.expansion: a valid number, not "inf"'),
+        (["stage1.expansion=[1]"], r"stage1.expansion: a valid number, not \"\[1\]\""),
+        (["stage1.se={"], "stage1.se: a valid number"),
     ],
 )
 def test_fix_refuses(change: list[str], says: str) -> None:
@@ -257,11 +263,41 @@ def test_fix_refuses(change: list[str], says: str) -> None:
         SPACES["mobile"].fix(change)
 
 
+@pytest.mark.parametrize("section", ["stem", "head", "schedule"])
+def test_a_section_that_is_not_written_can_be_fixed(section: str) -> None:
+    data = {**SMALL, "stem": {"width": 8}, "head": {}, "schedule": {"end": 16}}
+    if section == "head":
+        del data["head"]
+    field = {"stem": "kernel=5", "head": "width=640", "schedule": "divisor=4"}[section]
+    name, value = field.split("=")
+    assert getattr(getattr(Space(data).fix([f"{section}.{field}"]).network, section), name) == int(value)
+
+
+def test_numbers_are_left_out_as_numbers() -> None:
+    resnet = SPACES["resnet"]
+    assert resnet.without(["7"]).choices.keys() == resnet.choices.keys()
+    assert resnet.without(["7"]).choices["stem.kernel"] == (3,)
+    assert small().without(["4"]).choices["stage2.expansion"] == small().without(["4.0"]).choices["stage2.expansion"]
+    assert small().without(["4"]).choices["stage2.expansion"] == (1, 2, 6)
+
+
+def test_a_field_that_is_off_already_is_left_out_already() -> None:
+    stages = [{"block": "mbconv", "shortcut": "none", "kernel": {"choice": [3, 5]}}]
+    off = small(stages=stages)
+    assert off.without(["shortcut"]).data == off.data
+
+
 @pytest.mark.parametrize(
     ("space", "word", "says"),
     [
-        ("mobile", "sillu", "no free value"),
-        ("rexnet", "silu", r"stem\.act is fixed"),
+        ("mobile", "sillu", "no free value has it; did you mean silu"),
+        ("mobile", "swish", r"did you mean hard_swish or stagewise\?$"),
+        ("mobile", "zzz", "no free value has it; there are add_act, after, before, bottleneck, [a-z0-9_, ]*$"),
+        ("mobile", "7", "no free value has it; there are"),
+        ("mobile", "true", "no free value has it; "),
+        ("mobile", "shortcut", r"stage1\.shortcut is partial in mobile.yaml and not free"),
+        ("resnet", "shortcut", r"as in the blocks' papers; --fix stage\*.shortcut=VALUE sets it"),
+        ("rexnet", "silu", r"stem\.act is silu in rexnet.yaml and not free"),
         ("mobile", "relu6,silu,hard_swish", "left"),
     ],
 )
@@ -276,7 +312,22 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": []}, "stages: a network has at least one"),
         ({"stages": [{"block": {"choice": []}}]}, r"stage1\.block: \{choice"),
         ({"stages": [{"block": {"choice": ["mbconv"], "other": 1}}]}, r"stage1\.block"),
-        ({"stages": [{"block": {"choice": ["mbconv", "mbconv"]}}]}, "listed twice"),
+        ({"stages": [{"block": {"choice": ["mbconv", "mbconv"]}}]}, r'stage1\.block: "mbconv" is listed twice'),
+        ({"stages": [{"block": "mbconv", "kernel": {"choice": [3, 5, 3]}}]}, r"stage1\.kernel: 3 is listed twice"),
+        ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 6.0]}}]}, "expansion: 6 and 6.0 are one value"),
+        ({"stages": [{"block": "mbconv", "bias": {"choice": [1, True]}}]}, "bias: 1 and true are one value"),
+        ({"stages": [{"block": "mbconv", "bias": {"choice": [0.0, False]}}]}, "bias: 0.0 and false are one value"),
+        ({"stages": [{"block": "downsample"}]}, "'fused_mbconv' or 'convnext', not \"downsample\"$"),
+        ({"stages": [{"block": "mbconf"}]}, "'fused_mbconv' or 'convnext', not \"mbconf\"$"),
+        (
+            {"sttem": {}, "stages": [{"block": "mbconv", "kernal": 3, "depht": 1}]},
+            r"depht: no such field; did you mean depth\?; also sttem: no such field; did you mean stem\?$",
+        ),
+        (
+            {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1},
+            r"a: no such field; also b: [^;]*; also c: no such field \(and 2 more\)",
+        ),
+        ({"defaults": {"kernal": 3}}, r"kernal: no such field; did you mean kernel\?"),
         ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 7]}}]}, "expansion: from 0.01 to 6, not 7"),
         ({"stages": [{"block": "mbconv", "kernel": {"choice": [3, 4]}}]}, "kernel: an odd number, not 4"),
         ({"stages": [{"block": "mbconv", "norm": {"choice": [{"kind": "batch"}]}}]}, "single values"),
