@@ -25,8 +25,8 @@ from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.objectives import said
 from nas.study import Study
-from nas.trial import Result, Trial
-from searchspace.budget import amount
+from nas.trial import Result, Trial, proxy
+from searchspace.budget import Limit, amount
 from searchspace.costs import cost, section_costs
 from searchspace.latency import LatencyTable
 from searchspace.preflight import Preflight
@@ -203,10 +203,10 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
 
     identity, conduct = config.identity, config.conduct
     arch = space.sample(identity.seed, config.budget, identity.band)
-    proxy = arch.adapt(split.num_classes, split.resolution)
-    seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
+    trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
+    seconds, device, slots = seconds_per_epoch(trained, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
-    last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
+    last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
@@ -241,6 +241,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             low, high = results.interval(row["accuracy"], images)
             accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
             macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
+    least = proxy(arch.adapt(resolution=space.resolutions[0]), 2, split.resolution, space.extremes).resolution
             shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
             ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
