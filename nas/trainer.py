@@ -97,7 +97,7 @@ class Training:
             yield self._epoch(self.done)
 
     def _epoch(self, number: int) -> Epoch:
-        labels, config, device, gang = self.labels, self.config, self.device, self.gang
+        labels, split, config, device, gang = self.labels, self.split, self.config, self.device, self.gang
         batch = self.batch
         steps, own = len(labels) // batch, gang.part(batch)
         self.model.train()
@@ -122,11 +122,10 @@ class Training:
         some = resized(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
         recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
         gang.agree(self.model)
-        return Epoch(number, train_loss, *self.scored(), steps * batch / seconds)
+        return Epoch(number, train_loss, *self.scored(split.val_images, split.val_labels), steps * batch / seconds)
 
-    def scored(self) -> tuple[float, float]:
-        """(accuracy, cross-entropy) on the validation images, with the weights as they are."""
-        images, labels = self.split.val_images, self.split.val_labels
+    def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
+        """(accuracy, cross-entropy) on these images, with the weights as they are."""
         return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ from nas.evaluate import evaluate
 from nas.records import record
 from nas.study import Study
 from nas.trainer import Training, resized, score
+from nas.training import Plan
 from nas.trial import Trial, proxy
 from searchspace import Budget, InputError, Space, build, cost
+from searchspace.document import parse, plain
 from searchspace.preflight import preflight
 
 SPACE = Space.load("mobile_small").at_resolutions((96, 224, 160))
@@ -145,6 +147,14 @@ def test_scores_are_of_the_images_as_they_are_trained() -> None:
         training.model, split.val_images, split.val_labels, training.mean, training.std, "cpu", pixels=training.pixels
     )
     assert own == (epoch.accuracy, epoch.loss)
+
+
+def test_networks_that_are_trained_in_full_to_be_compared_keep_their_shares() -> None:
+    archs = [SPACE.arch({**SPACE.random_point(random.Random(0)), "resolution": side}, 0.5) for side in (96, 224)]
+    plans = [Plan(arch, resolutions=SPACE.extremes) for arch in archs]
+    assert [plan.adapted(images(112)).resolution for plan in plans] == [48, 112]
+    assert [parse(Plan, plain(plan)) for plan in plans] == plans
+    assert [Plan(arch).adapted(images(112)).resolution for arch in archs] == [112, 112]
 
 
 def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:
