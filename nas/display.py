@@ -279,7 +279,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
         for row in best.head(3).to_dict("records"):
             known = f"{row['baseline']}, " if row["baseline"] else ""
-            console.print(f"trial {row['trial']}: {known}{row['network']}")
+            pixels = f"{row['resolution']} px, " if study.space.extremes else ""
+            console.print(f"trial {row['trial']}: {known}{pixels}{row['network']}")
         beside = results.beside_baselines(study.outcomes)
         if beside:
             console.print(beside)

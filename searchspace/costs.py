@@ -63,7 +63,8 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
     a shortcut's input lives until it is added.
     """
-    check_arch(arch, "cost")
+    if type(arch) is not Arch:
+        check_arch(arch, "cost")
     return _total(_counts(arch), None if latency is None else latency.predict(arch))
 
 

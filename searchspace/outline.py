@@ -150,8 +150,9 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
     structure = STRUCTURES[choices["block"]]
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
-    expanded = round(reference / expansion if structure.divides else reference * expansion)
-    hidden: int = max(choices["hidden_min"], expanded)
+    hidden, least = round(reference / expansion if structure.divides else reference * expansion), choices["hidden_min"]
+    if hidden < least:
+        hidden = least
     if structure.groups == "depthwise":
         return hidden, hidden if structure.grouped == "hidden" else width
     if structure.groups == "none":
@@ -173,8 +174,8 @@ def squeezed_width(choices: Choices, width: int, hidden: int) -> int:
     squeezed = ratio * (width if choices["se_from"] == "input" else hidden)
     divisor: int = choices["se_divisor"]
     rounded = round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6)
-    least: int = min(choices["se_min"], hidden)
-    return max(least, rounded)
+    least: int = choices["se_min"]
+    return rounded if rounded >= least else max(rounded, min(least, hidden))
 
 
 def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from nas import cli, results
 from nas.config import TrainConfig
 from nas.data import Split
+from nas.display import print_summary
 from nas.evaluate import evaluate
 from nas.records import record
 from nas.study import Study
@@ -168,6 +172,10 @@ def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:
     frame = results.frame(study.outcomes)
     assert list(frame["resolution"]) == [trial.arch.resolution for trial in trials]
     assert study.best.arch.resolution == study.best.point["resolution"]
+    study.validation_images, out = 100, io.StringIO()
+    config = cli.configured(cli.parser().parse_args(["--budget", "40MFLOPs", "--resolution", "96,224"]))
+    print_summary(Console(file=out, width=200), study, tmp_path, config, "")
+    assert re.search(r"^trial 0: mobilenet_v3_small@224, 224 px, 11 blocks", out.getvalue(), re.MULTILINE)
 
 
 def test_the_pre_flight_counts_all_resolutions() -> None:
