@@ -35,7 +35,12 @@ def parser() -> command.Parser:
     p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
-    p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
+    p.add_argument(
+        "--resolution",
+        type=resolutions,
+        metavar="PX[,PX…]",
+        help="deployed at so many pixels (default: the space's, 224); several are searched",
+    )
     p.add_argument("--num-classes", type=int, help="deployment classes (default: the space's, 1000)")
     p.add_argument(
         "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
@@ -86,7 +91,7 @@ def parser() -> command.Parser:
 
 def configured(args: argparse.Namespace) -> SearchConfig:
     """The configuration that the arguments say; raises `InputError` where they are wrong."""
-    for name in ("trials", "epochs", "batch_size", "train_resolution", "resolution", "num_classes", "concurrent"):
+    for name in ("trials", "epochs", "batch_size", "train_resolution", "num_classes", "concurrent"):
         number = getattr(args, name)
         if number is not None and number < 1:
             raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
@@ -110,9 +115,13 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
     budget = Budget.parse(args.budget)
     space = Space.load(args.space)
-    deployment = {"resolution": args.resolution, "num_classes": args.num_classes}
-    space = space.fix(f"{name}={number}" for name, number in deployment.items() if number is not None)
+    if args.num_classes is not None:
+        space = space.fix([f"num_classes={args.num_classes}"])
+    if args.resolution is not None:
+        space = space.at_resolutions(args.resolution)
     space = space.fix(args.fix).without(word for word in args.without.split(",") if word)
+    if space.network.num_classes < 2:
+        raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
     identity = Identity(
         space=space.data,
         budget=tuple(str(limit) for limit in budget.limits),
@@ -144,6 +153,14 @@ def configured(args: argparse.Namespace) -> SearchConfig:
 def trained(args: argparse.Namespace) -> TrainConfig:
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     return replace(recipe(args.dataset), **{name: number for name, number in given.items() if number is not None})
+
+
+def resolutions(text: str) -> tuple[int, ...]:
+    """Pixels of 224, or of 96,128,160,224."""
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"224, or several as in 96,128,160,224, is accepted, not {text!r}")
+    return tuple(map(int, numbers))
 
 
 def default_name(args: argparse.Namespace) -> str:

@@ -25,8 +25,8 @@ from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.objectives import said
 from nas.study import Study
-from nas.trial import Result, Trial
-from searchspace.budget import amount
+from nas.trial import Result, Trial, proxy
+from searchspace.budget import Limit, amount
 from searchspace.costs import cost, section_costs
 from searchspace.latency import LatencyTable
 from searchspace.preflight import Preflight
@@ -38,6 +38,8 @@ OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
 HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
 MS_GAP = 9
+# A median network this many times the budget is shrunk to where widths come to their floors.
+DEAR, LEAST_PIXELS, DENSE, SMALLER = 8.0, 96, ("fused_mbconv", "inverted"), "mobile_small"
 
 
 class Display:
@@ -159,20 +161,46 @@ class Display:
 def print_preflight(console: Console, found: Preflight, config: SearchConfig) -> None:
     """What the budget leaves of the space."""
     space, budget = config.space, config.budget
-    currency = budget.limits[0].currency
-    network = space.network
-    at = f"{network.resolution} px, {network.num_classes} classes"
-    low, high = (amount(budget.limits[0].of(spent), currency) for _, spent in (found.smallest, found.largest))
-    half = amount(found.quantile(0.5), currency)
-    band = f"{100 * config.identity.band:g}-100 % of it" if space.fit_range else "85-100 % of it"
+    limit = budget.limits[0]
+    low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
+    half = amount(found.quantile(0.5), limit.currency)
+    scaled = "before widths are scaled to the budget, " if space.fit_range else ""
+    band = f"{100 * config.identity.band:g}-100 % of the budget" if space.fit_range else "85-100 % of the budget"
     lines = [
-        f"budget {budget} at {at}; 1 FLOP = 1 multiply-add of a convolution or linear layer",
+        f"budget {budget} for the network as deployed, at {space.pixels} with {space.network.num_classes} classes; "
+        "1 FLOP = 1 multiply-add of a convolution or linear layer",
         f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
-        f"networks cost {low} to {high}, {'at width 1 ' if space.fit_range else ''}half below {half}",
-        f"{100 * found.fits:.0f} % of {found.tried} random points can be brought to {band}; only such are trained",
+        f"its networks cost {low} to {high}; {scaled}half of them cost more than {half}",
+        f"of {found.tried} random networks {100 * found.fits:.0f} % can be brought to {band}; only such are trained",
     ]
+    if space.fit_range:
+        typical = f"typical width multiplier {found.width_mult:.2g} (first stage {found.first_width} channels)"
+        changed = f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
+        lines.append(typical + (f"; {changed}" if found.changed else ""))
+    lines += advice(found, space, limit)
+    lines += [f"known network {name} is left out: {why}" for name, why in found.left_out.items()]
     for line in lines:
         console.print(line)
+
+
+def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
+    """What else a budget could be kept by that is small for the space; nothing where it is not."""
+    over = found.quantile(0.5) / limit.high
+    if over < DEAR or not space.fit_range:
+        return []
+    levers = []
+    if limit.currency != "params" and len(space.resolutions) == 1 and space.resolutions[0] > LEAST_PIXELS:
+        smaller = [str(pixels) for pixels in (96, 128, 160) if pixels < space.resolutions[0]]
+        levers.append(f"--resolution {','.join(smaller)}")
+    dear = [block for block in DENSE if any(block in options for options in space.choices.values())]
+    if dear:
+        levers.append(f"--without {','.join(dear)}")
+    if space.source != f"{SMALLER}.yaml" and limit.currency != "params":
+        levers.append(f"--space {SMALLER}")
+    return [
+        f"the budget is small for this space: half of its networks cost {over:.0f} times as much or more; "
+        f"{' or '.join(levers)} would leave wider networks"
+    ] * bool(levers)
 
 
 def print_device(console: Console, table: LatencyTable) -> None:
@@ -203,19 +231,21 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
 
     identity, conduct = config.identity, config.conduct
     arch = space.sample(identity.seed, config.budget, identity.band)
-    proxy = arch.adapt(split.num_classes, split.resolution)
-    seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
+    trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
+    seconds, device, slots = seconds_per_epoch(trained, split, identity.train, conduct.device)
     slots = conduct.concurrent or slots
-    last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
+    last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
-    stride = f"total stride {proxy.total_stride}"
-    if proxy.total_stride != arch.total_stride:
+    stride = f"total stride {trained.total_stride}"
+    if trained.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
+    least = proxy(arch.adapt(resolution=space.resolutions[0]), 2, split.resolution, space.extremes).resolution
     console.print(
-        f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, {stride}; "
-        f"its last map is {last} px wide, not {deployed}, and of a kernel wider than a map it sees only a part"
+        f"trains at {f'{least} to ' if space.extremes else ''}{split.resolution} px: "
+        f"{amount(cost(trained).macs, 'macs')}, {stride}; "
+        f"last maps are {last} px wide, not {deployed}, so wide kernels gain less there than when deployed"
     )
     console.print(
         f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
@@ -249,7 +279,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
         for row in best.head(3).to_dict("records"):
             known = f"{row['baseline']}, " if row["baseline"] else ""
-            console.print(f"trial {row['trial']}: {known}{row['network']}")
+            pixels = f"{row['resolution']} px, " if study.space.extremes else ""
+            console.print(f"trial {row['trial']}: {known}{pixels}{row['network']}")
         beside = results.beside_baselines(study.outcomes)
         if beside:
             console.print(beside)

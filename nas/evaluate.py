@@ -21,8 +21,8 @@ from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
 from nas.timing import network_ms
-from nas.trainer import DivergedError, Training, fit
-from nas.trial import Result, Trial
+from nas.trainer import DivergedError, Training
+from nas.trial import Result, Trial, proxy
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 from searchspace.errors import InputError
@@ -68,11 +68,11 @@ def evaluate(
         deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         (latency_ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
         del deployed
-        proxy = trial.arch.adapt(num_classes=split.num_classes, resolution=split.resolution)
+        trained = proxy(trial.arch, split.num_classes, split.resolution, trial.resolutions)
 
         def begin() -> Training:
             torch.manual_seed(own_seed)
-            return Training(build(proxy), split, config, own_seed, device, graphs=graphs)
+            return Training(build(trained), split, config, own_seed, device, graphs=graphs, pixels=trained.resolution)
 
         kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
         notes = f"seed {own_seed}, {config}"
@@ -166,12 +166,13 @@ def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
         raise AuditError(f"computed {computed}, but the module has {macs} MACs and {params} params")
 
 
-def seconds_per_epoch(proxy: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
-    """(seconds an epoch takes one trial, on which device, how many such devices there are), from a few timed steps."""
+def seconds_per_epoch(arch: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
+    """(seconds an epoch of such a proxy takes, on which device, how many such devices there are), from a few steps."""
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
     torch.set_num_threads(1)
     few = config.batch_size * TIMED_STEPS
     part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
-    speed = next(iter(fit(build(proxy), part, config, 0, "cuda" if cuda else "cpu"))).images_per_s
+    training = Training(build(arch), part, config, 0, "cuda" if cuda else "cpu", pixels=arch.resolution)
+    speed = next(iter(training)).images_per_s
     return len(split.train_labels) / speed, "cuda" if cuda else "cpu", slots

@@ -95,7 +95,7 @@ def ensure(
     Raises `InputError` for a table of another device or of other conditions.
     """
     table = opened(path, device, batch_size, threads)
-    name = f"{space.source} at {space.network.resolution} px"
+    name = f"{space.source} at {space.pixels}"
     wanted = space_operators(space)
     drawn = networks(space, random.Random(f"{name} {table.spaces.get(name, 0)}"))
     seen: set[str] = set()
@@ -202,7 +202,7 @@ def check(table: LatencyTable, path: Path, space: Space, device: str, console: C
     holds = error <= MOST_ERROR and correlation >= LEAST_CORRELATION
     console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     console.print(
-        f"{CHECKED} random networks of {space.source} at {space.network.resolution} px: "
+        f"{CHECKED} random networks of {space.source} at {space.pixels}: "
         f"measured {measured.min():.3g} to {measured.max():.3g} ms, predicted {predicted.min():.3g} to "
         f"{predicted.max():.3g} ms"
     )

@@ -55,7 +55,7 @@ def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture
     ]
     sections = [
         f"# {escaped(config.space_name)} within {escaped(str(budget))}",
-        f"{done} of {config.conduct.trials} trials done. Networks for {space.network.resolution} px and "
+        f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
         f"{escaped(identity.data.dataset)}; the objective is the accuracy on validation images.",
         "\n".join(f"- {escaped(line)}" for line in findings(trials, images)),

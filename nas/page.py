@@ -76,7 +76,7 @@ def page(found: Findings) -> str:
     complete = results.best_complete(trials)
     front = results.front(trials)
     failed = [trial for trial in trials if trial.outcome == "failed"]
-    title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.network.resolution} px"
+    title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.pixels}"
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict">{"<br>".join(escape(line) for line in results.findings(trials, found.images))}</p>',

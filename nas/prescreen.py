@@ -13,7 +13,8 @@ from nas.config import COST_SCORES, Prescreen
 from nas.data import Split
 from nas.feed import Feed
 from nas.proxies import PROXIES
-from nas.trainer import statistics
+from nas.trainer import resized, statistics
+from nas.trial import proxy
 from searchspace.space import Candidate
 
 IMAGES = 64
@@ -25,8 +26,9 @@ class Screen:
     A cost as the score is the honest control: it takes no time at all, and larger is said to be better of it too.
     """
 
-    def __init__(self, config: Prescreen, split: Split, seed: int) -> None:
+    def __init__(self, config: Prescreen, split: Split, seed: int, resolutions: tuple[int, int] | None = None) -> None:
         self.draws, self.by, self.split, self.seed = config.draws, config.by, split, seed
+        self.resolutions = resolutions
 
     def best(self, candidates: Sequence[Candidate]) -> int:
         """The place of the first of those with the highest score; one that cannot be scored is the worst."""
@@ -37,9 +39,10 @@ class Screen:
         if self.by in COST_SCORES:
             return float(getattr(candidate.cost, self.by))
         torch.set_num_threads(1)  # the cores are the trials'
-        proxy = candidate.arch.adapt(self.split.num_classes, self.split.resolution)
+        trained = proxy(candidate.arch, self.split.num_classes, self.split.resolution, self.resolutions)
+        images, labels = self._images
         try:
-            return PROXIES[self.by](proxy, *self._images, self.seed)
+            return PROXIES[self.by](trained, resized(images, trained.resolution), labels, self.seed)
         except (ValueError, OverflowError):  # the logarithm of nothing, or of too much
             return math.nan
 

@@ -216,9 +216,9 @@ def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
     """The known networks of a space that fit a budget with no choice changed, in the order of its file.
 
-    Where widths are not solved for, one that uses any share of the budget fits.
+    Where widths are not solved for, one that uses any share of the budget fits (see `Space.fit_known`).
     """
-    for name, point in space.known.items():
-        candidate = space.fit(point, budget, band if space.fit_range else 0.0)
-        if candidate is not None and candidate.point == point:
+    for name in space.known:
+        candidate = space.fit_known(name, budget, band)
+        if candidate is not None:
             yield Proposal(candidate, "baseline", name)

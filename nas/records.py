@@ -84,7 +84,14 @@ def record(trial: FrozenTrial) -> Trial:
         width_mult=attributes["width_mult"],
         settled=tuple(map(int, attributes.get("settled", "").split())),
         baseline=attributes.get("baseline", ""),
+        resolutions=resolutions_of(trial),
     )
+
+
+def resolutions_of(trial: FrozenTrial) -> tuple[int, int] | None:
+    """The smallest and the largest resolution of a trial's space, where it has several."""
+    found = trial.user_attrs.get("resolutions")
+    return None if found is None else (int(found[0]), int(found[1]))
 
 
 def hypervolumes(trials: Sequence[Outcome], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:

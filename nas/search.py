@@ -109,7 +109,7 @@ def carry_out(
     if identity.prescreen.draws > 1:
         from nas.prescreen import Screen
 
-        study.proposals.screen = Screen(identity.prescreen, split, identity.seed)
+        study.proposals.screen = Screen(identity.prescreen, split, identity.seed, study.space.extremes)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
     display = Display(
         console,

@@ -185,6 +185,8 @@ class Study:
             "network": summary(arch),
             "arch": json.dumps(arch.to_dict()),
         }
+        if self.space.extremes:
+            attributes["resolutions"] = list(self.space.extremes)
         if self.drivers.name:
             attributes["driver"] = self.drivers.name
         params = dict(candidate.point)
@@ -205,7 +207,7 @@ class Study:
         self._ids[number] = trial_id
         (candidate, role, baseline, _) = proposal
         point, arch, cost, width_mult, settled = candidate
-        return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline)
+        return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline, self.space.extremes)
 
     def report(self, trial: Trial, result: Result) -> bool:
         """Keep one epoch's score: a point of the learning curve. False where the trial is no longer ours."""

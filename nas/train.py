@@ -110,7 +110,8 @@ def several(args: argparse.Namespace, arguments: Sequence[str], console: Console
     for trial in retraining.chosen(trials, top, controls, config.identity.seed):
         arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
         name = f"trial {trial.number} of {run.resolve().name}"
-        plans[retraining.folder_of(base, trial)] = planned(args, arguments, name, arch, dataset, seed)
+        plan = planned(args, arguments, name, arch, dataset, seed)
+        plans[retraining.folder_of(base, trial)] = replace(plan, resolutions=config.space.extremes)
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         with training.opened(out, plan):
@@ -209,7 +210,7 @@ def images_of(
     plan: Plan, console: Console, quiet: bool
 ) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
-    recipe, largest = plan.train.resolution, plan.arch.resolution
+    recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
     split = functools.cache(lambda: read(plan.data, plan.seed, recipe, console, quiet, largest))
     return split, functools.cache(lambda: tested(split(), console))
 

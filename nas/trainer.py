@@ -57,7 +57,7 @@ class Training:
 
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
     gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
-    replayed as CUDA graphs.
+    replayed as CUDA graphs. Images that have other than `pixels` a side are brought to these on the device, augmented.
     """
 
     def __init__(
@@ -69,11 +69,12 @@ class Training:
         device: str,
         gang: Alone = ALONE,
         graphs: bool = False,
+        pixels: int | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.seed, self.gang = seed, gang
         self.shuffle = torch.Generator().manual_seed(seed)
-        self.model, self.split, self.config, self.device = model, split, config, device
+        self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device == "cpu":
             quicken(model)
@@ -96,7 +97,7 @@ class Training:
             yield self._epoch(self.done)
 
     def _epoch(self, number: int) -> Epoch:
-        labels, config, device, gang = self.labels, self.config, self.device, self.gang
+        labels, split, config, device, gang = self.labels, self.split, self.config, self.device, self.gang
         batch = self.batch
         steps, own = len(labels) // batch, gang.part(batch)
         self.model.train()
@@ -106,7 +107,7 @@ class Training:
         for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
             done = (number - 1) * steps + step
             self._set_rate(_learning_rate(config, done, config.epochs * steps))
-            x = self.policy(_augmented(images, self.split.flip, self.shuffle))
+            x = resized(self.policy(_augmented(images, self.split.flip, self.shuffle)), self.pixels)
             x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
             with gang.apart(self.seed, done, device):
                 total += self.carry_out(self._step, x[own], told[own])
@@ -118,11 +119,14 @@ class Training:
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
         self._exchange()
-        some = self.feed.at(order[: CALIBRATION_BATCHES * batch])
+        some = resized(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
         recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
         gang.agree(self.model)
-        val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device, gang)
-        return Epoch(number, train_loss, *val, steps * batch / seconds)
+        return Epoch(number, train_loss, *self.scored(split.val_images, split.val_labels), steps * batch / seconds)
+
+    def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
+        """(accuracy, cross-entropy) on these images, with the weights as they are."""
+        return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
@@ -222,14 +226,16 @@ def score(
     std: Tensor,
     device: str,
     gang: Alone = ALONE,
+    pixels: int | None = None,
 ) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on these images, in eval mode; every rank of a gang scores a part of them."""
+    """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
+    scores a part of them."""
     model.eval()
     right, loss, own = 0, 0.0, gang.part(len(labels))
     batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
     for first in range(own.start, own.stop, batch):
         some = slice(first, min(first + batch, own.stop))
-        x, y = _on(device, images[some]), _on(device, labels[some])
+        x, y = resized(_on(device, images[some]), pixels), _on(device, labels[some])
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
             logits = model(_normalised(x, mean, std)).float()
         right += int((logits.argmax(1) == y).sum())
@@ -248,6 +254,13 @@ def statistics(feed: Feed) -> tuple[Tensor, Tensor]:
     sample = feed.at(torch.arange(0, number, max(1, number // 5000), device=feed.device)).float()
     mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)
     return mean, std.clamp_min(1.0)
+
+
+def resized(images: Tensor, pixels: int | None) -> Tensor:
+    """Images (N, C, H, W) brought to so many pixels a side, antialiased; as they are where they have these."""
+    if pixels is None or images.shape[-1] == pixels:
+        return images
+    return F.interpolate(images.float(), size=(pixels, pixels), mode="bilinear", antialias=True)
 
 
 def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ from nas.config import IN_FULL, DataConfig, TrainConfig, differences
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
-from nas.trainer import Epoch, Training, score
+from nas.trainer import Epoch, Training
+from nas.trial import proxy
 from searchspace.arch import Arch
 from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
 from searchspace.errors import InputError
@@ -37,7 +38,8 @@ PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
 
 @value
 class Plan:
-    """What makes two trainings the same, and by what `name` and `command` they go."""
+    """What makes two trainings the same, and by what `name` and `command` they go. `resolutions` are the smallest and
+    the largest of the networks that it is compared with, where these have several (see `trial.proxy`)."""
 
     arch: Arch
     data: DataConfig = DataConfig()
@@ -45,13 +47,14 @@ class Plan:
     seed: int = 0
     name: str = "network"
     command: str = ""
+    resolutions: tuple[int, int] | None = None
 
     def adapted(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
         if self.arch.in_channels != 3:
             raise InputError(f"{self.name}: images have 3 channels, the network takes {self.arch.in_channels}")
         try:
-            return self.arch.adapt(split.num_classes, split.resolution)
+            return proxy(self.arch, split.num_classes, split.resolution, self.resolutions)
         except ValueError as error:
             raise InputError(f"{self.name} at {split.resolution} px: {error}") from None
 
@@ -124,7 +127,8 @@ def behind(folder: Path) -> list[Epoch]:
 def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALONE) -> Training:
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
-    training = Training(build(plan.adapted(split)), split, plan.train, plan.seed, device, gang)
+    arch = plan.adapted(split)
+    training = Training(build(arch), split, plan.train, plan.seed, device, gang, pixels=arch.resolution)
     path = folder / STATE
     if path.is_file():
         state, _ = checkpoint.read(path)
@@ -172,7 +176,7 @@ def outcome(
         epochs=len(history),
         accuracy=history[-1].accuracy,
         images=len(split.val_labels),
-        test_accuracy=None if test is None else score(training.model, *test, mean, std, training.device)[0],
+        test_accuracy=None if test is None else training.scored(*test)[0],
         test_images=0 if test is None else len(test[1]),
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),

@@ -16,7 +16,8 @@ Role = Literal["baseline", "control", "search"]
 class Trial:
     """One network to train. `role` is `control` for the random networks that every search is compared with, and
     `baseline` for a known network, scaled to the budget, whose name is then in `baseline`. `point`, `width_mult` and
-    `settled` are what the space makes `arch` of (see `Candidate`)."""
+    `settled` are what the space makes `arch` of (see `Candidate`). `resolutions` are the space's smallest and largest,
+    where it has several."""
 
     number: int
     arch: Arch
@@ -26,6 +27,7 @@ class Trial:
     width_mult: float = 1.0
     settled: tuple[int, ...] = ()
     baseline: str = ""
+    resolutions: tuple[int, int] | None = None
 
     @property
     def digest(self) -> str:
@@ -39,7 +41,20 @@ class Trial:
     def of_text(cls, text: str) -> Trial:
         data = json.loads(text)
         arch, cost, settled = Arch.from_dict(data["arch"]), Cost(**data["cost"]), tuple(data["settled"])
-        return cls(**{**data, "arch": arch, "cost": cost, "settled": settled})
+        resolutions = tuple(data["resolutions"]) if data["resolutions"] else None
+        return cls(**{**data, "arch": arch, "cost": cost, "settled": settled, "resolutions": resolutions})
+
+
+def proxy(arch: Arch, num_classes: int, pixels: int, resolutions: tuple[int, int] | None = None) -> Arch:
+    """What brief training trains of a network, with images of so many pixels.
+
+    Of a space with several `resolutions` (the smallest, the largest) only the largest trains at the images' own pixels
+    and every other one in proportion; strides are relaxed for all alike, as the smallest needs it. Else a wider
+    network at a lower resolution would be trained at more than it may cost, and win for nothing.
+    """
+    smallest, largest = resolutions or (arch.resolution, arch.resolution)
+    own, least = (max(1, round(pixels * side / largest)) for side in (arch.resolution, smallest))
+    return arch.adapt(num_classes, own, relaxed_at=least)
 
 
 @dataclass(frozen=True, slots=True)

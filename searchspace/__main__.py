@@ -144,6 +144,13 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         console.print(line)
     console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
     console.print(f"{100 * found.fits:.0f} % of {found.tried} others could be fitted to {budget}")
+    if space.fit_range:
+        console.print(
+            f"typical width multiplier {found.width_mult:.2g}, first stage {found.first_width} channels; "
+            f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
+        )
+    for name, why in found.left_out.items():
+        console.print(f"known network {name} is left out: {why}")
     for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
         console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
     networks = known(space, budget)

@@ -78,17 +78,24 @@ class Arch:
         text = json.dumps([self.resolution, self.in_channels, [_signature(part) for part in sections(self)]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def adapt(self, num_classes: int | None = None, resolution: int | None = None, smallest_map: int = 2) -> Arch:
+    def adapt(
+        self,
+        num_classes: int | None = None,
+        resolution: int | None = None,
+        smallest_map: int = 2,
+        relaxed_at: int | None = None,
+    ) -> Arch:
         """The proxy for brief training: other classes, other resolution, all other weights of the same shapes.
 
         Where the last map would be smaller than `smallest_map` pixels a side, early strides are relaxed, the first
         ones first (halved until 1): at 32 px a network for 224 px otherwise ends in a 1×1 map, on which kernels 3
         and 7 compute the same function. Shortcuts stay as they are, so none appears that the network does not have.
+        `relaxed_at` relaxes them as for a smaller resolution, so that networks of several are treated alike.
         A network without a classifier gets one for `num_classes`.
         """
         resolution = self.resolution if resolution is None else resolution
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
-        stride, pool, *rest = relaxed(strides, resolution, smallest_map)
+        stride, pool, *rest = relaxed(strides, relaxed_at or resolution, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
         head = self.head if num_classes is None else replace(self.head, output="logits")
@@ -119,6 +126,16 @@ class Arch:
         if isinstance(data, dict) and "stages" in data:
             raise InputError(f"{path}: written in stages: load it with Space.load(path).arch()")
         return parse(cls, data, str(path), lines)
+
+
+def check_arch(thing: Any, asked: str) -> None:
+    """`InputError` where what should be a network is none: it says how to make one."""
+    if isinstance(thing, Arch):
+        return
+    said = f"{thing!r}" if isinstance(thing, str) else f"a {type(thing).__name__}"
+    raise InputError(
+        f"{asked}: an Arch is accepted, not {said}; zoo(name), Arch.load(path) and Space.sample(seed, budget) make one"
+    )
 
 
 def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:

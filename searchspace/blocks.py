@@ -1,7 +1,7 @@
 """Blocks as data, and the only place that knows their structure: `lower_block` writes a block as a tree of layers.
 
 A `Block` holds integers only; expansions and ratios are choices of whoever wrote it (`network.py`). To add a block,
-write one function here, name it in `BlockType` and `STRUCTURES`, and give it its paper's choices in `network.PAPER`:
+write one function here, name it in `StageBlock` and `STRUCTURES`, and give it its paper's choices in `network.PAPER`:
 cost, module, source, table, figures and tests follow.
 
 Such a function runs on numbers and on names: what a block costs is worked out once, as a formula of its widths (see
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from searchspace.document import value
 from searchspace.layers import (
@@ -40,13 +40,13 @@ from searchspace.layers import (
 )
 from searchspace.limits import whole
 
-BlockType = Literal[
-    "basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext", "downsample", "max_pool"
-]
+StageBlock = Literal["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext"]
+Between = Literal["downsample", "max_pool"]  # what only changes the resolution, between two stages
+BlockType = Literal[StageBlock, Between]
 Shortcut = Literal["none", "identity", "projection", "partial"]
 Position = Literal["expand", "spatial", "project"]
 
-BETWEEN: tuple[BlockType, ...] = ("downsample", "max_pool")
+BETWEEN: tuple[Between, ...] = get_args(Between)
 
 
 @value

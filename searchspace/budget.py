@@ -107,9 +107,20 @@ class Budget:
 
     limits: tuple[Limit, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.limits, tuple) or not all(isinstance(limit, Limit) for limit in self.limits):
+            raise InputError(f'Budget({self.limits!r}): Budget.parse("300MFLOPs") makes a budget of text')
+        if not self.limits:
+            raise InputError("Budget(()): at least one limit is accepted")
+
     @classmethod
-    def parse(cls, texts: str | Iterable[str]) -> Budget:
-        """Budgets as people write them, units in any case; raises `InputError` saying what is accepted."""
+    def parse(cls, texts: Budget | str | Iterable[str]) -> Budget:
+        """Budgets as people write them, units in any case; raises `InputError` saying what is accepted.
+
+        What is a budget already stays as it is.
+        """
+        if isinstance(texts, Budget):
+            return texts
         written = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
         if not written or not all(isinstance(text, str) for text in written):
             raise InputError(f"budget {texts!r}: no text; {ACCEPTED} is accepted")

@@ -44,8 +44,11 @@ def split(
                 raise InputError(f"{place}: {name(at)}: {{choice: [...]}} with at least one value is accepted")
             if not all(option is None or isinstance(option, (bool, int, float, str)) for option in options):
                 raise InputError(f"{place}: {name(at)}: choices are single values, not lists or mappings")
-            if len({json.dumps(option) for option in options}) < len(options):
-                raise InputError(f"{place}: {name(at)}: a choice is listed twice")
+            if len(set(options)) < len(options):  # 6 and 6.0 are one value, and so are 1 and true
+                first, other = next((a, b) for i, b in enumerate(options) for a in options[:i] if a == b)
+                one = " and ".join(dict.fromkeys((json.dumps(first), json.dumps(other))))
+                said = "is listed twice" if first is other or repr(first) == repr(other) else "are one value"
+                raise InputError(f"{place}: {name(at)}: {one} {said}")
             locations[name(at)], choices[name(at)] = at, list(options)
             return options[0]
         if isinstance(node, dict):
@@ -78,14 +81,9 @@ def fit_range(node: Mapping[str, Any], source: str) -> tuple[float, float]:
     raise InputError(f"{source}: width_mult: a number, a choice or {accepted} is accepted")
 
 
-def scalar(text: str) -> Scalar:
-    """A value as YAML reads it: 3, 0.5, true, none stays text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False, "null": None}.get(text, text)
+def same(option: Scalar, wanted: Scalar) -> bool:
+    """Whether two single values are one: numbers by their size, but true is not 1."""
+    return option == wanted and isinstance(option, bool) == isinstance(wanted, bool)
 
 
 def get(thing: Any, location: Location) -> Any:
@@ -138,10 +136,10 @@ def at(data: Any, location: Location) -> Any:
 
 
 def put(data: Any, location: Location, new: Any) -> Any:
-    """Plain data with one place in it changed, in place."""
+    """Plain data with one place in it changed, in place; a section that is not there yet is made."""
     parent = data
     for part in location[:-1]:
-        parent = parent[part]
+        parent = parent.setdefault(part, {}) if isinstance(parent, dict) else parent[part]
     parent[location[-1]] = new
     return data
 

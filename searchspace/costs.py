@@ -12,7 +12,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from searchspace import limits
-from searchspace.arch import Arch
+from searchspace.arch import Arch, check_arch
 from searchspace.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
 from searchspace.budget import Cost
 from searchspace.ends import Head, Stem, lower_head, lower_stem
@@ -63,11 +63,14 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
     a shortcut's input lives until it is added.
     """
+    if type(arch) is not Arch:
+        check_arch(arch, "cost")
     return _total(_counts(arch), None if latency is None else latency.predict(arch))
 
 
 def section_costs(arch: Arch) -> list[Part]:
     """The costs of the stem, of every block and of the head, in order."""
+    check_arch(arch, "cost")
     counts = _counts(arch)
     widths = [arch.stem.width, *(block.out_channels for block in arch.blocks)]
     maps = [(width, side, side) for width, (*_, side) in zip(widths, counts, strict=False)]

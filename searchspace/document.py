@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_h
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from searchspace.errors import InputError
 
@@ -22,6 +23,8 @@ Location = tuple[str | int, ...]
 
 # A network of a thousand blocks is less than any of these.
 MOST_BYTES, MOST_PLACES, MOST_LEVELS = 500_000, 100_000, 20
+SHOWN_ERRORS = 3
+FREES = "; {choice: [...]} frees a value"
 
 
 class Loader(yaml.SafeLoader):
@@ -99,28 +102,38 @@ def spelt(location: Location) -> str:
 
 
 def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Location, int]) -> str:
-    first, more = error.errors()[0], error.error_count() - 1
-    location: Location = first["loc"]
+    """The first few things that are wrong, in one line; what is written once for all stages is said once."""
+    if error.errors()[0]["type"] == "json_invalid":
+        said = error.errors()[0]["msg"].removeprefix("Invalid JSON: ")
+        return f"{source}: no plain data ({said})"
+    told = list(dict.fromkeys(_said(detail, cls, lines) for detail in error.errors()))
+    (line, first), others = told[0], told[1:SHOWN_ERRORS]
+    if first.endswith(FREES):  # what else is wrong with it follows from that
+        told, others = told[:1], []
+    place = ":".join(str(part) for part in (source, line) if part not in ("", None))
+    beside = [f"; also {f'line {line}: ' if line else ''}{said}" for line, said in others]
+    more = f" (and {len(told) - SHOWN_ERRORS} more)" if len(told) > SHOWN_ERRORS else ""
+    return f"{place}: {first}".removeprefix(": ") + "".join(beside) + more
+
+
+def _said(detail: ErrorDetails, cls: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
+    """The line on which one thing is wrong, and what: the field, what is accepted and what was given."""
+    location: Location = detail["loc"]
     unsaid = location not in lines and ("defaults", *location[2:]) in lines
     if unsaid and location[0] == "stages" and len(location) > 2:  # written once for all stages
         location = ("defaults", *location[2:])
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), None)
-    place = ":".join(str(part) for part in (source, line) if part not in ("", None))
-    field = spelt(location)
-    said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    said = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     said = {"Field required": "is missing", "Unexpected keyword argument": "no such field"}.get(said, said)
-    if first["type"] == "unexpected_keyword_argument":
-        near = difflib.get_close_matches(str(first["loc"][-1]), fields_at(cls, first["loc"][:-1]), 1)
+    if detail["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), fields_at(cls, detail["loc"][:-1]), 1)
         said += f"; did you mean {near[0]}?" if near else ""
-    given = first["input"]
+    given = detail["input"]
     if isinstance(given, dict) and len(given) == 1 and isinstance(next(iter(given.values())), list):
-        more, said = 0, f"{said}; {{choice: [...]}} frees a value"
-    if first["type"] == "json_invalid":
-        return f"{place}: no plain data ({said.removeprefix('Invalid JSON: ')})"
-    if first["type"] not in ("missing", "unexpected_keyword_argument", "value_error"):
-        said += f", not {json.dumps(first['input'], ensure_ascii=False)[:80]}"
-    others = f" (and {more} more)" if more else ""
-    return ": ".join(part for part in (place, field, said) if part) + others
+        said += FREES
+    elif detail["type"] not in ("missing", "unexpected_keyword_argument", "value_error"):
+        said += f", not {json.dumps(given, ensure_ascii=False)[:80]}"
+    return line, ": ".join(part for part in (spelt(location), said) if part)
 
 
 def fields_at(cls: Any, location: Location) -> list[str]:
@@ -209,6 +222,15 @@ def plain(thing: Any, whole: tuple[type, ...] = ()) -> Any:
     if isinstance(thing, (list, tuple)):
         return [plain(item, whole) for item in thing]
     return thing
+
+
+def scalar(text: str) -> bool | int | float | str | None:
+    """A single value as a file has it: 3 and 1e-6 are numbers; 1_0, and what is no single value, is text."""
+    try:
+        read = yaml.load(text, Loader) if text else text
+    except (yaml.YAMLError, ValueError):
+        return text
+    return read if read is None or isinstance(read, (bool, int, float, str)) else text
 
 
 def write_yaml(path: Path, data: Any, title: str = "") -> None:

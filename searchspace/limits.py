@@ -19,6 +19,8 @@ WHOLE = {
     "group_width": WIDTH,
     "divisor": WIDTH,
     "se_divisor": WIDTH,
+    "se_min": WIDTH,
+    "hidden_min": WIDTH,
     "min_width": WIDTH,
     "resolution": 65_536,
     "num_classes": 1_000_000,

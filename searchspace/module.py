@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from searchspace.arch import Arch, lower
+from searchspace.arch import Arch, check_arch, lower
 from searchspace.initialise import initialise
 from searchspace.layers import (
     Activate,
@@ -59,6 +59,7 @@ def build(arch: Arch) -> nn.Sequential:
     Weights start as `arch.init` says (see `initialise.py`): usually convolutions from He's normal distribution by
     fan-out, the classifier from N(0, 0.01), as torchvision's MobileNetV2 does; norms from 1 and 0.
     """
+    check_arch(arch, "build")
     model = nn.Sequential(OrderedDict((name, module(part)) for name, part in lower(arch).parts))
     initialise(model, arch.init)
     for name, part in model.named_modules():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from searchspace import limits
 from searchspace.arch import Arch, Init
-from searchspace.blocks import BETWEEN, BlockType, Position, Shortcut
+from searchspace.blocks import BlockType, Position, Shortcut, StageBlock
 from searchspace.document import value
 from searchspace.ends import Head, Stem
 from searchspace.layers import Activation, DropMode, Gating, Norm
@@ -75,6 +75,8 @@ USUAL: dict[str, Any] = {
     "se_norm": False,
     "se_bias": True,
     "se_divisor": 1,
+    "se_min": 1,
+    "hidden_min": 1,
     "shortcut": "identity",
     "shortcut_norm": True,
     "shortcut_act": "none",
@@ -96,13 +98,14 @@ class Stage:
     `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
     knows only `groups`, and has as many of these, in both its convolutions, as divide the widths on its outside too.
     `se` is the squeezed width as a share of the hidden width or of the block's input (`se_from`); 0 is none.
+    No hidden width is below `hidden_min`, and no squeezed width below `se_min`, or the hidden width where that is less.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
     where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
     norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
     """
 
-    block: BlockType
+    block: StageBlock
     depth: int = 1
     stride: int = 1
     expansion: float | None = None
@@ -124,6 +127,8 @@ class Stage:
     se_norm: bool | None = None
     se_bias: bool | None = None
     se_divisor: int | None = None
+    se_min: int | None = None
+    hidden_min: int | None = None
     shortcut: Shortcut | None = None
     shortcut_norm: bool | None = None
     shortcut_act: Activation | None = None
@@ -134,11 +139,17 @@ class Stage:
     downsample: Literal["block", "separate", "pool"] | None = None
 
     def __post_init__(self) -> None:
-        if self.block in BETWEEN:
-            raise ValueError(
-                "block: a downsampling layer is no stage; write downsample: separate or pool in the stage after it"
-            )
-        numbers = ("depth", "stride", "kernel", "groups", "group_width", "dilation", "se_divisor")
+        numbers = (
+            "depth",
+            "stride",
+            "kernel",
+            "groups",
+            "group_width",
+            "dilation",
+            "se_divisor",
+            "se_min",
+            "hidden_min",
+        )
         whole(self, *(name for name in numbers if getattr(self, name) is not None))
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel: an odd number, not {self.kernel}")

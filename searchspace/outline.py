@@ -105,7 +105,8 @@ class Outline:
                 width, stride = out, 1
 
     def _scaled(self, width: int, scaling: Scaling) -> int:
-        if width == 0 or scaling == "none" or (scaling == "up" and self.width_mult < 1):
+        """A width of the stem or the head; one that nothing multiplies is as it was written, not rounded."""
+        if width == 0 or scaling == "none" or self.width_mult == 1 or (scaling == "up" and self.width_mult < 1):
             return width
         s = self.schedule
         return round_channels(width * self.width_mult, s.divisor, s.rounding, s.min_width)
@@ -149,7 +150,9 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
     structure = STRUCTURES[choices["block"]]
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
-    hidden = max(1, round(reference / expansion if structure.divides else reference * expansion))
+    hidden, least = round(reference / expansion if structure.divides else reference * expansion), choices["hidden_min"]
+    if hidden < least:
+        hidden = least
     if structure.groups == "depthwise":
         return hidden, hidden if structure.grouped == "hidden" else width
     if structure.groups == "none":
@@ -170,7 +173,9 @@ def squeezed_width(choices: Choices, width: int, hidden: int) -> int:
         return 0
     squeezed = ratio * (width if choices["se_from"] == "input" else hidden)
     divisor: int = choices["se_divisor"]
-    return max(1, round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6))
+    rounded = round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6)
+    least: int = choices["se_min"]
+    return rounded if rounded >= least else max(rounded, min(least, hidden))
 
 
 def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:

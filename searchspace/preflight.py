@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from statistics import median_low
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
@@ -15,7 +16,7 @@ from searchspace.costs import cost
 from searchspace.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
-from searchspace.space import FIT_BAND, Space
+from searchspace.space import FIT_BAND, BudgetLike, Space
 
 SAMPLE = 2_000
 FITTED = 200
@@ -34,8 +35,10 @@ class Preflight:
 
     `points` counts choices, several of which may give one network. `distinct` networks are counted where the space is
     small, else None, and at least `at_least` are there with 95 % confidence: so few of the sampled points cost the
-    same. `inside` is the share of points that keep the budget as they are, `fits` of those that can be brought into it.
-    `smallest` and `largest` were found by descent over single choices.
+    same. `inside` is the share of points that keep the budget as they are, `fits` of those that can be brought into it;
+    of these `width_mult` and `first_width` (the first stage's channels) are medians, and `changed` is the share whose
+    choices were changed for it. `smallest` and `largest` were found by descent over single choices. `left_out` says of
+    known networks why they are no baselines here.
     """
 
     points: int
@@ -47,6 +50,10 @@ class Preflight:
     inside: float
     fits: float
     tried: int
+    width_mult: float
+    first_width: int
+    changed: float
+    left_out: dict[str, str]
 
     def quantile(self, share: float) -> float:
         return self.costs[min(int(share * len(self.costs)), len(self.costs) - 1)]
@@ -54,7 +61,7 @@ class Preflight:
 
 def preflight(
     space: Space,
-    budget: Budget,
+    budget: BudgetLike,
     band: float = FIT_BAND,
     seed: int = 0,
     sample: int = SAMPLE,
@@ -66,7 +73,7 @@ def preflight(
     Points are counted in chunks by `mapped`: the built-in `map`, or that of a pool of processes. Raises `InputError`
     where no network fits: it says what can be reached.
     """
-    rng = random.Random(seed)
+    budget, rng = Budget.parse(budget), random.Random(seed)
     clock = space.clock(budget)
     smallest, largest = space.reach(budget, band, rng)
     least, most = cost(smallest, clock), cost(largest, clock)
@@ -76,9 +83,12 @@ def preflight(
         seen.update(counts)
         progress(seen.total(), sample)
     tried = min(FITTED, sample)
-    fits = sum(space.fit(space.random_point(rng), budget, band, seed) is not None for _ in range(tried))
-    if not fits:
-        space.sample_point(rng, budget, band)
+    points = [space.random_point(rng) for _ in range(tried)]
+    fitted = [(point, space.fit(point, budget, band, seed)) for point in points]
+    found = [(point, candidate) for point, candidate in fitted if candidate is not None]
+    if not found:
+        point = space.random_point(rng)
+        found = [(point, space.sample_point(rng, budget, band))]
     twins = sum(count * (count - 1) // 2 for count in seen.values())
     first = budget.limits[0]
     return Preflight(
@@ -89,9 +99,21 @@ def preflight(
         smallest=(smallest, least),
         largest=(largest, most),
         inside=sum(count for spent, count in seen.items() if budget.admits(spent)) / sample,
-        fits=fits / tried,
+        fits=sum(candidate is not None for _, candidate in fitted) / tried,
         tried=tried,
+        width_mult=median_low(candidate.width_mult for _, candidate in found),
+        first_width=median_low(candidate.arch.blocks[0].out_channels for _, candidate in found),
+        changed=sum(candidate.point != point for point, candidate in found) / len(found),
+        left_out=left_out(space, budget, band),
     )
+
+
+def left_out(space: Space, budget: BudgetLike, band: float = FIT_BAND) -> dict[str, str]:
+    """Why known networks of a space are no baselines at a budget, by their names."""
+    lacking = {name: f"it has {lacks}, which this space has not" for name, lacks in space.lacking.items()}
+    unfit = [name for name in space.known if space.fit_known(name, budget, band) is None]
+    least = f"no width multiplier brings it within {budget}"
+    return {**lacking, **dict.fromkeys(unfit, least)}
 
 
 def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:

@@ -36,7 +36,7 @@ class Key(NamedTuple):
 def keys(section: str) -> list[Key]:
     """The keys of a section in their order. A stage's default says which kinds of blocks have one of their own."""
     cls = SECTIONS[section]
-    hints = {**get_type_hints(cls), "block": Literal[tuple(PAPER)]}
+    hints = get_type_hints(cls)
     return [Key(f.name, accepted(hints[f.name]), _default(f, cls)) for f in dataclasses.fields(cls)]
 
 

@@ -34,7 +34,8 @@ class Schedule:
     `divisor` rounds to multiples; 1 rounds to the nearest integer, halves to even, as ReXNet does. `rounding` goes up
     where that would lose more than 10 % (`mobilenet`: MobileNetV2's rule, torchvision's for RegNet too), or does so
     after a first rounding to integers (`twice`: ReXNet-lite), or never (`nearest`: pycls's and timm's for RegNet).
-    No width is rounded to less than `min_width` (the divisor, where that is more).
+    No width is rounded to less than `min_width` (the divisor, where that is more). What is written in `widths` is not
+    rounded where nothing multiplies it.
     """
 
     kind: Literal["linear", "piecewise", "stagewise", "geometric", "explicit", "quantised"] = "linear"
@@ -74,6 +75,8 @@ def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0)
     """The width of every block, for stages of these depths, multiplied and rounded."""
     staged = schedule.kind in ("stagewise", "geometric", "explicit")
     curve = _staged(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
+    if staged and schedule.widths and multiplier == 1:
+        return [round(width) for width in curve]
     widths = [width * multiplier for width in curve]
     if schedule.divisor == 1:
         return [max(schedule.min_width, round(width)) for width in widths]

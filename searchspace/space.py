@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import math
 import os
 import random
@@ -26,24 +25,29 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.choices import Scalar, Slots
 from searchspace.costs import cost, outline_cost
-from searchspace.document import Location, parse, read_yaml
+from searchspace.document import Location, parse, read_yaml, scalar
 from searchspace.errors import InputError
 from searchspace.known import known_points
 from searchspace.latency import LatencyTable
+from searchspace.narrow import without
 from searchspace.network import Network, filled
 from searchspace.outline import Outline
 from searchspace.repair import least, repair
 from searchspace.solve import solve
 
 Point = Mapping[str, Scalar]
+BudgetLike = Budget | str | Iterable[str]
 
 FIT_BAND = 0.97
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 SAMPLE_TRIES, DOUBTFUL_TRIES = 1000, 10
-# What a known network may be adapted in and stay itself.
+# What a known network may be adapted in and stay itself: what it is deployed for, and how its widths are rounded.
 DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
+ROUNDING = ("divisor", "rounding", "min_width", "hidden_min", "se_min", "se_divisor")
+KNOWN_BANDS, KNOWN_LEAST = (0.85, 0.5), 0.1
 REMEMBERED = 1 << 14
+UNCOUNTED = (".act", "_act", ".se_position", ".se_gate")
 
 
 class Candidate(NamedTuple):
@@ -63,7 +67,8 @@ class Candidate(NamedTuple):
 class Space:
     """A set of networks: `choices` names every free value, `arch` makes the network of a point.
 
-    `known` holds the points that are known networks, as far as this space still offers their values.
+    `known` holds the points that are known networks, as far as this space still offers their values, and `lacking` says
+    of each other one which value it has that is not offered.
     """
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
@@ -81,7 +86,8 @@ class Space:
             for option in choices[name]:
                 parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
-        self.known, self._lacking = known_points(self.data.get("known", {}), written, self.choices, source)
+        self._known = known_points(self.data.get("known", {}), written, self.choices, source)
+        self.known, self.lacking = self._known.points, self._known.lacking
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
         self._reached: set[tuple[Budget, float]] = set()
@@ -99,14 +105,35 @@ class Space:
         if isinstance(data, dict) and "blocks" in data and "stages" not in data:
             raise InputError(f"{path}: an exported network, with nothing to search; a space is written in stages")
         space = cls(data, path.name, lines)
-        for title, lacks in space._lacking.items():
+        for title, lacks in space.lacking.items():
             raise InputError(f"{path.name}: known.{title}: {lacks} is not among the choices")
         return space
+
+    def __repr__(self) -> str:
+        free = f"{len(self.choices)} choices, {self.size:.3g} points" if self.choices else "no choices"
+        return f"Space({self.source!r}: {free})"
 
     @property
     def size(self) -> int:
         """The number of points."""
         return math.prod(len(options) for options in self.choices.values())
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The deployment resolutions of its networks, ascending: one, unless `resolution` is a choice."""
+        options = self.choices.get("resolution", (self.network.resolution,))
+        return tuple(sorted(pixels for pixels in options if isinstance(pixels, int)))
+
+    @property
+    def extremes(self) -> tuple[int, int] | None:
+        """The smallest and the largest resolution, where it has several."""
+        return (self.resolutions[0], self.resolutions[-1]) if len(self.resolutions) > 1 else None
+
+    @property
+    def pixels(self) -> str:
+        """Its resolutions in words: 224 px, or 96, 128 or 160 px."""
+        *others, last = map(str, self.resolutions)
+        return f"{', '.join(others)} or {last} px" if others else f"{last} px"
 
     def arch(self, point: Point | None = None, width_mult: float | None = None, settled: Sequence[int] = ()) -> Arch:
         """The network of a point (which names every free value) at a width multiplier where that is open.
@@ -163,7 +190,7 @@ class Space:
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
         return {name: rng.choice(options) for name, options in self.choices.items()}
 
-    def fit(self, point: Point, budget: Budget, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
+    def fit(self, point: Point, budget: BudgetLike, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
 
         `InputError` where choices do not go together at any width, as for `arch` and `cost`.
@@ -173,6 +200,7 @@ class Space:
         choices are changed until 85 % is used (or `band`, where that is less; see `repair`). A range given as budget
         takes the place of the band.
         """
+        budget = Budget.parse(budget)
         self._offered(point)
         try:
             return self._fit(point, budget, band, seed)
@@ -181,20 +209,44 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
+    def fit_known(self, name: str, budget: BudgetLike, band: float = FIT_BAND) -> Candidate | None:
+        """A known network inside a budget with no choice changed, scaled in width where that is open; else None.
+
+        How far a paper's network is scaled is no choice of the space: its multiplier may be below the space's least,
+        and where its rounded widths do not meet the band it uses less of the budget, at least half.
+        """
+        budget, point = Budget.parse(budget), self.known[name]
+        if self.fit_range is None:
+            found = self.fit(point, budget, 0.0)
+            return found if found is not None and found.point == point else None
+        floor, clock, (low, high) = self._floor(budget), self.clock(budget), self.fit_range
+        for wanted in (band, *(looser for looser in KNOWN_BANDS if looser < band)):
+            for start in (low, KNOWN_LEAST * low):
+                outline = self.outline(point)
+                solved = solve(outline, partial(_share, budget, clock), floor or wanted, start, high)
+                candidate = self._candidate(outline, point, budget) if solved else None
+                if candidate is not None:
+                    return candidate
+        return None
+
+    def _floor(self, budget: Budget) -> float:
+        """The share of the budget that its own lower bounds ask for; 0 where it has none."""
+        return max(limit.low / limit.high for limit in budget.limits)
+
     def _fit(self, point: Point, budget: Budget, band: float, seed: int) -> Candidate | None:
-        clock, rng = self.clock(budget), random.Random(seed)
-        floor = max(limit.low / limit.high for limit in budget.limits)
+        clock, rng, floor = self.clock(budget), random.Random(seed), self._floor(budget)
         if self.fit_range is None:
             least = floor or min(band, REPAIR_BAND)
             changed = repair(point, self.choices, lambda p: budget.reached(self.cost(p, None, clock)), least, 1.0, rng)
             return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
-        def share(outline: Outline) -> float:
-            return budget.reached(outline_cost(outline, clock))
-
+        share = partial(_share, budget, clock)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            within = self._within_reach(point, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng)
+            choices = self._counted if clock is None else self.choices
+            within = self._within_reach(
+                point, choices, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng
+            )
             if within is None:
                 return None
             point, outline = within, self.outline(within)
@@ -203,15 +255,20 @@ class Space:
         return self._candidate(outline, point, budget)
 
     def _within_reach(
-        self, point: Point, share: Callable[[Point, float], float], floor: float, rng: random.Random
+        self,
+        point: Point,
+        choices: Mapping[str, Sequence[Scalar]],
+        share: Callable[[Point, float], float],
+        floor: float,
+        rng: random.Random,
     ) -> Point | None:
-        """A point near one whose least or largest network misses the budget; None where it was not that, or there is
-        none."""
+        """A point near one whose least or largest network misses the budget, in these choices; None where it was not
+        that, or there is none."""
         low, high = self.fit_range or (1.0, 1.0)
         if share(point, low) > 1:
-            return repair(point, self.choices, lambda p: share(p, low), 0.0, 1.0, rng)
+            return repair(point, choices, lambda p: share(p, low), 0.0, 1.0, rng)
         if share(point, high) < floor:
-            return repair(point, self.choices, lambda p: share(p, high), floor, math.inf, rng)
+            return repair(point, choices, lambda p: share(p, high), floor, math.inf, rng)
         return None
 
     def _candidate(self, outline: Outline, point: Point, budget: Budget) -> Candidate | None:
@@ -224,8 +281,9 @@ class Space:
         found = Candidate(dict(point), arch, spent, outline.width_mult, outline.settled)
         return found if budget.admits(spent) else None
 
-    def reach(self, budget: Budget, band: float, rng: random.Random) -> tuple[Arch, Arch]:
+    def reach(self, budget: BudgetLike, band: float, rng: random.Random) -> tuple[Arch, Arch]:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
+        budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
         spend, drawn = partial(self.cost, latency=self.clock(budget)), partial(self.random_point, rng)
         smallest = least(self.choices, lambda point: budget.used(spend(point, low)), drawn)
@@ -242,11 +300,12 @@ class Space:
             raise InputError(f"budget {budget} is not reached: {reachable}")
         return self.arch(smallest, low), self.arch(largest, high)
 
-    def sample_point(self, rng: random.Random, budget: Budget, band: float = FIT_BAND) -> Candidate:
+    def sample_point(self, rng: random.Random, budget: BudgetLike, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where it is out of reach, or no try of 1,000 found one.
 
         Where tries in the band fail, less of the budget may be used: first 85 %, then any share.
         """
+        budget = Budget.parse(budget)
         if not 0 <= band <= 1:
             raise InputError(f"band: a share of the budget from 0 to 1, not {band:g}")
         for attempt in range(SAMPLE_TRIES):
@@ -262,7 +321,7 @@ class Space:
             "python -m searchspace describe says what its networks cost"
         )
 
-    def sample(self, seed: int, budget: Budget, band: float = FIT_BAND) -> Arch:
+    def sample(self, seed: int, budget: BudgetLike, band: float = FIT_BAND) -> Arch:
         """A random network, always inside the budget; the same for the same seed."""
         return self.sample_point(random.Random(seed), budget, band).arch
 
@@ -277,35 +336,49 @@ class Space:
             if name.startswith("stage*."):
                 names = [f"stage{i + 1}.{name[7:]}" for i in range(len(self.network.stages))]
             for one in names:
-                if one not in self._locations and one not in DEPLOYMENT:
-                    data.pop("known", None)  # what was fixed is part of what they are
-                free.put(data, self._location(one), free.scalar(text))
+                location = self._location(one)
+                if one not in self._locations and one not in DEPLOYMENT and location[-1] not in ROUNDING:
+                    self._note_known(data, location)
+                free.put(data, location, scalar(text))
+        return Space(data, self.source)
+
+    def _note_known(self, data: Any, location: Location) -> None:
+        """Write into the known networks what they have at a place that is not free, so that they are known for it."""
+        entries = {title: dict(entry) for title, entry in self._known.written.items()}
+        for title, point in self.known.items():
+            entry = entries[title.partition("@")[0]]
+            entry[free.name(location)] = self._value(self.outline(point), location)
+        if entries:
+            data["known"] = {**data["known"], **entries}
+
+    def _value(self, outline: Outline, location: Location) -> Any:
+        """What a network has at a place, as it is written or as it is where nothing is written; None where nothing is
+        known of such a place."""
+        try:
+            if location[0] == "stages":
+                stage: Any = outline.stages[int(location[1])]
+                return free.at(stage, location[2:])
+            return free.get(outline, location)
+        except (KeyError, AttributeError, TypeError):
+            return None
+
+    def at_resolutions(self, pixels: Sequence[int]) -> Space:
+        """The space deployed at a resolution, or at a choice of several."""
+        return self.fix([f"resolution={pixels[0]}"]) if len(pixels) == 1 else self.freed("resolution", pixels)
+
+    def freed(self, name: str, options: Sequence[Scalar]) -> Space:
+        """The space with a value free that was not, or free among others."""
+        data = copy.deepcopy(self.data)
+        free.put(data, self._location(name), {"choice": list(options)})
         return Space(data, self.source)
 
     def without(self, words: Iterable[str]) -> Space:
-        """The space without some options: a value (`silu`) wherever it may be chosen, or a field (`se`) switched on."""
-        data = copy.deepcopy(self.data)
-        for word in words:
-            before = json.dumps(data)
-            for name, options in self.choices.items():
-                field = name.rpartition(".")[2]
-                kept = [option for option in free.at(data, self._locations[name])["choice"] if option != word]
-                if field == word:
-                    kept = [option for option in options if option in (0, None, "none", False)]
-                if not kept:
-                    raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
-                free.at(data, self._locations[name])["choice"] = kept
-            written = {part: node for part, node in data.items() if part != "known"}
-            left = [name for name, fixed in free.scalars(written) if fixed == word or (name[-1] == word and fixed)]
-            if left:
-                place = ".".join(str(part) for part in left[0])
-                raise InputError(
-                    f"without {word!r}: {place} is fixed to it in {self.source}; change the file or --fix it"
-                )
-            if json.dumps(data) == before:
-                known = sorted({str(option) for options in self.choices.values() for option in options})
-                raise InputError(f"without {word!r}: no free value has it; there are {', '.join(known)}, and se")
-        return Space(data, self.source)
+        """The space without some options: a value (`silu`, 7) wherever it may be chosen, or a field (`se`) switched on.
+
+        `InputError` where a word names nothing that is free, where nothing else would be left to choose, or where the
+        file fixes what it names: a number alone names choices only.
+        """
+        return Space(without(self.data, self._locations, words, self.source), self.source)
 
     def adopted(self, other: Space, point: Point) -> dict[str, Scalar] | None:
         """The point of this space that is a point of another one; None where this space has no such network.
@@ -314,8 +387,9 @@ class Space:
         resolution, classes and the width multiplier may differ.
         """
         theirs = other._pinned(point)
+        deployed = {name: point.get(name, getattr(other.network, name)) for name in DEPLOYMENT}
         try:
-            found = {name: free.at(theirs, location) for name, location in self._locations.items()}
+            found = {name: free.at({**deployed, **theirs}, location) for name, location in self._locations.items()}
             own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
         except (KeyError, IndexError, TypeError, ValueError):
             return None
@@ -344,6 +418,11 @@ class Space:
         )
 
     @cached_property
+    def _counted(self) -> dict[str, tuple[Scalar, ...]]:
+        """The choices that change what is counted: a nonlinearity, or where the squeeze stands, changes no count."""
+        return {name: options for name, options in self.choices.items() if not name.endswith(UNCOUNTED)}
+
+    @cached_property
     def _slots(self) -> tuple[list[tuple[dict[str, Any], Slots]], dict[str, Slots], Slots]:
         """Where free values go: in every stage, beside what it says itself; in stem, schedule, head; at the top."""
         found: dict[Location, dict[str, Location]] = {}
@@ -363,6 +442,11 @@ class Space:
             own = getattr(self.network, name)
             self._sections[key] = replace(own, **slots.changes(partial(getattr, own), point))
         return self._sections[key]
+
+
+def _share(budget: Budget, clock: LatencyTable | None, outline: Outline) -> float:
+    """The part of a budget that an outline's network uses, as solvers want it."""
+    return budget.reached(outline_cost(outline, clock))
 
 
 def ready() -> list[str]:

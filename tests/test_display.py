@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nas import gpu
-from nas.display import Display
+from nas import cli, gpu
+from nas.display import Display, print_preflight
 from nas.trial import Result, Trial
 from searchspace import Budget, Space
 from searchspace.costs import cost
+from searchspace.preflight import preflight
 
 ARCH = Space.load("rexnet").sample(seed=0, budget=Budget.parse("300MFLOPs"))
 
@@ -108,3 +109,45 @@ def test_asks_for_the_use_of_gpus_now_and_then(tmp_path: Path, monkeypatch: pyte
     assert count.read_text() == "asked\n"
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert str(gpu.GpuUse()) == ""
+
+
+def told(*arguments: str) -> list[str]:
+    """The lines of a pre-flight."""
+    config = cli.configured(cli.parser().parse_args(arguments))
+    out = io.StringIO()
+    found = preflight(config.space, config.budget, config.identity.band, sample=500)
+    print_preflight(Console(file=out, width=10_000), found, config)
+    return out.getvalue().splitlines()
+
+
+def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_else_there_is() -> None:
+    lines = told("--budget", "40MFLOPs", "--fix", "stem.width=24", "--num-classes", "1000")
+    assert lines[0].startswith(
+        "budget 40MFLOPs for the network as deployed, at 224 px with 1000 classes; 1 FLOP = 1 mul"
+    )
+    assert lines[2].startswith("its networks cost ")
+    assert "; before widths are scaled to the budget, half of them cost more than " in lines[2]
+    assert " random networks " in lines[3]
+    assert " % can be brought to 97-100 % of the budget; only such are trained" in lines[3]
+    assert lines[4].startswith("typical width multiplier 0.")
+    assert "(first stage 8 channels); in 9" in lines[4]
+    levers = "--resolution 96,128,160 or --without fused_mbconv,inverted or --space mobile_small"
+    assert lines[5].endswith(f"times as much or more; {levers} would leave wider networks")
+    assert lines[6:] == ["known network rexnet_100 is left out: it has stem.width=32, which this space has not"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--budget", "300MFLOPs"], "the budget is small"),
+        (["--budget", "40MFLOPs", "--space", "mobile_small"], "the budget is small"),
+        (["--budget", "40MFLOPs", "--resolution", "96,128"], "--resolution"),
+        (["--budget", "40MFLOPs", "--resolution", "96"], "--resolution"),
+        (["--budget", "40MFLOPs", "--without", "fused_mbconv,inverted"], "--without"),
+        (["--budget", "2MParams"], "--resolution"),
+    ],
+)
+def test_no_lever_is_named_that_is_pulled_or_not_needed(arguments: list[str], absent: str) -> None:
+    lines = told(*arguments)
+    assert not any(absent in line for line in lines)
+    assert not any("left out" in line for line in lines)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
+from searchspace.preflight import left_out
 from searchspace.space import ready
 from tests.test_space import SMALL
 
@@ -67,8 +68,54 @@ def test_a_file_says_what_it_knows() -> None:
     assert space.fix(["resolution=96"]).known == space.known
     assert not space.fix(["stage1.depth=2"]).known
     assert not space.fix(["stem.width=16"]).known
+    assert space.fix(["stem.width=16"]).lacking == {"mine": "stem.width=8"}
     assert not SPACES["mobile"].without(["silu"]).known
     assert not small(**{"schedule.end": 25, "stage*.depth": [1, 2]}).known
+
+
+@pytest.mark.parametrize(
+    "assignment", ["schedule.divisor=8", "schedule.min_width=16", "stage*.se_min=8", "stage2.hidden_min=16"]
+)
+def test_a_network_that_is_rounded_otherwise_is_still_known(assignment: str) -> None:
+    space = SPACES["mobile"].fix([assignment])
+    candidate = space.fit_known("rexnet_100", Budget.parse("300MFLOPs"))
+    assert candidate is not None
+    assert candidate.point == space.known["rexnet_100"]
+    assert candidate.cost.macs >= 0.85 * 300e6
+    if assignment == "schedule.divisor=8":
+        assert {block.out_channels % 8 for block in candidate.arch.blocks} == {0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        (["stem.width=16"], "stem.width=32"),
+        (["stage3.se_gate=hard_sigmoid"], "stage3.se_gate=sigmoid"),
+        (["head.hidden=64"], "head.hidden=0"),
+        (["init=torch"], "init=normal"),
+        (["stage*.kernel=5"], "stage1.kernel=3"),
+        (["stage3.se_gate=sigmoid", "stem.kernel=3", "stem.kernel=5"], "stem.kernel=3"),
+    ],
+)
+def test_why_a_network_is_no_longer_known(changes: list[str], lacks: str) -> None:
+    fixed = SPACES["mobile"].fix(changes)
+    assert not fixed.known
+    assert fixed.lacking == {"rexnet_100": lacks}
+    assert Space(fixed.data).lacking == fixed.lacking
+    assert left_out(fixed, "300MFLOPs") == {"rexnet_100": f"it has {lacks}, which this space has not"}
+
+
+def test_what_is_fixed_as_a_network_has_it_keeps_it_known() -> None:
+    fixed = SPACES["mobile"].fix(["stage3.se_gate=sigmoid", "stem.kernel=3", "num_classes=10", "resolution=160"])
+    assert list(fixed.known) == ["rexnet_100"]
+    one = small(**{"schedule.end": 24, "stage*.depth": [1, 2]})
+    assert one.fix(["stage2.kernel=3", "stage1.kernel=3"]).known == one.known
+    assert not left_out(fixed, "300MFLOPs")
+
+
+def test_a_network_that_no_multiplier_brings_into_the_budget_is_said_to_be_left_out() -> None:
+    said = left_out(SPACES["mobile"], "10MFLOPs")
+    assert said == {"rexnet_100": "no width multiplier brings it within 10MFLOPs"}
 
 
 @pytest.mark.parametrize(

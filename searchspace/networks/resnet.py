@@ -7,14 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from searchspace.blocks import BlockType
+from searchspace.blocks import StageBlock
 from searchspace.ends import Head, Stem
 from searchspace.network import Network, Stage
 from searchspace.schedule import Schedule
 
 PLANES = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
-DEPTHS: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
+DEPTHS: dict[int, tuple[StageBlock, tuple[int, int, int, int]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
     50: ("bottleneck", (3, 4, 6, 3)),
