@@ -156,12 +156,13 @@ class Display:
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
-def print_preflight(console: Console, found: Preflight, config: SearchConfig) -> None:
-    """What the budget leaves of the space."""
+def print_preflight(console: Console, found: Preflight, config: SearchConfig, classes_of: str = "") -> None:
+    """What the budget leaves of the space. `classes_of` says whose number of classes it is."""
     space, budget = config.space, config.budget
     currency = budget.limits[0].currency
     network = space.network
-    at = f"{network.resolution} px, {network.num_classes} classes"
+    whose = f" ({classes_of})" if classes_of else ""
+    at = f"{network.resolution} px, {network.num_classes} classes{whose}"
     low, high = (amount(budget.limits[0].of(spent), currency) for _, spent in (found.smallest, found.largest))
     half = amount(found.quantile(0.5), currency)
     band = f"{100 * config.identity.band:g}-100 % of it" if space.fit_range else "85-100 % of it"
@@ -185,10 +186,10 @@ def read(
     data: DataConfig, seed: int, resolution: int | None, console: Console, quiet: bool, largest: int = LARGEST
 ) -> Split:
     """The training images, with a line that says what was read."""
-    with console.status(f"reading {data.dataset}") as status:
+    with console.status(Text(f"reading {data.dataset}")) as status:  # as text, since it may hold rich's markup
 
         def told(what: str, done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
+            status.update(Text(f"{what}: {done:,} of {total:,}"))
 
         split = load(data, seed, resolution, told, largest)
     if not quiet:

@@ -19,7 +19,7 @@ from searchspace.errors import InputError
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="nas.export", description=__doc__)
+    p = command.Parser(prog="nas.export", description=__doc__, example="python -m nas.export runs/a --out best")
     p.add_argument("run", type=Path, help="run folder of a search, finished or not, or a folder of nas.train")
     p.add_argument("--out", type=Path, required=True, help="folder to write to")
     p.add_argument("--trial", type=int, help="which trial of a search (default: the best)")

@@ -117,7 +117,7 @@ def behind(folder: Path) -> list[Epoch]:
         return []
     try:
         return [Epoch(**row) for row in json.loads(checkpoint.notes(path)["history"])]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _foreign(path, error) from None
 
 
@@ -203,6 +203,6 @@ def result(folder: Path) -> tuple[Facts, dict[str, Tensor]]:
     weights, notes = checkpoint.read(path)
     try:
         trained = parse(Trained, json.loads(notes["trained"]), str(path))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not of a training ({error})") from None
     return facts(plan, Arch.load(folder / "arch.yaml"), trained), weights
