@@ -118,7 +118,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
     except OSError as error:
         where = error.filename if output_works() else "standard output"
         complain(": ".join(str(part) for part in (name, where, error.strerror or error) if part is not None))
-        code = WRONG if error.errno in WRONG_PATH and named(error.filename, arguments) else FAILED
+        code = WRONG if blames(error, arguments) else FAILED
     sys.exit(code if output_works() else FAILED)
 
 
@@ -161,10 +161,12 @@ def output_works() -> bool:
     return True
 
 
-def named(path: Any, arguments: Sequence[str]) -> bool:
-    """Whether an argument names this path, or something in it."""
-    if not isinstance(path, str):
+def blames(error: OSError, arguments: Sequence[str]) -> bool:
+    """Whether an argument names a path that cannot be used, or one in it or above it."""
+    if error.errno not in WRONG_PATH or not isinstance(error.filename, str):
         return False
+    path = Path(os.path.abspath(error.filename))
     words = [word.partition("=")[2] if word.startswith("--") else word for word in arguments]
     wanted = [Path(os.path.abspath(word)) for word in words if word]
-    return any(Path(os.path.abspath(path)) in (one, *one.parents) for one in wanted)
+    within = error.errno != errno.EISDIR and any(one in path.parents for one in wanted)  # else what is in it is wrong
+    return within or any(path in (one, *one.parents) for one in wanted)
