@@ -72,9 +72,13 @@ def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFix
 
 def test_the_commands_that_are_shown_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     overview.main([])
-    shown = [line.split()[2:] for line in capsys.readouterr().out.splitlines() if " --budget " in line]
+    said, makefile = capsys.readouterr().out, (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    shown = [line.split()[2:] for line in said.splitlines() if " --budget " in line]
+    demo = makefile.partition("SEARCH = $(if $(BUDGET),--budget $(BUDGET),")[2].partition(")")[0]
     assert [words[0] for words in shown] == ["nas.search", "nas.deploy"]
-    assert cli.parser().parse_args(shown[0][1:]).budget
+    first = cli.parser().parse_args(shown[0][1:])
+    assert f"python -m nas.report runs/{cli.default_name(first)}\n" in said
+    assert shown[0][1:] == demo.split()
     assert deploy.parser().parse_args(shown[1][1:]).out == Path("deploy")
 
 
