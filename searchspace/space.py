@@ -303,8 +303,10 @@ class Space:
                     f"without {word!r}: {place} is fixed to it in {self.source}; change the file or --fix it"
                 )
             if json.dumps(data) == before:
-                known = sorted({str(option) for options in self.choices.values() for option in options})
-                raise InputError(f"without {word!r}: no free value has it; there are {', '.join(known)}, and se")
+                known = sorted({str(o) for options in self.choices.values() for o in options if isinstance(o, str)})
+                near = difflib.get_close_matches(word, known, 1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                raise InputError(f"without {word!r}: no free value has it; {meant}there are {', '.join(known)}, and se")
         return Space(data, self.source)
 
     def adopted(self, other: Space, point: Point) -> dict[str, Scalar] | None:

@@ -35,10 +35,19 @@ def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
         (["-b", "40MFLOPs"], "no such option -b"),
         (["--epochs", "2"], "--budget is missing, as in: python -m nas.search --budget 300MFLOPs"),
         (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
+        (["--budget", "40MFLOPs", "--without", "swish"], "there are after, before, "),
+        (["--budget", "40MFLOPs", "--without", "hardswish"], "did you mean hard_swish? there are after, before, "),
+        (["--budget", "40MFLOPs", "--storage", "postgresql://me:a@b@db/runs"], "is written %40"),
     ],
 )
 def test_a_wrong_option_is_named_first_with_the_nearest(arguments: list[str], says: str) -> None:
     assert says in refusal(search.main, *arguments)
+
+
+def test_a_plan_for_a_device_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["--budget", "2MFLOPs", "--space", "rexnet", "--resolution", "32", "--run", str(tmp_path / "run")]
+    assert "PyTorch sees no GPU here" in refusal(search.main, *words, "--dry-run", "--device", "cuda")
 
 
 @pytest.mark.parametrize("module", MODULES)
