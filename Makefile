@@ -1,7 +1,9 @@
 # One environment for everything: .venv, made from constraints.txt. On a CUDA machine the same files give the CUDA
 # build of torch; where only a CPU build of the pinned version is offered, that one.
 PYTHON ?= python3
-BUDGET ?= 300MFLOPs
+# A first search that takes two minutes: a small budget at few pixels, where networks differ. make search BUDGET=300MFLOPs
+# is another.
+SEARCH = $(if $(BUDGET),--budget $(BUDGET),--budget 2MFLOPs --resolution 32 --trials 24 --epochs 4)
 ARGS ?=
 BIN := .venv/bin
 
@@ -11,12 +13,13 @@ setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@echo 'installing into .venv: about 3 minutes and 2.2 GB (a CUDA build of torch: more)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,export,postgres,train]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,export,postgres,train]'
 	@touch $@
 
 search: setup
-	$(BIN)/python -m nas.search --budget $(BUDGET) $(ARGS)
+	$(BIN)/python -m nas.search $(SEARCH) $(ARGS)
 
 # Reference implementations for tests; without their own requirements, which would bring a CUDA build of torch.
 oracles: setup

@@ -58,7 +58,18 @@ STAGES = {
 
 def command(dataset: str, images: int, epochs: int, trials: int, run: Path) -> list[str]:
     made = [sys.executable, "-m", "nas.search", "--budget", BUDGET, "--dataset", dataset, "--epochs", str(epochs)]
-    return [*made, "--images", str(images), "--trials", str(trials), "--run", str(run), "--quiet", "--no-baselines"]
+    return [
+        *made,
+        "--images",
+        str(images),
+        "--trials",
+        str(trials),
+        "--run",
+        str(run),
+        "--num-classes=1000",
+        "--quiet",
+        "--no-baselines",
+    ]
 
 
 def search(dataset: str, images: int, epochs: int, trials: int, slots: int) -> list[dict[str, Any]]:

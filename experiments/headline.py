@@ -72,6 +72,7 @@ def searched(args: argparse.Namespace) -> Path:
     run: Path = args.out / f"headline-{Path(args.space).stem}-{args.budget}-search"
     images = args.images + trainings.held_out(args.images)
     command = [sys.executable, "-m", "nas.search", "--budget", args.budget, "--space", args.space]
+    command += ["--num-classes", "1000"]  # as the networks of the papers that it is compared with
     command += ["--dataset", args.dataset, "--images", str(images), "--trials", str(args.trials)]
     command += ["--run", str(run), "--no-baselines"]
     if subprocess.run(command).returncode:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from nas.config import SCORES, Conduct, DataConfig, Identity, Prescreen, SearchConfig, TrainConfig, recipe
-from nas.objectives import CURRENCIES, check
+from nas.config import SCORES, Conduct, DataConfig, Identity, Prescreen, SearchConfig, recipe
+from nas.data import class_names
+from nas.objectives import CURRENCIES
+from nas.objectives import check as check_names
 from nas.samplers import SAMPLERS, Predictor
 from searchspace import command
 from searchspace.budget import Budget
@@ -17,13 +21,17 @@ from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Space, ready
 
 MAX_CONTROLS = 32
+SPACE = "mobile"
+EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
 DESCRIPTION = "`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."
 EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
-The same command on the same run folder carries on; --trials is a total."""
+The same command on the same run folder carries on; --trials is a total. A run keeps what it began with: an option that
+is not given then is the run's, whatever its default."""
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="nas.search", description=DESCRIPTION, epilog=EPILOG)
+    """Options that make a search what it is (its `Identity`) are None where they are not given: a run may know them."""
+    p = command.Parser(prog="nas.search", description=DESCRIPTION, epilog=EPILOG, example=EXAMPLE)
     p.set_defaults(command="")
     p.add_argument(
         "--budget",
@@ -32,8 +40,8 @@ def parser() -> command.Parser:
         metavar="B",
         help="300MFLOPs, 5MParams, 12ms, 250-300MFLOPs; several",
     )
-    p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
-    p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
+    p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
     p.add_argument(
         "--resolution",
@@ -41,29 +49,29 @@ def parser() -> command.Parser:
         metavar="PX[,PX…]",
         help="deployed at so many pixels (default: the space's, 224); several are searched",
     )
-    p.add_argument("--num-classes", type=int, help="deployment classes (default: the space's, 1000)")
+    p.add_argument("--num-classes", type=int, help="deployment classes (default: the dataset's)")
     p.add_argument(
         "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
     )
     p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 4)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
-    p.add_argument("--sampler", default="auto", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--band", type=float, default=100 * FIT_BAND, help="use at least this percentage of the budget (97)")
-    p.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
-    p.add_argument("--without", default="", metavar="WORDS", help="leave options out: se,silu")
-    p.add_argument("--no-baselines", action="store_true", help="leave out the known networks that a search begins with")
+    p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
+    p.add_argument("--seed", type=int, help="of the split, the proposals and training (default: 0)")
+    p.add_argument("--band", type=float, help=f"use at least this percentage of the budget ({100 * FIT_BAND:g})")
+    p.add_argument("--fix", action="append", metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
+    p.add_argument("--without", metavar="WORDS", help="leave options out: se,silu")
     p.add_argument(
-        "--minimize", action="append", default=[], metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}"
+        "--no-baselines",
+        action="store_true",
+        default=None,
+        help="leave out the known networks that a search begins with",
     )
-    p.add_argument(
-        "--warm-start", action="append", default=[], metavar="RUN", help="learn from an earlier run; several"
-    )
-    p.add_argument("--prescreen", type=int, default=1, metavar="N", help="train the best of N proposals (default: 1)")
+    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}")
+    p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
+    p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
     p.add_argument(
         "--prescreen-by",
-        default=Prescreen().by,
         metavar="SCORE",
         help=f"best by {', '.join(SCORES)} (default: {Prescreen().by})",
     )
@@ -90,53 +98,81 @@ def parser() -> command.Parser:
 
 
 def configured(args: argparse.Namespace) -> SearchConfig:
-    """The configuration that the arguments say; raises `InputError` where they are wrong."""
+    """The configuration of a new search; raises `InputError` where the arguments are wrong."""
+    check(args)
+    dataset = args.dataset or DataConfig().dataset
+    space = space_of(args, Space.load(args.space or SPACE), dataset)
+    identity = Identity(
+        space=space.data,
+        budget=(),
+        data=DataConfig(dataset),
+        train=recipe(dataset),
+        controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
+        baselines=0 if args.no_baselines else args.trials // 4,
+    )
+    return SearchConfig(apply(args, identity), conduct(args), space.source)
+
+
+def check(args: argparse.Namespace) -> None:
+    """`InputError` where a number or a word is none that is accepted, or options do not go together."""
     for name in ("trials", "epochs", "batch_size", "train_resolution", "num_classes", "concurrent"):
         number = getattr(args, name)
         if number is not None and number < 1:
             raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
     if args.images is not None and args.images < 2:
         raise InputError(f"images: at least 2, not {args.images}")
-    if not 0 < args.band <= 100:
+    if args.band is not None and not 0 < args.band <= 100:
         raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
     if not args.gpus_per_trial > 0:
         raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
-    if args.sampler not in SAMPLERS:
+    if args.sampler is not None and args.sampler not in SAMPLERS:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
-    if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
-        raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
+
+
+def apply(args: argparse.Namespace, base: Identity) -> Identity:
+    """An identity with what the arguments give; what they do not give stays. The space is not among it."""
+    prescreen = {"draws": args.prescreen, "by": args.prescreen_by}
     try:
-        prescreen = Prescreen(args.prescreen, args.prescreen_by)
+        screened = replace(base.prescreen, **drop_unset(prescreen))
     except ValueError as error:
         raise InputError(str(error)) from None
-    if args.prescreen > 1 and args.minimize:
-        raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
-    if args.warm_start and args.minimize:
-        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
-    budget = Budget.parse(args.budget)
-    space = Space.load(args.space)
-    if args.num_classes is not None:
-        space = space.fix([f"num_classes={args.num_classes}"])
-    if args.resolution is not None:
-        space = space.at_resolutions(args.resolution)
-    space = space.fix(args.fix).without(word for word in args.without.split(",") if word)
-    if space.network.num_classes < 2:
-        raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
-    identity = Identity(
-        space=space.data,
-        budget=tuple(str(limit) for limit in budget.limits),
-        data=DataConfig(args.dataset, images=args.images),
-        train=trained(args),
-        sampler=args.sampler,
-        seed=args.seed,
-        band=args.band / 100,
-        minimize=check(args.minimize),
-        warm_start=tuple(args.warm_start),
-        prescreen=prescreen if prescreen.draws > 1 else Prescreen(),
-        controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
-        baselines=0 if args.no_baselines else args.trials // 4,
+    said = {
+        "budget": None if args.budget is None else tuple(str(limit) for limit in Budget.parse(args.budget).limits),
+        "sampler": args.sampler,
+        "seed": args.seed,
+        "band": None if args.band is None else args.band / 100,
+        "minimize": None if args.minimize is None else check_names(args.minimize),
+        "warm_start": None if args.warm_start is None else tuple(args.warm_start),
+    }
+    training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
+    identity = replace(
+        base,
+        data=replace(base.data, **drop_unset({"dataset": args.dataset, "images": args.images})),
+        train=replace(base.train, **drop_unset(training)),
+        prescreen=screened if screened.draws > 1 else Prescreen(),
+        **drop_unset(said),
     )
-    conduct = Conduct(
+    check_together(identity)
+    return identity
+
+
+def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_together(identity: Identity) -> None:
+    """`InputError` where parts of an identity do not go together."""
+    if identity.warm_start and SAMPLERS[identity.sampler] is not Predictor:
+        raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {identity.sampler}")
+    if identity.prescreen.draws > 1 and identity.minimize:
+        raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
+    if identity.warm_start and identity.minimize:
+        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
+
+
+def conduct(args: argparse.Namespace) -> Conduct:
+    return Conduct(
         trials=args.trials,
         concurrent=args.concurrent,
         device=args.device,
@@ -147,12 +183,36 @@ def configured(args: argparse.Namespace) -> SearchConfig:
         ray_address=args.ray_address,
         command=args.command,
     )
-    return SearchConfig(identity, conduct, space.source)
 
 
-def trained(args: argparse.Namespace) -> TrainConfig:
-    given = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
-    return replace(recipe(args.dataset), **{name: number for name, number in given.items() if number is not None})
+def space_of(args: argparse.Namespace, space: Space, dataset: str) -> Space:
+    """The space as the arguments narrow it, for as many classes as they say, or the file of somebody's own, or the
+    dataset has."""
+    classes = len(class_names(DataConfig(dataset))) if by_dataset(args, space) else args.num_classes
+    if classes is not None:
+        space = space.fix([f"num_classes={classes}"])
+    if args.resolution is not None:
+        space = space.at_resolutions(args.resolution)
+    space = narrow(space, args.fix, args.without)
+    if space.network.num_classes < 2:
+        raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
+    return space
+
+
+def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:
+    return space.fix(fix or ()).without(word for word in (without or "").split(",") if word)
+
+
+def by_dataset(args: argparse.Namespace, space: Space) -> bool:
+    """Whether a new search's number of classes is its dataset's: neither an option nor somebody's own file says it."""
+    return args.num_classes is None and ((args.space or SPACE) in ready() or "num_classes" not in space.data)
+
+
+def classes_of(args: argparse.Namespace, config: SearchConfig) -> str:
+    """Whose number of classes a new search takes, where no option says it."""
+    if args.num_classes is not None:
+        return ""
+    return "the dataset's" if by_dataset(args, Space.load(args.space or SPACE)) else f"{config.space_name}'s"
 
 
 def resolutions(text: str) -> tuple[int, ...]:
@@ -164,7 +224,8 @@ def resolutions(text: str) -> tuple[int, ...]:
 
 
 def default_name(args: argparse.Namespace) -> str:
-    parts = [Path(args.space).stem, str(Budget.parse(args.budget)), Path(args.dataset).name]
+    dataset = Path(args.dataset or DataConfig().dataset).name
+    parts = [Path(args.space or SPACE).stem, str(Budget.parse(args.budget)), dataset]
     if args.seed:
         parts.append(f"seed{args.seed}")
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")

@@ -21,6 +21,7 @@ from searchspace.errors import InputError
 Labels = NDArray[np.int64]
 
 LARGEST = 64
+DIGITS = tuple(map(str, range(10)))
 READ_AT_ONCE = 256
 HUB_TIMEOUT_S = 10.0
 
@@ -60,7 +61,7 @@ def load(
     name = config.dataset
     if name == "digits":
         images, labels = _digits(test=False, size=resolution or SMALLEST)
-        classes = tuple(map(str, range(10)))
+        classes = DIGITS
         used = _part(labels, config.images, seed, name)
         images, labels = images[used], labels[used]
     else:
@@ -72,6 +73,13 @@ def load(
     train, val = _stratified(labels, config.validation, seed, name)
     flip = name != "digits"
     return Split(name, part(images, train), labels[train], part(images, val), labels[val], classes, flip)
+
+
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of a dataset, without an image being decoded."""
+    if config.dataset == "digits":
+        return DIGITS
+    return _labels(_table(config.dataset, "train"), config.dataset)[1]
 
 
 def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:

@@ -158,16 +158,17 @@ class Display:
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
-def print_preflight(console: Console, found: Preflight, config: SearchConfig) -> None:
-    """What the budget leaves of the space."""
+def print_preflight(console: Console, found: Preflight, config: SearchConfig, classes_of: str = "") -> None:
+    """What the budget leaves of the space. `classes_of` says whose number of classes it is."""
     space, budget = config.space, config.budget
     limit = budget.limits[0]
+    whose = f" ({classes_of})" if classes_of else ""
     low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
     half = amount(found.quantile(0.5), limit.currency)
     scaled = "before widths are scaled to the budget, " if space.fit_range else ""
     band = f"{100 * config.identity.band:g}-100 % of the budget" if space.fit_range else "85-100 % of the budget"
     lines = [
-        f"budget {budget} for the network as deployed, at {space.pixels} with {space.network.num_classes} classes; "
+        f"budget {budget} for the network as deployed: {space.pixels}, {space.network.num_classes} classes{whose}; "
         "1 FLOP = 1 multiply-add of a convolution or linear layer",
         f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
         f"its networks cost {low} to {high}; {scaled}half of them cost more than {half}",
@@ -213,10 +214,10 @@ def read(
     data: DataConfig, seed: int, resolution: int | None, console: Console, quiet: bool, largest: int = LARGEST
 ) -> Split:
     """The training images, with a line that says what was read."""
-    with console.status(f"reading {data.dataset}") as status:
+    with console.status(Text(f"reading {data.dataset}")) as status:  # as text, since it may hold rich's markup
 
         def told(what: str, done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
+            status.update(Text(f"{what}: {done:,} of {total:,}"))
 
         split = load(data, seed, resolution, told, largest)
     if not quiet:

@@ -20,7 +20,7 @@ from torch import nn
 from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
-from nas.timing import network_ms
+from nas.timing import device_for, network_ms
 from nas.trainer import DivergedError, Training
 from nas.trial import Result, Trial, proxy
 from searchspace.arch import Arch
@@ -167,8 +167,11 @@ def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
 
 
 def seconds_per_epoch(arch: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
-    """(seconds an epoch of such a proxy takes, on which device, how many such devices there are), from a few steps."""
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    """(seconds an epoch of such a proxy takes, on which device, how many such devices there are), from a few steps.
+
+    `InputError` where the device is not here.
+    """
+    cuda = device_for(device) == "cuda"
     slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
     torch.set_num_threads(1)
     few = config.batch_size * TIMED_STEPS

@@ -97,5 +97,5 @@ def saved(run: Path) -> Sources | None:
         return None
     try:
         return parse(Sources, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None

@@ -30,7 +30,7 @@ Weights = dict[str, Tensor]
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="nas.export", description=__doc__)
+    p = command.Parser(prog="nas.export", description=__doc__, example="python -m nas.export runs/a --out best")
     p.add_argument(
         "run",
         metavar="RUN",

@@ -219,7 +219,7 @@ def check(table: LatencyTable, path: Path, space: Space, device: str, console: C
 @contextmanager
 def progress(console: Console, what: str, quiet: bool) -> Iterator[Callable[[float, float | None], None]]:
     """A bar in a terminal, a line elsewhere; yields a function told of steps made and how many are still to make."""
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("left"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(20), TimeElapsedColumn(), TextColumn("left"))
     bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal)
     if bar.disable and not quiet:
         console.print(what)

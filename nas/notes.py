@@ -78,12 +78,12 @@ def costs(trial: Outcome) -> tuple[str, str, str]:
 
 def at_budget(config: SearchConfig) -> str:
     """The zoo's networks that keep the budget as their papers have them, the dearest first."""
-    title, budget = "## Known networks at this budget", config.budget
+    title, budget = "## Networks of the papers, unscaled", config.budget
     if any(limit.currency == "latency_ms" for limit in budget.limits):
         return f"{title}\n\nTheir latency on the run's device was not looked up."
     found = known(config.space, budget)
     if not found:
-        return f"{title}\n\nNone is so small."
+        return f"{title}\n\nNone keeps the budget."
     rows = [
         (name, arch.resolution, *(amount(limit.of(spent), limit.currency) for limit in shown(budget.limits)))
         for name, arch, spent in found[:KNOWN]

@@ -72,7 +72,7 @@ def record(trial: FrozenTrial) -> Trial:
     attributes = trial.user_attrs
     try:
         network = json.loads(str(attributes["arch"]))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
     arch = Arch.from_dict(network, f"trial {trial.number}")
     return Trial(

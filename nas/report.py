@@ -16,7 +16,7 @@ from searchspace.latency import LatencyTable
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="nas.report", description=__doc__)
+    p = command.Parser(prog="nas.report", description=__doc__, example="python -m nas.report runs/a")
     p.add_argument("run", type=Path, help="run folder of a search")
     return p
 

@@ -141,8 +141,8 @@ def sentences(found: Comparison) -> list[str]:
     verdict = "it may be noise" if found.noise else "more than noise"
     epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     return [
-        f"Expected best of {found.k} after {epochs}, which all trials had (90 % interval): "
-        f"search {found.search:.4f} [{a:.4f}, {b:.4f}], random control {found.control:.4f} [{c:.4f}, {d:.4f}].",
+        f"Best of {found.k} by their accuracy after {epochs} (mean, 90 % interval): of the search's networks "
+        f"{found.search:.4f} [{a:.4f}, {b:.4f}], of random ones {found.control:.4f} [{c:.4f}, {d:.4f}].",
         f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2g}: {verdict}.",
     ]
 

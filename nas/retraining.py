@@ -95,7 +95,7 @@ def _trained(path: Path) -> dict[str, Any]:
         with safe_open(path, "np") as file:
             found: dict[str, Any] = json.loads((file.metadata() or {})["trained"])
             return {"test_accuracy": None, "test_images": 0, **found}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not of a training ({' '.join(str(error).split())[:120]})") from None
 
 

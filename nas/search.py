@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import cli, environment, evidence, folder, latencies, storage, tuner
+from nas import cli, environment, evidence, folder, latencies, resuming, storage, tuner
 from nas.cluster import Cluster
 from nas.config import SearchConfig
 from nas.course import Course, FailuresError
@@ -35,15 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         shown = storage.without_password(args.storage)
         arguments = [word.replace(args.storage, shown) for word in arguments]
     args.command = command.line("nas.search", arguments)
-    config = cli.configured(args)
     console = command.console()
     run = args.run or Path("runs") / cli.default_name(args)
+    old = resuming.find(run)
+    config = cli.configured(args) if old is None else resuming.carry_on(args, run, old)
     existed = folder.check(run, config)
-    old = SearchConfig.load(run) if existed else None
     place = folder.place(run, args.storage, old)
-    if old:  # how many baselines and controls there are was settled when the run began
-        begun = replace(config.identity, baselines=old.identity.baselines, controls=old.identity.controls)
-        config = replace(config, identity=begun)
     if place.url:
         kept = replace(config.conduct, storage=storage.without_password(place.url), study=place.name)
         config = replace(config, conduct=kept)
@@ -52,7 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     config = config if existed else with_known(config, space)
     check_known(space, config.identity.minimize)
     if not args.quiet:
-        print_preflight(console, preflight(space, config.budget, config.identity.band), config)
+        whose = cli.classes_of(args, config) if old is None else ""
+        print_preflight(console, preflight(space, config.budget, config.identity.band), config, whose)
+        if old and (words := resuming.unsaid(args, old)):
+            console.print(f"the run began with {' '.join(words)}, and keeps that")
         if space.latency is not None:
             print_device(console, space.latency)
         for source in taught.sources:

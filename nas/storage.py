@@ -56,6 +56,8 @@ class Place:
 
 def server(text: str) -> URL:
     """The address of a database server; `InputError` where it is none. The message has no password."""
+    if text.partition("?")[0].count("@") > 1:  # else what follows the first one is shown as the host
+        raise InputError("storage: an @ in a user's name or password is written %40")
     try:
         url = make_url(text)
         kind = url.get_backend_name()

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from nas import bundle, events, parallel, results, retraining, study, training
 from nas.card import Facts
@@ -41,11 +42,13 @@ EPILOG = """The network is trained with the dataset's classes, at the images' ow
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
 end. With several workers the recipe and the batch size stay: every worker takes its part of each batch."""
 
+EXAMPLE = "python -m nas.train runs/a --dataset path/to/images"
+
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG)
+    p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG, example=EXAMPLE)
     p.add_argument("arch", help="an arch.yaml, the folder of an export or search, or a name of the zoo")
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: the search's, else digits)")
     p.add_argument("--top", type=int, metavar="N", help="of a search: train its N best networks, each in RUN/retrained")
@@ -219,7 +222,7 @@ def tested(split: Split, console: Console) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
         with console.status("reading the test images") as status:
-            return load_test(split, lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"))
+            return load_test(split, lambda what, done, total: status.update(Text(f"{what}: {done:,} of {total:,}")))
     except InputError as error:
         print(f"nas.train: not tested: {error}", file=sys.stderr)
         return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +36,7 @@ BINS, BAR = 16, 40
 
 
 def parser() -> command.Parser:
-    p = command.Parser(prog="searchspace", description=__doc__)
+    p = command.Parser(prog="searchspace", description=__doc__, example="python -m searchspace show rexnet_100")
     commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     show = commands.add_parser("show", help="a network's table and cost")
     show.add_argument("network", help="a name of the zoo, or a file: a network in stages, or an exported arch.yaml")
@@ -96,7 +96,7 @@ def show(console: Console, arch: Arch) -> None:
         shown.add_column(name, justify="right" if name in ("expansion", "hidden", "macs", "params") else "left")
     for row in table(arch):
         shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    Console(width=max(console.width, TABLE_WIDTH)).print(shown)  # in a notebook it scrolls sideways
+    command.console(max(console.width, TABLE_WIDTH)).print(shown, soft_wrap=False)  # in a notebook it scrolls sideways
     spent = cost(arch)
     memory = f"{spent.peak_memory_mb:.2f} MB peak memory of one float32 image"
     console.print(f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')}, {memory}")
@@ -109,14 +109,15 @@ def show_keys(console: Console, section: str) -> None:
     for key in keys(section):
         shown.add_row(*map(Text, key))
     console.print(shown)
-    console.print(about(section), markup=False, highlight=False)
+    console.print(about(section))
 
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
     currency = budget.limits[0].currency
+    columns = (TextColumn("{task.description}", markup=False), *Progress.get_default_columns()[1:])
     with (
         processes(sample, MANY) as mapped,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown,
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
         found = preflight(

@@ -1,36 +1,92 @@
-"""What every command shares: one-line errors and exit codes. 0 done, 1 the work failed, 2 the command was wrong."""
+"""What every command shares: options, one-line errors, exit codes, and an output that takes every character.
+
+Exit codes: 0 done, 1 the work failed, 2 the command was wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import errno
+import io
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
 
 from rich.console import Console
 
 from searchspace.errors import InputError
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+DISTRIBUTION = "cnn-budget-search"
+MISSING = "the following arguments are required: "
+# What is wrong with a path itself, and not with the disk that it is on.
+WRONG_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line. An option is accepted by its whole name alone, and an unknown one
+    is named before anything else that is wrong. `example` is shown where something is missing."""
+
+    def __init__(self, *, example: str = "", **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+        self.example = example
+        self.add_argument("--version", action="version", version=f"{DISTRIBUTION} {version()}", help="show the version")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        for word in self._options_in(words):
+            if word not in self._option_string_actions:
+                near = difflib.get_close_matches(word, self._option_string_actions, 1)
+                self.error(f"no such option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().parse_known_args(words, namespace)
+
+    def _options_in(self, words: Sequence[str]) -> Iterator[str]:
+        """The words that argparse takes for options of this parser, each without its value."""
+        for word in words:
+            if word == "--" or (self._subparsers and not word.startswith("-")):  # what follows is a command's
+                return
+            if re.match(r"-(-|[A-Za-z])", word) and " " not in word:
+                yield word.partition("=")[0]
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(MISSING) and self.example:
+            raise InputError(f"{message.removeprefix(MISSING)} is missing, as in: {self.example} (see --help)")
         raise InputError(f"{message} (see --help)")
 
 
-def console() -> Console:
-    """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere.
+def version() -> str:
+    """This project's version as it is installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "of a checkout"
+
+
+def console(width: int | None = None) -> Console:
+    """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere. Text is shown as it
+    is: a path may hold `[b]` or `:x:`, which are markup to rich.
 
     A notebook is no terminal, also for what it runs with `!`: it shows every state of what is drawn over and over.
     Nor are its own widgets used, one for every line.
     """
     terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
-    return Console(highlight=False, soft_wrap=not terminal, force_terminal=terminal, force_jupyter=False)
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not terminal,
+        force_terminal=terminal,
+        force_jupyter=False,
+        width=width,
+    )
 
 
 def line(module: str, arguments: Sequence[str]) -> str:
@@ -39,17 +95,78 @@ def line(module: str, arguments: Sequence[str]) -> str:
 
 
 def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
-    """Call a command's main with the process's arguments and exit with its code; bad input is one line on stderr."""
+    """Call a command's main with the process's arguments and exit with its code.
+
+    Bad input is one line on stderr, and so is what the system refuses: files without rights, a full disk.
+    """
+    settle_streams()
+    arguments = sys.argv[1:]
+    code: Any = FAILED
     try:
-        code = main(sys.argv[1:])
+        code = main(checked(arguments))
         sys.stdout.flush()
+    except SystemExit as ended:  # --help and --version
+        code = ended.code
     except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        complain(f"{name}: {error}")
         code = WRONG
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+        complain(f"{name}: interrupted")
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has gone, as in `… | head`
+        pass
+    except OSError as error:
+        where = error.filename if output_works() else "standard output"
+        complain(": ".join(str(part) for part in (name, where, error.strerror or error) if part is not None))
+        code = WRONG if blames(error, arguments) else FAILED
+    sys.exit(code if output_works() else FAILED)
+
+
+def checked(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments; `InputError` for one that is no text, which no file of a run could hold."""
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="replace").decode()
+            raise InputError(f"{shown}: names in UTF-8 are accepted, in a locale of UTF-8") from None
+    return arguments
+
+
+def settle_streams() -> None:
+    """Standard streams that are closed lead nowhere; what an output's encoding lacks becomes a question mark."""
+    for name in STREAMS:
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the closed stream's own number, which is the lowest
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, open(nowhere, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def complain(text: str) -> None:
+    """One line on stderr, where that can be written."""
+    with suppress(OSError):
+        print(" ".join(text.splitlines()), file=sys.stderr, flush=True)
+
+
+def output_works() -> bool:
+    """Whether standard output takes what was printed. Where it does not, the rest leads nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
-    sys.exit(code)
+        return False
+    return True
+
+
+def blames(error: OSError, arguments: Sequence[str]) -> bool:
+    """Whether an argument names a path that cannot be used, or one in it or above it."""
+    if error.errno not in WRONG_PATH or not isinstance(error.filename, str):
+        return False
+    path = Path(os.path.abspath(error.filename))
+    words = [word.partition("=")[2] if word.startswith("--") else word for word in arguments]
+    wanted = [Path(os.path.abspath(word)) for word in words if word]
+    within = error.errno != errno.EISDIR and any(one in path.parents for one in wanted)  # else what is in it is wrong
+    return within or any(path in (one, *one.parents) for one in wanted)

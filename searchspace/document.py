@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
@@ -160,6 +161,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
     includes what aliases make of a short one.
     """
     try:
+        check_no_pipe(path)
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
@@ -189,6 +191,12 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
         raise
     except ValueError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
+
+
+def check_no_pipe(path: Path) -> None:
+    """`InputError` for a named pipe, which a reader may wait for without end; a shell's own pipes are under /dev."""
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+        raise InputError(f"{path}: a file is accepted, not a pipe")
 
 
 def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
@@ -242,5 +250,12 @@ def write_yaml(path: Path, data: Any, title: str = "") -> None:
 def write_text(path: Path, text: str) -> None:
     """Text in one step: a reader sees the old file or the new one, whatever happens."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say of which file
+            error.filename = str(path)
+        raise

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from searchspace.arch import Arch, sections
-from searchspace.document import parse, write_text
+from searchspace.document import check_no_pipe, parse, write_text
 from searchspace.errors import InputError
 from searchspace.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
 
@@ -71,6 +71,7 @@ class LatencyTable:
     def load(cls, path: str | Path) -> LatencyTable:
         """What `save` wrote; `InputError` for a file that is broken, or of something else."""
         try:
+            check_no_pipe(Path(path))
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"latency table {path}: cannot be read ({error.strerror})") from None

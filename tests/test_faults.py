@@ -23,8 +23,8 @@ import sys
 from dataclasses import replace
 from nas import cli, search
 from searchspace import command
-tame = cli.trained
-cli.trained = lambda args: replace(tame(args), learning_rate=1e30, warmup=0.0)
+tame = cli.recipe
+cli.recipe = lambda dataset: replace(tame(dataset), learning_rate=1e30, warmup=0.0)
 command.run(search.main, "nas.search")
 """
 

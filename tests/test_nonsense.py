@@ -32,7 +32,9 @@ BUDGET = Budget.parse("100MFLOPs")
 quick = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 FLAGS = sorted(flag for action in cli.parser()._actions for flag in action.option_strings if flag.startswith("--"))
 FLAGS = [
-    flag for flag in FLAGS if flag not in ("--help", "--run", "--dry-run", "--dataset", "--warm-start", "--storage")
+    flag
+    for flag in FLAGS
+    if flag not in ("--help", "--version", "--run", "--dry-run", "--dataset", "--warm-start", "--storage")
 ]
 WORDS = [
     "100MFLOPs",

@@ -1,0 +1,70 @@
+"""`python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy`: from images to predictions.
+
+Three commands in one: a search, the full training of its best network in RUN/trained, the export with ONNX and
+predict.py. Stopped or killed, the same command carries on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas import bundle, cli, export, resuming, search, train, training
+from searchspace import command
+
+TRAINED = "trained"
+OWN = ("--out", "--full-epochs")
+EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
+EPILOG = "All other options are those of nas.search. A finished search stays as it is once the full training has begun."
+
+
+def parser() -> command.Parser:
+    p = cli.parser()
+    p.prog, p.description, p.epilog, p.example = "nas.deploy", __doc__, EPILOG, EXAMPLE
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    p.add_argument("--full-epochs", type=int, metavar="E", help="of the full training (default: digits 30, others 100)")
+    return p
+
+
+def main(arguments: Sequence[str]) -> int:
+    args = parser().parse_args(arguments)
+    bundle.require_onnx()
+    bundle.check_free(args.out)
+    run = args.run or Path("runs") / cli.default_name(args)
+    trained = run / TRAINED
+    if not training.is_folder(trained):
+        code = search.main(search_words(arguments))
+        if code or args.dry_run:
+            return code
+    config = resuming.find(run)
+    assert config is not None
+    code = train.main(training_words(run, config.identity.data.dataset, args.device, args.full_epochs, args.quiet))
+    return code or export.main([str(trained), "--out", str(args.out), "--onnx"])
+
+
+def search_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are the search's."""
+    words: list[str] = []
+    value_follows = False
+    for word in arguments:
+        if value_follows:
+            value_follows = False
+        elif word.partition("=")[0] in OWN:
+            value_follows = "=" not in word
+        else:
+            words.append(word)
+    return words
+
+
+def training_words(run: Path, dataset: str, device: str, epochs: int | None, quiet: bool) -> list[str]:
+    """The full training of a search's best network; once it has begun, of the network that it began with."""
+    trained = run / TRAINED
+    arch = trained if training.is_folder(trained) else run
+    words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={device}"]
+    if epochs is not None:
+        words.append(f"--epochs={epochs}")
+    return [*words, "--quiet"] if quiet else words
+
+
+if __name__ == "__main__":
+    command.run(main, "nas.deploy")

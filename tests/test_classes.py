@@ -1,0 +1,59 @@
+"""How many classes a new search's network has: an option's number, a file's of one's own, or the dataset's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from nas import cli, decoding, search
+from searchspace import Space
+
+BUDGET = ["--budget", "2MFLOPs", "--resolution", "32"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of two images, which nothing has decoded."""
+    for label in ("ham", "jam", "spam"):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for index in range(2):
+            Image.new("RGB", (8, 8), (90 * index, 0, 0)).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def classes(*words: str) -> tuple[int, str]:
+    args = cli.parser().parse_args([*BUDGET, *words])
+    config = cli.configured(args)
+    return config.space.network.num_classes, cli.classes_of(args, config)
+
+
+def test_classes_are_the_dataset_s(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "opened", lambda *_: pytest.fail("an image was decoded"))
+    assert classes() == (10, "the dataset's")
+    assert classes("--dataset", str(photos)) == (3, "the dataset's")
+    assert classes("--dataset", str(photos), "--num-classes", "7") == (7, "")
+
+
+def test_a_file_of_ones_own_may_say_it(photos: Path, tmp_path: Path) -> None:
+    file, data = tmp_path / "mine.yaml", Space.load("rexnet").data
+    file.write_text(yaml.safe_dump(data))
+    assert classes("--dataset", str(photos), "--space", str(file)) == (1000, "mine.yaml's")
+    del data["num_classes"]
+    file.write_text(yaml.safe_dump(data))
+    assert classes("--dataset", str(photos), "--space", str(file)) == (3, "the dataset's")
+
+
+def test_known_networks_stay_known(photos: Path) -> None:
+    config = cli.configured(cli.parser().parse_args([*BUDGET, "--dataset", str(photos)]))
+    assert list(config.space.known) == ["rexnet_100"]
+
+
+def test_the_first_line_says_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    assert search.main([*BUDGET, "--space", "rexnet", "--dry-run", "--run", run]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("budget 2MFLOPs at 32 px, 10 classes (the dataset's); 1 FLOP")

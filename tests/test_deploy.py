@@ -1,0 +1,88 @@
+"""From images to predictions in one command: which stages run, and where it carries on. `make readme` runs it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nas import cli, deploy, export, search, train, training
+from nas.config import DataConfig
+from searchspace import InputError, zoo
+from searchspace.document import plain, write_yaml
+
+WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
+
+
+class Stages:
+    """What each stage was told, and how it ends."""
+
+    def __init__(self, codes: dict[str, int]) -> None:
+        self.codes, self.calls = codes, []  # type: ignore[var-annotated]
+
+    def search(self, words: Sequence[str]) -> int:
+        Path("run").mkdir(exist_ok=True)
+        cli.configured(cli.parser().parse_args(words)).save(Path("run"))
+        return self.ended("search", words)
+
+    def train(self, words: Sequence[str]) -> int:
+        folder = Path(train.parser().parse_args(words).out)
+        folder.mkdir(exist_ok=True)
+        plan = training.Plan(zoo("rexnet_100"), DataConfig("digits"))
+        write_yaml(folder / training.PLAN, plain(plan))
+        return self.ended("train", words)
+
+    def export(self, words: Sequence[str]) -> int:
+        export.parser().parse_args(words)
+        return self.ended("export", words)
+
+    def ended(self, stage: str, words: Sequence[str]) -> int:
+        self.calls.append((stage, list(words)))
+        return self.codes.get(stage, 0)
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    stages = Stages({})
+    monkeypatch.chdir(tmp_path)
+    for module, stage in ((search, stages.search), (train, stages.train), (export, stages.export)):
+        monkeypatch.setattr(module, "main", stage)
+    return stages
+
+
+def test_search_then_training_then_export(stages: Stages) -> None:
+    assert deploy.main([*WORDS, "--out=there", "--full-epochs", "7"]) == 0
+    assert stages.calls == [
+        ("search", WORDS),
+        ("train", ["run", "--dataset=digits", "--out=run/trained", "--device=auto", "--epochs=7"]),
+        ("export", ["run/trained", "--out", "there", "--onnx"]),
+    ]
+
+
+@pytest.mark.parametrize(("stage", "code"), [("search", 1), ("search", 130), ("train", 1), ("export", 1)])
+def test_it_ends_with_the_stage_that_fails_and_carries_on_there(stages: Stages, stage: str, code: int) -> None:
+    stages.codes = {stage: code}
+    assert deploy.main([*WORDS, "--out", "there"]) == code
+    assert stages.calls[-1][0] == stage
+    stages.codes, stages.calls = {}, []
+    assert deploy.main([*WORDS, "--out", "there"]) == 0
+    began = "search" if stage == "search" else "train"  # what is finished says so at once
+    assert [name for name, _ in stages.calls] == ["search", "train", "export"][0 if began == "search" else 1 :]
+    if began == "train":
+        assert stages.calls[0][1][0] == "run/trained", "the network that the training began with"
+
+
+def test_a_dry_run_is_the_search_s(stages: Stages) -> None:
+    assert deploy.main([*WORDS, "--out", "there", "--dry-run"]) == 0
+    assert [name for name, _ in stages.calls] == ["search"]
+
+
+def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) -> None:
+    Path("there").mkdir()
+    Path("there/model.py").write_text("mine")
+    with pytest.raises(InputError, match=r"model\.py that no export wrote"):
+        deploy.main([*WORDS, "--out", "there"])
+    with pytest.raises(InputError, match=r"--out is missing, as in: python -m nas\.deploy"):
+        deploy.main(WORDS)
+    assert not stages.calls

@@ -1,0 +1,139 @@
+"""The same command on an old run carries on as what the run began; what a command gives beside it is compared."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas import cli, resuming
+from nas.config import CONFIG, SearchConfig
+from searchspace import InputError, Space
+from searchspace import space as spaces
+from searchspace.command import line
+
+WORDS = ["--budget", "30MFLOPs", "--space", "rexnet", "--resolution", "32", "--seed", "5"]
+
+
+def begin(run: Path, *words: str) -> SearchConfig:
+    """A run as a command begins it, without trials."""
+    args = cli.parser().parse_args(words)
+    args.command = line("nas.search", [*words, "--run", str(run)])
+    config = cli.configured(args)
+    run.mkdir()
+    config.save(run)
+    return config
+
+
+def again(run: Path, *words: str) -> SearchConfig:
+    """What a command makes of the run that is there."""
+    args = cli.parser().parse_args(words)
+    args.command = line("nas.search", [*words, "--run", str(run)])
+    old = resuming.find(run)
+    assert old is not None
+    return resuming.carry_on(args, run, old)
+
+
+def refusal(run: Path, *words: str) -> str:
+    with pytest.raises(InputError) as refused:
+        again(run, *words)
+    said = re.search(r"is another search \((.*)\); give another --run", str(refused.value))
+    assert said is not None, refused.value
+    return said[1]
+
+
+def rewrite(run: Path, change: dict[str, object]) -> None:
+    """As if other defaults had held when the run began."""
+    kept = yaml.safe_load((run / CONFIG).read_text())
+    for place, value in change.items():
+        *parents, last = place.split(".")
+        node = kept["identity"]
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    (run / CONFIG).write_text(yaml.safe_dump(kept))
+
+
+def test_the_same_command_carries_on_though_defaults_have_changed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begin(run, *WORDS)
+    older = {"train.epochs": 17, "train.momentum": 0.5, "data.validation": 0.3, "space.num_classes": 1000}
+    rewrite(run, {**older, "sampler": "tpe", "band": 0.9, "space.stem.width": 48, "controls": 3})
+    kept = SearchConfig.load(run)
+    assert again(run, *WORDS).identity == kept.identity
+    assert again(run, "--budget", "0.03GFLOPs").identity == kept.identity  # the same, said in fewer words
+    assert again(run, *WORDS, "--epochs", "17", "--num-classes", "1000", "--band", "90").identity == kept.identity
+
+
+def test_only_what_is_given_is_compared(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begin(run, *WORDS, "--epochs", "3")
+    assert refusal(run, "--budget", "31MFLOPs") == "budget.0: 30MFLOPs → 31MFLOPs"
+    assert refusal(run, *WORDS, "--epochs", "4") == "train.epochs: 3 → 4"
+    assert refusal(run, *WORDS[:-1], "6") == "seed: 5 → 6"
+    assert refusal(run, *WORDS, "--dataset", "photos") == "data.dataset: digits → photos"
+    assert refusal(run, *WORDS, "--resolution", "64") == "--resolution: 32 → 64"
+    assert refusal(run, *WORDS, "--num-classes", "3") == "--num-classes: 10 → 3"
+    assert refusal(run, *WORDS, "--minimize", "params") == "minimize.0: default → params"
+
+
+def test_a_changed_space_is_told_as_it_was_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begin(run, "--budget", "30MFLOPs", "--without", "bottleneck")
+    budget = ["--budget", "30MFLOPs"]
+    assert refusal(run, *budget, "--fix", "schedule.divisor=8") == "--fix: nothing → schedule.divisor=8"
+    assert refusal(run, *budget, "--without", "silu") == "--without: bottleneck → silu"
+    assert (
+        refusal(run, *budget, "--without", "", "--space", "rexnet")
+        == "--space: nothing → rexnet; --without: bottleneck → nothing"
+    )
+    assert again(run, *budget, "--space", "mobile").identity == SearchConfig.load(run).identity
+    assert again(run, *budget, "--without", "bottleneck,").identity == SearchConfig.load(run).identity
+
+
+def test_a_ready_space_may_change_but_not_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(Space.load("rexnet").data))
+    begin(tmp_path / "ready", *WORDS)
+    begin(tmp_path / "own", "--budget", "30MFLOPs", "--space", str(file))
+    text = file.read_text().replace("width: 1280", "width: 640")
+    assert text != file.read_text()
+    file.write_text(text)
+    said = refusal(tmp_path / "own", "--budget", "30MFLOPs", "--space", str(file))
+    assert said == "space.head.width: 1280 → 640"
+    kept = SearchConfig.load(tmp_path / "own").identity
+    assert again(tmp_path / "own", "--budget", "30MFLOPs").identity == kept
+
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "rexnet.yaml").write_text(text)
+    monkeypatch.setattr(spaces.resources, "files", lambda _: tmp_path)
+    assert Space.load("rexnet").network.head.width == 640
+    kept = SearchConfig.load(tmp_path / "ready").identity
+    assert again(tmp_path / "ready", *WORDS).identity == kept
+    assert kept.space["head"]["width"] == 1280
+    assert refusal(tmp_path / "ready", *WORDS, "--fix", "head.act=relu") == "--fix: nothing → head.act=relu"
+
+
+def test_a_run_whose_command_is_not_known_is_compared_by_what_it_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = begin(run, *WORDS)
+    kept = yaml.safe_load((run / CONFIG).read_text())
+    for command in ("", "python -m nas.search --no-such-option", "mine.py 'x"):
+        kept["conduct"]["command"] = command
+        (run / CONFIG).write_text(yaml.safe_dump(kept))
+        assert again(run, *WORDS).identity == config.identity
+        assert again(run, "--budget", "30MFLOPs").identity == config.identity
+        assert refusal(run, *WORDS, "--fix", "head.width=64").startswith("space.head.width: 1280 → 64; space.known.")
+
+
+def test_the_command_that_is_kept_still_says_all(tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    config = begin(run, *WORDS, "--fix", "schedule.kind=linear", "--fix", "head.width=640", "--no-baselines")
+    found = again(run, "--budget", "30MFLOPs", "--seed", "5", "--trials", "99")
+    assert found.conduct.trials == 99
+    words = resuming.options_of(found)
+    assert words == resuming.options_of(config)
+    found.save(run)
+    assert again(run, "--budget", "30MFLOPs").conduct.command.count("--fix=") == 2
