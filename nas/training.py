@@ -48,8 +48,9 @@ class Plan:
 
     def adapted(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
-        if self.arch.in_channels != 3:
-            raise InputError(f"{self.name}: images have 3 channels, the network takes {self.arch.in_channels}")
+        if self.arch.in_channels != split.channels:
+            takes = f"the network takes {self.arch.in_channels}"
+            raise InputError(f"{self.name}: images have {split.channels} channels, {takes}")
         try:
             return self.arch.adapt(split.num_classes, split.resolution)
         except ValueError as error:

@@ -74,7 +74,7 @@ def test_so_many_images_of_every_class_its_share(tmp_path: Path) -> None:
 def test_a_folder_in_which_no_classes_can_be_told(tmp_path: Path) -> None:
     whole = class_folders(tmp_path / "pets")
     one = next(path for path in whole.rglob("*") if path.is_dir() and not any(p.is_dir() for p in path.iterdir()))
-    with pytest.raises(InputError, match="at least two folders of images are accepted, one a class"):
+    with pytest.raises(InputError, match="at least two folders of images are accepted, one per class"):
         load(DataConfig(str(one)), seed=0)
 
 
