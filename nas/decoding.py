@@ -40,7 +40,6 @@ MEMORY_SHARE = 0.25
 CHUNK = 32
 WORTH_S = 6.0  # what is left has to take so long that processes, which need a second or two to start, save time
 SHOWN = 5
-TRIED = 100
 
 
 class Mapped:
@@ -117,16 +116,14 @@ class Decoded:
 
 def own_size(source: Source, channels: int, largest: int) -> int:
     """The shorter side of the first image that can be read, from SMALLEST to `largest` pixels."""
-    refused = InputError(f"dataset {source.place} images: there are none")
-    for index, record in enumerate(islice(source.records(), TRIED)):
-        try:
-            found = opened(record, f"{source.place}: {name(index, record)}", channels)
-        except InputError as error:
-            refused = error if index == 0 else refused
-        else:
+    if not source.number:
+        raise InputError(f"dataset {source.place} images: there are none")
+    for record in source.records():
+        with suppress(InputError):
+            found = opened(record, source.place, channels)
             side = min(found.shape[:2] if isinstance(found, np.ndarray) else found.size)
             return int(min(max(side, SMALLEST), largest))
-    raise refused
+    return SMALLEST  # of what cannot be read `decoded` has more to say
 
 
 def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | None) -> Decoded:
@@ -143,7 +140,7 @@ def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | Non
         images, bad, notes = _made(path, source, form, shape, fits, skip_bad, progress)
     else:
         (images, bad), notes = kept, ()
-    if bad and not skip_bad:
+    if bad and (not skip_bad or len(bad) == source.number):
         raise InputError(_refusal(source, bad))
     rows = np.setdiff1d(np.arange(source.number), np.array(list(bad), np.int64))
     return Decoded(part(images, rows) if bad else images, rows, tuple(bad.values()), notes)
@@ -152,7 +149,8 @@ def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | Non
 def _refusal(source: Source, bad: dict[int, str]) -> str:
     many = f"s ({len(bad)} of {source.number:,})" if len(bad) > 1 else ""
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return f"dataset {source.place}: unreadable image{many}: {'; '.join(list(bad.values())[:SHOWN])}{more} (--skip-bad)"
+    hint = "" if len(bad) == source.number else " (--skip-bad)"
+    return f"dataset {source.place}: unreadable image{many}: {'; '.join(list(bad.values())[:SHOWN])}{more}{hint}"
 
 
 def _kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, dict[int, str]] | None:
@@ -319,7 +317,7 @@ def pixels(
             if deep.min(initial=0) < 0 or (data_range is None and deep.max(initial=0) > top):
                 reach = f"{deep.min(initial=0):g} to {deep.max(initial=0):g}"
                 raise ValueError(f"values from {reach}; 0 to {top:g} is accepted, or to that of --data-range")
-            values = (deep.clip(0, top) * (255 / top)).astype(np.uint8)
+            values = (deep.clip(0, top) * 255 / top).astype(np.uint8)
         flat = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
         whole = flat.ndim == 2 or flat.shape[2] == 3
         picture = Image.fromarray(flat) if whole else values

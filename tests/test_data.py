@@ -146,8 +146,12 @@ def test_labels_of_any_kind_are_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "labels", "says"),
     [
-        ([{"bytes": b"no image", "path": "x.png"}] * 10, [0, 1] * 5, r"training image 0 \(x\.png\): unreadable image"),
-        ([encoded(picture(0))] * 10, [0] * 9 + [1], "class number 1 has one image"),
+        (
+            [{"bytes": b"no image", "path": "x.png"}] * 10,
+            [0, 1] * 5,
+            r"unreadable images \(10 of 10\): image 0 \(x\.png\): ",
+        ),
+        ([encoded(picture(0))] * 10, [0] * 9 + [1], "the class '1' has one image"),
     ],
 )
 def test_refuses_bad_images_and_labels(tmp_path: Path, records: Any, labels: Any, says: str) -> None:
@@ -209,12 +213,14 @@ def test_many_images_are_decoded_by_several_processes(tmp_path: Path, monkeypatc
     images = [encoded(picture(i)) for i in range(600)]
     config = DataConfig(str(parquet(tmp_path / "p", images, [0, 1] * 300)))
     alone, told = load(config, seed=0), []
-    monkeypatch.setattr("nas.decoding.MANY", 100)
+    monkeypatch.setattr("nas.decoding.WORTH_S", 0.0)
+    monkeypatch.setattr("nas.decoding.CHUNK", 256)
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     several = load(config, seed=0, progress=lambda what, done, of: told.append((what, done, of)))
     assert np.array_equal(several.train_images, alone.train_images)
     assert told == [("decoding images", done, 600) for done in (256, 512, 600)]
     broken = [*images[:400], {"bytes": b"no image", "path": "x.png"}, *images[401:]]
-    with pytest.raises(InputError, match=r"image 400 \(x\.png\): unreadable image"):
+    with pytest.raises(InputError, match=r"unreadable image: image 400 \(x\.png\): no image"):
         load(DataConfig(str(parquet(tmp_path / "q", broken, [0, 1] * 300))), seed=0)
 
 
