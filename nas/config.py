@@ -187,15 +187,15 @@ class SearchConfig:
         if not path.is_file():
             raise InputError(f"{run}: no run folder (it has no {CONFIG}); give the folder of a search")
         data, lines = read_yaml(path)
-        return parse(cls, _as_begun(data), str(path), lines)
+        with suppress(KeyError, TypeError):
+            as_begun(data["identity"]["data"])
+        return parse(cls, data, str(path), lines)
 
 
-def _as_begun(data: Any) -> Any:
-    """A run whose file says nothing of mirrored images began when all but digits were mirrored."""
-    with suppress(AttributeError, KeyError, TypeError):
-        images = data["identity"]["data"]
+def as_begun(images: Any) -> None:
+    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored."""
+    if isinstance(images, dict):
         images.setdefault("flip", images.get("dataset", "digits") != "digits")
-    return data
 
 
 def resumed(new: Identity, old: Identity) -> Identity:

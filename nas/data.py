@@ -29,6 +29,7 @@ from searchspace.errors import InputError
 
 LARGEST = 64
 PEEKED = 8
+DARK, LOOKED_AT = 64, 500
 SHOWN = 5
 
 
@@ -90,7 +91,8 @@ def load(
         source = found.images(used)
         form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
         made = decoded(source, form, config.skip_bad, progress)
-        images, labels, notes = made.images, found.labels[used][made.rows], found.notes + _notes(made)
+        images, labels = made.images, found.labels[used][made.rows]
+        notes = found.notes + _notes(made) + _darkness(images)
     train, val = _stratified(labels, config.validation, seed, name, found.classes)
     flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
@@ -141,6 +143,14 @@ def _notes(made: Decoded) -> tuple[str, ...]:
     more = f"; and {len(made.bad) - SHOWN} more" if len(made.bad) > SHOWN else ""
     bad = f"{counted(len(made.bad), 'image')} left out that cannot be read: {'; '.join(made.bad[:SHOWN])}{more}"
     return bad, *made.notes
+
+
+def _darkness(images: Images) -> tuple[str, ...]:
+    """A word where hardly any of 256 levels are used, as of 12-bit values in 16-bit files."""
+    top = int(images[:: max(1, len(images) // LOOKED_AT)].max(initial=0))
+    if top >= DARK:
+        return ()
+    return (f"the images are dark, up to {top} of 255: --data-range says which value of deeper images is white",)
 
 
 def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], Labels]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from nas.decoding import Source
+from nas.image_folder import SPLITS
 from nas.labelled import Labelled, Labels, Rows, purposes
 from searchspace.errors import InputError
 
 READ_AT_ONCE = 256
 HUB_TIMEOUT_S = 10.0
+PATTERN = frozenset("[]*?")
 
 
 def tabular(name: str, kind: str, known: tuple[str, ...] | None = None) -> Labelled:
@@ -62,7 +66,8 @@ def _table(name: str, part: str) -> Any:
             raise InputError(f"dataset {name}: the folder is empty")
     with _reached(name):
         try:
-            table = datasets.load_dataset(name, split=part)
+            asked, files = _asked(name)
+            table = datasets.load_dataset(asked, data_files=files, split=part)
         except Exception as error:
             raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
     for column, feature in table.features.items():
@@ -76,9 +81,22 @@ def split_names(name: str) -> list[str]:
 
     with _reached(name):
         try:
-            return list(datasets.get_dataset_split_names(name))
+            asked, files = _asked(name)
+            return list(files or datasets.get_dataset_split_names(asked))
         except Exception as error:
             raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def _asked(name: str) -> tuple[str, dict[str, list[str]] | None]:
+    """What `datasets` is asked for: a dataset by its name, or Parquet by its files where it would take the name of a
+    local folder for a pattern; then their own names say which split they are of."""
+    files = sorted(Path(name).rglob("*.parquet")) if PATTERN & set(name) and Path(name).is_dir() else []
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", str(file.relative_to(name)).lower())
+        kind = next((SPLITS[word] for word in words if word in SPLITS), "train")
+        splits.setdefault(kind, []).append(glob.escape(str(file.resolve())))
+    return ("parquet", splits) if splits else (name, None)
 
 
 @contextmanager

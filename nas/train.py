@@ -23,7 +23,7 @@ from rich.table import Table
 from nas import augment, bundle, events, parallel, results, retraining, study, training
 from nas.card import Facts
 from nas.cli import image_options
-from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
+from nas.config import CONFIG, DataConfig, SearchConfig, TrainConfig, full_recipe
 from nas.data import Labels, Split, check_channels, load_test
 from nas.decoding import Images
 from nas.display import read
@@ -90,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     name, arch = architecture(args.arch)
     plan = planned(args, arguments, name, arch, args.dataset or "digits", args.seed or 0)
     out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(plan.data.dataset).name}")
+    plan = training.resumed(out, plan)
     with training.opened(out, plan):
         return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
 
@@ -105,8 +106,14 @@ def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch:
 
 
 def images_asked(args: argparse.Namespace, dataset: str) -> DataConfig:
+    """A dataset, read as the command says, else as the search read it whose networks are trained."""
+    run = Path(args.arch)
+    begun = SearchConfig.load(run).identity.data if (run / CONFIG).is_file() else DataConfig()
+    begun = begun if begun.dataset == dataset else DataConfig()
+    flip = begun.flip if args.flip is None else args.flip
+    data_range = begun.data_range if args.data_range is None else args.data_range
     try:
-        return DataConfig(dataset, flip=args.flip, skip_bad=args.skip_bad, data_range=args.data_range)
+        return DataConfig(dataset, flip=flip, skip_bad=begun.skip_bad or args.skip_bad, data_range=data_range)
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -123,7 +130,8 @@ def several(args: argparse.Namespace, arguments: Sequence[str], console: Console
     for trial in retraining.chosen(trials, top, controls, config.identity.seed):
         arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
         name = f"trial {trial.number} of {run.resolve().name}"
-        plans[retraining.folder_of(base, trial)] = planned(args, arguments, name, arch, dataset, seed)
+        out = retraining.folder_of(base, trial)
+        plans[out] = training.resumed(out, planned(args, arguments, name, arch, dataset, seed))
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         with training.opened(out, plan):

@@ -116,6 +116,18 @@ def test_test_images_of_parquet_have_the_classes_of_the_training_images(tmp_path
         load_test(split)
 
 
+def test_a_folder_of_parquet_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    for name in ("p[bold]", "p*?"):
+        folder = parquet(tmp_path / name, [encoded(picture(i)) for i in range(10)], ["cow", "ant"] * 5)
+        (folder / "train-00000-of-00001.parquet").rename(folder / "some.parquet")
+        pq.write_table(pa.table({"img": [encoded(picture(0))], "label": ["cow"]}), folder / "test-0.parquet")
+        split = load(DataConfig(str(folder)), seed=0)
+        assert split.classes == ("ant", "cow")
+        tested = load_test(split)
+        assert tested is not None
+        assert tested[1].tolist() == [1]
+
+
 def test_images_keep_their_size_up_to_the_networks(tmp_path: Path) -> None:
     folder = parquet(tmp_path / "p", [encoded(picture(i, size=(90, 80))) for i in range(10)], [0, 1] * 5)
     config = DataConfig(str(folder))

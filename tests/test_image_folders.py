@@ -14,14 +14,12 @@ from PIL import Image
 from rich.console import Console
 
 from nas import cache, measure, meter, search
-from nas.config import DataConfig
+from nas.config import DataConfig, Identity, SearchConfig, resumed
 from nas.data import Split, check_channels, load, load_test
 from nas.decoding import pixels
 from nas.display import read, said_of
 from nas.mirroring import mirrored
 from searchspace.errors import InputError
-
-GREY = Path(__file__).resolve().parents[1] / "searchspace" / "spaces" / "rexnet.yaml"
 
 
 def images(root: Path, classes: list[str], count: int = 10, name: str = "{}.jpg") -> Path:
@@ -267,6 +265,31 @@ def test_a_cache_that_cannot_be_written_costs_a_line(tmp_path: Path, monkeypatch
     _, lines = loaded(images(tmp_path / "images", ["cat", "dog"]))
     assert lines[1].startswith("data: decoded images are not kept for the next run")
     assert "NAS_CACHE" in lines[1]
+
+
+def test_dark_images_are_remarked_on(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for index in range(5):
+            deep = np.full((20, 20), 4000 + index, np.uint16)  # 12 bits in a file of 16
+            Image.fromarray(deep).save(tmp_path / label / f"{index}.png")
+    assert "data: the images are dark, up to 15 of 255: --data-range" in loaded(tmp_path)[1][1]
+    split, lines = loaded(tmp_path, data_range=4095.0)
+    assert split.train_images[:].min() >= 249
+    assert len(lines) == 1
+
+
+def test_runs_from_before_mirror_as_they_did(tmp_path: Path) -> None:
+    begun = SearchConfig(Identity({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right")))
+    begun.save(tmp_path)
+    path = tmp_path / "config.yaml"
+    assert SearchConfig.load(tmp_path) == begun
+    path.write_text(path.read_text().replace("flip: null, ", ""))
+    old = SearchConfig.load(tmp_path)
+    assert old.identity.data.flip is True
+    assert resumed(begun.identity, old.identity) == old.identity
+    said = Identity({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right", flip=False))
+    assert resumed(said, old.identity).data.flip is False
 
 
 def test_one_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
