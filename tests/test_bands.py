@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas import bands, search, train
+from nas import bands, export, search, train, training
 from nas.config import DataConfig
 from nas.data import check_channels, load
 from nas.decoding import pixels
 from nas.display import said_of
 from nas.pictures import picture, quiet
+from searchspace.arch import Arch
 from searchspace.errors import InputError
 from tests.test_train import NETWORK
 
@@ -232,3 +233,20 @@ def test_a_training_refuses_images_of_other_channels_before_it_begins(
     assert not (tmp_path / "out").exists()
     augmented = ["--mixup", "0.2", "--cutmix", "1.0", "--epochs", "1", "--quiet", "--device", "cpu"]
     assert train.main(["five.yaml", "--dataset", "scenes", "--out", "out", *augmented]) == 0
+
+
+@pytest.mark.slow
+def test_a_search_on_five_bands_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classes differ in the last band alone, so that a network which has them apart has read it."""
+    monkeypatch.chdir(tmp_path)
+    scenes(tmp_path / "scenes", 60)
+    shared = ["--dataset", "scenes", "--device", "cpu", "--quiet"]
+    brief = ["--trials", "2", "--epochs", "4", "--batch-size", "16", "--run", "run", "--no-baselines"]
+    assert search.main([*five(tmp_path, 5), *shared, *brief]) == 0
+    assert Arch.load(tmp_path / "run" / "best.yaml").in_channels == 5
+    assert train.main(["run", *shared, "--epochs", "12", "--batch-size", "16", "--out", "out"]) == 0
+    facts, _ = training.result(tmp_path / "out")
+    assert facts.trained is not None
+    assert len(facts.trained.mean) == 5
+    assert facts.trained.accuracy > 0.8
+    assert export.main(["out", "--out", "deploy"]) == 0
