@@ -43,6 +43,7 @@ def parser() -> command.Parser:
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
+    image_options(p)
     p.add_argument(
         "--resolution",
         type=resolutions,
@@ -97,6 +98,24 @@ def parser() -> command.Parser:
     return p
 
 
+def image_options(p: command.Parser) -> None:
+    """How the images of a dataset are read, for a search and a training alike."""
+    p.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror training images at random (default: unless the classes' names speak of sides, digits or text)",
+    )
+    p.add_argument(
+        "--skip-bad", action="store_true", default=None, help="leave out images that cannot be read, and say which"
+    )
+    p.add_argument(
+        "--data-range",
+        type=float,
+        metavar="MAX",
+        help="white in images of 16 or 32 bits and floats (default: 65535 of whole numbers, 1 of floats)",
+    )
+
+
 def configured(args: argparse.Namespace) -> SearchConfig:
     """The configuration of a new search; raises `InputError` where the arguments are wrong."""
     check(args)
@@ -147,13 +166,21 @@ def apply(args: argparse.Namespace, base: Identity) -> Identity:
     training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     identity = replace(
         base,
-        data=replace(base.data, **drop_unset({"dataset": args.dataset, "images": args.images})),
+        data=images_of(args, base.data),
         train=replace(base.train, **drop_unset(training)),
         prescreen=screened if screened.draws > 1 else Prescreen(),
         **drop_unset(said),
     )
     check_together(identity)
     return identity
+
+
+def images_of(args: argparse.Namespace, base: DataConfig) -> DataConfig:
+    given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
+    try:
+        return replace(base, **drop_unset(given))
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from searchspace.space import Space, ready
 CHOICES = ("space", "fix", "without")
 IDENTITY = (
     *("space", "dataset", "images", "resolution", "num_classes", "epochs", "batch_size", "train_resolution"),
-    *("sampler", "seed", "band", "fix", "without", "no_baselines", "minimize"),
+    *("flip", "skip_bad", "data_range", "sampler", "seed", "band", "fix", "without", "no_baselines", "minimize"),
     *("warm_start", "prescreen", "prescreen_by"),
 )
 SHOWN = 3
@@ -58,7 +58,7 @@ def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
     for name, value in (options_of(old) or {}).items():
         if getattr(args, name) is None:
             values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
-            words += [flag(name) if one is True else f"{flag(name)}={one}" for one in values]
+            words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]
     return words
 
 
@@ -120,6 +120,10 @@ def leaves(theirs: Space, new: Space, old: SearchConfig) -> list[str]:
 
 def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def switch(name: str, on: bool) -> str:
+    return flag(name) if on else flag(f"no-{name}")
 
 
 def words(value: str | Sequence[str] | None) -> str:
