@@ -115,7 +115,7 @@ def images_asked(args: argparse.Namespace, dataset: str) -> DataConfig:
     flip = begun.flip if args.flip is None else args.flip
     data_range = begun.data_range if args.data_range is None else args.data_range
     try:
-        return DataConfig(dataset, flip=flip, skip_bad=begun.skip_bad or args.skip_bad, data_range=data_range)
+        return DataConfig(dataset, flip=flip, skip_bad=begun.skip_bad or bool(args.skip_bad), data_range=data_range)
     except ValueError as error:
         raise InputError(str(error)) from None
 
