@@ -15,7 +15,8 @@ from searchspace import command
 TRAINED = "trained"
 OWN = ("--out", "--full-epochs")
 EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
-EPILOG = "All other options are those of nas.search. A finished search stays as it is once the full training has begun."
+EPILOG = """All other options are those of nas.search. Once the full training has begun, the search stays as it is; one
+that --time-limit has ended is taken as far as it came."""
 
 
 def parser() -> command.Parser:
