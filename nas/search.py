@@ -61,9 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
         print_plan(console, config, space, split, run)
         return 0
-    begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
-    if existed and not begun_already:
-        folder.check_kept(run)
+    begun_already = storage.holds(place)  # whole, and a server can be reached: else the folder is not touched
     with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
         if taught.sources:
             evidence.save(taught, run)
@@ -118,7 +116,7 @@ def carry_out(
         study.finished,
         best,
         quiet,
-        ended=lambda: keep_results(study, run, log),
+        ended=folder.Results(study, run, log).update,
         timed=study.space.latency is not None,
         title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
         counts=Counter(outcome.outcome for outcome in study.outcomes),
@@ -128,14 +126,6 @@ def carry_out(
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
     return why
-
-
-def keep_results(study: Study, run: Path, log: folder.Log) -> None:
-    """Bring the run's files up to date. They are made again with the next trial, so that nothing ends for them."""
-    try:
-        folder.write_results(study, run)
-    except OSError as error:
-        log.warning("results were not written: %s", error)
 
 
 def open_study(
