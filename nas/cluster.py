@@ -53,6 +53,7 @@ class Cluster:
     def __init__(self, address: str | None, command: str) -> None:
         self.address, self.command = address, command
         self.ours = False
+        self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
         self._thread: ThreadPoolExecutor  # alive as long as the cluster: Linux ends with a thread what it has started
 
@@ -74,7 +75,21 @@ class Cluster:
         if threading.current_thread() is threading.main_thread():  # Ray has put a handler of its own below Python's
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
+    def log_to(self, log: logging.Logger) -> None:
+        """Until the end, what Ray has to say of a lost worker goes there and not on the display."""
+        logger = logging.getLogger("ray")
+        if self._logged is None:
+            self._logged = logger.handlers
+        logger.handlers = list(log.handlers)
+
     def end(self) -> None:
+        try:
+            self._end()
+        finally:
+            if self._logged is not None:
+                logging.getLogger("ray").handlers, self._logged = self._logged, None
+
+    def _end(self) -> None:
         if self._begun is None:
             return
         wait([self._begun])

@@ -25,7 +25,7 @@ from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.meter import meter
 from nas.objectives import said
-from nas.study import Study
+from nas.study import Study, interruption_sentences
 from nas.trial import Result, Trial, proxy
 from searchspace.budget import Limit, amount
 from searchspace.costs import cost, section_costs
@@ -310,6 +310,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
         console.print(f"{count} failed: {reason}")
+    for line in interruption_sentences(study.interrupted):
+        console.print(line)
     done = study.finished
     total = max(done, config.conduct.trials)
     ends = ("complete", "pruned", "failed", "running")

@@ -79,6 +79,9 @@ class Exhibit(BaseStorage):
         told = {
             name: value for name, value in trial.user_attrs.items() if name not in HIDDEN and value not in (None, "")
         }
+        if records.interrupted(trial):
+            del told["error"]
+            told["interrupted"] = self._came_of(trial)
         shown._user_attrs = told
         digest = records.digest_of(trial)
         meta = {
@@ -92,9 +95,14 @@ class Exhibit(BaseStorage):
             "constraints": constraints(self.config.budget, records.cost_of(trial)),
             f"artifacts:{digest}": json.dumps(meta),
         }
-        if trial.state.is_finished():
+        if trial.state.is_finished() and not records.interrupted(trial):
             self._ended[trial._trial_id] = shown
         return shown
+
+    def _came_of(self, trial: FrozenTrial) -> str:
+        """What came of an interrupted trial, which Optuna can only show as failed."""
+        again = records.interruptions(self._kept.get_all_trials(self._id, deepcopy=False)).get(trial.number)
+        return "will be asked again" if again is None else f"asked again as trial {again}"
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return [
@@ -139,9 +147,10 @@ class Exhibit(BaseStorage):
 
     def _note(self, trial: FrozenTrial, outcome: Outcome) -> str:
         """A trial's note; the part that takes time to make is made once for every way that a trial stands."""
-        key = f"{trial._trial_id} {outcome.outcome} {outcome.accuracy}"
+        cut = f"Interrupted, {self._came_of(trial)}: no failure." if records.interrupted(trial) else ""
+        key = f"{trial._trial_id} {outcome.outcome} {outcome.accuracy} {cut}"
         if key not in self._notes:
-            self._notes[key] = notes.of_trial(study.record(trial), outcome, self.picture(trial))
+            self._notes[key] = notes.of_trial(study.record(trial), outcome, self.picture(trial), cut)
         return self._notes[key]
 
     def _about(self, ended: int) -> str:
@@ -149,7 +158,9 @@ class Exhibit(BaseStorage):
         if self._summary[0] != ended:
             ranked = study.ranked(self.study)
             picture = self.picture(ranked[0]) if ranked else ""
-            said = notes.of_run(self.config, study.outcomes(self.study), self._images(), picture)
+            found = records.interruptions(self.study.get_trials(deepcopy=False))
+            cut, outcomes = records.interruption_sentences(found), study.outcomes(self.study)
+            said = notes.of_run(self.config, outcomes, self._images(), picture, cut)
             self._summary = (ended, said)
         return self._summary[1]
 

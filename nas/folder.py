@@ -6,16 +6,19 @@ What may be written where, and by whom.
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import os
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from nas import environment, results, storage
+from nas import environment, lock, results, storage
 from nas.config import CONFIG, SearchConfig, differences, resumed
+from nas.kept import BEST
 from nas.storage import NAME, Place, without_password
-from nas.study import Study
+from nas.study import Study, record
 from searchspace.document import write_yaml
 from searchspace.errors import InputError
 
@@ -23,6 +26,8 @@ Log = logging.Logger
 TABLE = "latency.json"
 CHECKPOINTS = "checkpoints"
 LOG = "log.txt"
+PART_S = 60  # after which a half written file is nobody's, also where its writer is on another machine
+SMALL, SHARE = 200, 0.02
 
 
 def check(run: Path, config: SearchConfig) -> bool:
@@ -43,22 +48,18 @@ def check(run: Path, config: SearchConfig) -> bool:
     return True
 
 
-def check_kept(run: Path) -> None:
-    """Where a run's study is not there: `InputError` if it had trials, the rest of which a new one would overwrite."""
-    table = run / results.CSV
-    rows = len(table.read_text(encoding="utf-8").splitlines()) - 1 if table.is_file() else 0
-    if rows > 0:
-        raise InputError(f"run {run}: its study is gone, with the {rows} trials of {table.name}; give another --run")
-
-
-def has_trials(run: Path) -> bool:
-    """Whether the study in a folder has trials; `InputError` where it cannot be read."""
-    return (run / storage.FILE).exists() and bool(storage.load(run).trials)
-
-
 def discard(run: Path) -> None:
     """Take away what a start without trials has made, so that another command may start there."""
-    for name in (CONFIG, storage.FILE, f"{storage.FILE}-wal", f"{storage.FILE}-shm", TABLE, LOG, environment.FILE):
+    for name in (
+        CONFIG,
+        storage.FILE,
+        f"{storage.FILE}-wal",
+        f"{storage.FILE}-shm",
+        TABLE,
+        LOG,
+        environment.FILE,
+        lock.FILE,
+    ):
         (run / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it
         run.rmdir()
@@ -85,20 +86,18 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
     A start that ends with an `InputError` before there is a trial leaves nothing behind.
     """
     begins = not (run / CONFIG).is_file()
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        handle = (run / LOG).open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
-    with handle:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            joins = (
-                f"; a folder of that name elsewhere joins {config.conduct.storage}" if config.conduct.storage else ""
-            )
-            raise InputError(f"run {run}: another search is running in it{joins}") from None
-        config.save(run)
+            run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.lent(run))
+            handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
+            tidy(run)
+            config.save(run)
+        except lock.HeldError as error:
+            url = config.conduct.storage
+            raise InputError(f"{error}" + (f"; a folder of that name elsewhere joins {url}" if url else "")) from None
+        except OSError as error:
+            raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
         log = logging.Logger("nas")
         handler = logging.StreamHandler(handle)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -106,15 +105,62 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             yield log
         except InputError:
-            if begins and not has_trials(run):
+            if begins and not storage.holds(Place(run)):
                 discard(run)
             raise
+        finally:
+            log.removeHandler(handler)
 
 
-def write_results(study: Study, run: Path) -> None:
-    """trials.csv, and best.yaml once a trial is complete."""
-    results.write_csv(study.outcomes, run)
-    if study.ranked:
-        best = study.ranked[0]
-        title = f"trial {best.number}: validation accuracy {best.value:.4f} after brief training"
-        write_yaml(run / "best.yaml", study.best.arch.to_dict(), title)
+def tidy(run: Path) -> None:
+    """Take away what killed searches and reports have left: an empty folder of checkpoints, files half written."""
+    with suppress(OSError):  # it has some, or is none
+        (run / CHECKPOINTS).rmdir()
+    for path in [*run.glob("*.part"), *run.glob("*/*.part")]:
+        writer = re.fullmatch(r".*\.(\d+)\.part", path.name)
+        with suppress(OSError):
+            if writer and not _alive(int(writer[1])) and time.time() - path.stat().st_mtime > PART_S:
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+class Results:
+    """A run's files, brought up to date after every trial: of many trials now and then, in a small share of the time.
+
+    They are made of the study, so whatever is not written yet is written by the end or by the same command.
+    """
+
+    def __init__(self, study: Study, run: Path, log: Log) -> None:
+        self.study, self.run, self.log = study, run, log
+        self._trials, self._ended, self._cost_s = 0, 0.0, 0.0
+
+    def update(self) -> None:
+        """Write them, unless it is too soon for so many trials. A failure ends nothing: the next time may do."""
+        begun = time.monotonic()
+        if self._trials >= SMALL and begun - self._ended < self._cost_s / SHARE:
+            return
+        try:
+            self._trials = write_results(self.study, self.run)
+        except OSError as error:
+            self.log.warning("results were not written: %s", error)
+        self._ended = time.monotonic()
+        self._cost_s = self._ended - begun
+
+
+def write_results(study: Study, run: Path) -> int:
+    """trials.csv, and best.yaml once a trial is complete; returns how many trials there are."""
+    outcomes, ranked = study.outcomes, study.ranked
+    results.write_csv(outcomes, run)
+    if ranked:
+        title = f"trial {ranked[0].number}: validation accuracy {ranked[0].value:.4f} after brief training"
+        write_yaml(run / BEST, record(ranked[0]).arch.to_dict(), title)
+    return len(outcomes)

@@ -22,14 +22,15 @@ GAP = "\N{NO-BREAK SPACE}" * 2  # the dashboard sets its tables without any
 Cells = Iterable[Sequence[object]]
 
 
-def of_trial(trial: Trial, outcome: Outcome, picture: str) -> str:
-    """A trial's role and end, its network as a table, and the picture at that address."""
+def of_trial(trial: Trial, outcome: Outcome, picture: str, interrupted: str = "") -> str:
+    """A trial's role and end, its network as a table, and the picture at that address. `interrupted` says what came of
+    a trial that was."""
     role = ROLES[trial.role] + (f": {escaped(trial.baseline)}, scaled to the budget" if trial.baseline else "")
     error = f": {escaped(outcome.measured['error'])}" if outcome.measured.get("error") else ""
     accuracy = "" if outcome.accuracy is None else f", validation accuracy {outcome.accuracy:.4f}"
     rows = [[f"{cell:,}" if isinstance(cell, int) else escaped(cell) for cell in row] for row in table(trial.arch)]
     sections = [
-        f"**{role}.** {outcome.outcome.capitalize()}{error}{accuracy}.",
+        f"**{role}.** {interrupted or f'{outcome.outcome.capitalize()}{error}{accuracy}.'}",
         f"![channels and resolution over depth]({picture})",
         markdown_table(Row._fields, rows),
         "One of the `macs` is one multiply-add of a convolution or linear layer, at "
@@ -38,8 +39,11 @@ def of_trial(trial: Trial, outcome: Outcome, picture: str) -> str:
     return "\n\n".join(sections)
 
 
-def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture: str = "") -> str:
-    """What a run found so far, its best networks, and the known networks at its budget."""
+def of_run(
+    config: SearchConfig, trials: Sequence[Outcome], images: int, picture: str = "", interruptions: Sequence[str] = ()
+) -> str:
+    """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
+    about trials that are not among the outcomes."""
     space, budget, identity = config.space, config.budget, config.identity
     done = sum(trial.outcome != "running" for trial in trials)
     complete = best_complete(trials)
@@ -58,7 +62,7 @@ def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture
         f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
         f"{escaped(identity.data.dataset)}; the objective is the accuracy on validation images.",
-        "\n".join(f"- {escaped(line)}" for line in findings(trials, images)),
+        "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images), *interruptions]),
     ]
     if best:
         sections += ["## Best networks", markdown_table(("trial", "role", "accuracy", *COSTS, "network"), best)]

@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.trial import Outcome, best_first
 from searchspace.budget import Budget, Cost, Currency, amount
 from searchspace.errors import InputError
 from searchspace.space import Space
@@ -78,6 +79,19 @@ def front(accuracies: Sequence[float], costly: Sequence[Sequence[float]]) -> lis
         if not any(all(a <= b for a, b in zip(rows[other], rows[index], strict=True)) for other in kept):
             kept.append(index)
     return kept
+
+
+def unbeaten(trials: Iterable[Outcome], spent: Callable[[Outcome], Sequence[float]]) -> list[Outcome]:
+    """The complete trials that no other beats in accuracy and in all that was spent, cheapest first; of equals the best
+    (see `best_first`). Those of which nothing is known to be spent are left out."""
+    known = [t for t in trials if t.outcome == "complete" and t.accuracy is not None and spent(t)]
+    known.sort(key=lambda t: best_first(t.accuracy, t.measured.get("loss"), t.number))
+    return [known[i] for i in front([t.accuracy or 0.0 for t in known], [spent(t) for t in known])]
+
+
+def minimized(trial: Outcome) -> list[float]:
+    """What a trial spent of all that its study minimises."""
+    return list(trial.measured.get("minimize", {}).values())
 
 
 def scalarisation(accuracies: Sequence[float], costly: Sequence[Sequence[float]], rng: random.Random) -> Scalarised:

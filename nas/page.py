@@ -58,13 +58,15 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run's page is made of. `volumes` are hypervolumes by trial where costs are minimised."""
+    """What a run's page is made of. `volumes` are hypervolumes by trial where costs are minimised; `interruptions` are
+    sentences about trials that are not among the outcomes."""
 
     name: str
     config: SearchConfig
     trials: Sequence[Outcome]
     images: int
     mattered: Importances
+    interruptions: Sequence[str] = ()
     volumes: Sequence[tuple[int, float]] = ()
     table: LatencyTable | None = None
     environments: Sequence[Environment] = ()
@@ -77,9 +79,10 @@ def page(found: Findings) -> str:
     front = results.front(trials)
     failed = [trial for trial in trials if trial.outcome == "failed"]
     title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.pixels}"
+    verdict = [*results.findings(trials, found.images), *found.interruptions]
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="verdict">{"<br>".join(escape(line) for line in results.findings(trials, found.images))}</p>',
+        f'<p class="verdict">{"<br>".join(map(escape, verdict))}</p>',
         "<h2>Best networks</h2>",
         table(row(trial) for trial in complete[:BEST]) if complete else "<p>No trial is complete yet.</p>",
         grid(drawings(complete[:DRAWN])),

@@ -18,6 +18,7 @@ from nas.samplers.lessons import Evidence
 from nas.samplers.proposing import replayed
 from nas.trial import Role
 from searchspace.budget import Budget
+from searchspace.errors import InputError
 from searchspace.space import FIT_BAND, Candidate, Point, Space
 
 PROPOSALS = 30
@@ -32,6 +33,14 @@ class Proposal(NamedTuple):
     role: Role
     baseline: str = ""
     share: float = 1.0
+
+
+def check_distinct(choices: Mapping[str, Sequence[Any]]) -> None:
+    """`InputError` for choices of which two are equal, as 6 and 6.0: no trial's record would tell them apart."""
+    for name, options in choices.items():
+        equal = next(((a, b) for i, a in enumerate(options) for b in options[:i] if a == b), None)
+        if equal:
+            raise InputError(f"{name}: choices that differ are accepted, and {equal[1]!r} equals {equal[0]!r}")
 
 
 class Chooser(Protocol):
@@ -63,6 +72,7 @@ class Proposals:
         self.choices: dict[str, tuple[Any, ...]] = dict(space.choices)
         if self.minimize:
             self.choices[objectives.SHARE] = objectives.shares(budget)
+        check_distinct(self.choices)
         self._sampler = partial(Predictor, evidence=evidence) if evidence else SAMPLERS[sampler]
         self.distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(options) for name, options in self.choices.items()

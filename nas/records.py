@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas import objectives
 from nas.samplers.proposing import replayed
-from nas.trial import Outcome, Trial
+from nas.trial import Outcome, Trial, best_first
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
@@ -38,15 +37,44 @@ def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[Froze
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials (all are inside the budget), best first; see `Study.ranked`."""
+    """Complete trials (all are inside the budget), best first (see `best_first`)."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(complete, key=lambda t: (-(t.value or 0.0), t.user_attrs.get("loss", math.inf), t.number))
+    return sorted(complete, key=lambda t: best_first(t.value, t.user_attrs.get("loss"), t.number))
 
 
 def outcomes(study: optuna.Study) -> list[Outcome]:
     """Every trial but the interrupted ones, whose networks have trials of their own again."""
-    alone = latencies(study)
-    return [outcome(trial, alone) for trial in study.get_trials(deepcopy=False) if not interrupted(trial)]
+    alone, trials = latencies(study), study.get_trials(deepcopy=False)
+    before = {again: number for number, again in interruptions(trials).items()}
+    return [outcome(trial, alone, before.get(trial.number)) for trial in trials if not interrupted(trial)]
+
+
+def interruptions(trials: Sequence[FrozenTrial]) -> dict[int, int | None]:
+    """The interrupted trials, each with the trial that took its place; None where its network waits to be asked."""
+    found, later = dict[int, int | None](), dict[str, int]()
+    for trial in reversed(trials):
+        if interrupted(trial):
+            found[trial.number] = later.get(digest_of(trial))
+        later[digest_of(trial)] = trial.number
+    return dict(sorted(found.items()))
+
+
+def interruption_sentences(found: Mapping[int, int | None]) -> list[str]:
+    """Why numbers of trials are missing where outcomes are shown."""
+    again = {number: other for number, other in found.items() if other is not None}
+    waiting = [number for number, other in found.items() if other is None]
+    lines = []
+    if again:
+        were = "were" if len(again) > 1 else "was"
+        lines.append(f"{_counted(list(again))} {were} asked again as {', '.join(map(str, again.values()))}.")
+    if waiting:
+        lines.append(f"{_counted(waiting)} will be asked again when the search carries on.")
+    return lines
+
+
+def _counted(numbers: Sequence[int]) -> str:
+    trials = "trials" if len(numbers) > 1 else "trial"
+    return f"{len(numbers)} interrupted {trials} ({', '.join(map(str, numbers))})"
 
 
 def latencies(study: optuna.Study) -> dict[int, float]:
@@ -54,10 +82,12 @@ def latencies(study: optuna.Study) -> dict[int, float]:
     return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
 
 
-def outcome(trial: FrozenTrial, alone: Mapping[int, float]) -> Outcome:
-    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`."""
+def outcome(trial: FrozenTrial, alone: Mapping[int, float], before: int | None = None) -> Outcome:
+    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`, and `before` the number of
+    the interrupted trial whose place it took."""
     curve = dict(trial.intermediate_values)
     measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
+    measured["in_place_of"] = None if before is None else str(before)
     return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy_of(trial), curve, trial.params, measured)
 
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         raise InputError(f"{run}: cannot be written ({error.strerror})") from None
     console = command.console()
-    for line in results.findings(found.trials, found.images):
+    for line in [*results.findings(found.trials, found.images), *found.interruptions]:
         console.print(line)
     if found.images:
         console.print(found.mattered.sentence)
@@ -50,6 +50,7 @@ def gathered(run: Path) -> Findings:
         name=run.resolve().name,
         config=config,
         trials=trials,
+        interruptions=study.interruption_sentences(study.interruptions(stored.get_trials(deepcopy=False))),
         images=int(stored.user_attrs.get("validation_images", 0)),
         mattered=importances(trials),
         volumes=study.hypervolumes(trials, minimized, config.budget) if minimized else (),

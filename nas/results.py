@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas import objectives
-from nas.trial import Outcome, Role
+from nas.trial import Outcome, Role, best_first
 from searchspace.document import write_text
 
 CSV = "trials.csv"
@@ -37,6 +37,7 @@ MEASURED = (
     "width_mult",
     "settled",
     "digest",
+    "in_place_of",
     "network",
     "error",
 )
@@ -93,9 +94,11 @@ def write_parquet(trials: Sequence[Outcome], run: Path) -> None:
 
 
 def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
-    """The best complete trials, ties broken by validation loss."""
+    """The best complete trials, best first (see `best_first`)."""
     complete = trials[trials["outcome"] == "complete"]
-    return complete.sort_values(["accuracy", "loss"], ascending=[False, True]).head(count)
+    keys = zip(complete["accuracy"], complete["loss"], complete["trial"], strict=True)
+    order = [row for _, row in sorted(zip((best_first(*key) for key in keys), complete.index, strict=True))]
+    return complete.loc[order].head(count)
 
 
 def interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -169,9 +172,9 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
 
 
 def best_complete(trials: Sequence[Outcome]) -> list[Outcome]:
-    """The complete trials, best first; of equal accuracy the one with the lower validation loss."""
+    """The complete trials, best first (see `best_first`)."""
     complete = [trial for trial in trials if trial.outcome == "complete"]
-    return sorted(complete, key=lambda t: (-(t.accuracy or 0.0), t.measured.get("loss", 0.0)))
+    return sorted(complete, key=lambda t: best_first(t.accuracy, t.measured.get("loss"), t.number))
 
 
 def beside_baselines(trials: Sequence[Outcome]) -> str:
@@ -191,9 +194,7 @@ def beside_baselines(trials: Sequence[Outcome]) -> str:
 
 def front(trials: Sequence[Outcome]) -> list[Outcome]:
     """The complete trials that no other beats in accuracy and in all that is minimised, cheapest first."""
-    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None and "minimize" in t.measured]
-    costly = [list(t.measured["minimize"].values()) for t in complete]
-    return [complete[i] for i in objectives.front([t.accuracy or 0.0 for t in complete], costly)]
+    return objectives.unbeaten(trials, objectives.minimized)
 
 
 def common_epochs(trials: Sequence[Outcome]) -> int:

@@ -62,9 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         split = images(config, console, args.quiet)
         print_plan(console, config, space, split, run)
         return 0
-    begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
-    if existed and not begun_already:
-        folder.check_kept(run)
+    begun_already = storage.holds(place)  # whole, and a server can be reached: else the folder is not touched
     with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
         if taught.sources:
             evidence.save(taught, run)
@@ -119,7 +117,7 @@ def carry_out(
         study.finished,
         best,
         quiet,
-        ended=lambda: keep_results(study, run, log),
+        ended=folder.Results(study, run, log).update,
         timed=study.space.latency is not None,
         title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
         counts=Counter(outcome.outcome for outcome in study.outcomes),
@@ -135,14 +133,6 @@ def images(config: SearchConfig, console: Console, quiet: bool) -> Split:
     """The training images, with as many channels as the space's networks take."""
     i, channels = config.identity, config.space.network.in_channels
     return read(i.data, i.seed, i.train.resolution, console, quiet, channels=channels)
-
-
-def keep_results(study: Study, run: Path, log: folder.Log) -> None:
-    """Bring the run's files up to date. They are made again with the next trial, so that nothing ends for them."""
-    try:
-        folder.write_results(study, run)
-    except OSError as error:
-        log.warning("results were not written: %s", error)
 
 
 def open_study(

@@ -1,5 +1,7 @@
 """Drivers of one study: whose trials are alive, who may ask. Alone with a run folder, or several with one server.
 
+A driver may have several threads, which ask one after the other.
+
 Drivers ask in turn, so that they count the same trials and propose different ones. A driver's running trials have a
 heartbeat, by the server's clock; those of a driver that has been silent for long are another's to run again.
 """
@@ -45,11 +47,13 @@ class Alone:
     def __init__(self) -> None:
         self.mine: set[int] = set()  # trial ids
         self.hurry = threading.Event()
+        self.asking = threading.RLock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Where trials are counted and asked."""
-        yield
+        with self.asking:
+            yield
 
     def take(self, trial_id: int) -> None:
         """From now on the trial is run here."""
@@ -86,6 +90,11 @@ class Together(Alone):
     @contextmanager
     def turn(self) -> Iterator[None]:
         """A lock on a row, which the server gives up with the connection of who held it."""
+        with self.asking, self._turn():
+            yield
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         row = sqlalchemy.select(StudyUserAttributeModel.value_json).where(
             StudyUserAttributeModel.study_id == self.study_id, StudyUserAttributeModel.key == TURN
         )
@@ -132,8 +141,6 @@ class Together(Alone):
         self._ended.set()
         if self._beating is not None:
             self._beating.join()
-        self.storage.remove_session()
-        self.storage.engine.dispose()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):

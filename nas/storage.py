@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Container
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -18,9 +22,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
+from nas.kept import AHEAD, BEST, STUDY, TABLE, Kept
 from searchspace.errors import InputError
 
-NAME, FILE = "search", "study.db"
+NAME, FILE = "search", STUDY
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
 SERVERS = ("postgresql", "mysql", "mariadb")
@@ -28,6 +33,9 @@ ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 BATCH = 250
+LONGEST = 507  # bytes of a path
+# What a database says where nothing is wrong with the study.
+WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 LARGEST_ID = 2**31 - 1  # after which no trial comes
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 
@@ -148,17 +156,30 @@ def database(place: Place | Path, make: bool = True) -> optuna.storages.RDBStora
 def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
     """SQLite in write-ahead mode: a dashboard may read while the search writes."""
     try:
-        storage = Storage(
-            f"sqlite:///{path}",
-            engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}},
-            skip_table_creation=not make,
-        )
-        with storage.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        if make:
+            with closing(_connection(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        storage = Storage("sqlite://", engine_kwargs=_by_path(path), skip_table_creation=not make)
     except Exception as error:  # a damaged file may raise nearly anything
         raise damaged(Place(path.parent), error) from None
-    sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
     return storage
+
+
+def _by_path(path: Path) -> dict[str, Any]:
+    """How SQLAlchemy opens a file: by its path, and not by an address, where ?, % and {} would mean something else."""
+    return {"creator": lambda: _connection(path), "poolclass": sqlalchemy.pool.QueuePool}
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    """A connection that any thread may use; where the folder cannot be written, one that only reads."""
+    options: dict[str, Any] = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        how = "mode=ro" if path.with_name(AHEAD).exists() else "mode=ro&immutable=1"
+        reading: sqlite3.Connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, **options)
+        return reading
+    connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
 
 
 def _of_server(place: Place) -> optuna.storages.RDBStorage:
@@ -194,22 +215,62 @@ def _brief(error: BaseException) -> str:
 
 
 def holds(place: Place) -> bool:
-    """Whether the study is there already."""
-    if not place.url:
-        file = place.folder / FILE
-        return file.is_file() and file.stat().st_size > 0
-    storage = database(place)
+    """Whether the study is there already, with trials; `InputError` where it has lost some, or is another's."""
+    kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE)
+    if not place.url and not kept.study:
+        kept.check(())
+        return False
+    engine = database(place).engine if place.url else sqlalchemy.create_engine("sqlite://", **by_path)
     try:
-        return place.name in optuna.get_all_study_names(storage)
+        return has_trials(engine, place, kept)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        engine.dispose()
+
+
+def has_trials(engine: sqlalchemy.Engine, place: Place, kept: Kept) -> bool:
+    """Whether the study there has trials; `InputError` where it has lost some, or the file is of another study."""
+    try:
+        names = _names(engine)
+        states = _states(engine, place.name) if place.name in names else {}
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(place, error) from None
+    kept.check([number for number, state in states.items() if state.is_finished()])
+    if names and place.name not in names and not place.url:
+        raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
+    return bool(states)
+
+
+def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
+    """How the trials of a study stand, by number."""
+    trial, study = models.TrialModel, models.StudyModel
+    query = sqlalchemy.select(trial.number, trial.state).join(study, trial.study_id == study.study_id)
+    with engine.connect() as connection:
+        found = connection.execute(query.where(study.study_name == name)).all()
+    return {number: state for number, state in found if number is not None}  # which it is while a trial is made
+
+
+def _names(engine: sqlalchemy.Engine) -> list[str]:
+    """The studies there; none where there are no tables yet."""
+    if not sqlalchemy.inspect(engine).has_table(models.StudyModel.__tablename__):
+        return []
+    with engine.connect() as connection:
+        return list(connection.execute(sqlalchemy.select(models.StudyModel.study_name)).scalars())
+
+
+def settle(folder: Path) -> None:
+    """Bring the write-ahead file into the study's own, so that a copy needs one file; not where others read it now."""
+    file = folder / FILE
+    if file.is_file():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file, timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
     place = Place.of(Path(run))
+    kept = Kept.of(place.folder)
     storage = database(place, make=False)
+    has_trials(storage.engine, place, kept)
     try:
         study = optuna.load_study(study_name=place.name, storage=storage)
     except KeyError:
@@ -237,8 +298,10 @@ def damaged(place: Place, error: Exception) -> InputError:
     while inner := getattr(cause, "orig", None) or cause.__cause__:
         cause = inner
     said = hidden(_brief(cause), place.url)
-    if "locked" in said or "full" in said:
+    if not place.url and "unable to open" in said and len(os.fsencode(place.folder.resolve() / FILE)) > LONGEST:
+        return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
+    if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
-    beside = [name for name in ("trials.csv", "best.yaml") if not place.url and (place.folder / name).is_file()]
+    beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]
     left = f"; {' and '.join(beside)} beside it can still be read" if beside else ""
     return InputError(f"{place}: cannot be read, it may be damaged ({said}){left}")

@@ -2,32 +2,40 @@
 
 The study in the run folder is the single source of truth: every trial carries its network, so the study alone can
 rebuild everything. A trial is recorded with all its parameters at once, before it runs. A trial whose run died is
-closed as failed ("interrupted") and its network is asked again, as a new trial that takes its place. Several drivers
-may share a study in a database server.
+closed as failed ("interrupted") and its network is asked again, as a new trial that takes its place.
+
+One `Study` at a time writes in a run folder, from any number of threads; others read it with `Study.read`. Several
+drivers, each with a folder of its own, may share a study in a database server.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import objectives, records, storage
+from nas import lock, objectives, records, storage
 from nas.config import differences
+from nas.kept import Kept
+from nas.lock import FolderLock
 from nas.proposals import Proposal as Proposal
 from nas.proposals import Proposals, waiting
 from nas.proposals import known_within as known_within
-from nas.records import INTERRUPTED, costs_of, digest_of, interrupted
+from nas.records import INTERRUPTED, digest_of, interrupted
 from nas.records import adopted as adopted
 from nas.records import hypervolumes as hypervolumes
+from nas.records import interruption_sentences as interruption_sentences
+from nas.records import interruptions as interruptions
 from nas.records import latencies as latencies
 from nas.records import outcome as outcome
 from nas.records import outcomes as outcomes
@@ -59,7 +67,8 @@ class Study:
     """Trials of one space under one budget, kept in `RUN/study.db` or in a database server.
 
     Everything that `ask` returns is inside the budget and was not asked before; given the same history, the same seed
-    proposes the same networks, also after a restart.
+    proposes the same networks, also after a restart. Its methods may be called from several threads. It has the run
+    folder for itself until it is closed, as at the end of a `with` block, or collected.
     """
 
     def __init__(
@@ -75,8 +84,11 @@ class Study:
         evidence: Sequence[Evidence] = (),
         minimize: Sequence[str] = (),
         drivers: Alone | None = None,
+        read_only: bool = False,
     ) -> None:
-        self.optuna = study
+        self.optuna, self.read_only = study, read_only
+        self._lock: FolderLock | None = None
+        self._release: weakref.finalize[..., Any] | None = None
         self.drivers = drivers or Alone()
         self._ids: dict[int, int] = {}
         self._looked = -math.inf
@@ -107,8 +119,8 @@ class Study:
         The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
         `evidence` of earlier studies teaches the predictor. Costs to `minimize` beside accuracy (see `objectives`) make
         the search seek a front, over smaller shares of the budget too.
-        Raises `InputError` for an unknown sampler, one that evidence cannot teach, or a folder whose study has another
-        space or budget.
+        Raises `InputError` for an unknown sampler, one that evidence cannot teach, a folder whose study has another
+        space or budget or has lost trials, and one in which somebody else writes: `Study.read` reads it meanwhile.
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: {', '.join(SAMPLERS)} is accepted")
@@ -119,10 +131,63 @@ class Study:
         folder = Path(run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            held = lock.take(folder)
         except OSError as error:
             raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
-        place = place or Place(folder)
+        try:
+            study = cls._opened(
+                place or Place(folder),
+                space,
+                budget,
+                sampler,
+                seed,
+                band,
+                controls,
+                baselines,
+                evidence,
+                minimize,
+                identity,
+            )
+        except BaseException:
+            held.release()
+            raise
+        study._lock, study._release = held, weakref.finalize(study, held.release)
+        try:
+            study.close_abandoned()
+        except BaseException:
+            study.close()
+            raise
+        return study
+
+    @classmethod
+    def read(cls, run: str | Path) -> Study:
+        """The study of a run folder to look at, also while somebody writes: it changes nothing, and keeps up."""
+        found = load(run)
+        identity = found.user_attrs.get("identity")
+        if not isinstance(identity, dict):
+            raise InputError(f"{run}: holds no search")
+        space, budget = Space(identity["space"], str(run)), Budget.parse(identity["budget"])
+        return cls(found, space, budget, minimize=identity.get("minimize", ()), read_only=True)
+
+    @classmethod
+    def _opened(
+        cls,
+        place: Place,
+        space: Space,
+        budget: Budget,
+        sampler: str,
+        seed: int,
+        band: float,
+        controls: int,
+        baselines: int,
+        evidence: Sequence[Evidence],
+        minimize: Sequence[str],
+        identity: Mapping[str, Any],
+    ) -> Study:
+        """The study at its place, whose folder is locked."""
+        folder, kept = place.folder, Kept.of(place.folder)
         rdb = database(place)
+        storage.has_trials(rdb.engine, place, kept)
         try:
             found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
         except Exception as error:
@@ -146,15 +211,14 @@ class Study:
             begun = found.user_attrs.get("begun", {})
             controls, baselines = begun.get("controls", controls), begun.get("baselines", baselines)
         drivers = Together(found, rdb, folder) if place.url else Alone()
-        study = cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize, drivers)
-        study.close_abandoned()
-        return study
+        return cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize, drivers)
 
     def ask(self, total: int | None = None) -> Trial:
         """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left.
 
         Raises `FullError` where `total` trials have ended or run, those of other drivers too.
         """
+        self._check_writer()
         return self.drivers.persist(lambda: self._ask(total))
 
     def _ask(self, total: int | None) -> Trial:
@@ -210,7 +274,8 @@ class Study:
         return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline, self.space.extremes)
 
     def report(self, trial: Trial, result: Result) -> bool:
-        """Keep one epoch's score: a point of the learning curve. False where the trial is no longer ours."""
+        """Keep one epoch's score: a point of the learning curve. False, with a warning, where the trial is closed."""
+        self._check_writer()
         measured = {
             name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds", "latency_ms")
         }
@@ -220,15 +285,17 @@ class Study:
             self._rdb.set_trial_intermediate_value(trial_id, result.epoch, result.accuracy)
             self._annotate(trial_id, measured)
 
-        return self._written(write)
+        return self._written(write) or self._refused(trial, f"accuracy {result.accuracy} of epoch {result.epoch}")
 
     def tell(
         self, trial: Trial, accuracy: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
     ) -> bool:
         """Close a trial: with its final accuracy, as stopped early (`pruned`), or as failed with the reason.
 
-        False where the trial is no longer ours: another driver believed us dead, and asks its network again.
+        False where the trial is closed already, with a warning that its score is lost; of a study in a server without:
+        another driver believed us dead, and asks its network again.
         """
+        self._check_writer()
         if not error and not pruned and (accuracy is None or not math.isfinite(accuracy)):
             error = f"accuracy is {accuracy}"
         state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE
@@ -244,13 +311,18 @@ class Study:
         told = self._written(write)
         self.drivers.drop(trial_id)
         self._ids.pop(trial.number, None)
-        return told or (not error and self.drivers.persist(lambda: self._rdb.get_trial(trial_id).state == state))
+        if told or error:
+            return told
+        closed = self.drivers.persist(lambda: self._rdb.get_trial(trial_id))
+        same = closed.state == state and (pruned or closed.value == accuracy)  # written before the server said so
+        return same or self._refused(trial, f"accuracy {accuracy}")
 
     def interrupt(self, trial: Trial) -> bool:
         """Close a trial whose worker died; its network is asked again, unless it took a worker with it before.
 
         True where it will be asked again; else it failed.
         """
+        self._check_writer()
         before = sum(bool(known.user_attrs.get("lost")) and digest_of(known) == trial.digest for known in self.trials)
         died = f"its worker died {before + 1} times (killed, or out of memory)"
         self.tell(trial, error=INTERRUPTED if before < RETRIES else died, lost=True)
@@ -258,6 +330,7 @@ class Study:
 
     def close_abandoned(self) -> int:
         """Close what is recorded as running though nothing runs it; its networks are asked again first."""
+        self._check_writer()
 
         def close() -> int:
             with self.drivers.turn():
@@ -272,8 +345,40 @@ class Study:
         return self.close_abandoned()
 
     def close(self) -> None:
-        """The driver ends; the study stays."""
+        """The driver ends and gives the folder back; the study stays. What runs is asked again by the next one."""
         self.drivers.close()
+        rdb = getattr(self._rdb, "_backend", self._rdb)  # behind Optuna's cache
+        if isinstance(rdb, optuna.storages.RDBStorage):
+            rdb.remove_session()
+            rdb.engine.dispose()
+        if self._release and self._release.alive:
+            assert self._lock
+            if not self.drivers.name:
+                storage.settle(self._lock.folder)
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _check_writer(self) -> None:
+        """`InputError` where this is not, or no longer, the one that writes in the folder."""
+        if self.read_only:
+            raise InputError("the study was opened to be read; Study.open opens one to ask and tell")
+        if self._release and not self._release.alive:
+            raise InputError("the study is closed; Study.open opens it again")
+        if self._lock and self._lock.process != os.getpid():
+            raise InputError(f"run {self._lock.folder}: the process that opened the study may write, not a fork of it")
+
+    def _refused(self, trial: Trial, what: str) -> bool:
+        """Nobody but this driver closes its trials, so a script has made a mistake that costs it a score."""
+        if not self.drivers.name:
+            kept = self.trials[trial.number]
+            ended = "interrupted" if interrupted(kept) else kept.state.name.lower()
+            warnings.warn(f"trial {trial.number} is closed ({ended}): its {what} is not kept", stacklevel=3)
+        return False
 
     def _interrupt(self, trials: Sequence[FrozenTrial]) -> int:
         for trial in trials:
@@ -310,6 +415,11 @@ class Study:
         return [digest_of(trial) for trial in waiting(self.trials)]
 
     @property
+    def interrupted(self) -> dict[int, int | None]:
+        """The trials that were interrupted, each with the trial that took its place; None where it waits for one."""
+        return interruptions(self.trials)
+
+    @property
     def taken(self) -> int:
         """How many trials have an outcome or run, here or elsewhere."""
         return sum(not interrupted(trial) for trial in self.trials)
@@ -336,6 +446,7 @@ class Study:
 
     @validation_images.setter
     def validation_images(self, number: int) -> None:
+        self._check_writer()
         self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
 
     @property
@@ -345,7 +456,7 @@ class Study:
 
     @property
     def ranked(self) -> list[FrozenTrial]:
-        """Complete trials, best first; of equal accuracy the one with the lower validation loss."""
+        """Complete trials, best first: higher accuracy, then lower validation loss, then lower number."""
         return self.drivers.persist(lambda: ranked(self.optuna))
 
     @property
@@ -358,9 +469,8 @@ class Study:
 
     def front(self) -> list[Trial]:
         """Complete trials that no other beats in accuracy and minimised costs (else multiply-adds), cheapest first."""
-        trials = self.ranked
-        costly = [costs_of(trial) or [trial.user_attrs["macs"]] for trial in trials]
-        return [record(trials[i]) for i in objectives.front([t.value or 0.0 for t in trials], costly)]
+        unbeaten = objectives.unbeaten(self.outcomes, lambda t: objectives.minimized(t) or [t.measured["macs"]])
+        return [record(self.trials[trial.number]) for trial in unbeaten]
 
     @property
     def latencies(self) -> dict[int, float]:
@@ -369,5 +479,6 @@ class Study:
 
     @latencies.setter
     def latencies(self, measured: Mapping[int, float]) -> None:
+        self._check_writer()
         told = {str(number): ms for number, ms in measured.items()}
         self.drivers.persist(lambda: self.optuna.set_user_attr("measured_ms", told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -99,3 +100,9 @@ class Outcome:
     def role(self) -> Role:
         role: Role = self.measured["role"]
         return role
+
+
+def best_first(accuracy: float | None, loss: float | None, number: int) -> tuple[float, float, int]:
+    """The key that sorts trials: higher accuracy, then lower loss (an unknown one is the worst), then lower number."""
+    unknown = loss is None or math.isnan(loss)
+    return -(accuracy or 0.0), math.inf if unknown or loss is None else loss, number

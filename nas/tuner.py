@@ -60,7 +60,7 @@ def run(
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
     here.ready()
     with cluster.scratch() as folder, course.checkpointing(), _stoppable(course.stop):
-        logging.getLogger("ray").handlers = log.handlers  # what Ray has to say of a lost worker: not on the display
+        here.log_to(log)
         resources = plan(ray.cluster_resources(), conduct)
         trainable = tune.with_parameters(
             Worker,

@@ -92,6 +92,7 @@ def test_what_a_stop_cuts_off_is_closed_as_interrupted_and_first_next_time(tmp_p
     assert a_course.close(limited=limited) == "stopped"
     assert a_course.study.waiting == [cut.digest]
     assert said == ["0 started", "1 started", "1 epoch 3", "1 complete 3"]
+    a_course.study.close()
     other, _ = begun(tmp_path, 5)
     asked = other.ask("a")
     assert asked
@@ -153,5 +154,6 @@ def test_checkpoints_of_what_will_be_asked_again_are_kept_and_no_others(tmp_path
         a_course.end("b", measured(EPOCHS))
         a_course.stop.set()
         a_course.close(limited=False)
+    a_course.study.close()
     with begun(tmp_path, 2)[0].checkpointing():
         assert [path.stem for path in a_course.checkpoints.iterdir()] == [cut.digest]

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna_dashboard
+import pandas as pd
 import pytest
 from PIL import Image
 
-from nas import cli, folder, search, study
+from nas import cli, folder, report, search, study
+from nas.config import SearchConfig
+from nas.display import print_summary
 from nas.exhibit import Exhibit, Pictures, constraints
 from nas.trial import Result
-from searchspace import Budget
+from searchspace import Budget, command
 from searchspace.budget import Cost
 
 ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
@@ -143,6 +146,51 @@ def test_people_may_write_notes_and_nothing_else(run: Path, tmp_path: Path) -> N
     assert shown["note"]["body"] == "mine " * 900
     assert "| stem" in shown["trials"][1]["note"]["body"]
     assert stored(own)[:2] == before[:2]
+
+
+def test_what_was_interrupted_is_told_by_every_view(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = shutil.copytree(run, tmp_path / "live")
+    shown = Exhibit(live)  # and stays open: what waits today was asked again tomorrow
+    asked = search.open_study(live, cli.configured(cli.parser().parse_args([*ARGUMENTS])))
+    assert asked.interrupted == {6: None}
+    assert "1 interrupted trial (6) will be asked again" in shown.get_study_system_attrs(1)["dashboard:note_str:0"]
+    trial = shown.get_all_trials(1)[6]
+    assert trial.user_attrs["interrupted"] == "will be asked again"
+    again, other = asked.ask(), asked.ask()
+    asked.close_interrupted()
+    asked.tell(asked.ask(), 0.5)
+    assert asked.interrupted == {6: 7, 7: 9, 8: None}
+    assert (again.number, other.number) == (7, 8)
+    told = {t.number: t.user_attrs for t in shown.get_all_trials(1)}
+    assert [told[number].get("interrupted", "") for number in (6, 7, 8, 9)] == [
+        "asked again as trial 7",
+        "asked again as trial 9",
+        "will be asked again",
+        "",
+    ]
+    assert not [number for number in (6, 7, 8) if "error" in told[number]]
+    assert "error" in told[4]
+    made = Exhibit(live).get_study_system_attrs(1)
+    note = made["dashboard:7:note_str:0"]
+    assert "Interrupted, asked again as trial 7: no failure." in note
+    assert "Failed" not in note
+    sentences = (
+        "2 interrupted trials (6, 7) were asked again as 7, 9.",
+        "1 interrupted trial (8) will be asked again when the search carries on.",
+    )
+    folder.write_results(asked, live)
+    table = pd.read_csv(live / "trials.csv").set_index("trial")
+    assert table["in_place_of"].dropna().to_dict() == {9: 7}
+    print_summary(command.console(), asked, live, SearchConfig.load(live), "stopped")
+    assert report.main([str(live)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    page = (live / "report.html").read_text()
+    for sentence in sentences:
+        assert said.count(sentence) == 2
+        assert sentence in page
+        assert sentence.replace("(", "\\(") in made["dashboard:note_str:0"] or sentence in made["dashboard:note_str:0"]
 
 
 def test_pictures_of_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_damaged_study(run: Path, tmp_path_factory: pytest.TempPathFactory, da
         ("update trial_user_attributes set value_json = '{' where key = 'role'", "damaged"),
         ("update trial_params set distribution_json = '{}'", "damaged"),
         ("drop table trials", "damaged"),
-        ("delete from studies", "holds no search"),
+        ("delete from studies", "0 of the 6 ended trials of trials.csv"),
     ],
 )
 def test_a_study_with_something_else_in_it(run: Path, tmp_path: Path, query: str, says: str) -> None:

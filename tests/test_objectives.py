@@ -68,6 +68,7 @@ def test_every_sampler_seeks_a_front_within_the_budget(tmp_path: Path, name: str
     shares = [trial.params[objectives.SHARE] for trial in study.trials]
     assert all(0.97 * share <= macs / 100e6 <= share for macs, share in zip(spent, shares, strict=True))
     assert len(set(shares)) > 2
+    study.close()
     again = opened(tmp_path, sampler=name, minimize=["macs", "params"])
     straight = opened(tmp_path / "b", sampler=name, minimize=["macs", "params"])
     assert [t.digest for t in again.front()] == [t.digest for t in study.front()]
@@ -79,12 +80,14 @@ def test_records_are_points_of_the_space_and_interrupted_ones_keep_their_share(t
     first, second = study.ask(), study.ask()
     assert (first.role, study.trials[0].params[objectives.SHARE]) == ("baseline", 1.0)
     assert second.point.keys() == study.space.choices.keys()
+    study.close()
     again = opened(tmp_path, minimize=["params"], baselines=1)
     retried = [again.ask(), again.ask()]
     assert [t.digest for t in retried] == [first.digest, second.digest]
     shares = [trial.params[objectives.SHARE] for trial in again.trials]
     assert shares[2:] == shares[:2]
     assert again.trials[2].user_attrs["minimize"] == {"params": cost(first.arch).params}
+    again.close()
     with pytest.raises(InputError, match="holds another search"):
         opened(tmp_path)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas import results
-from nas.trial import Outcome
+from nas import folder, objectives, results
+from nas.trial import Outcome, Result
+from searchspace import Arch
+from tests.test_study import opened
 
 
 def outcome(number: int, role: str, accuracy: float, state: Any = "complete", epochs: int = 2) -> Outcome:
@@ -112,6 +115,39 @@ def test_csv_has_every_trial(tmp_path: Path) -> None:
     ]
     results.write_csv([], tmp_path)
     assert "accuracy" in (tmp_path / "trials.csv").read_text()
+
+
+def test_the_best_is_the_same_everywhere(tmp_path: Path) -> None:
+    """Of equal accuracy the lower loss, an unknown loss last, then the lower number: in study, table and outcomes."""
+    told = [(0.5, 0.1), (0.9, None), (0.9, 0.5), (0.9, math.nan), (0.9, 0.5), (0.9, 0.4), (0.9, None)]
+    with opened(tmp_path) as study:
+        for accuracy, loss in told:
+            trial = study.ask()
+            if loss is not None:
+                study.report(trial, Result(epoch=1, accuracy=accuracy, loss=loss))
+            study.tell(trial, accuracy)
+        order = [5, 2, 4, 1, 3, 6, 0]
+        assert [trial.number for trial in study.ranked] == order
+        assert [trial.number for trial in results.best_complete(study.outcomes)] == order
+        assert results.best(results.frame(study.outcomes), 9)["trial"].tolist() == order
+        folder.write_results(study, tmp_path)
+        assert Arch.load(tmp_path / "best.yaml") == study.best.arch
+    assert results.best(results.frame([])).empty
+
+
+def test_there_is_one_front(tmp_path: Path) -> None:
+    """Of networks that are equal in accuracy and cost the best, whether the study or a report is asked."""
+    with opened(tmp_path, minimize=["params"]) as study:
+        for loss in (0.5, 0.3, 0.4):
+            trial = study.ask()
+            study.report(trial, Result(epoch=1, accuracy=0.9, loss=loss))
+            study.tell(trial, 0.9)
+        trials = study.outcomes
+        for trial in trials:
+            trial.measured["minimize"] = {"params": 7}
+        assert [trial.number for trial in results.front(trials)] == [1]
+        assert [trial.number for trial in objectives.unbeaten(reversed(trials), lambda trial: [1.0])] == [1]
+        assert [t.number for t in study.front()] == [t.number for t in results.front(study.outcomes)]
 
 
 def test_parquet_keeps_numbers_and_makes_text_of_what_is_mixed(tmp_path: Path) -> None:

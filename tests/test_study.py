@@ -42,7 +42,8 @@ def advance(study: Study, count: int) -> list[str]:
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_same_seed_same_proposals_also_after_a_restart(tmp_path: Path, sampler: str) -> None:
     straight = advance(opened(tmp_path / "a", sampler=sampler), 10)
-    advance(opened(tmp_path / "b", sampler=sampler), 6)
+    with opened(tmp_path / "b", sampler=sampler) as begun:
+        advance(begun, 6)
     resumed = opened(tmp_path / "b", sampler=sampler)
     assert straight[6:] == advance(resumed, 4)
     assert straight != advance(opened(tmp_path / "c", sampler=sampler, seed=2), 10)
@@ -70,6 +71,7 @@ def test_known_networks_come_first_and_once(tmp_path: Path) -> None:
     study = opened(tmp_path, space=space, baselines=3, budget=Budget.parse("300MFLOPs"))
     lost = study.ask()
     assert (lost.role, lost.baseline) == ("baseline", "resnet18")
+    study.close()
     study = opened(tmp_path, space=space, baselines=3, budget=Budget.parse("300MFLOPs"))
     trials = []
     for _ in range(7):
@@ -129,6 +131,7 @@ def test_what_a_dead_run_left_is_asked_again_first(tmp_path: Path) -> None:
     study = opened(tmp_path / "killed")
     advance(study, 4)
     lost = [study.ask(), study.ask()]
+    study.close()
     again = opened(tmp_path / "killed")
     assert again.finished == 4
     assert not [t for t in again.trials if t.state == TrialState.RUNNING]
@@ -168,9 +171,11 @@ def test_a_run_that_is_stopped_loses_no_worker(tmp_path: Path) -> None:
     """Stopped three times, and then its worker dies once: the network is asked again."""
     first = opened(tmp_path).ask()
     for _ in range(3):
-        study = opened(tmp_path)
-        trial = study.ask()
+        with opened(tmp_path) as study:
+            trial = study.ask()
     assert trial.digest == first.digest
+    study = opened(tmp_path)
+    trial = study.ask()
     assert study.interrupt(trial)
     assert study.ask().digest == first.digest
 

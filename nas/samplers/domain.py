@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from searchspace.errors import InputError
 from searchspace.repair import repair
 
 Choices = Mapping[str, Sequence[Any]]
@@ -38,7 +39,7 @@ class Domain:
         self.choices: dict[str, tuple[Any, ...]] = {name: tuple(values) for name, values in choices.items()}
         for name, values in self.choices.items():
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"choices: {name}: one or more distinct values are accepted, not {list(values)}")
+                raise InputError(f"choices: {name}: one or more distinct values are accepted, not {list(values)}")
         if (cost is None) != (budget is None) or not 0 <= low <= 1:
             raise ValueError("a cost and a budget together, or neither, with 0 <= low <= 1, are accepted")
         self.cost_of, self.low = cost, low

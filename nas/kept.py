@@ -1,0 +1,61 @@
+"""What the files beside a study say that it had: a study that has lost trials is not taken for a new one.
+
+A search writes a trial to its study before it shows it in trials.csv. So whatever has ended there has ended in the
+study, unless that was copied without its write-ahead file, taken away or replaced.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from searchspace.errors import InputError
+
+STUDY, TABLE, BEST = "study.db", "trials.csv", "best.yaml"
+AHEAD = f"{STUDY}-wal"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is found in a run folder before its study is opened: the trials that have ended, the study's files."""
+
+    folder: Path
+    ended: frozenset[int]
+    study: bool
+    ahead: bool
+
+    @classmethod
+    def of(cls, folder: Path) -> Kept:
+        return cls(folder, frozenset(_ended(folder / TABLE)), _has_bytes(folder / STUDY), _has_bytes(folder / AHEAD))
+
+    def check(self, ended: Collection[int]) -> None:
+        """`InputError` where of these trials, which have ended in the study, some that had ended are missing."""
+        lost = self.ended.difference(ended)
+        if not lost:
+            return
+        gone = f"its study is gone, with the {len(self.ended)} trials of {TABLE}"
+        if self.study:
+            gone = f"its study has {len(self.ended) - len(lost)} of the {len(self.ended)} ended trials of {TABLE}"
+            if not self.ahead:
+                gone += f" ({AHEAD} is not there: a search that has not ended keeps its last trials in it)"
+        left = " and ".join(name for name in (TABLE, BEST) if (self.folder / name).is_file())
+        raise InputError(
+            f"run {self.folder}: {gone}; {left} can still be read; give another --run, "
+            f"or move {TABLE} away to go on without them"
+        )
+
+
+def _ended(table: Path) -> list[int]:
+    """The numbers of the trials that have ended, as far as a table can be read."""
+    try:
+        with table.open(encoding="utf-8", newline="") as rows:
+            found = [(row.get("trial") or "", row.get("outcome")) for row in csv.DictReader(rows)]
+    except (OSError, UnicodeError, csv.Error):
+        return []
+    return [int(number) for number, outcome in found if number.isdecimal() and outcome != "running"]
+
+
+def _has_bytes(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
