@@ -10,6 +10,8 @@ from importlib import metadata
 import numpy
 import torch
 
+from nas import confusion
+from nas.confusion import Confusion
 from nas.results import interval
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
@@ -53,6 +55,7 @@ class Facts:
     scored: tuple[str, ...] = ()
     trained: Trained | None = None
     commands: tuple[str, ...] = ()
+    confusion: Confusion | None = None
 
 
 def text(facts: Facts, onnx: bool) -> str:
@@ -67,6 +70,7 @@ def text(facts: Facts, onnx: bool) -> str:
         "## Accuracy",
         *(facts.scored + (scores(facts.trained) if facts.trained else ())),
         "" if facts.trained else "The weights are not trained: `model.py` starts them fresh.",
+        *(by_class(facts.confusion) if facts.confusion else ()),
         "## Load",
         "In this folder:" if facts.trained is None else "In this folder, with torch and safetensors installed:",
         loading(facts),
@@ -122,6 +126,20 @@ def scores(trained: Trained) -> tuple[str, ...]:
     low, high = interval(trained.test_accuracy, trained.test_images)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
     return (*lines, f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
+
+
+def by_class(found: Confusion) -> tuple[str, ...]:
+    """How each class does: in words, drawn, and as a table with 90 % intervals."""
+    rows = confusion.rows(found)
+    lines = [list(rows[0]), ["---", *["---:"] * (len(rows[0]) - 2), "---"]]
+    lines += [[escaped(cell) for cell in cells.values()] for cells in rows]
+    return (
+        f"## By class, on {found.of} images",
+        escaped(" ".join(confusion.sentences(found))),
+        "![confusion matrix](confusion.svg)",
+        confusion.meaning(found),
+        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+    )
 
 
 def loading(facts: Facts) -> str:
