@@ -112,6 +112,18 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
             raise
 
 
+def alive(run: Path, config: SearchConfig) -> bool | None:
+    """Whether a search is running in a folder; None where its study is in a server, which others may work on."""
+    try:
+        with (run / LOG).open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a copy may be without its log
+        return False
+    return None if config.conduct.storage else False
+
+
 def write_results(study: Study, run: Path) -> None:
     """trials.csv, and best.yaml once a trial is complete."""
     results.write_csv(study.outcomes, run)

@@ -104,7 +104,7 @@ def test_the_report_is_legible(run: Path, browser: Any, size: tuple[int, int]) -
     drawn = browser.execute_script(FIGURES)
     titles = {title for figure in drawn for title in figure["texts"]}
     assert {"Search and random control", "Learning curves", "Accuracy against latency", "Channels over depth"} <= titles
-    assert any(title.startswith("What mattered (") for title in titles)
+    assert any(title.startswith("Parameter importance (") for title in titles)
     assert len(drawn) == 3 + 3 + 3 + 1 + 1
     for figure in drawn:
         assert 250 <= figure["width"] <= size[0]
