@@ -1,7 +1,8 @@
 """A network to take home: a folder that needs nothing of this project, tried by a fresh interpreter before it is there.
 
-`nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`
-and `classes.json`; where asked `model.onnx`, and with weights `predict.py`, which runs it on image files.
+`nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`,
+`classes.json`, `confusion.json` and its drawing; where asked `model.onnx`, and with weights `predict.py`, which runs it
+on image files.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nas import card, checkpoint, onnx_model
+from nas import card, checkpoint, confusion, onnx_model
 from nas.card import Facts
 from nas.config import CONFIG
+from nas.matrix import matrix
 from nas.onnx_model import require_onnx as require_onnx
 from nas.prediction import script
 from searchspace.document import plain
@@ -27,9 +29,9 @@ from searchspace.errors import InputError
 from searchspace.module import build
 from searchspace.source import source
 
-CARD, WEIGHTS = "card.md", "weights.safetensors"
+CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
 # In the order they are put in place: what has weights is complete.
-FILES = (CARD, "arch.yaml", "model.py", "classes.json", "model.onnx", "predict.py", WEIGHTS)
+FILES = (CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, "model.onnx", "predict.py", WEIGHTS)
 TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
 SECONDS = 600
 
@@ -174,6 +176,9 @@ def _fill(part: Path, facts: Facts, model: nn.Module, weights: dict[str, Tensor]
         if onnx:
             (part / "predict.py").write_text(script(facts.arch, facts.trained), encoding="utf-8")
         (part / "classes.json").write_text(json.dumps(facts.trained.classes, indent=0) + "\n", encoding="utf-8")
+    if facts.confusion is not None:
+        (part / confusion.FILE).write_text(confusion.text(facts.confusion), encoding="utf-8")
+        (part / DRAWING).write_text(matrix(facts.confusion, standalone=True), encoding="utf-8")
 
 
 def _images(facts: Facts) -> Tensor:

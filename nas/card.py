@@ -14,6 +14,8 @@ from types import MappingProxyType
 import numpy
 import torch
 
+from nas import confusion
+from nas.confusion import Confusion
 from nas.results import interval
 from nas.timing import device_name
 from searchspace.arch import Arch
@@ -78,6 +80,7 @@ class Facts:
     timed: tuple[str, ...] = ()
     trained: Trained | None = None
     commands: tuple[str, ...] = ()
+    confusion: Confusion | None = None
 
     def portable(self) -> Facts:
         """The same, to take away: folders of this machine by their last name alone."""
@@ -125,6 +128,7 @@ def text(facts: Facts, onnx: bool, milliseconds: Mapping[str, float] = MappingPr
         "## Accuracy",
         *(facts.scored + (scores(trained) if trained else ())),
         "" if trained else "The weights are not trained: `model.py` starts them fresh.",
+        *(by_class(facts.confusion) if facts.confusion else ()),
         "## Cost",
         costs(facts),
         *(("## Latency", *latency(facts, milliseconds)) if facts.timed or milliseconds else ()),
@@ -227,6 +231,20 @@ def scores(trained: Trained) -> tuple[str, ...]:
     low, high = interval(trained.test_accuracy, trained.test_images)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
     return (*lines, f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
+
+
+def by_class(found: Confusion) -> tuple[str, ...]:
+    """How each class does: in words, drawn, and as a table with 90 % intervals."""
+    rows = confusion.rows(found)
+    lines = [list(rows[0]), ["---", *["---:"] * (len(rows[0]) - 2), "---"]]
+    lines += [[escaped(cell) for cell in cells.values()] for cells in rows]
+    return (
+        f"## By class, on {found.of} images",
+        escaped(" ".join(confusion.sentences(found))),
+        "![confusion matrix](confusion.svg)",
+        confusion.meaning(found),
+        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+    )
 
 
 def loading(facts: Facts) -> str:

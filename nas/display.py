@@ -305,7 +305,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
             console.print(line)
-        console.print(importances(study.outcomes).sentence)
+        console.print(importances(study.outcomes).line)
     outcomes = Counter(trials["outcome"])
     failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
     for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():

@@ -1,15 +1,23 @@
-"""Pictures of a run: every function draws one figure with one thing to see; `svg` makes an element of a page of it."""
+"""Pictures of a run: every function draws one figure with one thing to see; `svg` makes an element of a page of it.
+
+What stands for a trial, a dot or a line, is a link to the trial's network in the page.
+"""
 
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,13 +28,22 @@ from nas.results import front as unbeaten_in
 from nas.retraining import Retrained
 from nas.trial import Outcome
 from nas.widths import Widths
+from searchspace.figures import legend_below, literal
 
 COLOURS = {"search": "#1f6fb4", "control": "#e08214", "baseline": "#2ca02c"}
 NAMES = {"search": "search", "control": "random control", "baseline": "known network"}
+MARKERS = {"search": "o", "control": "^", "baseline": "s"}  # told apart without colour too
 PRUNED_ALPHA = 0.35
+NAMED = 3
 SIZE = (4.4, 3.2)
 ACCURACY = "validation accuracy"
-RINGS: dict[str, Any] = {"color": "#555555", "marker": "o", "mfc": "none", "ms": 8, "zorder": 1}
+RINGS: dict[str, Any] = {"color": "#555555", "marker": "o", "mfc": "none", "ms": 9, "zorder": 1}
+FRONT = "Pareto front"
+# Letters of one width in every browser, in a tenth of the space that Matplotlib's list of fonts takes.
+SVG: Any = {"svg.hashsalt": "nas", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"]}
+PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
+DIGITS = re.compile(r"(\.\d\d)\d+")  # a hundredth of a pixel is enough
+LINK = re.compile(r'<a xlink:href="#trial-(\d+)" target="_blank">')
 
 
 def single(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
@@ -48,23 +65,24 @@ def by_trial(trials: Sequence[Outcome]) -> Figure:
     if best:
         axes.step(*zip(*best, strict=True), where="post", color="#555555", lw=1, label="best so far", zorder=1)
     axes.set(xlabel="trial", ylabel=ACCURACY, title="Accuracy by trial")
-    return _with_legend(figure, axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def learning_curves(trials: Sequence[Outcome]) -> Figure:
     figure, axes = single()
-    for trial in trials:
-        if trial.curve:
-            alpha = 1.0 if trial.outcome == "complete" else PRUNED_ALPHA
-            epochs = sorted(trial.curve)
-            told = [trial.curve[epoch] for epoch in epochs]
-            axes.plot(epochs, told, color=COLOURS[trial.role], alpha=alpha, lw=1.2, marker=".", ms=4)
+    begun = [trial for trial in trials if trial.curve]
+    colours = [to_rgba(COLOURS[t.role], 1.0 if t.outcome == "complete" else PRUNED_ALPHA) for t in begun]
+    lines = [sorted(trial.curve.items()) for trial in begun]
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.2, urls=_links(begun)))
+    _dots(axes, begun, [line[-1] for line in lines], color=colours, s=12)
     for role, colour in COLOURS.items():
-        if any(trial.role == role and trial.curve for trial in trials):
+        if any(trial.role == role for trial in begun):
             axes.plot([], [], color=colour, label=NAMES[role])
     axes.set(xlabel="epoch", ylabel=ACCURACY, title="Learning curves")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _with_legend(figure, axes)
+    axes.autoscale_view()
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def progress(found: Progress) -> Figure:
@@ -75,11 +93,18 @@ def progress(found: Progress) -> Figure:
     axes.plot(counts, found.control, color=COLOURS["control"], label="random control: mean, 90 % band")
     reached = range(1, len(found.search) + 1)
     axes.step(reached, found.search, where="post", color=COLOURS["search"], label="search", marker=".", ms=4)
-    for name, accuracy in found.known.items():
-        axes.axhline(accuracy, color=COLOURS["baseline"], lw=1, ls="--", label=name)
+    named = found.known if len(found.known) <= NAMED else {}
+    for (name, accuracy), dashes in zip(named.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(accuracy, color=COLOURS["baseline"], lw=1, ls=dashes, label=literal(name))
+    if not named and found.known:
+        best = max(found.known, key=lambda name: found.known[name])
+        axes.axhline(found.known[best], color=COLOURS["baseline"], lw=1, ls="--")
+        label = literal(f"best of {len(found.known)} known networks: {best}")
+        axes.plot([], [], color=COLOURS["baseline"], lw=1, ls="--", label=label)
     after = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     axes.set(xlabel="networks n", ylabel=f"best accuracy of n after {after}", title="Search and random control")
-    return _with_legend(figure, axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def against(trials: Sequence[Outcome], cost: str, label: str, scale: float = 1.0, measured: str = "") -> Figure:
@@ -94,13 +119,13 @@ def against(trials: Sequence[Outcome], cost: str, label: str, scale: float = 1.0
     unbeaten = front([t.accuracy or 0.0 for t in complete], [[t.measured[cost]] for t in complete])
     line = [(complete[i].measured[cost] / scale, complete[i].accuracy or 0.0) for i in unbeaten]
     if line:
-        axes.step(*zip(*line, strict=True), where="post", lw=1, label="not beaten", **RINGS)
+        axes.step(*zip(*line, strict=True), where="post", lw=1, label=FRONT, **RINGS)
     pairs = [(t.measured[measured], t.accuracy) for t in known if t.measured.get(measured) is not None]
     if pairs:
         at, accuracies = zip(*pairs, strict=True)
-        axes.scatter(at, accuracies, marker="D", s=28, fc="none", ec="black", label="measured alone")
+        axes.scatter(at, accuracies, marker="D", s=28, fc="none", ec="black", label="measured alone", zorder=3)
     axes.set(xlabel=label, ylabel=ACCURACY, title=f"Accuracy against {label.split(' (')[0]}")
-    return _with_legend(figure, axes)
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def channels(found: Widths) -> Figure:
@@ -112,7 +137,7 @@ def channels(found: Widths) -> Figure:
         axes.fill_between(group.positions, low, high, color=colour, alpha=0.15, lw=0)
     where = "block" if found.equal_depth else "position of the block, from first (0) to last (1)"
     axes.set(xlabel=where, ylabel="mean output channels", title="Channels over depth", ylim=(0, None))
-    return _with_legend(figure, axes)
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], name: str) -> Figure:
@@ -122,9 +147,9 @@ def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], name: str) -> 
     line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in unbeaten_in(trials))
     joined = 1 if len(minimized) == 1 else 0  # a front over several costs is no line
     if line:
-        axes.plot(*zip(*line, strict=True), lw=joined, label="not beaten", **RINGS)
+        axes.plot(*zip(*line, strict=True), lw=joined, label=FRONT, **RINGS)
     axes.set(xlabel=name, ylabel=ACCURACY, xscale="log", title=f"Accuracy against {name}, minimised")
-    return _with_legend(figure, axes)
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def hypervolume(volumes: Sequence[tuple[int, float]]) -> Figure:
@@ -144,7 +169,7 @@ def importance(mattered: Importances) -> Figure:
     errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
     axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
     axes.axvline(0, color="#555555", lw=0.8)
-    axes.set(xlabel="share of the variance of accuracy", title=f"What mattered ({mattered.trials} trials)")
+    axes.set(xlabel="share of the variance of accuracy", title=f"Parameter importance ({mattered.trials} trials)")
     return figure
 
 
@@ -152,8 +177,8 @@ def retrained(rows: Sequence[Retrained]) -> Figure:
     """Accuracy after full training over that after brief training, every network with its trial's number."""
     figure, axes = single()
     for row in rows:
-        colour = COLOURS.get(row.role, COLOURS["baseline"])
-        axes.scatter([row.brief], [row.full], color=colour)
+        dot = axes.scatter([row.brief], [row.full], color=COLOURS.get(row.role, COLOURS["baseline"]))
+        dot.set_urls([f"#trial-{row.trial}", None])
         axes.annotate(str(row.trial), (row.brief, row.full), (4, 4), textcoords="offset points", fontsize=8)
     for role in (role for role in COLOURS if any(row.role == role for row in rows)):
         axes.scatter([], [], color=COLOURS[role], label=NAMES[role])
@@ -161,7 +186,7 @@ def retrained(rows: Sequence[Retrained]) -> Figure:
     epochs = ", ".join(str(number) for number in sorted({row.epochs for row in rows}))
     axes.set(xlabel="validation accuracy in the search", ylabel=f"after {epochs} epochs in full")
     axes.set_title("Brief and full training")
-    return _with_legend(figure, axes)
+    return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def predictions(predicted: Sequence[float], measured: Sequence[float], conditions: str) -> Figure:
@@ -179,31 +204,49 @@ def predictions(predicted: Sequence[float], measured: Sequence[float], condition
     return figure
 
 
-def _with_legend(figure: Figure, axes: Axes) -> Figure:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
 def _points(axes: Axes, trials: Sequence[Outcome], x: Sequence[float]) -> None:
     for role, colour in COLOURS.items():
         for complete in (True, False):
             chosen = [
-                (at, trial.accuracy)
+                (trial, (at, trial.accuracy))
                 for at, trial in zip(x, trials, strict=True)
                 if trial.role == role and trial.accuracy is not None and (trial.outcome == "complete") == complete
             ]
             if chosen:
-                label = NAMES[role] if complete else None
-                axes.scatter(
-                    *zip(*chosen, strict=True), color=colour, alpha=1.0 if complete else PRUNED_ALPHA, label=label
-                )
+                of, places = zip(*chosen, strict=True)
+                alpha, label = (1.0, NAMES[role]) if complete else (PRUNED_ALPHA, None)
+                _dots(axes, of, places, color=colour, marker=MARKERS[role], alpha=alpha, label=label)
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an <svg> element, the same for the same figure."""
-    with matplotlib.rc_context({"svg.hashsalt": "nas", "svg.fonttype": "none"}):
-        buffer = io.StringIO()
+def _dots(axes: Axes, trials: Sequence[Outcome], places: Sequence[tuple[float, float]], **looks: Any) -> None:
+    """A dot for every trial, which links to it."""
+    if places:
+        dots = axes.scatter(*zip(*places, strict=True), clip_on=False, **looks)
+        dots.set_urls(_links(trials))
+
+
+def _links(trials: Sequence[Outcome]) -> list[str | None]:
+    """A link for every trial, and one that is not used: Matplotlib does not write a lone one."""
+    return [*(f"#trial-{trial.number}" for trial in trials), None]
+
+
+def svg(figure: Figure, titles: dict[int, str] | None = None) -> str:
+    """The figure as an <svg> element, the same for the same figure; `titles` says what a trial's dots tell."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(SVG), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser has letters that our font has not
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])  # every figure has the same ones
+
+    told: set[int] = set()
+
+    def linked(found: re.Match[str]) -> str:
+        number = int(found[1])
+        said = escape((titles or {}).get(number, f"trial {number}"), quote=False)
+        title = "" if number in told else f"<title>{said}</title>"  # of a curve its dot has it
+        told.add(number)
+        return f'<a class="dot" href="#trial-{number}" tabindex="-1">{title}'
+
+    text = PLACES.sub(lambda found: DIGITS.sub(r"\1", found[0]), LINK.sub(linked, text))
+    return re.sub(r">\s+<", "><", re.sub(r"\n\s*", " ", text)).rstrip()

@@ -164,3 +164,10 @@ def write_results(study: Study, run: Path) -> int:
         title = f"trial {ranked[0].number}: validation accuracy {ranked[0].value:.4f} after brief training"
         write_yaml(run / BEST, record(ranked[0]).arch.to_dict(), title)
     return len(outcomes)
+
+
+def alive(run: Path, config: SearchConfig) -> bool | None:
+    """Whether a search is running in a folder; None where its study is in a server, which others may work on."""
+    if lock.is_held(run):
+        return True
+    return None if config.conduct.storage else False

@@ -46,15 +46,21 @@ class Importances:
 
     @property
     def sentence(self) -> str:
-        """What may be said of it: too few trials, and trials that explain nothing, say nothing."""
+        """What may be said of it, under a heading that names it: too few trials, and trials that explain nothing, say
+        nothing."""
         if self.trials < FEWEST:
-            return f"What mattered: too few trials to say ({self.trials} of the {FEWEST} that it takes)."
-        begin = f"What mattered, from {self.trials} trials (R² {self.explained:.2f} on unseen ones)"
+            return f"Too few trials to say ({self.trials} of the {FEWEST} that it takes)."
+        begin = f"From {self.trials} trials (R² {self.explained:.2f} on unseen ones)"
         told = [f for f in self.factors if f.low > 0]
         if self.explained < EXPLAINED or not told:
             return f"{begin}: nothing that can be told from noise."
         said = ", ".join(f"{f.factor} {f.share:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in told[:4])
         return f"{begin}: {said}."
+
+    @property
+    def line(self) -> str:
+        """The sentence where it has no heading."""
+        return f"Parameter importance: {self.sentence[0].lower()}{self.sentence[1:]}"
 
 
 def factor(parameter: str) -> str:

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from searchspace.errors import InputError
@@ -78,6 +78,20 @@ def lent(folder: Path) -> Iterator[None]:
     finally:
         lock.lends = False
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody writes in the folder now, this process too. Nothing is made to find that out."""
+    for path in (folder, folder / FILE):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+    return False
 
 
 def holder(folder: Path) -> str:

@@ -4,116 +4,135 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nas import figures, results
+from nas import confusion, details, figures, matrix, results
 from nas.config import SearchConfig
+from nas.confusion import Confusion
 from nas.environment import Environment
 from nas.importance import Importances
+from nas.markup import Row, document, grid, link, table
 from nas.progress import progress
 from nas.retraining import Retrained, sentences
+from nas.state import State
+from nas.steps import steps
 from nas.trial import Outcome
 from nas.widths import widths
 from searchspace.arch import Arch
 from searchspace.figures import picture
 from searchspace.latency import LatencyTable
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto; padding: 0 1rem; color: #1a1a1a;
-  background: #fff }
-h1 { font-size: 1.5rem; line-height: 1.25 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem }
-table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto }
-td, th { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-th { border-bottom: 2px solid #888 } td.text, th.text { text-align: left }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 2rem;
-  margin-top: 1rem }
-figure { margin: 0 } figcaption { font-size: 14px; color: #444 } svg { width: 100%; height: auto; max-width: 40rem }
-pre { background: #f6f6f6; padding: .7rem; overflow-x: auto } summary { cursor: pointer; margin: .5rem 0 }
-.verdict { background: #eef4fa; padding: .6rem 1rem; border-left: 4px solid #1f6fb4; overflow-wrap: anywhere }
-"""
-COLUMNS = (
-    "trial",
-    "role",
-    "outcome",
-    "accuracy",
-    "epochs",
-    "MFLOPs",
-    "MParams",
-    "pred. ms",
-    "ms",
-    "alone ms",
-    "images/s",
-    "seconds",
-    "network",
-)
-TEXT = {"role", "outcome", "network", "reason", "factor"}
 DRAWN = 3
 BEST = 10
-Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run's page is made of. `volumes` are hypervolumes by trial where costs are minimised; `interruptions` are
-    sentences about trials that are not among the outcomes."""
+    """What a run's page is made of. `folder` is the run's as it was given, `volumes` are hypervolumes by trial where
+    costs are minimised, `confusions` are of the trials that were trained in full."""
 
     name: str
     config: SearchConfig
     trials: Sequence[Outcome]
     images: int
     mattered: Importances
-    interruptions: Sequence[str] = ()
+    state: State
+    folder: Path
     volumes: Sequence[tuple[int, float]] = ()
     table: LatencyTable | None = None
     environments: Sequence[Environment] = ()
     retrained: Sequence[Retrained] = ()
+    confusions: dict[int, Confusion] = field(default_factory=dict)
+
+    @property
+    def titles(self) -> dict[int, str]:
+        """What the dots of every trial say."""
+        return {trial.number: details.title(trial, self.images) for trial in self.trials}
 
 
 def page(found: Findings) -> str:
-    config, trials = found.config, found.trials
-    complete = results.best_complete(trials)
-    front = results.front(trials)
-    failed = [trial for trial in trials if trial.outcome == "failed"]
+    config = found.config
     title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.pixels}"
-    verdict = [*results.findings(trials, found.images), *found.interruptions]
-    sections = [
+    sections = (
         f"<h1>{escape(title)}</h1>",
-        f'<p class="verdict">{"<br>".join(map(escape, verdict))}</p>',
-        "<h2>Best networks</h2>",
-        table(row(trial) for trial in complete[:BEST]) if complete else "<p>No trial is complete yet.</p>",
-        grid(drawings(complete[:DRAWN])),
-        *(["<h2>What nothing else beats</h2>", table(row(t) for t in front)] if front else []),
-        "<h2>How the search went</h2>",
-        grid(course(trials)),
-        "<h2>Accuracy and cost</h2>",
-        grid(costs(found)),
-        "<h2>What mattered</h2>",
-        weights(found.mattered),
-        "<h2>Channels over depth</h2>",
-        schedules(trials),
-        *(
-            ["<h2>Do brief scores predict full training?</h2>", full_training(found.retrained)]
-            if found.retrained
-            else []
-        ),
-        "<h2>Failures</h2>",
-        failures(failed) if failed else "<p>None.</p>",
-        "<h2>All trials</h2>",
-        f"<details><summary>{len(trials)} trials, also in trials.csv and trials.parquet</summary>"
-        f"{table(row(t) for t in trials)}</details>",
-        "<h2>How to repeat it</h2>",
-        f"<pre>{escape(config.conduct.command)}</pre>",
-        conditions(found),
-    ]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(found.name)}</title><style>{STYLE}</style>"
+        verdict(found),
+        best(found),
+        section("What to do next", next_steps(found)),
+        section("How the search went", grid(course(found.trials), found.titles)),
+        section("Accuracy and cost", grid(costs(found), found.titles)),
+        section("Parameter importance", weights(found.mattered)),
+        section("Channels over depth", schedules(found.trials)),
+        section("Do brief scores predict full training?", full_training(found)) if found.retrained else "",
+        section("Which classes are confused?", mistakes(found)) if found.confusions else "",
+        section("Failures", failures([trial for trial in found.trials if trial.outcome == "failed"])),
+        section("All trials", everything(found)),
+        section("How to repeat it", f"<pre>{escape(config.conduct.command)}</pre>{conditions(found)}"),
     )
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(sections)}</body></html>\n'
+    return document(found.name, sections)
+
+
+def section(title: str, content: str) -> str:
+    return f"<h2>{escape(title)}</h2>{content}"
+
+
+def verdict(found: Findings) -> str:
+    lines = [*found.state.sentences, *results.findings(found.trials, found.images)]
+    return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
+
+
+def next_steps(found: Findings) -> str:
+    """Commands to go on with."""
+    run, command = found.folder, found.config.conduct.command
+    told = steps(run, command, found.state, found.trials, found.retrained)
+    rows = "".join(f"<dt>{escape(step.what)}</dt><dd><pre>{escape(step.command)}</pre></dd>" for step in told)
+    return f'<div class="next"><dl>{rows}</dl></div>'
+
+
+def best(found: Findings) -> str:
+    """The best networks and, where costs are minimised, the Pareto front."""
+    complete, front = results.best_complete(found.trials), results.front(found.trials)
+    if not complete:
+        return section("Best networks", "<p>No trial is complete yet.</p>")
+    told = main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
+    unbeaten = section("Pareto front", main_table(front, found.images)) if front else ""
+    return section("Best networks", told) + unbeaten
+
+
+def main_table(trials: Sequence[Outcome], images: int) -> str:
+    """Complete trials as a table without what nobody measured, and in words what its two latencies are."""
+    rows = [row(trial, images) for trial in trials]
+    empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
+    kept = [{name: cell for name, cell in cells.items() if name not in empty} for cells in rows]
+    both = {"ms (predicted)", "ms (alone)"} - empty
+    note = (
+        "ms: latency of one image, predicted from layer times or measured alone, when nothing else ran." if both else ""
+    )
+    return table(kept) + (f'<p class="note">{note}</p>' if note else "")
+
+
+def everything(found: Findings) -> str:
+    """All trials as a table, and the networks that dots lead to."""
+    trials, shown = found.trials, details.detailed(found.trials)
+    if not trials:
+        return "<p>No trial has begun.</p>"
+    others = {trial.number for trial in trials} - {trial.number for trial in shown}
+    rows = [row(trial, found.images) | timing(trial) for trial in trials]
+    left_out = (
+        f"<p>Of {len(trials)} networks these are the known ones, the Pareto front and the best; "
+        "<code>python -m nas.export RUN --trial N --out DIR</code> takes any home.</p>"
+        if others
+        else ""
+    )
+    return (
+        f"<details><summary>{len(trials)} trials, also in trials.csv and trials.parquet, there with their parameters "
+        f"and all that was measured</summary>{table(rows, others)}</details>"
+        f"<h3>Their networks, layer by layer</h3>{left_out}{details.details(shown, found.images)}"
+    )
 
 
 def drawings(best: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
@@ -133,7 +152,8 @@ def course(trials: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
             "The best of the first n networks that the search proposed, beside the best of n random networks within "
             "the same budget: while the line is inside the band, luck alone does as well.",
         )
-    yield figures.by_trial(trials), "The last validation accuracy of every trial; pale ones were stopped early."
+    told = "Point at a dot to see which trial it is, click to see its network."
+    yield figures.by_trial(trials), f"The last validation accuracy of every trial; pale ones were stopped early. {told}"
     yield figures.learning_curves(trials), "Validation accuracy after every epoch; pale lines were stopped early."
 
 
@@ -142,11 +162,11 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
     for name in minimized:
         yield (
             figures.tradeoff(trials, minimized, name),
-            "Rings: nothing is better in accuracy and all that is minimised.",
+            "Rings: the Pareto front. No complete trial is better in accuracy and all that is minimised.",
         )
     if minimized:
-        yield figures.hypervolume(found.volumes), "What the front covers of all that is within the budget."
-    rings = "Rings: no complete trial is more accurate at less cost."
+        yield figures.hypervolume(found.volumes), "What the Pareto front covers of all that is within the budget."
+    rings = "Rings: the Pareto front. No complete trial is more accurate at less cost."
     fitted = "Networks are fitted to the budget, so their multiply-adds differ little. "
     yield figures.against(trials, "macs", "FLOPs (million multiply-adds)", 1e6), ("" if minimized else fitted) + rings
     yield figures.against(trials, "params", "parameters (million)", 1e6), rings
@@ -154,7 +174,7 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
         said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
         said += f"measured when nothing else ran. {rings}"
         yield figures.against(trials, "predicted_ms", "latency (predicted, ms)", measured="measured_ms"), said
-    elif any(trial.measured.get("latency_ms") is not None for trial in trials):
+    elif any(trial.measured.get("latency_ms") for trial in trials):
         said = f"Milliseconds of one image, measured while other trials ran. {rings}"
         yield (
             figures.against(trials, "latency_ms", "latency (measured beside other trials, ms)", measured="measured_ms"),
@@ -195,8 +215,9 @@ def schedules(trials: Sequence[Outcome]) -> str:
     return grid([(figures.channels(found), meaning)])
 
 
-def full_training(rows: Sequence[Retrained]) -> str:
+def full_training(found: Findings) -> str:
     """Brief scores beside accuracies after full training, with how well the one ranks the other."""
+    rows = found.retrained
     said = "".join(f"<p>{escape(line)}</p>" for line in sentences(rows))
     cells = (
         {
@@ -205,18 +226,42 @@ def full_training(rows: Sequence[Retrained]) -> str:
             "brief": f"{row.brief:.4f}",
             "epochs in full": str(row.epochs),
             "validation": f"{row.full:.4f}",
+            "90 % interval": within(row.full, row.images),
             "test": "" if row.test is None else f"{row.test:.4f}",
+            "90 % interval of test": "" if row.test is None else within(row.test, row.test_images),
         }
         for row in rows
     )
     meaning = (
         "Every point is a network with its trial's number: the nearer to a rising line, the better brief scores rank."
     )
-    return said + table(cells) + grid([(figures.retrained(rows), meaning)])
+    return said + table(cells) + grid([(figures.retrained(rows), meaning)], found.titles)
+
+
+def within(accuracy: float, images: int) -> str:
+    low, high = results.interval(accuracy, images)
+    return f"[{low:.4f}, {high:.4f}]"
+
+
+def mistakes(found: Findings) -> str:
+    """Of every network that was trained in full, which classes it takes for which; the best is unfolded."""
+    trained = [row for row in found.retrained if row.trial in found.confusions]
+    return "".join(
+        f"<details{'' if index else ' open'}><summary>Trial {link(row.trial)} after {row.epochs} epochs</summary>"
+        f"{classes(found.confusions[row.trial])}</details>"
+        for index, row in enumerate(trained)
+    )
+
+
+def classes(one: Confusion) -> str:
+    drawn = f"<figure>{matrix.matrix(one)}<figcaption>{escape(confusion.meaning(one))}</figcaption></figure>"
+    return f"<p>{escape(' '.join(confusion.sentences(one)))}</p>{drawn}{table(confusion.rows(one))}"
 
 
 def failures(failed: Sequence[Outcome]) -> str:
     """Every reason with how often it was met, and in which trials."""
+    if not failed:
+        return "<p>None.</p>"
     reasons = Counter(str(trial.measured.get("error", "")) for trial in failed)
     numbers = {r: ", ".join(str(t.number) for t in failed if t.measured.get("error", "") == r) for r in reasons}
     return table({"trials": numbers[r], "times": str(n), "reason": r} for r, n in reasons.most_common())
@@ -230,8 +275,8 @@ def conditions(found: Findings) -> str:
         f"{found.images or 'not yet known number of'} validation images, {100 * identity.data.validation:g} % of the "
         f"training images of {identity.data.dataset}, after at most {identity.train.epochs} epochs; the test set was "
         "not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network: predicted "
-        f"from layer times{device(found.table)}, measured while other trials ran (ms), and of the best measured when "
-        "nothing else ran (alone ms)."
+        f"from layer times{device(found.table)}, and of the best measured alone, when nothing else ran; what was "
+        "measured while other trials ran is in trials.csv."
     )
     settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
     settings |= {"baselines": identity.baselines, "recipe": f"({identity.train.words()})"}
@@ -247,43 +292,33 @@ def conditions(found: Findings) -> str:
     )
 
 
-def row(trial: Outcome) -> Row:
+def row(trial: Outcome, images: int) -> Row:
     """A trial's cells, by column."""
     m = trial.measured
-    speed, seconds = m.get("images_per_s"), m.get("seconds")
-    predicted, beside, alone = (m.get(name) for name in ("predicted_ms", "latency_ms", "measured_ms"))
-    cells = (
-        str(trial.number),
-        m.get("baseline") or trial.role,
-        trial.outcome,
-        "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
-        str(max(trial.curve, default=0)),
-        f"{m['macs'] / 1e6:.1f}",
-        f"{m['params'] / 1e6:.2f}",
-        *("" if ms is None else f"{ms:.1f}" for ms in (predicted, beside, alone)),
-        "" if speed is None else f"{speed:.0f}",
-        "" if seconds is None else f"{seconds:.1f}",
-        str(m["network"]),
-    )
-    return dict(zip(COLUMNS, cells, strict=True))
+    latencies = {"ms (predicted)": m.get("predicted_ms"), "ms (alone)": m.get("measured_ms")}
+    return {
+        "trial": str(trial.number),
+        "role": m.get("baseline") or trial.role,
+        "outcome": trial.outcome,
+        "accuracy": "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
+        "90 % interval": details.interval(trial, images),
+        "epochs": str(max(trial.curve, default=0)),
+        "MFLOPs": million(m["macs"]),
+        "MParams": million(m["params"]),
+        **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
+        "network": str(m["network"]),
+    }
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Rows of the same columns; nothing where there are none."""
-
-    def cell(tag: str, name: str, text: str) -> str:
-        kind = ' class="text"' if name in TEXT else ""
-        return f"<{tag}{kind}>{escape(text)}</{tag}>"
-
-    listed = list(rows)
-    if not listed:
-        return ""
-    head = "".join(cell("th", name, name) for name in listed[0])
-    body = "".join("<tr>" + "".join(cell("td", n, text) for n, text in cells.items()) + "</tr>" for cells in listed)
-    return f"<table><tr>{head}</tr>{body}</table>"
+def million(number: int) -> str:
+    """In millions, to three digits or one decimal."""
+    return f"{number / 1e6:.1f}" if number >= 1e8 else f"{number / 1e6:#.3g}"
 
 
-def grid(drawn: Iterable[tuple[Figure, str]]) -> str:
-    """Figures with captions, as many beside each other as the window is wide."""
-    shown = (f"<figure>{figures.svg(one)}<figcaption>{escape(said)}</figcaption></figure>" for one, said in drawn)
-    return f'<div class="figures">{"".join(shown)}</div>'
+def timing(trial: Outcome) -> Row:
+    """How fast a trial was trained."""
+    speed, seconds = trial.measured.get("images_per_s"), trial.measured.get("seconds")
+    return {
+        "images/s": "" if speed is None else f"{speed:.0f}",
+        "seconds": "" if seconds is None else f"{seconds:.1f}",
+    }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import environment, results, retraining, study
+from nas import confusion, environment, folder, results, retraining, study
 from nas.config import SearchConfig
-from nas.folder import TABLE
 from nas.importance import importances
 from nas.page import Findings, page
+from nas.state import state
 from searchspace import command
+from searchspace.document import write_text
 from searchspace.errors import InputError
 from searchspace.latency import LatencyTable
 
@@ -26,16 +27,17 @@ def main(arguments: Sequence[str]) -> int:
     found = gathered(run)
     path = run / "report.html"
     try:
-        path.write_text(page(found), encoding="utf-8")
+        write_text(path, page(found))
         results.write_csv(found.trials, run)
         results.write_parquet(found.trials, run)
     except OSError as error:
         raise InputError(f"{run}: cannot be written ({error.strerror})") from None
     console = command.console()
-    for line in [*results.findings(found.trials, found.images), *found.interruptions]:
+    unusual = found.state.unfinished or found.state.interruptions
+    for line in (*(found.state.sentences if unusual else ()), *results.findings(found.trials, found.images)):
         console.print(line)
     if found.images:
-        console.print(found.mattered.sentence)
+        console.print(found.mattered.line)
     for line in retraining.sentences(found.retrained) if found.retrained else ():
         console.print(line)
     console.print(f"wrote {path}, {run / 'trials.csv'} and {run / 'trials.parquet'}")
@@ -46,17 +48,23 @@ def gathered(run: Path) -> Findings:
     """Everything that a run's folder says."""
     stored, config = study.load(run), SearchConfig.load(run)
     trials, minimized = study.outcomes(stored), config.identity.minimize
+    interruptions = study.interruption_sentences(study.interruptions(stored.get_trials(deepcopy=False)))
+    base = run / retraining.FOLDER
+    retrained = retraining.load(base, trials)
+    kept = {row.trial: confusion.load(base / f"{retraining.PREFIX}{row.trial}") for row in retrained}
     return Findings(
         name=run.resolve().name,
         config=config,
         trials=trials,
-        interruptions=study.interruption_sentences(study.interruptions(stored.get_trials(deepcopy=False))),
         images=int(stored.user_attrs.get("validation_images", 0)),
         mattered=importances(trials),
+        state=state(trials, config.conduct.trials, interruptions, folder.alive(run, config)),
+        folder=run,
         volumes=study.hypervolumes(trials, minimized, config.budget) if minimized else (),
-        table=LatencyTable.load(run / TABLE) if (run / TABLE).is_file() else None,
+        table=LatencyTable.load(run / folder.TABLE) if (run / folder.TABLE).is_file() else None,
         environments=environment.load(run),
-        retrained=retraining.load(run / retraining.FOLDER, trials),
+        retrained=retrained,
+        confusions={number: one for number, one in kept.items() if one is not None},
     )
 
 

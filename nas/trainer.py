@@ -128,6 +128,10 @@ class Training:
         """(accuracy, cross-entropy) on these images, with the weights as they are."""
         return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels)
 
+    def answers(self, images: Images) -> Tensor:
+        """The class that the network takes each image for, with the weights as they are."""
+        return answers(self.model, images, self.mean, self.std, self.device, self.pixels)
+
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
@@ -242,6 +246,21 @@ def score(
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
     sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
     return sums[0] / len(labels), sums[1] / len(labels)
+
+
+@torch.no_grad()
+def answers(
+    model: nn.Module, images: Images, mean: Tensor, std: Tensor, device: str, pixels: int | None = None
+) -> Tensor:
+    """The class that the network takes each image for, brought to so many `pixels` a side, in eval mode, as numbers on
+    the CPU."""
+    model.eval()
+    batch, found = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU, []
+    for first in range(0, len(images), batch):
+        x = _normalised(resized(_on(device, images[first : first + batch]), pixels), mean, std)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
+            found.append(model(x).argmax(1).cpu())
+    return torch.cat(found)
 
 
 def _on(device: str, array: object) -> Tensor:

@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nas import bundle, checkpoint
+from nas import bundle, checkpoint, confusion
 from nas.card import Facts, Trained
 from nas.config import IN_FULL, DataConfig, TrainConfig, as_begun, differences
+from nas.confusion import Confusion
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
@@ -180,13 +181,16 @@ def outcome(
 ) -> Facts:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std = training.mean, training.std
+    of = [(split.val_images, split.val_labels), *([test] if test else [])]
+    given = [(labels, training.answers(images)) for images, labels in of]
+    right = [float((found.numpy() == labels).mean()) for labels, found in given]
     trained = Trained(
         dataset=split.name,
         seed=plan.seed,
         epochs=len(history),
         accuracy=history[-1].accuracy,
         images=len(split.val_labels),
-        test_accuracy=None if test is None else training.scored(*test)[0],
+        test_accuracy=None if test is None else right[1],
         test_images=0 if test is None else len(test[1]),
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
@@ -194,12 +198,14 @@ def outcome(
         command=plan.command,
         recipe=plan.train.words(),
     )
-    return facts(plan, plan.adapted(split), trained)
+    confused = Confusion(split.classes, *(confusion.counted(*pair) for pair in given))
+    return facts(plan, plan.adapted(split), trained, confused)
 
 
-def facts(plan: Plan, arch: Arch, trained: Trained) -> Facts:
+def facts(plan: Plan, arch: Arch, trained: Trained, confused: Confusion | None) -> Facts:
     title = f"{plan.name} trained on {Path(trained.dataset).name}"
-    return Facts(title, arch, plan.arch, trained=trained, commands=(plan.command,) if plan.command else ())
+    commands = (plan.command,) if plan.command else ()
+    return Facts(title, arch, plan.arch, trained=trained, commands=commands, confusion=confused)
 
 
 def close(folder: Path, training_facts: Facts, weights: dict[str, Tensor]) -> bundle.Written:
@@ -215,7 +221,7 @@ def result(folder: Path) -> tuple[Facts, dict[str, Tensor]]:
     if not finished(folder):
         raise InputError(f"{folder}: the training is not finished; the same nas.train command carries on")
     trained, weights = weights_in(folder)
-    return facts(plan, Arch.load(folder / "arch.yaml"), trained), weights
+    return facts(plan, Arch.load(folder / "arch.yaml"), trained, confusion.load(folder)), weights
 
 
 def weights_in(folder: Path) -> tuple[Trained, dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from searchspace.costs import cost, section_costs
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 BINS = 60
@@ -57,11 +58,7 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
     channels.bar(depth[:-1], [part.output[0] for part in parts[:-1]], color=colours[:-1], alpha=0.7)
     channels.set_ylabel("output channels")
     costs = f"{amount(spent.macs, 'macs')}, {amount(spent.params, 'params')} at {arch.resolution} px"
-    channels.set_title(f"{title}: {costs}" if title else costs, fontsize=min(12.0, 1.7 * size[0]))
-    legend = [Patch(color=COLOURS.get(kind, ANOTHER), alpha=0.7, label=kind) for kind in dict.fromkeys(kinds[1:-1])]
-    columns = min(len(legend), max(2, round(size[0] / 2)))
-    channels.legend(handles=legend, loc="upper center", ncols=columns, frameon=False)
-    channels.margins(y=0.16 * -(-len(legend) // columns))
+    figure.suptitle(literal(f"{title}: {costs}" if title else costs), fontsize=min(12.0, 2.2 * size[0]))
     sides = [part.output[1] for part in parts[:-1]]
     pixels = channels.twinx()
     pixels.step(depth[:-1], sides, where="mid", color=RESOLUTION)
@@ -76,7 +73,23 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
     step = -(-end // round(1.7 * size[0]))
     ticks = [0, *(block for block in range(step, end) if block % step == 0 and end - block > step / 2), end]
     macs.set_xticks(ticks, labels=["stem", *(str(tick) for tick in ticks[1:-1]), "head"])
+    blocks = dict.fromkeys(kinds[1:-1])
+    return legend_below(figure, [Patch(color=COLOURS.get(kind, ANOTHER), alpha=0.7) for kind in blocks], list(blocks))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> Figure:
+    """The figure with a legend below everything, where it covers nothing, and as much higher."""
+    if labels:
+        width, height = figure.get_size_inches()
+        columns = max(1, min(len(labels), int(width / (0.6 + 0.075 * max(map(len, labels))))))
+        figure.set_size_inches(width, height + 0.2 * -(-len(labels) // columns))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     return figure
+
+
+def literal(text: str) -> str:
+    """Text as Matplotlib shows it letter by letter: no formula between dollars, and no label left out of a legend."""
+    return ("\N{ZERO WIDTH SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def plot_costs(

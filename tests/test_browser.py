@@ -104,8 +104,9 @@ def test_the_report_is_legible(run: Path, browser: Any, size: tuple[int, int]) -
     drawn = browser.execute_script(FIGURES)
     titles = {title for figure in drawn for title in figure["texts"]}
     assert {"Search and random control", "Learning curves", "Accuracy against latency", "Channels over depth"} <= titles
-    assert any(title.startswith("What mattered (") for title in titles)
+    assert any(title.startswith("Parameter importance (") for title in titles)
     assert len(drawn) == 3 + 3 + 3 + 1 + 1
+    assert browser.execute_script(COVERED) == []
     for figure in drawn:
         assert 250 <= figure["width"] <= size[0]
         assert figure["height"] > 100
@@ -114,12 +115,90 @@ def test_the_report_is_legible(run: Path, browser: Any, size: tuple[int, int]) -
     columns = len({figure["left"] for figure in drawn})
     assert columns == (3 if size == WIDE else 1)
     seen(browser, "summary", f"{TRIALS} trials").click()
-    rows = browser.execute_script("return document.querySelectorAll('details[open] tr').length")
+    rows = browser.execute_script("return document.querySelectorAll('details[open] table.sortable tr').length")
     assert rows == 1 + TRIALS
     assert seen(browser, "td.text", "out of memory: <b>all of it</b>")
     assert complaints(browser) == []
 
 
+def test_a_dot_tells_its_trial_and_leads_to_its_network(run: Path, browser: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    sized(browser, WIDE)
+    browser.get((run / "report.html").as_uri())
+    dots = browser.find_elements("css selector", "figure a.dot use, figure a.dot path")
+    dot = next(one for one in dots if one.find_element("xpath", "..").get_dom_attribute("href") == "#trial-3")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", dot)
+    ActionChains(browser).move_to_element(dot).perform()
+    said = seen(browser, "#tip").text
+    assert re.search(r"trial 3 \(control\)(, pruned)?, accuracy 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\], .*MFLOPs", said)
+    assert " blocks: " in said
+    assert len(browser.find_elements("css selector", ".same")) > 4
+    assert not browser.find_element("id", "trial-3").is_displayed()
+    dot.click()
+    network = seen(browser, "#trial-3")
+    for part in (".sketch", ".layers", ".network"):
+        assert network.find_element("css selector", part).is_displayed()
+    assert 0 <= browser.execute_script("return arguments[0].getBoundingClientRect().top", network) < WIDE[1]
+    assert complaints(browser) == []
+
+
+def test_tables_sort_by_their_heads_also_by_keyboard(run: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    sized(browser, PHONE)
+    browser.get((run / "report.html").as_uri())
+    seen(browser, "summary", f"{TRIALS} trials").click()
+
+    def column(name: str) -> list[str]:
+        return browser.execute_script(COLUMN, name)  # type: ignore[no-any-return]
+
+    button = next(
+        one for one in browser.find_elements("css selector", "details[open] th button") if one.text == "MFLOPs"
+    )
+    button.click()
+    told = [float(cell) for cell in column("MFLOPs")]
+    assert told == sorted(told)
+    assert len(told) == TRIALS
+    button.send_keys(Keys.ENTER)
+    assert [float(cell) for cell in column("MFLOPs")] == told[::-1]
+    assert button.find_element("xpath", "..").get_attribute("aria-sort") == "descending"
+    for one in browser.find_elements("css selector", "details[open] th button"):
+        if one.text == "accuracy":
+            one.send_keys(Keys.SPACE)
+    cells = column("accuracy")
+    assert cells[-2:] == ["", ""]  # what has no accuracy stays last
+    assert [float(cell) for cell in cells[:-2]] == sorted(float(cell) for cell in cells[:-2])
+    assert complaints(browser) == []
+
+
+def test_without_its_script_the_page_says_and_links_the_same(run: Path, browser: Any) -> None:
+    sized(browser, WIDE)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get((run / "report.html").as_uri())
+        assert browser.find_elements("css selector", "figure a.dot title")
+        assert not browser.find_elements("css selector", "th button")
+        browser.get(f"{(run / 'report.html').as_uri()}#trial-3")
+        assert seen(browser, "#trial-3 .layers")  # browsers unfold what holds a link's target
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+COLUMN = """const table = document.querySelector("details[open] table.sortable");
+  const index = [...table.tHead.rows[0].cells].findIndex(head => head.textContent === arguments[0]);
+  return [...table.tBodies[0].rows].map(row => row.cells[index].textContent);"""
+# Words of a figure that lie on other words of it.
+COVERED = """const found = [];
+  for (const figure of document.querySelectorAll('figure')) {
+    const boxes = [...figure.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    boxes.forEach(([said, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 2 && down > 4) found.push(`${said} on ${other}`);
+    }));
+  }
+  return found;"""
 FIGURES = """return [...document.querySelectorAll('figure')].map(figure => {
   const box = figure.querySelector('svg').getBoundingClientRect();
   const texts = [...figure.querySelectorAll('text')];

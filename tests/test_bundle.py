@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from nas import bundle, card, export, onnx_model
 from nas.bundle import DifferentError
 from nas.card import Facts, Trained
+from nas.confusion import Confusion
 from searchspace import Arch, Budget, InputError, Space, build, zoo
 from searchspace.network import Network
 from searchspace.space import ready
@@ -67,7 +68,8 @@ def test_untrained(tmp_path: Path) -> None:
 def test_trained_with_onnx(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = build(ARCH).eval()
-    made = bundle.write(tmp_path, replace(FACTS, trained=TRAINED), model.state_dict(), onnx=True)
+    confused = Confusion(TRAINED.classes, ((0, 0, 3), (1, 0, 2)))
+    made = bundle.write(tmp_path, replace(FACTS, trained=TRAINED, confusion=confused), model.state_dict(), onnx=True)
     assert made.files == list(bundle.FILES)
     assert made.differences["model.py"] == 0
     assert made.differences["model.onnx"] < 1e-4

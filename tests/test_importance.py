@@ -52,7 +52,7 @@ def test_what_decides_comes_first_and_the_rest_is_not_told_from_noise() -> None:
     assert found.explained > 0.2
     assert all(first.low > other.high for other in rest)
     assert {f.factor for f in found.factors} == {factor(name) for name in SPACE.choices}
-    assert found.sentence.startswith("What mattered, from 120 trials (R² 0.")
+    assert found.sentence.startswith("From 120 trials (R² 0.")
     assert "kernel 0." in found.sentence
     page = weights(found)
     assert page.count("<tr>") == 1 + len(found.factors)
@@ -67,7 +67,7 @@ def test_noise_is_called_noise() -> None:
 def test_few_trials_say_nothing() -> None:
     found = importances(trials(FEWEST - 1, kernels))
     assert found == Importances(FEWEST - 1)
-    assert found.sentence == f"What mattered: too few trials to say ({FEWEST - 1} of the {FEWEST} that it takes)."
+    assert found.sentence == f"Too few trials to say ({FEWEST - 1} of the {FEWEST} that it takes)."
     assert weights(found) == f"<p>{found.sentence}</p>"
     assert importances([]).trials == 0
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
+import random
 import re
 import shutil
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from nas import cli, environment, folder, page, report, search
+from nas import cli, details, environment, figures, folder, page, report, search
+from nas.config import SearchConfig
+from nas.progress import Progress
 from nas.trial import Outcome, Result
 
 AGAINST = [f"Accuracy against {cost}" for cost in ("FLOPs", "parameters", "latency")]
@@ -41,18 +50,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixture[Any]) -> None:
     assert report.main([str(run)]) == 0
     page = (run / "report.html").read_text()
-    assert page.count("<tr>") == (1 + 3) + (1 + 1) + (1 + 6)
+    assert [len(table.findall("./tbody/tr")) for table in tables(page)] == [3, 1, 6]
     titles = ("Search and random control", "Accuracy by trial", "Learning curves", *AGAINST)
     assert [page.count(f">{title}</text>") for title in titles] == [1] * len(titles)
-    assert page.count("<svg") == len(titles) + 3
-    assert page.count("<figcaption>") == page.count("<svg")
+    assert page.count("<figure>") == page.count("<figcaption>") == len(titles) + 3
+    assert page.count('<svg class="sketch"') == 6
     assert "<pre>python -m nas.search --budget &amp;</pre>" in page
     assert "Too few networks to say (4 of the 50 that it takes)." in page
     table = pd.read_parquet(run / "trials.parquet")
     assert table["outcome"].tolist() == ["pruned", *["complete"] * 3, "failed", "running"]
     assert table.columns.tolist() == pd.read_csv(run / "trials.csv").columns.tolist()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "<b>run</b>" not in page
     assert not re.search(r"(src|href)=.http", page)
     said = capsys.readouterr().out
@@ -81,6 +90,125 @@ def test_where_a_run_ran_is_kept_and_told(run: Path, tmp_path: Path) -> None:
     environment.note(copied)
     assert len(environment.load(copied)) == 2
     assert "torch &lt;b&gt;1&lt;/b&gt;" in page.conditions(report.gathered(copied))
+
+
+def tables(page: str) -> list[ElementTree.Element]:
+    """The sortable tables of a page."""
+    return [ElementTree.fromstring(one) for one in re.findall(r'<table class="sortable">.*?</table>', page)]
+
+
+def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(run: Path) -> None:
+    shown = page.page(report.gathered(run))
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', shown)
+    (script,) = re.findall(r"<script>(.*?)</script>", shown, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert shown.index("Content-Security-Policy") < shown.index("<style>") < shown.index("<script>")
+    assert not re.search(r"\son\w+=|javascript:|@import|url\((?!#)", shown)
+    linked = set(re.findall(r'(?:href|src)="([^"]*)"', shown.replace(script, "")))
+    assert all(address.startswith("#") for address in linked)
+
+
+def test_every_dot_says_its_trial_and_leads_to_its_network(run: Path) -> None:
+    shown = page.page(report.gathered(run))
+    dots = re.findall(r'<a class="dot" href="#(trial-\d+)" tabindex="-1"><title>([^<]*)</title>', shown)
+    assert {address for address, _ in dots} == {f"trial-{n}" for n in range(4)}
+    said = next(title for address, title in dots if address == "trial-3")
+    assert re.fullmatch(
+        r"trial 3 \(search\), accuracy 0\.8000 \[0\.\d{4}, 0\.\d{4}\], [\d.]+MFLOPs, [\d.]+[kM]Params", said
+    )
+    for address in dict(dots):
+        assert shown.count(f'id="{address}"') == 1
+        network = shown[shown.index(f'id="{address}"') :]
+        assert network.index('class="network"') < network.index('class="sketch"') < network.index('class="layers"')
+
+
+def test_tables_have_intervals_and_no_latency_of_a_busy_machine(run: Path) -> None:
+    first, *_, every = tables(page.page(report.gathered(run)))
+    names = ["".join(head.itertext()) for head in first.findall(".//th")]
+    assert names == ["trial", "role", "accuracy", "90 % interval", "epochs", "MFLOPs", "MParams", "network"]
+    cells = dict(zip(names, ("".join(cell.itertext()) for cell in first.findall("tbody/tr")[0]), strict=True))
+    assert (cells["accuracy"], cells["90 % interval"]) == ("0.8000", "[0.7594, 0.8352]")
+    assert all(head.get("title") for head in every.findall(".//th") if head.text in ("role", "MFLOPs", "ms (alone)"))
+
+
+def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
+    for name in (r"$\frac{", "_hidden", "a$b$c", "<b>&", "日本"):
+        known = Progress(2, [0.5], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], {name: 0.4})
+        assert f"{escape(name, quote=False)}<" in figures.svg(figures.progress(known))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_of_few_trials_or_only_failures_has_a_page(count: int, fails: bool, tmp_path: Path) -> None:
+    made = told(tmp_path / "few", count, fails)
+    shown = page.page(report.gathered(made))
+    assert shown.count('<svg class="sketch"') == count
+    assert ("No trial is complete yet." in shown) == (fails or not count)
+    assert "What to do next" in shown
+    assert f"The search has stopped: {count} of 8 trials have ended" in shown
+
+
+def told(run: Path, count: int, fails: bool = False) -> Path:
+    """A run of so many trials that have ended."""
+    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
+    with folder.opened(run, config):
+        study = search.open_study(run, config)
+        study.validation_images = 300
+        for _ in range(count):
+            trial = study.ask()
+            if fails:
+                study.tell(trial, error="out of memory")
+            else:
+                study.report(trial, Result(epoch=1, accuracy=0.5, loss=1.0))
+                study.tell(trial, 0.5)
+    return run
+
+
+def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> None:
+    run = told(tmp_path / "run", 2)
+    config = SearchConfig.load(run)
+    with folder.opened(run, config):
+        search.open_study(run, config).ask()
+        assert folder.alive(run, config)
+        assert "The search is running: 2 of 8 trials have ended, 1 are being trained." in page.page(
+            report.gathered(run)
+        )
+    assert folder.alive(run, config) is False
+    with folder.opened(run, config):
+        search.open_study(run, config)  # closes the trial of the run that is gone
+    shown = page.page(report.gathered(run))
+    assert "1 interrupted trial (2) will be asked again when the search carries on." in shown
+
+
+def test_a_page_of_a_thousand_trials_is_small_and_quick(run: Path) -> None:
+    found, rng = report.gathered(run), random.Random(0)
+    some = [trial for trial in found.trials if trial.accuracy is not None]
+    trials = []
+    for number in range(1000):
+        accuracies = {epoch: rng.random() for epoch in range(1, 5)}
+        end = "pruned" if number % 3 else "complete"
+        like = rng.choice(some)
+        measured = {**like.measured, "macs": rng.randrange(10**8), "predicted_ms": rng.random()}
+        trials.append(replace(like, number=number, curve=accuracies, outcome=end, measured=measured))
+    began = time.process_time()
+    shown = page.page(replace(found, trials=trials))
+    assert time.process_time() - began < 15
+    assert len(shown.encode()) < 3_000_000
+    assert shown.count('<svg class="sketch"') == details.MOST
+    assert {f'id="trial-{n}"' for n in range(1000)} == set(re.findall(r'id="trial-\d+"', shown))
+
+
+def test_the_page_replaces_a_link_and_not_what_it_leads_to(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    (tmp_path / "mine").write_text("mine")
+    (copied / "report.html").unlink(missing_ok=True)
+    (copied / "report.html").symlink_to(tmp_path / "mine")
+    assert report.main([str(copied)]) == 0
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert "<h1>" in (copied / "report.html").read_text()
 
 
 def test_failures_are_grouped_by_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas import bundle, checkpoint, events, export, train, training
+from nas import bundle, card, checkpoint, events, export, train, training
 from nas.config import DataConfig, full_recipe
 from nas.data import load, load_test
 from nas.trainer import Training
@@ -90,6 +91,7 @@ def test_the_folder_is_complete_and_says_so_again(
     arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"arch.yaml", "model.py", "weights.safetensors", "classes.json", "card.md", "metrics.csv", "training.yaml"}
+    names |= {"confusion.json", "confusion.svg"}
     assert {path.name for path in trained.iterdir()} == names
     weights = (trained / bundle.WEIGHTS).stat().st_mtime_ns
     assert train.main([str(arch), "--epochs", "2", "--out", str(trained)]) == 0
@@ -100,6 +102,8 @@ def test_the_folder_is_complete_and_says_so_again(
     card = (trained / "card.md").read_text()
     assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
     assert "mixup" not in card
+    assert "## By class, on test images" in card
+    assert "| class | images | accuracy | 90 % interval | precision | most often taken for |" in card
     facts, _ = training.result(trained)
     assert facts.arch == Arch.load(arch).adapt(10, 16)
     assert facts.deployed == Arch.load(arch)
@@ -117,6 +121,13 @@ def test_the_test_accuracy_is_that_of_the_weights_on_the_test_images(trained: Pa
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (facts.trained.mean, facts.trained.std))
     right = (model((torch.from_numpy(images) - mean) / std).argmax(1).numpy() == labels).mean()
     assert facts.trained.test_accuracy == pytest.approx(right)
+    assert facts.confusion is not None
+    for counts, accuracy, number in (
+        (facts.confusion.test, right, len(labels)),
+        (facts.confusion.validation, facts.trained.accuracy, len(split.val_labels)),
+    ):
+        assert sum(n for *_, n in counts) == number
+        assert sum(n for truth, answer, n in counts if truth == answer) == pytest.approx(accuracy * number)
     seen = {image.tobytes() for image in (*split.train_images, *split.val_images)}
     assert not any(image.tobytes() in seen for image in images)
 
@@ -226,11 +237,19 @@ def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
         assert training.load_plan(tmp_path / "out") == plan
 
 
+def test_a_training_of_a_version_without_confusions_still_opens(trained: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(trained, old, ignore=shutil.ignore_patterns("confusion.*"))
+    facts, _ = training.result(old)
+    assert facts.confusion is None
+    assert "By class" not in card.text(facts, onnx=False)
+
+
 def test_a_trained_network_goes_on_to_another_folder(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(trained), "--out", str(tmp_path / "home")]) == 0
-    for name in ("model.py", "classes.json", "arch.yaml"):
+    for name in ("model.py", "classes.json", "arch.yaml", "confusion.json", "confusion.svg"):
         assert (tmp_path / "home" / name).read_bytes() == (trained / name).read_bytes()
     assert "is a training, not a search" in refusal(
         export.main, [str(trained), "--out", str(tmp_path / "y"), "--trial", "1"], capsys

@@ -1,0 +1,54 @@
+"""How far a run is: finished, running or stopped, and which trials did not end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.trial import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`wanted` trials are the run's total, of which `ended` have ended and `running` have begun. `alive` says whether a
+    search works on them now, None where that cannot be seen. `interruptions` are sentences about trials that began and
+    were lost (see `records.interruption_sentences`)."""
+
+    ended: int
+    wanted: int
+    running: tuple[int, ...] = ()
+    interruptions: tuple[str, ...] = ()
+    alive: bool | None = False
+
+    @property
+    def unfinished(self) -> bool:
+        return self.ended < self.wanted or bool(self.running)
+
+    @property
+    def sentences(self) -> list[str]:
+        return [self._progress(), *self.interruptions]
+
+    def _progress(self) -> str:
+        done = f"{self.ended} of {self.wanted} trials have ended"
+        if self.alive:
+            return f"The search is running: {done}, {len(self.running)} are being trained."
+        if not self.unfinished:
+            return f"The search is finished: {done}."
+        begun = f"; {listed(self.running).lower()} began and did not end" if self.running else ""
+        if self.alive is None:
+            return f"The search is not finished: {done}{begun}."
+        return f"The search has stopped: {done}{begun}. The same command carries on."
+
+
+def state(trials: Sequence[Outcome], wanted: int, interruptions: Sequence[str], alive: bool | None) -> State:
+    running = tuple(trial.number for trial in trials if trial.outcome == "running")
+    return State(len(trials) - len(running), wanted, running, tuple(interruptions), alive)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """`Trial 3`, or `Trials 3, 4 and 9`; of many the first."""
+    if len(numbers) == 1:
+        return f"Trial {numbers[0]}"
+    if len(numbers) > 10:
+        return f"Trials {', '.join(map(str, numbers[:9]))} and {len(numbers) - 9} more"
+    return f"Trials {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
