@@ -45,7 +45,7 @@ SAMPLE_TRIES, DOUBTFUL_TRIES = 1000, 10
 # What a known network may be adapted in and stay itself: what it is deployed for, and how its widths are rounded.
 DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
 ROUNDING = ("divisor", "rounding", "min_width", "hidden_min", "se_min", "se_divisor")
-KNOWN_BANDS, KNOWN_LEAST = (0.85, 0.5), 0.1
+KNOWN_BANDS, KNOWN_LEAST = (0.94, 0.9, 0.85, 0.5), 0.1
 REMEMBERED = 1 << 14
 UNCOUNTED = (".act", "_act", ".se_position", ".se_gate")
 
