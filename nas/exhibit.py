@@ -141,7 +141,8 @@ class Exhibit(BaseStorage):
         """A trial's note; the part that takes time to make is made once for every way that a trial stands."""
         key = f"{trial._trial_id} {outcome.outcome} {outcome.accuracy}"
         if key not in self._notes:
-            self._notes[key] = notes.of_trial(study.record(trial), outcome, self.picture(trial))
+            lost = records.interrupted(trial)
+            self._notes[key] = notes.of_trial(study.record(trial), outcome, self.picture(trial), lost)
         return self._notes[key]
 
     def _about(self, ended: int) -> str:
@@ -149,7 +150,9 @@ class Exhibit(BaseStorage):
         if self._summary[0] != ended:
             ranked = study.ranked(self.study)
             picture = self.picture(ranked[0]) if ranked else ""
-            said = notes.of_run(self.config, study.outcomes(self.study), self._images(), picture)
+            trials = self.study.get_trials(deepcopy=False)
+            lost = [trial.number for trial in trials if records.interrupted(trial)]
+            said = notes.of_run(self.config, study.outcomes(self.study), self._images(), picture, lost)
             self._summary = (ended, said)
         return self._summary[1]
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from nas.card import escaped, one_line
 from nas.config import SearchConfig
+from nas.importance import FEWEST, usable
 from nas.results import best_complete, findings
+from nas.state import State
 from nas.trial import Outcome, Trial
 from searchspace.budget import Limit, amount
 from searchspace.preflight import known
@@ -22,14 +24,17 @@ GAP = "\N{NO-BREAK SPACE}" * 2  # the dashboard sets its tables without any
 Cells = Iterable[Sequence[object]]
 
 
-def of_trial(trial: Trial, outcome: Outcome, picture: str) -> str:
+def of_trial(trial: Trial, outcome: Outcome, picture: str, interrupted: bool = False) -> str:
     """A trial's role and end, its network as a table, and the picture at that address."""
     role = ROLES[trial.role] + (f": {escaped(trial.baseline)}, scaled to the budget" if trial.baseline else "")
     error = f": {escaped(outcome.measured['error'])}" if outcome.measured.get("error") else ""
     accuracy = "" if outcome.accuracy is None else f", validation accuracy {outcome.accuracy:.4f}"
+    ended = f"{outcome.outcome.capitalize()}{error}{accuracy}."
+    if interrupted:
+        ended = "Interrupted, so it does not count (the dashboard calls it Fail): its network has another trial."
     rows = [[f"{cell:,}" if isinstance(cell, int) else escaped(cell) for cell in row] for row in table(trial.arch)]
     sections = [
-        f"**{role}.** {outcome.outcome.capitalize()}{error}{accuracy}.",
+        f"**{role}.** {ended}",
         f"![channels and resolution over depth]({picture})",
         markdown_table(Row._fields, rows),
         "One of the `macs` is one multiply-add of a convolution or linear layer, at "
@@ -38,8 +43,17 @@ def of_trial(trial: Trial, outcome: Outcome, picture: str) -> str:
     return "\n\n".join(sections)
 
 
-def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture: str = "") -> str:
-    """What a run found so far, its best networks, and the known networks at its budget."""
+def of_run(
+    config: SearchConfig,
+    trials: Sequence[Outcome],
+    images: int,
+    picture: str = "",
+    interrupted: Sequence[int] = (),
+) -> str:
+    """What a run found so far, its best networks, and the papers' networks at its budget.
+
+    `interrupted` are trials that the dashboard shows as failed and that do not count.
+    """
     space, budget, identity = config.space, config.budget, config.identity
     done = sum(trial.outcome != "running" for trial in trials)
     complete = best_complete(trials)
@@ -55,16 +69,33 @@ def of_run(config: SearchConfig, trials: Sequence[Outcome], images: int, picture
     ]
     sections = [
         f"# {escaped(config.space_name)} within {escaped(str(budget))}",
+        *too_few(trials),
         f"{done} of {config.conduct.trials} trials done. Networks for {space.network.resolution} px and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
         f"{escaped(identity.data.dataset)}; the objective is the accuracy on validation images.",
-        "\n".join(f"- {escaped(line)}" for line in findings(trials, images)),
+        "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images), *lost(interrupted)]),
     ]
     if best:
         sections += ["## Best networks", markdown_table(("trial", "role", "accuracy", *COSTS, "network"), best)]
     if best and picture:
         sections += [f"![channels and resolution of the best network over depth]({picture})"]
     return "\n\n".join([*sections, at_budget(config), "## Repeat", f"    {one_line(config.conduct.command)}"])
+
+
+def too_few(trials: Sequence[Outcome]) -> list[str]:
+    """A warning where the dashboard's own figures show noise."""
+    number = len(usable(trials))
+    if number >= FEWEST:
+        return []
+    return [
+        "**The dashboard draws parameter importances and contours from any number of trials. It takes "
+        f"{FEWEST} to tell them from noise; here are {number}.**"
+    ]
+
+
+def lost(interrupted: Sequence[int]) -> list[str]:
+    said = State(0, 0, interrupted=tuple(interrupted)).sentences[1:]
+    return [f"{line} The dashboard shows {'it' if len(interrupted) == 1 else 'them'} as Fail." for line in said]
 
 
 COSTS = ("MFLOPs", "MParams", "pred. ms")
@@ -78,12 +109,12 @@ def costs(trial: Outcome) -> tuple[str, str, str]:
 
 def at_budget(config: SearchConfig) -> str:
     """The zoo's networks that keep the budget as their papers have them, the dearest first."""
-    title, budget = "## Known networks at this budget", config.budget
+    title, budget = "## The papers' networks within this budget, not scaled", config.budget
     if any(limit.currency == "latency_ms" for limit in budget.limits):
         return f"{title}\n\nTheir latency on the run's device was not looked up."
     found = known(config.space, budget)
     if not found:
-        return f"{title}\n\nNone is so small."
+        return f"{title}\n\nNo network of the zoo is within it as its paper has it."
     rows = [
         (name, arch.resolution, *(amount(limit.of(spent), limit.currency) for limit in shown(budget.limits)))
         for name, arch, spent in found[:KNOWN]

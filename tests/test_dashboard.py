@@ -12,7 +12,7 @@ import optuna_dashboard
 import pytest
 from PIL import Image
 
-from nas import cli, folder, search, study
+from nas import cli, folder, notes, search, study
 from nas.exhibit import Exhibit, Pictures, constraints
 from nas.trial import Result
 from searchspace import Budget
@@ -112,14 +112,20 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     assert "Best: trial 5 (search), validation accuracy 0.5500" in note["body"]
     assert "Known networks at this budget: rexnet" in note["body"]
     assert "| mobilenet\\_v3\\_small" not in note["body"]
+    first = note["body"].split("\n\n")[1]
+    assert first.endswith("It takes 40 to tell them from noise; here are 5.**")
+    assert "## The papers' networks within this budget, not scaled" in note["body"]
     config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
-    asked = search.open_study(live, config)
+    asked = search.open_study(live, config)  # trial 6, which was running, is closed as interrupted
     trial = asked.ask()
     asked.report(trial, Result(epoch=1, accuracy=0.75))
     asked.tell(trial, 0.75)
     again = Browser(live).json("/api/studies/1")["note"]
     assert f"Best: trial {trial.number}" in again["body"]
     assert again["version"] > note["version"]
+    assert "Trial 6 was interrupted and does not count; its network has another trial." in again["body"]
+    assert "The dashboard shows it as Fail." in again["body"]
+    assert "Interrupted, so it does not count" in Browser(live).json("/api/studies/1")["trials"][6]["note"]["body"]
 
 
 def test_people_may_write_notes_and_nothing_else(run: Path, tmp_path: Path) -> None:
@@ -150,6 +156,13 @@ def test_pictures_of_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> 
     (copied / "artifacts").write_text("in the way")
     digest = stored(copied)[0][2][3]["digest"]
     assert Browser(copied).ask(f"/artifacts/1/3/{digest}")[0] == 200
+
+
+def test_no_network_of_the_papers_is_so_small() -> None:
+    config = cli.configured(cli.parser().parse_args(["--budget", "3MFLOPs", "--space", "rexnet"]))
+    told = notes.of_run(config, [], 0)
+    assert "No network of the zoo is within it as its paper has it." in told
+    assert "here are 0.**" in told
 
 
 def test_constraints_say_how_much_is_too_much_or_too_little() -> None:
