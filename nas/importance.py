@@ -74,6 +74,11 @@ def factor(parameter: str) -> str:
     return "se" if field.startswith("se_") else field
 
 
+def usable(trials: Sequence[Outcome]) -> list[Outcome]:
+    """The trials that importances are taken from: failed and running ones say nothing."""
+    return [t for t in trials if t.outcome in ("complete", "pruned") and t.curve][-LATEST:]
+
+
 def importances(trials: Sequence[Outcome], seed: int = 0) -> Importances:
     """From accuracies after the epochs that all trials had; failed trials say nothing.
 
@@ -81,7 +86,7 @@ def importances(trials: Sequence[Outcome], seed: int = 0) -> Importances:
     all values of a factor shuffled together (Breiman 2001's permutation importance, of a group). At most the latest
     1,000 trials.
     """
-    done = [t for t in trials if t.outcome in ("complete", "pruned") and t.curve][-LATEST:]
+    done = usable(trials)
     epochs = min((max(t.curve) for t in done), default=0)
     done = [t for t in done if epochs in t.curve]
     scores = np.array([t.curve[epochs] for t in done])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nas.card import escaped, one_line
 from nas.config import SearchConfig
+from nas.importance import FEWEST, usable
 from nas.results import best_complete, findings
 from nas.trial import Outcome, Trial
 from searchspace.budget import Limit, amount
@@ -59,6 +60,7 @@ def of_run(
     ]
     sections = [
         f"# {escaped(config.space_name)} within {escaped(str(budget))}",
+        *too_few(trials),
         f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
         f"{escaped(identity.data.dataset)}; the objective is the accuracy on validation images.",
@@ -69,6 +71,17 @@ def of_run(
     if best and picture:
         sections += [f"![channels and resolution of the best network over depth]({picture})"]
     return "\n\n".join([*sections, at_budget(config), "## Repeat", f"    {one_line(config.conduct.command)}"])
+
+
+def too_few(trials: Sequence[Outcome]) -> list[str]:
+    """A warning where the dashboard's own figures show noise."""
+    number = len(usable(trials))
+    if number >= FEWEST:
+        return []
+    return [
+        "**The dashboard draws parameter importances and contours from any number of trials. It takes "
+        f"{FEWEST} to tell them from noise; here are {number}.**"
+    ]
 
 
 COSTS = ("MFLOPs", "MParams", "pred. ms")
@@ -82,12 +95,12 @@ def costs(trial: Outcome) -> tuple[str, str, str]:
 
 def at_budget(config: SearchConfig) -> str:
     """The zoo's networks that keep the budget as their papers have them, the dearest first."""
-    title, budget = "## Networks of the papers, unscaled", config.budget
+    title, budget = "## The papers' networks within this budget, not scaled", config.budget
     if any(limit.currency == "latency_ms" for limit in budget.limits):
         return f"{title}\n\nTheir latency on the run's device was not looked up."
     found = known(config.space, budget)
     if not found:
-        return f"{title}\n\nNone keeps the budget."
+        return f"{title}\n\nNo network of the zoo is within it as its paper has it."
     rows = [
         (name, arch.resolution, *(amount(limit.of(spent), limit.currency) for limit in shown(budget.limits)))
         for name, arch, spent in found[:KNOWN]

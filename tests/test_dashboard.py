@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nas import cli, folder, report, search, study
+from nas import cli, folder, notes, report, search, study
 from nas.config import SearchConfig
 from nas.display import print_summary
 from nas.exhibit import Exhibit, Pictures, constraints
@@ -115,14 +115,19 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     assert "Best: trial 5 (search), validation accuracy 0.5500" in note["body"]
     assert "Known networks at this budget: rexnet" in note["body"]
     assert "| mobilenet\\_v3\\_small" not in note["body"]
+    first = note["body"].split("\n\n")[1]
+    assert first.endswith("It takes 40 to tell them from noise; here are 5.**")
+    assert "## The papers' networks within this budget, not scaled" in note["body"]
     config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
-    asked = search.open_study(live, config)
+    asked = search.open_study(live, config)  # trial 6, which was running, is closed as interrupted
     trial = asked.ask()
     asked.report(trial, Result(epoch=1, accuracy=0.75))
     asked.tell(trial, 0.75)
     again = Browser(live).json("/api/studies/1")["note"]
     assert f"Best: trial {trial.number}" in again["body"]
     assert again["version"] > note["version"]
+    assert "1 interrupted trial (6) was asked again as 7" in again["body"]
+    assert "Interrupted, asked again as trial 7: no" in Browser(live).json("/api/studies/1")["trials"][6]["note"]["body"]
 
 
 def test_people_may_write_notes_and_nothing_else(run: Path, tmp_path: Path) -> None:
@@ -198,6 +203,13 @@ def test_pictures_of_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> 
     (copied / "artifacts").write_text("in the way")
     digest = stored(copied)[0][2][3]["digest"]
     assert Browser(copied).ask(f"/artifacts/1/3/{digest}")[0] == 200
+
+
+def test_no_network_of_the_papers_is_so_small() -> None:
+    config = cli.configured(cli.parser().parse_args(["--budget", "3MFLOPs", "--space", "rexnet"]))
+    told = notes.of_run(config, [], 0)
+    assert "No network of the zoo is within it as its paper has it." in told
+    assert "here are 0.**" in told
 
 
 def test_constraints_say_how_much_is_too_much_or_too_little() -> None:

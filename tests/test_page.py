@@ -22,6 +22,8 @@ from nas import cli, details, environment, figures, folder, page, report, search
 from nas.config import SearchConfig
 from nas.progress import Progress
 from nas.trial import Outcome, Result
+from searchspace import Space
+from searchspace.figures import picture
 
 AGAINST = [f"Accuracy against {cost}" for cost in ("FLOPs", "parameters", "latency")]
 ARGUMENTS = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "8"]
@@ -137,6 +139,17 @@ def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
     for name in (r"$\frac{", "_hidden", "a$b$c", "<b>&", "日本"):
         known = Progress(2, [0.5], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], {name: 0.4})
         assert f"{escape(name, quote=False)}<" in figures.svg(figures.progress(known))
+
+
+def test_a_legend_stands_below_its_figure_and_covers_nothing() -> None:
+    blocks = {"resolution": 64, "stem": {"width": 8}, "schedule": {"kind": "linear", "start": 8, "end": 64}}
+    stages = [{"block": kind, "depth": 3, "stride": 1} for kind in ("mbconv", "fused_mbconv", "inverted", "bottleneck")]
+    drawn = picture(Space({**blocks, "stages": stages}).arch(), r"$\frac{", (4.4, 3.7))
+    drawn.draw_without_rendering()
+    (legend,) = drawn.legends
+    lowest = min(axes.get_tightbbox().y0 for axes in drawn.axes)
+    assert legend.get_window_extent().y1 <= lowest + 1
+    assert legend.get_window_extent().y0 >= 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

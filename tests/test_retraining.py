@@ -114,6 +114,9 @@ def test_a_search_is_retrained_and_carried_on(run: Path, capsys: pytest.CaptureF
     page = (run / "report.html").read_text()
     assert "Do brief scores predict full training?" in page
     assert ">Brief and full training</text>" in page
+    assert page.count('<svg class="matrix"') == 4
+    assert page.count(" test images of 10 classes ") == 4
+    assert f"python -m nas.export {run}/retrained/trial-" in page
     assert "Brief scores and full training of 4 networks" in capsys.readouterr().out
 
 
