@@ -8,12 +8,14 @@ needs beside is added. `--check` compares predictions with measurements on netwo
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,10 +27,9 @@ from nas.cache import cache
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
-from searchspace.costs import cost
 from searchspace.errors import InputError
 from searchspace.latency import LatencyTable, operators
-from searchspace.space import Space, ready
+from searchspace.space import Point, Space, ready
 
 NETWORKS = 24
 AT_ONCE = 4
@@ -154,30 +155,53 @@ def lacking(table: LatencyTable, name: str, wanted: set[str]) -> set[str]:
 
 def space_operators(space: Space) -> set[str]:
     """The operators of a space's networks, from many random ones."""
-    rng = random.Random(0)
-    return {name for _ in range(DRAWS) for name in operators(space.arch(space.random_point(rng)))}
+    rng, width = random.Random(0), usual_width(space)
+    return {name for _ in range(DRAWS) for name in operators(space.arch(space.random_point(rng), width))}
 
 
 def networks(space: Space, rng: random.Random) -> Iterator[Arch]:
-    """Random networks; where the width is free, of MACs between the middle of width 1 and a small part of it."""
-    costs = sorted(cost(space.arch(space.random_point(rng))).macs for _ in range(CANDIDATES))
+    """Random networks without end; where the width is free, of MACs between the middle of width 1 and a small part.
+
+    Where a space's widths do not reach that far, as far as they do.
+    """
+    if space.fit_range is None:
+        while True:
+            yield space.arch(space.random_point(rng))
+    one = usual_width(space)
+    middle = sorted(space.cost(space.random_point(rng), one).macs for _ in range(CANDIDATES))[CANDIDATES // 2]
     while True:
-        point = space.random_point(rng)
-        if space.fit_range is None:
-            yield space.arch(point)
-            continue
-        target = costs[len(costs) // 2] * SPREAD ** -rng.random()
-        candidate = space.fit(point, Budget((Limit("macs", round(target)),)), 0.8, rng.getrandbits(32))
-        if candidate is not None:
-            yield candidate.arch
+        yield scaled(space, space.random_point(rng), round(middle * SPREAD ** -rng.random()), rng)
+
+
+def usual_width(space: Space) -> float | None:
+    """The width multiplier nearest to 1 that a space offers; None where it is not free."""
+    return None if space.fit_range is None else min(max(1.0, space.fit_range[0]), space.fit_range[1])
+
+
+def scaled(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
+    """A network of about so many MACs; where none is found, one of the point at the width that is nearest to them."""
+    found = space.fit(point, Budget((Limit("macs", macs),)), 0.8, rng.getrandbits(32))
+    if found is not None:
+        return found.arch
+    assert space.fit_range is not None
+    low, high = space.fit_range
+    one = usual_width(space) or 1.0
+    width = one * math.sqrt(macs / space.cost(point, one).macs)  # to which MACs are about proportional, squared
+    return space.arch(point, min(max(width, low), high))
 
 
 def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str]) -> list[Arch]:
-    """A few networks to time together; where only some operators are short, those that have most of them."""
+    """A few networks to time together; where only some operators are short, those that have most of them.
+
+    None where no network of many has any: an operator may be there only at widths that are not timed.
+    """
     if short == wanted:
-        return [next(candidates) for _ in range(AT_ONCE)]
-    drawn = [next(candidates) for _ in range(AT_ONCE * CANDIDATES)]
-    return sorted(drawn, key=lambda arch: -len(operators(arch) & short))[:AT_ONCE]
+        return list(islice(candidates, AT_ONCE))
+    drawn = list(islice(candidates, AT_ONCE * CANDIDATES))
+    if not any(operators(arch) & short for arch in drawn):
+        drawn += islice(candidates, DRAWS)
+    having = [arch for arch in drawn if operators(arch) & short]
+    return sorted(having, key=lambda arch: -len(operators(arch) & short))[:AT_ONCE]
 
 
 def check(table: LatencyTable, path: Path, space: Space, device: str, console: Console) -> int:

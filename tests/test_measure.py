@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,32 @@ def test_what_is_interrupted_goes_on(space: Path, tmp_path: Path, monkeypatch: p
     assert kept == calls[0] + calls[1]
     assert measure.main(["--space", str(space), "--table", str(path)]) == 0
     assert kept + sum(calls[3:]) == LatencyTable.load(path).spaces["tiny.yaml at 32 px"] >= measure.NETWORKS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width_mult": {"fit": [2.0, 4.0]}},
+        {"width_mult": {"fit": [2.0, 2.0001]}},
+        {"width_mult": {"fit": [0.01, 0.02]}},
+        {"width_mult": {"fit": [2.0, 4.0]}, "schedule": {**SPACE["schedule"], "divisor": 64}},
+        {"width_mult": 1.0},
+    ],
+)
+def test_networks_to_time_are_found_whatever_widths_a_space_offers(change: dict[str, Any]) -> None:
+    space = Space(SPACE | change)
+    drawn = measure.networks(space, random.Random(0))
+    for arch in itertools.islice(drawn, 20):
+        assert arch.digest
+    if space.fit_range and space.fit_range[0] > 1:
+        wide = next(drawn)
+        assert wide.stem.width >= space.arch(space.random_point(random.Random(0)), 1.0).stem.width
+
+
+def test_an_operator_that_no_timed_network_has_ends_the_timing() -> None:
+    arch = Space(SPACE).arch({name: options[0] for name, options in Space(SPACE).choices.items()})
+    assert measure.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}) == []
+    assert measure.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}) == [arch] * measure.AT_ONCE
 
 
 def test_another_devices_table_is_not_added_to(space: Path, tmp_path: Path) -> None:
