@@ -20,7 +20,7 @@ from torch import nn
 from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
-from nas.timing import network_ms
+from nas.timing import network_ms, threads
 from nas.trainer import DivergedError, Training, fit
 from nas.trial import Result, Trial
 from searchspace.arch import Arch
@@ -170,8 +170,8 @@ def seconds_per_epoch(proxy: Arch, split: Split, config: TrainConfig, device: st
     """(seconds an epoch takes one trial, on which device, how many such devices there are), from a few timed steps."""
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
-    torch.set_num_threads(1)
     few = config.batch_size * TIMED_STEPS
     part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
-    speed = next(iter(fit(build(proxy), part, config, 0, "cuda" if cuda else "cpu"))).images_per_s
+    with threads(1):
+        speed = next(iter(fit(build(proxy), part, config, 0, "cuda" if cuda else "cpu"))).images_per_s
     return len(split.train_labels) / speed, "cuda" if cuda else "cpu", slots

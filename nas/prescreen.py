@@ -13,6 +13,7 @@ from nas.config import COST_SCORES, Prescreen
 from nas.data import Split
 from nas.feed import Feed
 from nas.proxies import PROXIES
+from nas.timing import threads
 from nas.trainer import statistics
 from searchspace.space import Candidate
 
@@ -36,10 +37,10 @@ class Screen:
     def score(self, candidate: Candidate) -> float:
         if self.by in COST_SCORES:
             return float(getattr(candidate.cost, self.by))
-        torch.set_num_threads(1)  # the cores are the trials'
         proxy = candidate.arch.adapt(self.split.num_classes, self.split.resolution)
         try:
-            return PROXIES[self.by](proxy, *self._images, self.seed)
+            with threads(1):  # the cores are the trials'
+                return PROXIES[self.by](proxy, *self._images, self.seed)
         except (ValueError, OverflowError):  # the logarithm of nothing, or of too much
             return math.nan
 
