@@ -175,10 +175,18 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
         console.print(line)
 
 
+def measured_when(table: LatencyTable | None) -> str:
+    """What the measured milliseconds of a summary are of."""
+    images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
+    return f"ms: of {images}{f' on {table.device}' if table else ''}, measured when nothing else ran"
+
+
 def print_device(console: Console, table: LatencyTable) -> None:
     """Which device predicted latencies are of."""
     times = sum(len(rows) for rows in table.times.values())
-    console.print(f"latency predicted for {table}, from {times:,} layer times")
+    busy = table.busiest
+    when = f", timed at a load of up to {busy.load:.1f} on {busy.cores} cores" if busy else ""
+    console.print(f"latency predicted for {table}, from {times:,} layer times{when}")
 
 
 def read(
@@ -231,6 +239,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     trials = results.frame(study.outcomes)
     images = study.validation_images
     best = results.best(trials)
+    over = results.over_when_measured(study.outcomes, study.budget)
     if not best.empty and images:
         table = Table(title=f"best networks within {study.budget}", title_justify="left")
         timed = bool(best["predicted_ms"].notna().any())
@@ -243,10 +252,13 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
             shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
             ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
+            ms[-1] += "*" if row["trial"] in over else ""
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
         console.print(table)
         if best["measured_ms"].notna().any():
-            console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
+            console.print(measured_when(study.space.latency) + ("; pred.: predicted" if timed else ""))
+        if over:
+            console.print(results.over_sentence(study.outcomes, study.budget))
         for row in best.head(3).to_dict("records"):
             known = f"{row['baseline']}, " if row["baseline"] else ""
             console.print(f"trial {row['trial']}: {known}{row['network']}")

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments = [word.replace(args.storage, shown) for word in arguments]
     args.command = command.line("nas.search", arguments)
     config = cli.configured(args)
+    latencies.check_device(config.conduct)
     console = command.console()
     run = args.run or Path("runs") / cli.default_name(args)
     existed = folder.check(run, config)
@@ -80,7 +81,9 @@ def main(arguments: Sequence[str]) -> int:
             if done < total:
                 why = carry_out(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
-                latencies.time_best(study, config.conduct.device)
+                untimed = latencies.time_best(study, config.conduct)
+                if untimed and not args.quiet:
+                    console.print(untimed)
             folder.write_results(study, run)
             print_summary(console, study, run, config, why)
             found = bool(study.ranked)
