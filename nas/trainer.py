@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,14 @@ from nas.graphed import Graphed, eager
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
 CALIBRATION_BATCHES = 8
 OPTIMIZER_STATE = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
+
+
+Each = Callable[[str, int, int], None]
+"""Is told after every batch what goes on, how many images are done and of how many. It must not wait for a GPU."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Nobody is told."""
 
 
 class DivergedError(RuntimeError):
@@ -57,7 +65,7 @@ class Training:
 
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
     gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
-    replayed as CUDA graphs.
+    replayed as CUDA graphs. `each` is told of every batch.
     """
 
     def __init__(
@@ -88,6 +96,7 @@ class Training:
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
         self.done = 0
+        self.each: Each = unwatched
         self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -111,6 +120,7 @@ class Training:
             with gang.apart(self.seed, done, device):
                 total += self.carry_out(self._step, x[own], told[own])
             self._average(done)
+            self.each("training", (step + 1) * batch, steps * batch)
             if time.perf_counter() > self.deadline:
                 raise TimeoutError
         train_loss = float(gang.total(total)) / (steps * gang.size)
@@ -121,7 +131,8 @@ class Training:
         some = self.feed.at(order[: CALIBRATION_BATCHES * batch])
         recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
         gang.agree(self.model)
-        val = score(self.model, self.split.val_images, self.split.val_labels, self.mean, self.std, device, gang)
+        held_out = self.split.val_images, self.split.val_labels
+        val = score(self.model, *held_out, self.mean, self.std, device, gang, self.each)
         return Epoch(number, train_loss, *val, steps * batch / seconds)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
@@ -222,6 +233,7 @@ def score(
     std: Tensor,
     device: str,
     gang: Alone = ALONE,
+    each: Each = unwatched,
 ) -> tuple[float, float]:
     """(accuracy, cross-entropy) on these images, in eval mode; every rank of a gang scores a part of them."""
     model.eval()
@@ -234,6 +246,7 @@ def score(
             logits = model(_normalised(x, mean, std)).float()
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
+        each("scoring", some.stop - own.start, own.stop - own.start)
     sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
     return sums[0] / len(labels), sums[1] / len(labels)
 
