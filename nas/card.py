@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from importlib import metadata
 import numpy
 import torch
 
+from nas.config import DataConfig
 from nas.results import interval
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
 from searchspace.costs import cost
-from searchspace.document import value
+from searchspace.document import parse, plain, value
 
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
+IMAGES = "<!-- images: "
 
 
 @value
@@ -44,7 +47,8 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns."""
+    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns, `data` the
+    images that it was searched or trained on."""
 
     title: str
     arch: Arch
@@ -53,12 +57,13 @@ class Facts:
     scored: tuple[str, ...] = ()
     trained: Trained | None = None
     commands: tuple[str, ...] = ()
+    data: DataConfig | None = None
 
 
 def text(facts: Facts, onnx: bool) -> str:
     """The card, in Markdown. What people or files named is escaped."""
     sections = [
-        MARK,
+        MARK if facts.data is None else f"{MARK}\n{images_line(facts.data)}",
         f"# {escaped(facts.title)}",
         "A convolutional network. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
         "network for `searchspace.Arch.load`." + (" `model.onnx` takes any number of images." if onnx else ""),
@@ -80,6 +85,23 @@ def text(facts: Facts, onnx: bool) -> str:
         versions(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def images_line(data: DataConfig) -> str:
+    """A comment that names the images, for `nas.train` of the folder."""
+    said = json.dumps(plain(data, (DataConfig,))).replace(">", "\\u003e")  # which could end the comment
+    return f"{IMAGES}{said} -->"
+
+
+def images_of(text: str) -> DataConfig | None:
+    """The images that a card's comment names; None of a card without one."""
+    for line in text.splitlines():
+        if line.startswith(IMAGES) and line.endswith(" -->"):
+            try:
+                return parse(DataConfig, json.loads(line.removeprefix(IMAGES).removesuffix(" -->")))
+            except (ValueError, RecursionError):
+                return None
+    return None
 
 
 def costs(facts: Facts) -> str:

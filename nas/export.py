@@ -77,6 +77,7 @@ def of_search(run: Path, number: int | None, again: str) -> Facts:
         budget=f"{config.budget}",
         scored=scored(outcome, config, int(stored.user_attrs.get("validation_images", 0))),
         commands=(config.conduct.command, again),
+        data=config.identity.data,
     )
 
 

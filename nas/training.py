@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from nas.config import IN_FULL, DataConfig, TrainConfig, differences
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
-from nas.trainer import Epoch, Training, score
+from nas.trainer import Each, Epoch, Training, score, unwatched
 from searchspace.arch import Arch
 from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
 from searchspace.errors import InputError
@@ -65,30 +65,54 @@ def load_plan(folder: Path) -> Plan:
     return parse(Plan, data, str(folder / PLAN), lines)
 
 
-@contextmanager
-def opened(folder: Path, plan: Plan) -> Iterator[None]:
-    """The folder, made and held: one training at a time. `InputError` for a folder of something else."""
-    if is_folder(folder):
+def check(folder: Path, plan: Plan) -> None:
+    """`InputError` for a folder of something else, or of another training that has come as far as a whole epoch."""
+    if not is_folder(folder):
+        bundle.check_free(folder)
+        if (folder / bundle.WEIGHTS).exists():
+            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+    elif has_epochs(folder):
         old = load_plan(folder)
         changed = differences(replace(old, name=plan.name, command=plan.command), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
-    else:
-        bundle.check_free(folder)
-        if (folder / bundle.WEIGHTS).exists():
-            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+
+
+@contextmanager
+def opened(folder: Path, plan: Plan) -> Iterator[None]:
+    """The folder, made and held: one training at a time. `InputError` for a folder of something else.
+
+    A start that ends with an `InputError` before a whole epoch leaves nothing behind.
+    """
+    check(folder, plan)
     held = _held(folder)
     try:
-        if not is_folder(folder):
+        if not has_epochs(folder):
             write_yaml(folder / PLAN, plain(plan, IN_FULL), "what is trained; the same command carries on")
         yield
+    except InputError:
+        if not has_epochs(folder):
+            discard(folder)
+        raise
     except OSError as error:
         if error.filename is None or folder not in Path(error.filename).parents:
             raise
         raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
     finally:
         os.close(held)
+
+
+def has_epochs(folder: Path) -> bool:
+    """Whether a training in a folder has come as far as a whole epoch, so that there is something to lose."""
+    return is_folder(folder) and ((folder / STATE).exists() or (folder / bundle.WEIGHTS).exists())
+
+
+def discard(folder: Path) -> None:
+    """Take away what a start has made, so that another one may start there."""
+    (folder / PLAN).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
 
 
 def _held(folder: Path) -> int:
@@ -121,6 +145,13 @@ def behind(folder: Path) -> list[Epoch]:
         raise _foreign(path, error) from None
 
 
+def threads_behind(folder: Path) -> int | None:
+    """The CPU threads that a training began with, by which its last digits go; None where that was not kept."""
+    path = folder / STATE
+    kept = checkpoint.notes(path).get("threads", "") if path.is_file() else ""
+    return int(kept) if kept.isdecimal() and int(kept) > 0 else None
+
+
 def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALONE) -> Training:
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
@@ -147,6 +178,8 @@ def carry_out(folder: Path, training: Training, watch: Callable[[Epoch], None]) 
         if training.gang.rank == 0:
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
+            if training.device == "cpu":
+                notes["threads"] = str(torch.get_num_threads())
             write_metrics(folder / METRICS, history)
             checkpoint.write(folder / STATE, training.state(), notes)  # last: whoever sees it may end this process
         watch(epoch)
@@ -162,17 +195,24 @@ def write_metrics(path: Path, history: list[Epoch]) -> None:
 
 
 def outcome(
-    plan: Plan, split: Split, history: Sequence[Epoch], training: Training, test: tuple[Images, Labels] | None
+    plan: Plan,
+    split: Split,
+    history: Sequence[Epoch],
+    training: Training,
+    test: tuple[Images, Labels] | None,
+    each: Each = unwatched,
 ) -> Facts:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std = training.mean, training.std
+    if test is not None:
+        tested = score(training.model, *test, mean, std, training.device, each=each)
     trained = Trained(
         dataset=split.name,
         seed=plan.seed,
         epochs=len(history),
         accuracy=history[-1].accuracy,
         images=len(split.val_labels),
-        test_accuracy=None if test is None else score(training.model, *test, mean, std, training.device)[0],
+        test_accuracy=None if test is None else tested[0],
         test_images=0 if test is None else len(test[1]),
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
@@ -184,7 +224,8 @@ def outcome(
 
 def facts(plan: Plan, arch: Arch, trained: Trained) -> Facts:
     title = f"{plan.name} trained on {Path(trained.dataset).name}"
-    return Facts(title, arch, plan.arch, trained=trained, commands=(plan.command,) if plan.command else ())
+    commands = (plan.command,) if plan.command else ()
+    return Facts(title, arch, plan.arch, trained=trained, commands=commands, data=plan.data)
 
 
 def close(folder: Path, training_facts: Facts, weights: dict[str, Tensor]) -> bundle.Written:

@@ -19,8 +19,9 @@ import torch
 import yaml
 
 from nas import cli, dashboard, export, search, train
-from nas.config import SearchConfig
+from nas.config import DataConfig, SearchConfig
 from nas.study import Study, load, outcomes
+from nas.subject import Subject, subject
 from searchspace import Arch, Budget, InputError, Space, build, cost
 from searchspace.__main__ import main as searchspace_main
 
@@ -286,8 +287,8 @@ def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert f"{cost(Arch.load(out / 'arch.yaml')).macs:,}" in card
     assert "after 1 epoch of brief training on digits (complete). It is of 287 images" in card
     assert "    python -m nas.search --budget 20MFLOPs" in card
-    assert train.architecture(str(out)) == ("best", Arch.load(run / "best.yaml"))
-    assert train.architecture(str(run)) == ("run", Arch.load(run / "best.yaml"))
+    assert subject(str(out)) == Subject("best", Arch.load(run / "best.yaml"), DataConfig())
+    assert subject(str(run)) == Subject("run", Arch.load(run / "best.yaml"), DataConfig())
     assert export.main([str(run), "--out", str(out), "--trial", "1"]) == 0
     assert Arch.load(out / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
     assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path), "--trial", "99"], capsys)
