@@ -205,19 +205,29 @@ def read(
     return split
 
 
-def print_plan(console: Console, config: SearchConfig, space: Space, split: Split, run: Path) -> None:
-    """What a search would do, and how long that would take, from steps timed on this machine."""
-    from nas.evaluate import seconds_per_epoch
+def print_plan(
+    console: Console,
+    config: SearchConfig,
+    space: Space,
+    split: Split,
+    run: Path,
+    read_s: float = 0.0,
+    done: int = 0,
+    layers: int = 0,
+) -> None:
+    """What a search would do, and how long that would take, from steps timed on this machine (see `nas.estimate`)."""
+    from nas import estimate
+    from nas.timing import is_here
 
     identity, conduct = config.identity, config.conduct
     arch = space.sample(identity.seed, config.budget, identity.band)
     proxy = arch.adapt(split.num_classes, split.resolution)
-    seconds, device, slots = seconds_per_epoch(proxy, split, identity.train, conduct.device)
-    slots = conduct.concurrent or slots
+    found = None
+    if is_here(conduct.device):
+        found = estimate.sample(arch, proxy, split, identity.train, conduct.device)
     last, deployed = (section_costs(a)[-2].output[1] for a in (proxy, arch))
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
-    most = conduct.trials * identity.train.epochs * seconds / slots
     stride = f"total stride {proxy.total_stride}"
     if proxy.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
@@ -225,13 +235,17 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
         f"trains at {split.resolution} px: {amount(cost(proxy).macs, 'macs')}, {stride}; "
         f"its last map is {last} px wide, not {deployed}, and of a kernel wider than a map it sees only a part"
     )
+    where = "a cluster's GPUs"
+    if found is not None:
+        where = f"{conduct.concurrent or found.slots} at once on {found.device}"
     console.print(
-        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
-        f"{slots} at once on {device}, in {run}"
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in {run}"
     )
-    console.print(
-        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
-    )
+    if found is None:
+        console.print("how long that takes cannot be said here: there is no GPU to time a network on")
+        return
+    made = estimate.parts(found, conduct, identity.train.epochs, done, read_s, layers)
+    console.print(estimate.sentence(made, found))
 
 
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:

@@ -7,10 +7,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Generator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,8 +19,8 @@ from torch import nn
 from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
-from nas.timing import network_ms, threads
-from nas.trainer import DivergedError, Training, fit
+from nas.timing import network_ms
+from nas.trainer import DivergedError, Training
 from nas.trial import Result, Trial
 from searchspace.arch import Arch
 from searchspace.budget import Cost
@@ -29,7 +28,6 @@ from searchspace.errors import InputError
 from searchspace.module import build
 
 LATENCY_ROUNDS = 3
-TIMED_STEPS = 4
 
 
 class AuditError(RuntimeError):
@@ -164,14 +162,3 @@ def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
     if (macs, params) != (expected.macs, expected.params):
         computed = f"{expected.macs} MACs and {expected.params} params"
         raise AuditError(f"computed {computed}, but the module has {macs} MACs and {params} params")
-
-
-def seconds_per_epoch(proxy: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
-    """(seconds an epoch takes one trial, on which device, how many such devices there are), from a few timed steps."""
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
-    few = config.batch_size * TIMED_STEPS
-    part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
-    with threads(1):
-        speed = next(iter(fit(build(proxy), part, config, 0, "cuda" if cuda else "cpu"))).images_per_s
-    return len(split.train_labels) / speed, "cuda" if cuda else "cpu", slots

@@ -66,6 +66,15 @@ def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Con
     return space
 
 
+def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
+    """About how often networks are run to time the layers of a new run; 0 where their times are known, or not used."""
+    from nas import measure, timing
+
+    if existed or space.latency is not None or config.conduct.ray_address or not timing.is_here(config.conduct.device):
+        return 0
+    return 2 * measure.NETWORKS * measure.ROUNDS
+
+
 def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Space:
     """The space with this device's layer times; where the cache cannot be used they are measured for this run alone,
     since no budget depends on them."""

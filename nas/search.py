@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nas.data import load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import check_known
 from nas.storage import Place
-from nas.study import StorageError, Study, known_within
+from nas.study import StorageError, Study, known_within, outcomes
 from searchspace import command
 from searchspace.document import plain
 from searchspace.preflight import preflight
@@ -59,8 +60,11 @@ def main(arguments: Sequence[str]) -> int:
         for source in taught.sources:
             console.print(f"warm start: {source}")
     if args.dry_run:
+        started = time.monotonic()
         split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
-        print_plan(console, config, space, split, run)
+        done = finished(run) if existed and not place.url else 0
+        layers = latencies.runs_to_time(space, config, existed)
+        print_plan(console, config, space, split, run, time.monotonic() - started, done, layers)
         return 0
     begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
     if existed and not begun_already:
@@ -131,6 +135,12 @@ def carry_out(
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
     return why
+
+
+def finished(run: Path) -> int:
+    """How many trials of a run are done."""
+    ends = (outcome.outcome for outcome in outcomes(storage.load(run))) if folder.has_trials(run) else ()
+    return sum(end != "running" for end in ends)
 
 
 def keep_results(study: Study, run: Path, log: folder.Log) -> None:

@@ -15,10 +15,9 @@ import torch
 import yaml
 from hypothesis import given, settings
 
-from nas import cli, latencies, measure, search, timing, train
+from nas import cli, estimate, latencies, measure, search, timing, train
 from nas.config import Conduct, DataConfig, Prescreen, TrainConfig
 from nas.data import load
-from nas.evaluate import seconds_per_epoch
 from nas.prescreen import Screen
 from searchspace import Budget, InputError, Space, build
 from searchspace.arch import lower
@@ -301,6 +300,6 @@ def test_what_times_on_one_thread_leaves_as_many_as_there_were() -> None:
     split = load(DataConfig(), seed=0)
     arch = Space(SPACE).sample(0, Budget.parse("3MFLOPs")).adapt(10, 16)
     with timing.threads(2):
-        seconds_per_epoch(arch, split, TrainConfig(), "cpu")
+        estimate.sample(arch, arch, split, TrainConfig(), "cpu")
         Screen(Prescreen(2), split, 0).score(SimpleNamespace(arch=arch))  # type: ignore[arg-type]
         assert torch.get_num_threads() == 2
