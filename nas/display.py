@@ -175,10 +175,11 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig) ->
         console.print(line)
 
 
-def measured_when(table: LatencyTable | None) -> str:
-    """What the measured milliseconds of a summary are of."""
+def measured_when(table: LatencyTable | None, predicted: bool) -> list[str]:
+    """What the milliseconds of a summary are of."""
     images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
-    return f"ms: of {images}{f' on {table.device}' if table else ''}, measured when nothing else ran"
+    lines = [f"ms: of {images}, measured when nothing else ran" + ("; pred.: predicted" if predicted else "")]
+    return lines if table is None else [*lines, f"{'both are' if predicted else 'it is'} of {table}"]
 
 
 def print_device(console: Console, table: LatencyTable) -> None:
@@ -270,7 +271,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
         console.print(table)
         if best["measured_ms"].notna().any():
-            console.print(measured_when(study.space.latency) + ("; pred.: predicted" if timed else ""))
+            for line in measured_when(study.space.latency, timed):
+                console.print(line)
         if over:
             console.print(results.over_sentence(study.outcomes, study.budget))
         for row in best.head(3).to_dict("records"):
