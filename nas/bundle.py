@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from nas import card, checkpoint, confusion, onnx_model
 from nas.card import Facts
-from nas.config import CONFIG
+from nas.config import CONFIG, DataConfig
 from nas.matrix import matrix
 from nas.onnx_model import require_onnx as require_onnx
 from nas.prediction import script
@@ -118,6 +119,17 @@ def _is_bundle(folder: Path) -> bool:
         return (folder / CARD).read_text(encoding="utf-8").startswith(card.MARK)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def images(folder: Path) -> DataConfig | None:
+    """The images that an exported network was searched or trained on, where its card or its weights say so."""
+    if not _is_bundle(folder):
+        return None
+    named = card.images_of((folder / CARD).read_text(encoding="utf-8"))
+    if named is None and (folder / WEIGHTS).is_file():
+        with suppress(InputError, KeyError, TypeError, ValueError):
+            return DataConfig(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"])["dataset"])
+    return named
 
 
 def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Written:

@@ -10,4 +10,5 @@ def cache_folder() -> Path:
     """`NAS_CACHE`, else `nas` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`); it may not exist yet."""
     if named := os.environ.get("NAS_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas"
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return Path(own) / "nas"

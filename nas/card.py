@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import shlex
@@ -15,17 +16,19 @@ import numpy
 import torch
 
 from nas import confusion
+from nas.config import DataConfig
 from nas.confusion import Confusion
 from nas.results import interval
 from nas.timing import device_name
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
 from searchspace.costs import cost
-from searchspace.document import value
+from searchspace.document import parse, plain, value
 from searchspace.errors import InputError
 from searchspace.source import outputs
 
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
+IMAGES = "<!-- images: "
 FEW = 20
 PREDICTION = "onnxruntime, numpy and pillow"
 
@@ -67,7 +70,8 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns.
+    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns, `data` the
+    images that it was searched or trained on.
 
     `scored` and `timed` are what a search found of it, its accuracy and its latency.
     """
@@ -81,13 +85,15 @@ class Facts:
     trained: Trained | None = None
     commands: tuple[str, ...] = ()
     confusion: Confusion | None = None
+    data: DataConfig | None = None
 
     def portable(self) -> Facts:
         """The same, to take away: folders of this machine by their last name alone."""
         trained, commands = self.trained, tuple(map(portable, self.commands))
         if trained is not None:
             trained = replace(trained, dataset=_elsewhere(trained.dataset), command=portable(trained.command))
-        return replace(self, trained=trained, commands=commands)
+        data = self.data and replace(self.data, dataset=_elsewhere(self.data.dataset))
+        return replace(self, trained=trained, commands=commands, data=data)
 
 
 def portable(command: str) -> str:
@@ -119,7 +125,7 @@ def text(facts: Facts, onnx: bool, milliseconds: Mapping[str, float] = MappingPr
     """The card, in Markdown; `milliseconds` of an image are by file. What people or files named is escaped."""
     trained = facts.trained
     sections = [
-        MARK,
+        MARK if facts.data is None else f"{MARK}\n{images_line(facts.data)}",
         f"# {escaped(facts.title)}",
         f"A convolutional network: images {facts.arch.in_channels}×{facts.arch.resolution}×{facts.arch.resolution} in, "
         f"{outputs(facts.arch)} out. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
@@ -189,6 +195,23 @@ def preparation(arch: Arch, trained: Trained) -> str:
         f"side resized to {size} pixels (bilinear), the centre cropped to {size}×{size}, channels first; then every "
         f"channel has its mean ({mean}) subtracted and is divided by its standard deviation ({std})."
     )
+
+
+def images_line(data: DataConfig) -> str:
+    """A comment that names the images, for `nas.train` of the folder."""
+    said = json.dumps(plain(data, (DataConfig,))).replace(">", "\\u003e")  # which could end the comment
+    return f"{IMAGES}{said} -->"
+
+
+def images_of(text: str) -> DataConfig | None:
+    """The images that a card's comment names; None of a card without one."""
+    for line in text.splitlines():
+        if line.startswith(IMAGES) and line.endswith(" -->"):
+            try:
+                return parse(DataConfig, json.loads(line.removeprefix(IMAGES).removesuffix(" -->")))
+            except (ValueError, RecursionError):
+                return None
+    return None
 
 
 def costs(facts: Facts) -> str:

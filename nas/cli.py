@@ -166,7 +166,7 @@ def apply(args: argparse.Namespace, base: Identity) -> Identity:
     training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     identity = replace(
         base,
-        data=images_of(args, base.data),
+        data=image_config(args, base.data),
         train=replace(base.train, **drop_unset(training)),
         prescreen=screened if screened.draws > 1 else Prescreen(),
         **drop_unset(said),
@@ -175,7 +175,7 @@ def apply(args: argparse.Namespace, base: Identity) -> Identity:
     return identity
 
 
-def images_of(args: argparse.Namespace, base: DataConfig) -> DataConfig:
+def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
     given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
     try:
         return replace(base, **drop_unset(given))

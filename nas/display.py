@@ -205,10 +205,19 @@ def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
     ] * bool(levers)
 
 
+def measured_when(table: LatencyTable | None, predicted: bool) -> list[str]:
+    """What the milliseconds of a summary are of."""
+    images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
+    lines = [f"ms: of {images}, measured when nothing else ran" + ("; pred.: predicted" if predicted else "")]
+    return lines if table is None else [*lines, f"{'both are' if predicted else 'it is'} of {table}"]
+
+
 def print_device(console: Console, table: LatencyTable) -> None:
     """Which device predicted latencies are of."""
     times = sum(len(rows) for rows in table.times.values())
-    console.print(f"latency predicted for {table}, from {times:,} layer times")
+    busy = table.busiest
+    when = f", timed at a load of up to {busy.load:.1f} on {busy.cores} cores" if busy else ""
+    console.print(f"latency predicted for {table}, from {times:,} layer times{when}")
 
 
 def read(
@@ -242,19 +251,29 @@ def said_of(split: Split) -> list[str]:
     return [line, *(f"data: {note}" for note in split.notes)]
 
 
-def print_plan(console: Console, config: SearchConfig, space: Space, split: Split, run: Path) -> None:
-    """What a search would do, and how long that would take, from steps timed on this machine."""
-    from nas.evaluate import seconds_per_epoch
+def print_plan(
+    console: Console,
+    config: SearchConfig,
+    space: Space,
+    split: Split,
+    run: Path,
+    read_s: float = 0.0,
+    done: int = 0,
+    layers: int = 0,
+) -> None:
+    """What a search would do, and how long that would take, from steps timed on this machine (see `nas.estimate`)."""
+    from nas import estimate
+    from nas.timing import is_here
 
     identity, conduct = config.identity, config.conduct
     arch = space.sample(identity.seed, config.budget, identity.band)
     trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
-    seconds, device, slots = seconds_per_epoch(trained, split, identity.train, conduct.device)
-    slots = conduct.concurrent or slots
+    found = None
+    if is_here(conduct.device):
+        found = estimate.sample(arch, trained, split, identity.train, conduct.device)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
-    most = conduct.trials * identity.train.epochs * seconds / slots
     stride = f"total stride {trained.total_stride}"
     if trained.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
@@ -264,13 +283,17 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
         f"{amount(cost(trained).macs, 'macs')}, {stride}; "
         f"last maps are {last} px wide, not {deployed}, so wide kernels gain less there than when deployed"
     )
+    where = "a cluster's GPUs"
+    if found is not None:
+        where = f"{conduct.concurrent or found.slots} at once on {found.device}"
     console.print(
-        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
-        f"{slots} at once on {device}, in {run}"
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in {run}"
     )
-    console.print(
-        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
-    )
+    if found is None:
+        console.print("how long that takes cannot be said here: there is no GPU to time a network on")
+        return
+    made = estimate.parts(found, conduct, identity.train.epochs, done, read_s, layers)
+    console.print(estimate.sentence(made, found))
 
 
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
@@ -278,6 +301,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     trials = results.frame(study.outcomes)
     images = study.validation_images
     best = results.best(trials)
+    over = results.over_when_measured(study.outcomes, study.budget)
     if not best.empty and images:
         table = Table(title=f"best networks within {study.budget}", title_justify="left")
         timed = bool(best["predicted_ms"].notna().any())
@@ -290,10 +314,14 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
             shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
             ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
+            ms[-1] += "*" if row["trial"] in over else ""
             table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
         console.print(table)
         if best["measured_ms"].notna().any():
-            console.print("ms: of one image, measured when nothing else ran" + ("; pred.: predicted" if timed else ""))
+            for line in measured_when(study.space.latency, timed):
+                console.print(line)
+        if over:
+            console.print(results.over_sentence(study.outcomes, study.budget))
         for row in best.head(3).to_dict("records"):
             known = f"{row['baseline']}, " if row["baseline"] else ""
             pixels = f"{row['resolution']} px, " if study.space.extremes else ""

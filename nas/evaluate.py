@@ -7,10 +7,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Generator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from torch import nn
 from nas import checkpoint
 from nas.config import TrainConfig
 from nas.data import Split
-from nas.timing import device_for, network_ms
+from nas.timing import network_ms
 from nas.trainer import DivergedError, Training
 from nas.trial import Result, Trial, proxy
 from searchspace.arch import Arch
@@ -29,7 +28,6 @@ from searchspace.errors import InputError
 from searchspace.module import build
 
 LATENCY_ROUNDS = 3
-TIMED_STEPS = 4
 
 
 class AuditError(RuntimeError):
@@ -164,18 +162,3 @@ def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:
     if (macs, params) != (expected.macs, expected.params):
         computed = f"{expected.macs} MACs and {expected.params} params"
         raise AuditError(f"computed {computed}, but the module has {macs} MACs and {params} params")
-
-
-def seconds_per_epoch(arch: Arch, split: Split, config: TrainConfig, device: str) -> tuple[float, str, int]:
-    """(seconds an epoch of such a proxy takes, on which device, how many such devices there are), from a few steps.
-
-    `InputError` where the device is not here.
-    """
-    cuda = device_for(device) == "cuda"
-    slots = torch.cuda.device_count() if cuda else os.cpu_count() or 1
-    torch.set_num_threads(1)
-    few = config.batch_size * TIMED_STEPS
-    part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
-    training = Training(build(arch), part, config, 0, "cuda" if cuda else "cpu", pixels=arch.resolution)
-    speed = next(iter(training)).images_per_s
-    return len(split.train_labels) / speed, "cuda" if cuda else "cpu", slots

@@ -126,6 +126,7 @@ def of_search(run: Path, number: int | None) -> Facts:
         scored=scored(outcome, config, int(stored.user_attrs.get("validation_images", 0))),
         timed=timed(outcome, run),
         commands=(config.conduct.command,),
+        data=config.identity.data,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nas import folder
-from nas.config import SearchConfig
+from nas.config import Conduct, SearchConfig
 from nas.display import print_device
 from nas.study import Study, record
 from searchspace.errors import InputError
@@ -42,6 +42,14 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
     return space if known is None else space.timed(known)
 
 
+def check_device(conduct: Conduct) -> None:
+    """`InputError` where a search of this machine alone asks for a GPU and there is none."""
+    if conduct.device == "cuda" and conduct.ray_address is None:
+        from nas import timing
+
+        timing.device_for(conduct.device)
+
+
 def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Console, quiet: bool) -> Space:
     """The space with latencies also where no budget asks for them, so that every trial shows one beside its FLOPs.
 
@@ -50,12 +58,34 @@ def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Con
     from nas import timing
 
     if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
-        space = measured_here(space, timing.device_for(config.conduct.device), console, quiet)
+        space = kept_or_not(space, timing.device_for(config.conduct.device), console, quiet)
         if not quiet and space.latency is not None:
             print_device(console, space.latency)
     if space.latency is not None:
         space.latency.save(run / folder.TABLE)
     return space
+
+
+def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
+    """About how often networks are run to time the layers of a new run; 0 where their times are known, or not used."""
+    from nas import measure, timing
+
+    if existed or space.latency is not None or config.conduct.ray_address or not timing.is_here(config.conduct.device):
+        return 0
+    return 2 * measure.NETWORKS * measure.ROUNDS
+
+
+def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Space:
+    """The space with this device's layer times; where the cache cannot be used they are measured for this run alone,
+    since no budget depends on them."""
+    from nas import measure
+
+    try:
+        return measured_here(space, device, console, quiet)
+    except InputError as error:
+        if not quiet:
+            console.print(f"{error}; layers are timed for this run alone")
+        return space.timed(measure.ensure(None, space, device, 1, 1, console, quiet))
 
 
 def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
@@ -65,15 +95,40 @@ def measured_here(space: Space, device: str, console: Console, quiet: bool) -> S
     return space.timed(measure.ensure(measure.default_path(device), space, device, 1, 1, console, quiet))
 
 
-def time_best(study: Study, wanted: str) -> None:
-    """Measure the best networks' latency, now that nothing else runs."""
+def time_best(study: Study, conduct: Conduct) -> str:
+    """Measure the best networks' latency, now that nothing else runs; returns why they were not measured, or "".
+
+    Only on the device and under the conditions of the run's layer times, beside which they are shown.
+    """
     from nas import timing
 
     best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
-    known = study.latencies
-    if all(trial.number in known for trial in best) or not timing.is_here(wanted):
-        return
-    archs, device = [trial.arch for trial in best], timing.device_for(wanted)
-    with timing.threads(1):
-        times = timing.network_ms([timing.ready(arch, device) for arch in archs], archs, device, rounds=TIMED_ROUNDS)
+    known, table = study.latencies, study.space.latency
+    if all(trial.number in known for trial in best):
+        return ""
+    device, why = where_to_time(table, conduct)
+    if why:
+        return f"the best networks were not timed: {why}"
+    here = timing.conditions(device, *((table.batch_size, table.threads) if table else ()))
+    archs = [trial.arch for trial in best]
+    with timing.threads(here.threads):
+        models = [timing.ready(arch, device) for arch in archs]
+        times = timing.network_ms(models, archs, device, here.batch_size, TIMED_ROUNDS)
     study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
+    return ""
+
+
+def where_to_time(table: LatencyTable | None, conduct: Conduct) -> tuple[str, str]:
+    """This machine's device that a table is of, or that trials ran on; else why there is none."""
+    from nas import timing
+
+    if table is None:
+        if conduct.ray_address:
+            return "", f"trials ran on a cluster's devices, this is {timing.device_name('cpu')}"
+        return (timing.device_for(conduct.device), "") if timing.is_here(conduct.device) else ("", "no GPU is here")
+    devices = ("cuda", "cpu") if timing.is_here("cuda") else ("cpu",)
+    here = {device: timing.conditions(device, table.batch_size, table.threads) for device in devices}
+    for device, conditions in here.items():
+        if timing.alike(table, conditions):
+            return device, ""
+    return "", f"predictions are for {table}; this is {' and '.join(map(str, here.values()))}"

@@ -8,13 +8,17 @@ needs beside is added. `--check` compares predictions with measurements on netwo
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import random
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from rich.console import Console
@@ -25,10 +29,9 @@ from nas.cache import cache_folder
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
-from searchspace.costs import cost
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable, operators
-from searchspace.space import Space, ready
+from searchspace.latency import LatencyTable, Session, Size, operators
+from searchspace.space import Point, Space, ready
 
 NETWORKS = 24
 AT_ONCE = 4
@@ -41,13 +44,16 @@ CHECKED = 30
 CHECK_ROUNDS = 9
 MOST_ERROR, LEAST_CORRELATION = 0.10, 0.95
 SPREAD = 30.0
+SETTLED, DISAGREEMENT, REPEATS = 8, 1.2, 2
 
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.measure", description=__doc__)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--batch-size", type=int, default=1, help="images a run (default: 1)")
-    p.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
+    p.add_argument(
+        "--threads", type=int, default=1, help="of the CPU (default: 1); OMP_WAIT_POLICY=ACTIVE lets several spin"
+    )
     p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
     p.add_argument("--table", type=Path, metavar="FILE", help="the table (default: in the user's cache, see NAS_CACHE)")
@@ -66,40 +72,50 @@ def main(arguments: Sequence[str]) -> int:
     device = timing.device_for(args.device)
     console = command.console()
     path = args.table or default_path(device, args.batch_size, args.threads)
-    before = path.stat().st_mtime_ns if path.exists() else 0
+    before = opened(path, device, args.batch_size, args.threads)
     table = ensure(path, space, device, args.batch_size, args.threads, console)
-    if before == path.stat().st_mtime_ns:
+    if table == before:
         console.print(f"{path} has all that {space.source} needs")
     return check(table, path, space, device, console) if args.check else 0
 
 
 def default_path(device: str, batch_size: int = 1, threads: int = 1) -> Path:
-    """Where this device's table is kept: in `NAS_CACHE`, else in the user's cache folder."""
+    """Where this device's table is kept in the cache folder."""
     name = re.sub(r"[^a-z0-9.]+", "-", timing.device_name(device).lower()).strip("-")
     return cache_folder() / "latency" / f"{name}-batch{batch_size}-threads{threads}-torch{torch.__version__}.json"
 
 
 def known(path: Path, space: Space) -> LatencyTable | None:
-    """The table that is there already, if it knows all that the networks of a space have."""
-    if not path.is_file():
+    """The table that is there already and can be read, if it knows all that the networks of a space have."""
+    try:
+        table = LatencyTable.load(path)
+    except InputError:
         return None
-    table = LatencyTable.load(path)
     return table if space_operators(space) <= table.times.keys() else None
 
 
 def ensure(
-    path: Path, space: Space, device: str, batch_size: int, threads: int, console: Console, quiet: bool = False
+    path: Path | None,
+    space: Space,
+    device: str,
+    batch_size: int,
+    threads: int,
+    console: Console,
+    quiet: bool = False,
 ) -> LatencyTable:
-    """The device's table with all that a space needs; what is not there is measured now, and kept.
+    """The device's table with all that a space needs; what is not there is measured now, and kept where there is a
+    path.
 
-    Raises `InputError` for a table of another device or of other conditions.
+    Raises `InputError` for a table of another device or of other conditions, or one that cannot be written.
     """
     table = opened(path, device, batch_size, threads)
     name = f"{space.source} at {space.pixels}"
     wanted = space_operators(space)
     drawn = networks(space, random.Random(f"{name} {table.spaces.get(name, 0)}"))
     seen: set[str] = set()
-    begun = time.monotonic()
+    if path and lacking(table, name, wanted) and (why := why_not_kept(path)):
+        raise InputError(f"latency table {path}: cannot be written ({why}); NAS_CACHE names another folder")
+    begun, session = time.monotonic(), Session(now(), 0, os.getloadavg()[0], os.cpu_count() or 1)
     with progress(console, f"timing layers on {table}", quiet or not lacking(table, name, wanted)) as step:
         while short := lacking(table, name, wanted):
             archs = [arch for arch in chosen(drawn, short, wanted) if arch.digest not in seen]
@@ -107,40 +123,90 @@ def ensure(
                 break
             seen |= {arch.digest for arch in archs}
             step(0, max(NETWORKS - table.spaces.get(name, 0), len(archs)) * ROUNDS)
-            table = add(table, path, name, archs, device, lambda: step(1, None))
+            table = add(table, path, name, archs, device, lambda: step(1, None), session)
     if seen and not quiet:
         rows = sum(len(rows) for rows in table.times.values())
         took = f"{len(seen)} networks in {time.monotonic() - begun:.0f} s"
-        console.print(f"timed {took}: {rows:,} times of {len(table.times)} operators in {path}")
+        where = f" in {path}" if path else ""
+        console.print(f"timed {took}: {rows:,} times of {len(table.times)} operators{where}")
+    if seen and not quiet and (busy := table.sessions[-1]).busy:
+        again = f"; delete {path} to time them again" if path else ""
+        console.print(f"times of layers may be too long: the load was {busy.load:.1f} on {busy.cores} cores{again}")
     return table
 
 
-def opened(path: Path, device: str, batch_size: int, threads: int) -> LatencyTable:
+def opened(path: Path | None, device: str, batch_size: int, threads: int) -> LatencyTable:
     """The table in a file, or an empty one; only what was measured under the same conditions may be added to."""
-    today = datetime.date.today().isoformat()
-    empty = LatencyTable(timing.device_name(device), torch.__version__, today, batch_size, threads)
-    if not path.exists():
+    empty = timing.conditions(device, batch_size, threads)
+    if path is None or not os.path.exists(path):
         return empty
     table = LatencyTable.load(path)
-    if str(table) != str(empty):
+    if not timing.alike(table, empty):
         raise InputError(f"latency table {path} is of {table}, this is {empty}; give another --table")
     return table
 
 
+def why_not_kept(path: Path) -> str:
+    """Why a file cannot be written there, "" where it can be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
 def add(
     table: LatencyTable,
-    path: Path,
+    path: Path | None,
     name: str,
     archs: Sequence[Arch],
     device: str,
     each: Callable[[], None] = lambda: None,
+    session: Session | None = None,
 ) -> LatencyTable:
-    """The table with the layers of these networks timed, and saved."""
+    """The table with the layers of these networks timed, and saved; a session goes on with the load that it began
+    with."""
+    session = session or Session(now(), 0, os.getloadavg()[0], os.cpu_count() or 1)
     with timing.threads(table.threads):
-        found = timing.layer_ms(archs, device, table.batch_size, ROUNDS, each)
+        found = layer_times(table, name, archs, device, each)
+    load = max(session.load, os.getloadavg()[0] - table.threads)  # without these threads
     table = table.with_times(name, len(archs), (row for rows in found for row in rows))
-    table.save(path)
+    table = table.measured_in(session._replace(networks=len(archs), load=round(load, 2)))
+    if path is not None:
+        table.save(path)
     return table
+
+
+def now() -> str:
+    return datetime.datetime.now().isoformat(timespec="seconds")
+
+
+def layer_times(
+    table: LatencyTable, name: str, archs: Sequence[Arch], device: str, each: Callable[[], None]
+) -> list[list[tuple[str, Size, float]]]:
+    """The layers of these networks with their times; measured again where they disagree with what is known of the
+    space, and then the least time of each counts: what disturbs makes it longer."""
+    found = timing.layer_ms(archs, device, table.batch_size, ROUNDS, each)
+    for _ in range(REPEATS):
+        if table.spaces.get(name, 0) < SETTLED or agrees(table, archs, found):
+            break
+        again = timing.layer_ms(archs, device, table.batch_size, ROUNDS)
+        found = [
+            [(operator, size, min(ms, other)) for (operator, size, ms), (_, _, other) in zip(*both, strict=True)]
+            for both in zip(found, again, strict=True)
+        ]
+    return found
+
+
+def agrees(table: LatencyTable, archs: Sequence[Arch], found: list[list[tuple[str, Size, float]]]) -> bool:
+    """Whether networks took about what the table predicts of them, as far as it knows their operators."""
+    ratios = [
+        sum(ms for *_, ms in rows) / table.predict(arch)
+        for arch, rows in zip(archs, found, strict=True)
+        if not table.missing(arch)
+    ]
+    return not ratios or 1 / DISAGREEMENT < median(ratios) < DISAGREEMENT
 
 
 def lacking(table: LatencyTable, name: str, wanted: set[str]) -> set[str]:
@@ -154,30 +220,53 @@ def lacking(table: LatencyTable, name: str, wanted: set[str]) -> set[str]:
 
 def space_operators(space: Space) -> set[str]:
     """The operators of a space's networks, from many random ones."""
-    rng = random.Random(0)
-    return {name for _ in range(DRAWS) for name in operators(space.arch(space.random_point(rng)))}
+    rng, width = random.Random(0), usual_width(space)
+    return {name for _ in range(DRAWS) for name in operators(space.arch(space.random_point(rng), width))}
 
 
 def networks(space: Space, rng: random.Random) -> Iterator[Arch]:
-    """Random networks; where the width is free, of MACs between the middle of width 1 and a small part of it."""
-    costs = sorted(cost(space.arch(space.random_point(rng))).macs for _ in range(CANDIDATES))
+    """Random networks without end; where the width is free, of MACs between the middle of width 1 and a small part.
+
+    Where a space's widths do not reach that far, as far as they do.
+    """
+    if space.fit_range is None:
+        while True:
+            yield space.arch(space.random_point(rng))
+    one = usual_width(space)
+    middle = sorted(space.cost(space.random_point(rng), one).macs for _ in range(CANDIDATES))[CANDIDATES // 2]
     while True:
-        point = space.random_point(rng)
-        if space.fit_range is None:
-            yield space.arch(point)
-            continue
-        target = costs[len(costs) // 2] * SPREAD ** -rng.random()
-        candidate = space.fit(point, Budget((Limit("macs", round(target)),)), 0.8, rng.getrandbits(32))
-        if candidate is not None:
-            yield candidate.arch
+        yield scaled(space, space.random_point(rng), round(middle * SPREAD ** -rng.random()), rng)
+
+
+def usual_width(space: Space) -> float | None:
+    """The width multiplier nearest to 1 that a space offers; None where it is not free."""
+    return None if space.fit_range is None else min(max(1.0, space.fit_range[0]), space.fit_range[1])
+
+
+def scaled(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
+    """A network of about so many MACs; where none is found, one of the point at the width that is nearest to them."""
+    found = space.fit(point, Budget((Limit("macs", macs),)), 0.8, rng.getrandbits(32))
+    if found is not None:
+        return found.arch
+    assert space.fit_range is not None
+    low, high = space.fit_range
+    one = usual_width(space) or 1.0
+    width = one * math.sqrt(macs / space.cost(point, one).macs)  # to which MACs are about proportional, squared
+    return space.arch(point, min(max(width, low), high))
 
 
 def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str]) -> list[Arch]:
-    """A few networks to time together; where only some operators are short, those that have most of them."""
+    """A few networks to time together; where only some operators are short, those that have most of them.
+
+    None where no network of many has any: an operator may be there only at widths that are not timed.
+    """
     if short == wanted:
-        return [next(candidates) for _ in range(AT_ONCE)]
-    drawn = [next(candidates) for _ in range(AT_ONCE * CANDIDATES)]
-    return sorted(drawn, key=lambda arch: -len(operators(arch) & short))[:AT_ONCE]
+        return list(islice(candidates, AT_ONCE))
+    drawn = list(islice(candidates, AT_ONCE * CANDIDATES))
+    if not any(operators(arch) & short for arch in drawn):
+        drawn += islice(candidates, DRAWS)
+    having = [arch for arch in drawn if operators(arch) & short]
+    return sorted(having, key=lambda arch: -len(operators(arch) & short))[:AT_ONCE]
 
 
 def check(table: LatencyTable, path: Path, space: Space, device: str, console: Console) -> int:

@@ -7,10 +7,12 @@ there by as many workers as the next command says.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 from nas import cluster, training
 from nas.data import Split
 from nas.gang import Gang
-from nas.trainer import DivergedError, Epoch
+from nas.trainer import DivergedError, Each, Epoch, Training, unwatched
 from nas.training import Plan
 from searchspace.errors import InputError
 
@@ -33,6 +35,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 LOOK_EVERY_S = 0.5
+TERMINATED = 143
 OF_THE_TRAINING = (DivergedError, torch.OutOfMemoryError, MemoryError, InputError)
 
 
@@ -50,7 +53,13 @@ def check(workers: int, device: str, batch_size: int) -> None:
 
 
 def carry_out(
-    folder: Path, plan: Plan, split: Split, device: str, workers: int, watch: Callable[[Epoch], None]
+    folder: Path,
+    plan: Plan,
+    split: Split,
+    device: str,
+    workers: int,
+    watch: Callable[[Epoch], None],
+    each: Each = unwatched,
 ) -> None:
     """Train what is left; afterwards the folder has the state after the last epoch.
 
@@ -68,11 +77,14 @@ def carry_out(
         here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
+        config["news"] = scratch / "news"
         fitting = Fitting(config, workers, device, scratch)
         fitting.start()
         ended = False
         while seen < plan.train.epochs and not ended:
             ended = fitting.ended.wait(LOOK_EVERY_S)
+            if news := read_news(config["news"], seen):
+                each(*news)
             for epoch in training.behind(folder)[seen:]:
                 seen += 1
                 watch(epoch)
@@ -80,15 +92,19 @@ def carry_out(
         raise fitting.error or LostError("the workers ended before the training did")
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a training as Ctrl-C does, with another exit code."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM as SIGINT: Ray, which has caught it, would print where it was."""
+    """SIGTERM as SIGINT: the training says where it stands, and Ray, which has caught it, does not say where it was."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise TerminatedError
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -148,7 +164,32 @@ def rank(config: dict[str, Any]) -> None:
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // gang.size))
     begun = training.begun(config["folder"], config["plan"], ray.get(config["split"]), device, gang)
+    if gang.rank == 0:
+        begun.each = News(config["news"], begun)
     training.carry_out(config["folder"], begun, lambda epoch: None)
+
+
+class News:
+    """The first worker tells the driver how far it is, by a small file, at most twice a second (see `trainer.Each`)."""
+
+    def __init__(self, path: Path, training: Training) -> None:
+        self.path, self.training, self.said = path, training, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self.said >= LOOK_EVERY_S:
+            self.said = time.monotonic()
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps([self.training.done, what, done, total]))
+            part.replace(self.path)
+
+
+def read_news(path: Path, seen: int) -> tuple[str, int, int] | None:
+    """What the first worker told last, if it is of the epoch after those `seen`."""
+    try:
+        epoch, what, done, total = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return (what, done, total) if epoch == seen + 1 else None
 
 
 def reason(failures: dict[int, Exception]) -> Exception:

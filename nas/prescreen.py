@@ -13,6 +13,7 @@ from nas.config import COST_SCORES, Prescreen
 from nas.data import Split
 from nas.feed import Feed
 from nas.proxies import PROXIES
+from nas.timing import threads
 from nas.trainer import resized, statistics
 from nas.trial import proxy
 from searchspace.space import Candidate
@@ -38,11 +39,11 @@ class Screen:
     def score(self, candidate: Candidate) -> float:
         if self.by in COST_SCORES:
             return float(getattr(candidate.cost, self.by))
-        torch.set_num_threads(1)  # the cores are the trials'
         trained = proxy(candidate.arch, self.split.num_classes, self.split.resolution, self.resolutions)
         images, labels = self._images
         try:
-            return PROXIES[self.by](trained, resized(images, trained.resolution), labels, self.seed)
+            with threads(1):  # the cores are the trials'
+                return PROXIES[self.by](trained, resized(images, trained.resolution), labels, self.seed)
         except (ValueError, OverflowError):  # the logarithm of nothing, or of too much
             return math.nan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from nas import objectives
 from nas.trial import Outcome, Role, best_first
+from searchspace.budget import Budget
 from searchspace.document import write_text
 
 CSV = "trials.csv"
@@ -99,6 +101,22 @@ def best(trials: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     keys = zip(complete["accuracy"], complete["loss"], complete["trial"], strict=True)
     order = [row for _, row in sorted(zip((best_first(*key) for key in keys), complete.index, strict=True))]
     return complete.loc[order].head(count)
+
+
+def over_when_measured(trials: Sequence[Outcome], budget: Budget) -> dict[int, float]:
+    """By trial, the measured milliseconds above a latency budget, which is kept by predictions; measured ones vary."""
+    most = min((limit.high for limit in budget.limits if limit.currency == "latency_ms"), default=math.inf)
+    measured = {trial.number: trial.measured.get("measured_ms") for trial in trials}
+    return {number: ms for number, ms in measured.items() if ms is not None and ms > most}
+
+
+def over_sentence(trials: Sequence[Outcome], budget: Budget) -> str:
+    """Which networks are over a latency budget when measured; "" where none is."""
+    over = over_when_measured(trials, budget)
+    if not over:
+        return ""
+    shown = ", ".join(f"trial {number} ({ms:.3g} ms)" for number, ms in sorted(over.items()))
+    return f"* over the budget of {budget} when measured: {shown}"
 
 
 def interval(accuracy: float, images: int) -> tuple[float, float]:

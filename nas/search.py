@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nas.data import Split, check_channels
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import check_known
 from nas.storage import Place
-from nas.study import StorageError, Study, known_within
+from nas.study import StorageError, Study, known_within, outcomes
 from searchspace import command
 from searchspace.document import plain
 from searchspace.preflight import preflight
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     run = args.run or Path("runs") / cli.default_name(args)
     old = resuming.find(run)
     config = cli.configured(args) if old is None else resuming.carry_on(args, run, old)
+    latencies.check_device(config.conduct)
     existed = folder.check(run, config)
     place = folder.place(run, args.storage, old)
     if place.url:
@@ -59,8 +61,11 @@ def main(arguments: Sequence[str]) -> int:
         for source in taught.sources:
             console.print(f"warm start: {source}")
     if args.dry_run:
+        started = time.monotonic()
         split = images(config, console, args.quiet)
-        print_plan(console, config, space, split, run)
+        done = finished(run) if existed and not place.url else 0
+        layers = latencies.runs_to_time(space, config, existed)
+        print_plan(console, config, space, split, run, time.monotonic() - started, done, layers)
         return 0
     begun_already = storage.holds(place)  # whole, and a server can be reached: else the folder is not touched
     with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
@@ -79,7 +84,9 @@ def main(arguments: Sequence[str]) -> int:
             if done < total:
                 why = carry_out(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
-                latencies.time_best(study, config.conduct.device)
+                untimed = latencies.time_best(study, config.conduct)
+                if untimed and not args.quiet:
+                    console.print(untimed)
             folder.write_results(study, run)
             print_summary(console, study, run, config, why)
             found = bool(study.ranked)
@@ -133,6 +140,12 @@ def images(config: SearchConfig, console: Console, quiet: bool) -> Split:
     """The training images, with as many channels as the space's networks take."""
     i, channels = config.identity, config.space.network.in_channels
     return read(i.data, i.seed, i.train.resolution, console, quiet, channels=channels)
+
+
+def finished(run: Path) -> int:
+    """How many trials of a run are done."""
+    ends = (outcome.outcome for outcome in outcomes(storage.load(run))) if storage.holds(Place(run)) else ()
+    return sum(end != "running" for end in ends)
 
 
 def open_study(

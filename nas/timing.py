@@ -9,11 +9,13 @@ cores: within 5 %, where the wall clock doubled).
 
 from __future__ import annotations
 
+import datetime
 import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from searchspace.arch import Arch, lower
 from searchspace.errors import InputError
-from searchspace.latency import Size, operator, sized
+from searchspace.latency import LatencyTable, Size, operator, sized
 from searchspace.layers import Gate, Layer, Residual, Sequential, steps
 from searchspace.module import build
 
@@ -44,15 +46,37 @@ def device_for(wanted: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """The processor's name as its maker writes it."""
-    if device == "cuda":
+    """The processor's name as its maker writes it, with its model, since names such as AMD EPYC stand for many."""
+    if device.startswith("cuda"):
         return torch.cuda.get_device_name()
+    facts = _cpu_facts()
+    name = facts.get("model name") or platform.processor() or platform.machine() or "cpu"
+    name = " ".join(re.sub(r"\((R|TM|r|tm)\)", "", name).split())
+    kinds = {"cpu family": "family", "model": "model", "stepping": "stepping", "CPU part": "part"}
+    details = ", ".join(f"{word} {facts[field]}" for field, word in kinds.items() if facts.get(field))
+    return f"{name} ({details})" if details else name
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What Linux says of its first processor."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        text = Path("/proc/cpuinfo").read_text().strip().split("\n\n")[0]
     except OSError:
-        found = None
-    name = found[1] if found else platform.processor() or platform.machine() or "cpu"
-    return " ".join(re.sub(r"\((R|TM|r|tm)\)", "", name).split())
+        return {}
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): said.strip() for name, _, said in pairs}
+
+
+def conditions(device: str, batch_size: int = 1, threads: int = 1) -> LatencyTable:
+    """A table without times, of what would be timed here."""
+    today = datetime.date.today().isoformat()
+    return LatencyTable(device_name(device), torch.__version__, today, batch_size, threads)
+
+
+def alike(table: LatencyTable, here: LatencyTable) -> bool:
+    """Whether times of two tables may be compared; tables of earlier versions name a processor without its model."""
+    earlier = replace(here, device=here.device.partition(" (")[0])
+    return str(table) in (str(here), str(earlier))
 
 
 @contextmanager

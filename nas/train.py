@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,27 +18,25 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas import augment, bundle, events, parallel, results, retraining, study, training
+from nas import augment, bundle, events, parallel, rehearsal, results, retraining, study, training
 from nas.card import Facts
-from nas.cli import image_options
-from nas.config import CONFIG, DataConfig, SearchConfig, TrainConfig, full_recipe
+from nas.cli import image_config, image_options
+from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
 from nas.data import Labels, Split, check_channels, load_test
 from nas.decoding import Images
 from nas.display import read
 from nas.meter import meter
-from nas.timing import device_for
+from nas.pace import Pace
+from nas.subject import Subject, subject
+from nas.threads import counts, fewest, sentence, speeds
+from nas.timing import device_for, threads
 from nas.trainer import DivergedError, Epoch
 from nas.training import Plan
 from searchspace import command
-from searchspace.__main__ import network
 from searchspace.arch import Arch
-from searchspace.budget import amount
-from searchspace.costs import cost
 from searchspace.errors import InputError
-from searchspace.networks import names
 
 EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
@@ -51,7 +50,11 @@ RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "ra
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.train", description=__doc__, epilog=EPILOG, example=EXAMPLE)
     p.add_argument("arch", help="an arch.yaml, the folder of an export or search, or a name of the zoo")
-    p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: the search's, else digits)")
+    p.add_argument(
+        "--dataset",
+        help="digits, a folder, or a Hugging Face name (default: that of the search, training or export given as ARCH)",
+    )
+    p.add_argument("--images", type=int, help="a rehearsal: train on so many images, of every class its share (all)")
     p.add_argument("--top", type=int, metavar="N", help="of a search: train its N best networks, each in RUN/retrained")
     p.add_argument("--control", type=int, metavar="N", help="of a search: train also N of its random networks")
     p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
@@ -78,6 +81,8 @@ def parser() -> command.Parser:
         help="train on N GPUs (or parts of the CPU) through Ray Train (1)",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: the fastest of some timed steps)")
+    p.add_argument("--dry-run", action="store_true", help="show what would be trained and how long it would take")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return p
 
@@ -89,35 +94,51 @@ def main(arguments: Sequence[str]) -> int:
     args.device, console = device_for(args.device), command.console()
     if args.top is not None or args.control is not None:
         return several(args, arguments, console)
-    name, arch = architecture(args.arch)
-    plan = planned(args, arguments, name, arch, args.dataset or "digits", args.seed or 0)
-    out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(plan.data.dataset).name}")
+    given = subject(args.arch)
+    plan = planned(args, arguments, given, args.seed or 0)
+    out = args.out or Path("runs") / default_name(plan)
     plan = training.resumed(out, plan)
-    with training.opened(out, plan):
-        return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
+    if not args.quiet and (rest := beside(given.data, plan.data)):
+        console.print(rest)
+    return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
 
 
-def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch: Arch, dataset: str, seed: int) -> Plan:
-    given = {name: getattr(args, name) for name in RECIPE}
-    train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
+def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> Plan:
+    data = data_of(args, given.data)
+    recipe_given = {name: getattr(args, name) for name in RECIPE}
+    train = recipe(data.dataset, {n: number for n, number in recipe_given.items() if number is not None})
     parallel.check(args.workers, args.device, train.batch_size)
-    data = images_asked(args, dataset)
-    check_channels(data, arch.in_channels)
-    augment.check(train, arch.in_channels)
-    return Plan(arch, data, train, seed, name, command.line("nas.train", arguments))
+    check_channels(data, given.arch.in_channels)
+    augment.check(train, given.arch.in_channels)
+    most = os.cpu_count() or 1
+    if args.threads is not None and not 1 <= args.threads <= most:
+        raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
+    return Plan(given.arch, data, train, seed, given.name, command.line("nas.train", arguments))
 
 
-def images_asked(args: argparse.Namespace, dataset: str) -> DataConfig:
-    """A dataset, read as the command says, else as the search read it whose networks are trained."""
-    run = Path(args.arch)
-    begun = SearchConfig.load(run).identity.data if (run / CONFIG).is_file() else DataConfig()
-    begun = begun if begun.dataset == dataset else DataConfig()
-    flip = begun.flip if args.flip is None else args.flip
-    data_range = begun.data_range if args.data_range is None else args.data_range
-    try:
-        return DataConfig(dataset, flip=flip, skip_bad=begun.skip_bad or bool(args.skip_bad), data_range=data_range)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
+    """The images that are asked for, else those that go with the network, all of them; `InputError` where neither
+    says which."""
+    name = args.dataset or (known.dataset if known else None)
+    if name is None:
+        raise InputError(
+            f"dataset: nothing says what {args.arch} was searched or trained on; give --dataset digits, a folder or a "
+            "Hugging Face name"
+        )
+    base = known if known and known.dataset == name else DataConfig(name)
+    return replace(image_config(args, base), images=args.images)
+
+
+def beside(known: DataConfig | None, data: DataConfig) -> str:
+    """Where a search used a part of the images and the training uses all: that it does."""
+    if known is None or known.dataset != data.dataset or known.images is None or data.images is not None:
+        return ""
+    return f"all training images of {data.dataset} are used, not {known.images:,}; --images {known.images} uses those"
+
+
+def default_name(plan: Plan) -> str:
+    few = f"-{plan.data.images}-images" if plan.data.images else ""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{plan.name}-{Path(plan.data.dataset).name}{few}")
 
 
 def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
@@ -126,19 +147,24 @@ def several(args: argparse.Namespace, arguments: Sequence[str], console: Console
     if min(top, controls) < 0 or top + controls == 0:
         raise InputError(f"top and control: at least 0 and not both 0, not {top} and {controls}")
     trials, config = study.outcomes(study.load(run)), SearchConfig.load(run)
-    dataset, base = args.dataset or config.identity.data.dataset, args.out or run / retraining.FOLDER
+    base = args.out or run / retraining.FOLDER
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
     for trial in retraining.chosen(trials, top, controls, config.identity.seed):
         arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
-        name = f"trial {trial.number} of {run.resolve().name}"
+        given = Subject(f"trial {trial.number} of {run.resolve().name}", arch, config.identity.data)
         out = retraining.folder_of(base, trial)
-        plan = replace(planned(args, arguments, name, arch, dataset, seed), resolutions=config.space.extremes)
+        plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
         plans[out] = training.resumed(out, plan)
+    if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
+        console.print(rest)
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
-        with training.opened(out, plan):
-            codes.append(carried_out(out, plan, args, console, *images))
+        codes.append(carried_out(out, plan, args, console, *images))
+        if codes[-1] >= command.INTERRUPTED:
+            return codes[-1]
+    if args.dry_run:
+        return 0
     rows = retraining.load(base, trials)
     console.print(compared(rows))
     for line in retraining.sentences(rows):
@@ -157,21 +183,6 @@ def compared(rows: Sequence[retraining.Retrained]) -> Table:
     return shown
 
 
-def architecture(text: str) -> tuple[str, Arch]:
-    """A name to call it by, and the network: of a folder the deployment network, of a search the best."""
-    path = Path(text)
-    if text in names() or not path.is_dir():
-        folder = path.resolve().parent.name
-        return folder if path.name in ("arch.yaml", "best.yaml") else path.stem, network(text)
-    if training.is_folder(path):
-        plan = training.load_plan(path)
-        return plan.name, plan.arch
-    for file in ("arch.yaml", "best.yaml"):
-        if (path / file).is_file():
-            return path.resolve().name, Arch.load(path / file)
-    raise InputError(f"{path}: has neither an arch.yaml nor a best.yaml; an exported network or a zoo name is accepted")
-
-
 def recipe(dataset: str, given: dict[str, int | float]) -> TrainConfig:
     try:
         return replace(full_recipe(dataset), **given)  # type: ignore[arg-type]
@@ -188,45 +199,89 @@ def carried_out(
     reading: Callable[[], Split],
     testing: Callable[[], tuple[Images, Labels] | None],
 ) -> int:
-    if training.finished(out):
-        facts, _ = training.result(out)
-        told(console, out, facts)
+    """Train what is left, or with --dry-run say what that is; returns the exit code."""
+    if args.dry_run:
+        training.check(out, plan)
+        for said in rehearsal.sentences(out, plan, reading(), args.device, args.workers, args.threads):
+            console.print(said)
         return 0
-    split = reading()
-    arch = plan.adapted(split)
-    history = training.behind(out)
-    alone = args.workers == 1
-    where = args.device if alone else f"{args.workers} workers ({args.device})"
-    if not args.quiet:
-        relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
-        console.print(
-            f"training {plan.name} ({amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}) "
-            f"on {where} in {out}: {len(history)} of {plan.train.epochs} epochs done"
-        )
-    try:
-        bars = progress(console, plan.train.epochs, len(history), args.quiet)
-        with bars as bar, events.written(out, args.tensorboard) as note:
-
-            def watch(epoch: Epoch) -> None:
-                bar.advance(bar.task_ids[0])
-                note(epoch)
-                if not args.quiet:
-                    bar.console.print(line(epoch, plan.train.epochs))
-
-            if alone:
-                state = training.begun(out, plan, split, args.device)
-                training.carry_out(out, state, watch)
+    with training.opened(out, plan), parallel.interruptible():
+        try:
+            if training.finished(out):
+                facts, _ = training.result(out)
             else:
-                parallel.carry_out(out, plan, split, args.device, args.workers, watch)
-                state = training.begun(out, plan, split, args.device)
-        facts = training.outcome(plan, split, training.behind(out), state, testing())
-        training.close(out, facts, state.model.state_dict())
-    except (DivergedError, torch.OutOfMemoryError, MemoryError, parallel.LostError, bundle.DifferentError) as error:
-        reason = next(iter(str(error).splitlines()), "out of memory")
-        print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
-        return command.FAILED
+                split = reading()
+                facts = trained(out, plan, args, console, split, testing)
+        except KeyboardInterrupt as stop:
+            done, code = len(training.behind(out)), command.INTERRUPTED
+            if isinstance(stop, parallel.TerminatedError):
+                code = parallel.TERMINATED
+            where = f"after epoch {done}" if done else "in the first epoch"
+            print(f"nas.train: stopped {where} of {plan.train.epochs}; the same command carries on", file=sys.stderr)
+            return code
+        except (DivergedError, torch.OutOfMemoryError, MemoryError, parallel.LostError, bundle.DifferentError) as error:
+            reason = next(iter(str(error).splitlines()), "out of memory")
+            print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
+            return command.FAILED
     told(console, out, facts)
     return 0
+
+
+def trained(
+    out: Path,
+    plan: Plan,
+    args: argparse.Namespace,
+    console: Console,
+    split: Split,
+    testing: Callable[[], tuple[Images, Labels] | None],
+) -> Facts:
+    """What came of a training once its last epochs are made."""
+    number, why = threads_for(out, plan, args, split)
+    if not args.quiet:
+        console.print(f"training {rehearsal.described(out, plan, split, args.device, args.workers)}")
+        if why:
+            console.print(why)
+    done, train, score = len(training.behind(out)), len(split.train_labels), len(split.val_labels)
+    pace = Pace(console, args.quiet, plan.train.epochs, done, train, score)
+    with threads(number), events.written(out, args.tensorboard) as note:
+
+        def watch(epoch: Epoch) -> None:
+            pace.ended(epoch.number)
+            note(epoch)
+            if not args.quiet:
+                console.print(line(epoch, plan.train.epochs))
+
+        with pace:
+            if args.workers == 1:
+                state = training.begun(out, plan, split, args.device)
+                state.each = pace
+                training.carry_out(out, state, watch)
+            else:
+                parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
+                state = training.begun(out, plan, split, args.device)
+        test = testing()
+        with pace:
+            facts = training.outcome(plan, split, training.behind(out), state, test, pace.testing)
+            pace.say("trying the network in a fresh interpreter")
+            training.close(out, facts, state.model.state_dict())
+    return facts
+
+
+def threads_for(out: Path, plan: Plan, args: argparse.Namespace, split: Split) -> tuple[int, str]:
+    """The CPU threads of a training, and a line that says why; those that it began with where it is carried on."""
+    most, began = torch.get_num_threads(), training.threads_behind(out)
+    if args.device != "cpu" or args.workers > 1:
+        return most, ""
+    if args.threads is not None:
+        other = began is not None and began != args.threads
+        return args.threads, f"it began with {began} threads: numbers may differ in their last digits" if other else ""
+    if began is not None:
+        return began, ""
+    if most == 1 or "OMP_NUM_THREADS" in os.environ:
+        return most, ""
+    found = speeds(plan.adapted(split), split, plan.train, counts(most))
+    again = "; how many it began with was not kept: numbers may differ in their last digits"
+    return fewest(found), sentence(found, fewest(found)) + (again if training.behind(out) else "")
 
 
 def images_of(
@@ -247,14 +302,6 @@ def tested(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels]
     except InputError as error:
         print(f"nas.train: not tested: {error}", file=sys.stderr)
         return None
-
-
-def progress(console: Console, epochs: int, done: int, quiet: bool) -> Progress:
-    """A bar over the epochs on a terminal, nothing elsewhere."""
-    columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-    bar.add_task("epochs", total=epochs, completed=done)
-    return bar
 
 
 def line(epoch: Epoch, epochs: int) -> str:

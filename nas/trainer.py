@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,14 @@ from nas.graphed import Graphed, eager
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
 CALIBRATION_BATCHES = 8
 OPTIMIZER_STATE = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
+
+
+Each = Callable[[str, int, int], None]
+"""Is told after every batch what goes on, how many images are done and of how many. It must not wait for a GPU."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Nobody is told."""
 
 
 class DivergedError(RuntimeError):
@@ -58,6 +66,7 @@ class Training:
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
     gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
     replayed as CUDA graphs. Images that have other than `pixels` a side are brought to these on the device, augmented.
+    `each` is told of every batch.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Training:
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
         self.done = 0
+        self.each: Each = unwatched
         self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -112,6 +122,7 @@ class Training:
             with gang.apart(self.seed, done, device):
                 total += self.carry_out(self._step, x[own], told[own])
             self._average(done)
+            self.each("training", (step + 1) * batch, steps * batch)
             if time.perf_counter() > self.deadline:
                 raise TimeoutError
         train_loss = float(gang.total(total)) / (steps * gang.size)
@@ -126,11 +137,11 @@ class Training:
 
     def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
         """(accuracy, cross-entropy) on these images, with the weights as they are."""
-        return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels)
+        return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels, self.each)
 
-    def answers(self, images: Images) -> Tensor:
-        """The class that the network takes each image for, with the weights as they are."""
-        return answers(self.model, images, self.mean, self.std, self.device, self.pixels)
+    def answers(self, images: Images, each: Each = unwatched) -> Tensor:
+        """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
+        return answers(self.model, images, self.mean, self.std, self.device, self.pixels, each)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
@@ -231,6 +242,7 @@ def score(
     device: str,
     gang: Alone = ALONE,
     pixels: int | None = None,
+    each: Each = unwatched,
 ) -> tuple[float, float]:
     """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
     scores a part of them."""
@@ -244,13 +256,20 @@ def score(
             logits = model(_normalised(x, mean, std)).float()
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
+        each("scoring", some.stop - own.start, own.stop - own.start)
     sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
     return sums[0] / len(labels), sums[1] / len(labels)
 
 
 @torch.no_grad()
 def answers(
-    model: nn.Module, images: Images, mean: Tensor, std: Tensor, device: str, pixels: int | None = None
+    model: nn.Module,
+    images: Images,
+    mean: Tensor,
+    std: Tensor,
+    device: str,
+    pixels: int | None = None,
+    each: Each = unwatched,
 ) -> Tensor:
     """The class that the network takes each image for, brought to so many `pixels` a side, in eval mode, as numbers on
     the CPU."""
@@ -259,8 +278,9 @@ def answers(
     for first in range(0, len(images), batch):
         x = _normalised(resized(_on(device, images[first : first + batch]), pixels), mean, std)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-            found.append(model(x).argmax(1).cpu())
-    return torch.cat(found)
+            found.append(model(x).argmax(1))
+        each("scoring", min(first + batch, len(images)), len(images))
+    return torch.cat(found).cpu()
 
 
 def _on(device: str, array: object) -> Tensor:

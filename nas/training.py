@@ -27,7 +27,7 @@ from nas.confusion import Confusion
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
-from nas.trainer import Epoch, Training
+from nas.trainer import Each, Epoch, Training, unwatched
 from nas.trial import proxy
 from searchspace.arch import Arch
 from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
@@ -79,30 +79,54 @@ def resumed(folder: Path, plan: Plan) -> Plan:
     return replace(plan, data=replace(plan.data, flip=load_plan(folder).data.flip))
 
 
-@contextmanager
-def opened(folder: Path, plan: Plan) -> Iterator[None]:
-    """The folder, made and held: one training at a time. `InputError` for a folder of something else."""
-    if is_folder(folder):
+def check(folder: Path, plan: Plan) -> None:
+    """`InputError` for a folder of something else, or of another training that has come as far as a whole epoch."""
+    if not is_folder(folder):
+        bundle.check_free(folder)
+        if (folder / bundle.WEIGHTS).exists():
+            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+    elif has_epochs(folder):
         old = load_plan(folder)
         changed = differences(replace(old, name=plan.name, command=plan.command), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
-    else:
-        bundle.check_free(folder)
-        if (folder / bundle.WEIGHTS).exists():
-            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+
+
+@contextmanager
+def opened(folder: Path, plan: Plan) -> Iterator[None]:
+    """The folder, made and held: one training at a time. `InputError` for a folder of something else.
+
+    A start that ends with an `InputError` before a whole epoch leaves nothing behind.
+    """
+    check(folder, plan)
     held = _held(folder)
     try:
-        if not is_folder(folder):
+        if not has_epochs(folder):
             write_yaml(folder / PLAN, plain(plan, IN_FULL), "what is trained; the same command carries on")
         yield
+    except InputError:
+        if not has_epochs(folder):
+            discard(folder)
+        raise
     except OSError as error:
         if error.filename is None or folder not in Path(error.filename).parents:
             raise
         raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
     finally:
         os.close(held)
+
+
+def has_epochs(folder: Path) -> bool:
+    """Whether a training in a folder has come as far as a whole epoch, so that there is something to lose."""
+    return is_folder(folder) and ((folder / STATE).exists() or (folder / bundle.WEIGHTS).exists())
+
+
+def discard(folder: Path) -> None:
+    """Take away what a start has made, so that another one may start there."""
+    (folder / PLAN).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
 
 
 def _held(folder: Path) -> int:
@@ -135,6 +159,13 @@ def behind(folder: Path) -> list[Epoch]:
         raise _foreign(path, error) from None
 
 
+def threads_behind(folder: Path) -> int | None:
+    """The CPU threads that a training began with, by which its last digits go; None where that was not kept."""
+    path = folder / STATE
+    kept = checkpoint.notes(path).get("threads", "") if path.is_file() else ""
+    return int(kept) if kept.isdecimal() and int(kept) > 0 else None
+
+
 def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALONE) -> Training:
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
@@ -162,6 +193,8 @@ def carry_out(folder: Path, training: Training, watch: Callable[[Epoch], None]) 
         if training.gang.rank == 0:
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
+            if training.device == "cpu":
+                notes["threads"] = str(torch.get_num_threads())
             write_metrics(folder / METRICS, history)
             checkpoint.write(folder / STATE, training.state(), notes)  # last: whoever sees it may end this process
         watch(epoch)
@@ -177,12 +210,17 @@ def write_metrics(path: Path, history: list[Epoch]) -> None:
 
 
 def outcome(
-    plan: Plan, split: Split, history: Sequence[Epoch], training: Training, test: tuple[Images, Labels] | None
+    plan: Plan,
+    split: Split,
+    history: Sequence[Epoch],
+    training: Training,
+    test: tuple[Images, Labels] | None,
+    each: Each = unwatched,
 ) -> Facts:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std = training.mean, training.std
-    of = [(split.val_images, split.val_labels), *([test] if test else [])]
-    given = [(labels, training.answers(images)) for images, labels in of]
+    of = [(split.val_images, split.val_labels, unwatched), *([(*test, each)] if test else [])]
+    given = [(labels, training.answers(images, told)) for images, labels, told in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
     trained = Trained(
         dataset=split.name,
@@ -205,7 +243,7 @@ def outcome(
 def facts(plan: Plan, arch: Arch, trained: Trained, confused: Confusion | None) -> Facts:
     title = f"{plan.name} trained on {Path(trained.dataset).name}"
     commands = (plan.command,) if plan.command else ()
-    return Facts(title, arch, plan.arch, trained=trained, commands=commands, confusion=confused)
+    return Facts(title, arch, plan.arch, trained=trained, commands=commands, confusion=confused, data=plan.data)
 
 
 def close(folder: Path, training_facts: Facts, weights: dict[str, Tensor]) -> bundle.Written:

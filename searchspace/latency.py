@@ -24,6 +24,7 @@ from searchspace.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize
 
 LANES = 16
 REWEIGHTINGS = 4
+BUSY = 0.5
 REMEMBERED = 1 << 16
 
 
@@ -41,11 +42,25 @@ Row = tuple[int, int, int, int, int, float]
 """A size and the milliseconds measured for it."""
 
 
+class Session(NamedTuple):
+    """When so many networks were timed, and how busy the machine was with other things: its load average."""
+
+    date: str
+    networks: int
+    load: float
+    cores: int
+
+    @property
+    def busy(self) -> bool:
+        return self.load > BUSY * self.cores
+
+
 @dataclass(frozen=True)
 class LatencyTable:
     """Layer times of one device, by operator, and the conditions they were measured under.
 
     `spaces` counts the networks that were timed, by where they came from. Times are of one batch of `batch_size`.
+    `sessions` are empty in tables of earlier versions.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -57,6 +72,7 @@ class LatencyTable:
     threads: int = 1
     dtype: Literal["float32"] = "float32"
     spaces: Mapping[str, int] = field(default_factory=dict)
+    sessions: tuple[Session, ...] = ()
     times: Mapping[str, tuple[Row, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +112,20 @@ class LatencyTable:
             known.setdefault(operator, {})[size] = (*size, round(ms, 6))
         spaces = {**self.spaces, space: self.spaces.get(space, 0) + networks}
         return replace(self, spaces=spaces, times={name: tuple(rows.values()) for name, rows in known.items()})
+
+    def measured_in(self, session: Session) -> LatencyTable:
+        """The table with a note of when and how its latest times were measured, or a longer one of the same date."""
+        before = self.sessions
+        if before and before[-1].date == session.date:
+            networks, load = before[-1].networks + session.networks, max(before[-1].load, session.load)
+            before, session = before[:-1], session._replace(networks=networks, load=load)
+        return replace(self, sessions=(*before, session))
+
+    @property
+    def busiest(self) -> Session | None:
+        """The session with the highest load, if one was too high for times to be trusted."""
+        busy = [session for session in self.sessions if session.busy]
+        return max(busy, key=lambda session: session.load / session.cores, default=None)
 
     def predict(self, arch: Arch) -> float:
         """Milliseconds that one batch takes; `InputError` naming the operators that were never timed."""

@@ -90,5 +90,7 @@ def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_recipe_of_nonsense_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for option, value in (("mixup", "-1"), ("cutmix", "nan"), ("randaugment", "31")):
-        said = refusal(train.main, ["resnet18", f"--{option}", value, "--out", str(tmp_path / "x")], capsys)
+        said = refusal(
+            train.main, ["resnet18", "--dataset", "digits", f"--{option}", value, "--out", str(tmp_path / "x")], capsys
+        )
         assert f"{option}: from 0 (none) to" in said

@@ -127,7 +127,9 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     assert f"Best: trial {trial.number}" in again["body"]
     assert again["version"] > note["version"]
     assert "1 interrupted trial (6) was asked again as 7" in again["body"]
-    assert "Interrupted, asked again as trial 7: no" in Browser(live).json("/api/studies/1")["trials"][6]["note"]["body"]
+    assert (
+        "Interrupted, asked again as trial 7: no" in Browser(live).json("/api/studies/1")["trials"][6]["note"]["body"]
+    )
 
 
 def test_people_may_write_notes_and_nothing_else(run: Path, tmp_path: Path) -> None:

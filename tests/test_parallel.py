@@ -67,7 +67,7 @@ def test_parts_are_the_batch_and_their_means_its_mean(count: int, size: int) -> 
 def test_a_number_of_workers_that_cannot_be(
     words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["resnet18", "--device", "cpu", "--out", str(tmp_path / "out"), *words]
+    command = ["resnet18", "--dataset", "digits", "--device", "cpu", "--out", str(tmp_path / "out"), *words]
     assert says in refusal(train.main, command, capsys)
     assert not (tmp_path / "out").exists()
 
@@ -100,7 +100,19 @@ def measured(folder: Path) -> pd.DataFrame:
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
     """Without batch norm and dropout; parts are unequal, and images are mixed over the whole batch."""
     Space(WITHOUT_BATCH_NORM).arch().save(tmp_path / "tiny.yaml")
-    recipe = ["--epochs", "3", "--batch-size", "31", "--mixup", "0.2", "--cutmix", "1.0", "--quiet"]
+    recipe = [
+        "--dataset",
+        "digits",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "31",
+        "--mixup",
+        "0.2",
+        "--cutmix",
+        "1.0",
+        "--quiet",
+    ]
     for workers in ("1", "2"):
         command = [str(tmp_path / "tiny.yaml"), *recipe, "--out", str(tmp_path / workers), "--workers", workers]
         assert train.main(command) == 0
@@ -134,7 +146,19 @@ class InHalves(Alone):
 def test_batch_norm_is_the_only_difference(tmp_path: Path) -> None:
     head = {"width": 32, "act": "relu"}
     Space({**NETWORK, "head": head, "drop_path": 0.0}).arch().save(tmp_path / "tiny.yaml")
-    words = ["--epochs", "2", "--batch-size", "31", "--workers", "2", "--out", str(tmp_path / "out"), "--quiet"]
+    words = [
+        "--dataset",
+        "digits",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "31",
+        "--workers",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
     assert train.main([str(tmp_path / "tiny.yaml"), *words]) == 0
     plan = training.load_plan(tmp_path / "out")
     split = load(plan.data, plan.seed)
@@ -163,7 +187,7 @@ def begin(command: list[str], out: Path) -> subprocess.Popen[str]:
 def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
     """With batch norm, dropout and stochastic depth: a worker dies, then the driver, then one is asked to stop."""
     Space(NETWORK).arch().save(tmp_path / "tiny.yaml")
-    command = [str(tmp_path / "tiny.yaml"), "--epochs", "40", "--workers", "2", "--out"]
+    command = [str(tmp_path / "tiny.yaml"), "--dataset", "digits", "--epochs", "40", "--workers", "2", "--out"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     assert train.main([*command, str(whole), "--quiet"]) == 0
 
@@ -177,7 +201,7 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
     assert all(line.startswith(("data digits", "training tiny", "epoch ")) for line in said.splitlines()), said
 
     behind = len(training.behind(out))
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
         process = begin([*command, str(out)], out)
         while len(training.behind(out)) == behind:
             assert process.poll() is None
@@ -185,11 +209,12 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
         process.send_signal(number)
         _, wrong = process.communicate(timeout=60)
         assert process.returncode == code
-        assert wrong == ("nas.train: interrupted\n" if code == 130 else "")
+        behind = len(training.behind(out))
+        stopped = f"nas.train: stopped after epoch {behind} of 40; the same command carries on\n"
+        assert wrong == (stopped if code == 143 else "")
         if number == signal.SIGKILL:
             time.sleep(5)  # in which its workers notice
         assert not training.finished(out)
-        behind = len(training.behind(out))
         assert behind < 40
     assert train.main([*command, str(out)]) == 0
     first, second = load_file(whole / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)

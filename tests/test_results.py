@@ -11,7 +11,7 @@ import pytest
 
 from nas import folder, objectives, results
 from nas.trial import Outcome, Result
-from searchspace import Arch
+from searchspace import Arch, Budget
 from tests.test_study import opened
 
 
@@ -159,3 +159,18 @@ def test_parquet_keeps_numbers_and_makes_text_of_what_is_mixed(tmp_path: Path) -
     assert table["stage1.se"].tolist() == ["0", "none"]
     results.write_parquet([], tmp_path)
     assert pd.read_parquet(tmp_path / "trials.parquet").empty
+
+
+def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
+    trials = [
+        Outcome(number, "complete", 0.5, {1: 0.5}, {}, {"measured_ms": ms})
+        for number, ms in ((0, 8.44), (1, 7.9), (2, None), (3, 9.0))
+    ]
+    budget = Budget.parse("3MFLOPs,8ms")
+    assert results.over_when_measured(trials, budget) == {0: 8.44, 3: 9.0}
+    assert (
+        results.over_sentence(trials, budget)
+        == f"* over the budget of {budget} when measured: trial 0 (8.44 ms), trial 3 (9 ms)"
+    )
+    assert results.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
+    assert results.over_sentence(trials[1:3], budget) == ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas import bundle, card, checkpoint, events, export, train, training
+from nas import bundle, card, checkpoint, events, export, parallel, timing, train, training
 from nas.config import DataConfig, full_recipe
 from nas.data import load, load_test
-from nas.trainer import Training
-from searchspace import Arch, InputError, Space, build, zoo
+from nas.pace import Pace
+from nas.trainer import Epoch, Training
+from searchspace import Arch, InputError, Space, build
 from tests.test_search import refusal
 
 NETWORK = {
@@ -31,6 +34,9 @@ NETWORK = {
     "head": {"width": 32, "act": "relu", "dropout": 0.1},
     "drop_path": 0.1,
 }
+
+
+DIGITS = ("--dataset", "digits")
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +50,13 @@ def arch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(arch: Path) -> Path:
     """Two epochs without interruption."""
     out = arch.parent / "whole"
-    assert train.main([str(arch), "--epochs", "2", "--out", str(out), "--quiet"]) == 0
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet"]) == 0
     return out
 
 
 def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = arch.parent / "events"
-    command = [str(arch), "--epochs", "2", "--out", str(out), "--quiet", "--tensorboard"]
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet", "--tensorboard"]
     assert train.main(command) == 0
     (file,) = (out / "tensorboard").iterdir()
     written = file.read_bytes()
@@ -63,7 +69,7 @@ def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: p
 
 def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = arch.parent / "killed"
-    command = [str(arch), "--epochs", "2", "--out", str(out)]
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(
         [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
@@ -76,7 +82,7 @@ def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsy
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert "not finished" in refusal(export.main, [str(out), "--out", str(arch.parent / "x")], capsys)
-    assert "epochs: 2 → 4" in refusal(train.main, [str(arch), "--epochs", "4", "--out", str(out)], capsys)
+    assert "epochs: 2 → 4" in refusal(train.main, [str(arch), *DIGITS, "--epochs", "4", "--out", str(out)], capsys)
     assert train.main(command) == 0
     assert "1 of 2 epochs done" in capsys.readouterr().out
     whole, pieced = load_file(trained / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)
@@ -94,7 +100,7 @@ def test_the_folder_is_complete_and_says_so_again(
     names |= {"confusion.json", "confusion.svg"}
     assert {path.name for path in trained.iterdir()} == names
     weights = (trained / bundle.WEIGHTS).stat().st_mtime_ns
-    assert train.main([str(arch), "--epochs", "2", "--out", str(trained)]) == 0
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(trained)]) == 0
     said = capsys.readouterr().out
     assert "test accuracy" in said
     assert "on 364 images" in said
@@ -154,7 +160,7 @@ def test_unreadable_test_images_do_not_cost_the_training(
 
     monkeypatch.setattr(train, "load_test", broken)
     out = tmp_path / "out"
-    assert train.main([str(arch), "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    assert train.main([str(arch), *DIGITS, "--epochs", "1", "--out", str(out), "--quiet"]) == 0
     said = capsys.readouterr()
     assert "not tested: dataset x" in said.err
     assert "test accuracy" not in said.out
@@ -167,15 +173,15 @@ def test_unreadable_test_images_do_not_cost_the_training(
         (["nonesuch"], "no such name in the zoo"),
         (["nothing.yaml"], "no such file"),
         (["."], "neither an arch.yaml nor a best.yaml"),
-        (["resnet18", "--epochs", "0"], "epochs: at least 1"),
-        (["resnet18", "--learning-rate", "-1"], "learning-rate: above 0"),
-        (["resnet18", "--learning-rate", "nan"], "learning-rate: above 0"),
-        (["resnet18", "--ema", "1"], "ema: from 0"),
-        (["resnet18", "--resolution", "0"], "resolution: at least 1"),
+        (["resnet18", *DIGITS, "--epochs", "0"], "epochs: at least 1"),
+        (["resnet18", *DIGITS, "--learning-rate", "-1"], "learning-rate: above 0"),
+        (["resnet18", *DIGITS, "--learning-rate", "nan"], "learning-rate: above 0"),
+        (["resnet18", *DIGITS, "--ema", "1"], "ema: from 0"),
+        (["resnet18", *DIGITS, "--resolution", "0"], "resolution: at least 1"),
         (["resnet18", "--dataset", "nowhere/at/all"], "dataset 'nowhere/at/all'"),
-        (["resnet18", "--out", "file"], "a folder is accepted, not a file"),
-        (["resnet18", "--out", "file/x"], "cannot be written"),
-        (["resnet18", "--out", "mine"], "has a model.py that no export wrote"),
+        (["resnet18", *DIGITS, "--out", "file"], "a folder is accepted, not a file"),
+        (["resnet18", *DIGITS, "--out", "file/x"], "cannot be written"),
+        (["resnet18", *DIGITS, "--out", "mine"], "has a model.py that no export wrote"),
         ([], "arch"),
     ],
 )
@@ -190,8 +196,112 @@ def test_nonsense_is_refused_in_one_line(
     assert Path("mine/model.py").read_text() == "mine"
 
 
+def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
+    arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [str(arch), "--epochs", "1", "--out", str(out), "--quiet", "--dataset"]
+    assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
+    assert not out.exists()
+    out.mkdir()
+    (out / "note.txt").write_text("mine")
+    assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
+    assert [path.name for path in out.iterdir()] == ["note.txt"]
+    plan = training.Plan(Arch.load(arch), DataConfig("elsewhere"))
+    with training.opened(out, plan):  # one that was killed in its first epoch, or by an earlier version
+        pass
+    assert training.load_plan(out) == plan
+    with training.opened(out, replace(plan, seed=1)):
+        assert training.load_plan(out).seed == 1
+
+
+def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
+    arch: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main([str(arch), *DIGITS, "--epochs", "7", "--images", "300", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "240 images train, 60 score" in said
+    assert re.search(
+        r"would train tiny \(.* params.*\) on cpu in runs/train-tiny-digits-300-images: 0 of 7 epochs", said
+    )
+    assert re.search(r"1 thread: \d+ images/s\nabout [\d.]+ s per epoch, 0:00:\d+ for 7 epochs", said)
+    assert not list(tmp_path.iterdir())
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(trained), "--dry-run"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert "images: at least 2" in refusal(train.main, [str(arch), *DIGITS, "--images", "1", "--dry-run"], capsys)
+    assert "threads: from 1 to" in refusal(train.main, [str(arch), *DIGITS, "--threads", "0"], capsys)
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (parallel.TerminatedError, 143)])
+def test_stopped_it_says_where_it_stands(
+    error: type[BaseException],
+    code: int,
+    arch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the first epoch, then in the second."""
+    out, real = tmp_path / "out", Pace.__call__
+    command = [str(arch), *DIGITS, "--epochs", "3", "--images", "100", "--out", str(out), "--quiet"]
+
+    at = {"stop in": 0}
+
+    def stopped(self: Pace, what: str, done: int, total: int) -> None:
+        if self.number == at["stop in"]:
+            raise error
+        real(self, what, done, total)
+
+    monkeypatch.setattr(Pace, "__call__", stopped)
+    for at["stop in"], where in ((1, "in the first epoch of 3"), (2, "after epoch 1 of 3")):
+        assert train.main(command) == code
+        assert capsys.readouterr().err == f"nas.train: stopped {where}; the same command carries on\n"
+    at["stop in"] = 0
+    assert train.main(command) == 0
+
+
+def test_a_training_that_is_carried_on_keeps_its_threads(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, used = tmp_path / "out", list[int]()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(train, "speeds", lambda *_: {2: 300.0, 1: 100.0})
+    real = training.carry_out
+
+    def once(folder: Path, state: Training, watch: Callable[[Epoch], None]) -> None:
+        def stop(epoch: Epoch) -> None:
+            used.append(torch.get_num_threads())
+            raise KeyboardInterrupt
+
+        real(folder, state, stop)
+
+    monkeypatch.setattr(training, "carry_out", once)
+    command = [str(arch), *DIGITS, "--epochs", "4", "--images", "100", "--out", str(out)]
+    with timing.threads(4):
+        assert train.main(command) == 130
+        assert "2 threads: 300 images/s; 1: 100\n" in capsys.readouterr().out
+        monkeypatch.setattr(train, "speeds", lambda *_: {2: 100.0, 1: 300.0})
+        assert train.main(command) == 130
+        assert "images/s; " not in capsys.readouterr().out
+        assert train.main([*command, "--threads", "1"]) == 130
+        assert "it began with 2 threads: numbers may differ in their last digits" in capsys.readouterr().out
+        assert torch.get_num_threads() == 4
+    assert used == [2, 2, 1]
+
+
 def test_divergence_is_one_line_and_exit_1(arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [str(arch), "--learning-rate", "1e30", "--epochs", "1", "--out", str(tmp_path / "wild"), "--quiet"]
+    command = [
+        str(arch),
+        *DIGITS,
+        "--learning-rate",
+        "1e30",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "wild"),
+        "--quiet",
+    ]
     assert train.main(command) == 1
     assert capsys.readouterr().err.count("training loss is") == 1
 
@@ -202,7 +312,7 @@ def test_a_damaged_or_foreign_file_is_refused(
     out = tmp_path / "out"
     out.mkdir()
     (out / training.PLAN).write_bytes((trained / training.PLAN).read_bytes())
-    command = [str(arch), "--epochs", "2", "--out", str(out), "--quiet"]
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet"]
     (out / training.STATE).write_bytes(b"\x80\x04K\x01.")  # a pickle
     assert "not a safetensors file" in refusal(train.main, command, capsys)
     save_file({"done": torch.tensor(1)}, out / training.STATE)
@@ -214,18 +324,6 @@ def test_a_damaged_or_foreign_file_is_refused(
     save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS, notes)
     (out / "arch.yaml").write_bytes((trained / "arch.yaml").read_bytes())
     assert "Missing key" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
-
-
-def test_what_an_architecture_may_be(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("resnet18").mkdir()
-    assert train.architecture("resnet18") == ("resnet18", zoo("resnet18"))
-    deployed = Space(NETWORK).arch()
-    Path("home").mkdir()
-    deployed.save("home/arch.yaml")
-    for text in ("home", "home/arch.yaml"):
-        assert train.architecture(text) == ("home", deployed)
-    assert train.architecture(str(trained)) == ("tiny", deployed)
 
 
 def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:

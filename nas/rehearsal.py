@@ -1,0 +1,48 @@
+"""What a full training is, said before it begins: the network, where, and how long by a few timed steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from nas import training
+from nas.data import Split
+from nas.pace import SCORING
+from nas.threads import counts, fewest, sentence, speeds
+from nas.training import Plan
+from searchspace.budget import amount
+from searchspace.costs import cost
+
+
+def described(out: Path, plan: Plan, split: Split, device: str, workers: int) -> str:
+    """The network, where it is trained and how far it is."""
+    arch = plan.adapted(split)
+    relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
+    where = device if workers == 1 else f"{workers} workers ({device})"
+    done = f"{len(training.behind(out))} of {plan.train.epochs} epochs done"
+    spent = f"{amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}"
+    return f"{plan.name} ({spent}) on {where} in {out}: {done}"
+
+
+def sentences(out: Path, plan: Plan, split: Split, device: str, workers: int, wanted: int | None) -> Iterator[str]:
+    """What would be trained, and how long the epochs that are left would take; `wanted` CPU threads are asked for."""
+    yield f"would train {described(out, plan, split, device, workers)}"
+    if training.finished(out):
+        yield "it is finished: nothing is left to do"
+        return
+    numbers = [wanted or training.threads_behind(out) or 0]
+    if device != "cpu" or workers > 1:
+        numbers = [1]
+    elif numbers == [0]:
+        numbers = counts(torch.get_num_threads())
+    found = speeds(plan.adapted(split), split, plan.train, numbers, device)
+    number = fewest(found)
+    each = f" for each of {workers} workers" if workers > 1 else ""
+    yield (sentence(found, number) if device == "cpu" else f"{found[number]:.0f} images/s") + each
+    seconds = (len(split.train_labels) + SCORING * len(split.val_labels)) / found[number] / workers
+    left = plan.train.epochs - len(training.behind(out))
+    total = timedelta(seconds=round(left * seconds))
+    yield f"about {seconds:.1f} s per epoch, {total} for {left} epochs; then the test images are read and scored"

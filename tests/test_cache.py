@@ -1,0 +1,28 @@
+"""One cache folder for everything that is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas import measure
+from nas.cache import cache_folder
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ({"NAS_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/nas"),
+        ({"HOME": "/c"}, "/c/.cache/nas"),
+        ({"NAS_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/nas"),
+    ],
+)
+def test_the_folder_that_was_asked_for(given: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NAS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, setting in given.items():
+        monkeypatch.setenv(name, setting)
+    assert cache_folder() == Path(folder)
+    assert measure.default_path("cpu").parent == Path(folder) / "latency"
