@@ -75,7 +75,7 @@ def test_a_living_trial_is_left_alone_and_a_dead_ones_is_asked_again(
     time.sleep(4)
     other = opened(tmp_path / "b", postgres, "death")
     assert other.ask().digest != lost.digest, "its heart beats"
-    first.close()  # as if it had died
+    first.drivers.close()  # its heart stops
     time.sleep(4)
     again = other.ask()
     assert again.digest == lost.digest
@@ -88,6 +88,9 @@ def test_a_living_trial_is_left_alone_and_a_dead_ones_is_asked_again(
 def test_a_new_driver_in_the_same_folder_need_not_wait(tmp_path: Path, postgres: Server) -> None:
     first = opened(tmp_path / "a", postgres, "same")
     lost, elsewhere = first.ask(), opened(tmp_path / "b", postgres, "same").ask()
+    with pytest.raises(InputError, match="another search is running in it"):
+        opened(tmp_path / "a", postgres, "same")
+    first.close()
     again = opened(tmp_path / "a", postgres, "same")
     assert again.ask().digest == lost.digest
     assert again.ask().digest not in (lost.digest, elsewhere.digest)
