@@ -49,6 +49,13 @@ def test_other_addresses_are_refused(url: str, says: str, tmp_path: Path) -> Non
     assert not (tmp_path / "r").exists()
 
 
+def test_a_part_of_the_option_is_refused_without_its_password() -> None:
+    for given in ([f"--stor={URLS[0][0]}"], ["--stor", URLS[0][0]]):
+        with pytest.raises(InputError, match=r"no such option --stor; did you mean --storage\?") as refused:
+            search.main(["--budget", "20MFLOPs", *given])
+        assert SECRET not in str(refused.value)
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(InputError, match="cannot be opened") as refused:
@@ -57,10 +64,9 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("flag", ["--storage", "--stor"])
 @pytest.mark.parametrize("joined", [True, False])
 def test_the_command_that_is_kept_has_no_password(
-    flag: str, joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped where the study would be opened: the folder's config.yaml is written by then."""
     monkeypatch.setattr(storage, "holds", lambda place: True)
@@ -70,7 +76,7 @@ def test_the_command_that_is_kept_has_no_password(
         raise RuntimeError("enough")
 
     monkeypatch.setattr(search, "open_study", open_study)
-    given = [f"{flag}={URLS[0][0]}"] if joined else [flag, URLS[0][0]]
+    given = [f"--storage={URLS[0][0]}"] if joined else ["--storage", URLS[0][0]]
     arguments = ["--budget", "20MFLOPs", "--space", "rexnet", "--quiet", "--run", str(tmp_path / "r")]
     with pytest.raises(RuntimeError, match="enough"):
         search.main([*arguments, *given])
