@@ -15,9 +15,20 @@ from torch.nn import functional as F
 from nas.config import TrainConfig
 from searchspace.errors import InputError
 
+RGB = 3
 OPERATIONS = 2  # RandAugment's n; its m is the strength in the recipe
 
 Policy = Callable[[Tensor], Tensor]
+
+
+def check(config: TrainConfig, channels: int) -> None:
+    """`InputError` where a recipe's augmentations are not to be had for images of so many channels."""
+    if not config.randaugment:
+        return
+    if channels != RGB:
+        raise InputError(f"randaugment: changes colours, so images of {RGB} channels are accepted, not {channels}")
+    if importlib.util.find_spec("kornia") is None:
+        raise InputError("randaugment needs kornia: pip install 'cnn-budget-search[train]'")
 
 
 def randaugment(strength: int) -> Policy:
@@ -27,8 +38,7 @@ def randaugment(strength: int) -> Policy:
     """
     if not strength:
         return lambda images: images
-    if importlib.util.find_spec("kornia") is None:
-        raise InputError("randaugment needs kornia: pip install 'cnn-budget-search[train]'")
+    check(TrainConfig(randaugment=strength), RGB)
     from kornia.augmentation.auto import RandAugment
 
     policy = RandAugment(n=OPERATIONS, m=strength)

@@ -35,6 +35,7 @@ def parser() -> command.Parser:
     p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--dataset", default="digits", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
+    image_options(p)
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
     p.add_argument("--num-classes", type=int, help="deployment classes (default: the space's, 1000)")
     p.add_argument(
@@ -84,6 +85,22 @@ def parser() -> command.Parser:
     return p
 
 
+def image_options(p: command.Parser) -> None:
+    """How the images of a dataset are read, for a search and a training alike."""
+    p.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror training images at random (default: unless the classes' names speak of sides, digits or text)",
+    )
+    p.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, and say which")
+    p.add_argument(
+        "--data-range",
+        type=float,
+        metavar="MAX",
+        help="white in images of 16 or 32 bits and floats (default: 65535 of whole numbers, 1 of floats)",
+    )
+
+
 def configured(args: argparse.Namespace) -> SearchConfig:
     """The configuration that the arguments say; raises `InputError` where they are wrong."""
     for name in ("trials", "epochs", "batch_size", "train_resolution", "resolution", "num_classes", "concurrent"):
@@ -101,6 +118,9 @@ def configured(args: argparse.Namespace) -> SearchConfig:
     if args.warm_start and SAMPLERS[args.sampler] is not Predictor:
         raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {args.sampler}")
     try:
+        data = DataConfig(
+            args.dataset, images=args.images, flip=args.flip, skip_bad=args.skip_bad, data_range=args.data_range
+        )
         prescreen = Prescreen(args.prescreen, args.prescreen_by)
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -116,7 +136,7 @@ def configured(args: argparse.Namespace) -> SearchConfig:
     identity = Identity(
         space=space.data,
         budget=tuple(str(limit) for limit in budget.limits),
-        data=DataConfig(args.dataset, images=args.images),
+        data=data,
         train=trained(args),
         sampler=args.sampler,
         seed=args.seed,

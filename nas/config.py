@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +17,27 @@ from searchspace.space import FIT_BAND, Space
 @value
 class DataConfig:
     """Which images. `dataset` is `digits`, a folder, or a name on the Hugging Face hub; `images` says how many of its
-    training images are used (None: all), and `validation` which share of these the search is scored on."""
+    training images are used (None: all), and `validation` which share of these the search is scored on.
+
+    `flip` says whether training images are mirrored at random (None: as the classes' names say, see `mirroring`).
+    `skip_bad` leaves out images that cannot be read. `data_range` is the value of 16-bit, 32-bit and float images that
+    stands for white (None: 65,535 of whole numbers, 1 of floats).
+    """
 
     dataset: str = "digits"
     validation: float = 0.2
     images: int | None = None
+    flip: bool | None = None
+    skip_bad: bool = False
+    data_range: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.validation < 1.0:
             raise ValueError(f"validation: a share between 0 and 1, not {self.validation}")
         if self.images is not None and self.images < 2:
             raise ValueError(f"images: at least 2, not {self.images}")
+        if self.data_range is not None and not 0.0 < self.data_range < math.inf:
+            raise ValueError(f"data-range: above 0, not {self.data_range:g}")
 
 
 @value
@@ -176,7 +187,21 @@ class SearchConfig:
         if not path.is_file():
             raise InputError(f"{run}: no run folder (it has no {CONFIG}); give the folder of a search")
         data, lines = read_yaml(path)
+        with suppress(KeyError, TypeError):
+            as_begun(data["identity"]["data"])
         return parse(cls, data, str(path), lines)
+
+
+def as_begun(images: Any) -> None:
+    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored."""
+    if isinstance(images, dict):
+        images.setdefault("flip", images.get("dataset", "digits") != "digits")
+
+
+def resumed(new: Identity, old: Identity) -> Identity:
+    """What a command asks of a run that exists: what was settled when the run began stays as it was."""
+    flip = old.data.flip if new.data.flip is None else new.data.flip
+    return replace(new, data=replace(new.data, flip=flip), controls=old.controls, baselines=old.baselines)
 
 
 def differences(old: object, new: object) -> list[str]:

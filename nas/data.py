@@ -6,7 +6,10 @@ alone. Everything is decoded once, by the driver, and shared with the workers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.config import DataConfig
-from nas.decoding import SMALLEST, Images, Progress, decoded, part, pixels
+from nas.decoding import SMALLEST, Decoded, Form, Images, Progress, Source, decoded, own_size, part, pixels
+from nas.image_folder import ImageFolder, first_images, image_folder
+from nas.labelled import Labelled, Rows, counted, purposes
+from nas.labelled import Labels as Labels
+from nas.mirroring import mirrored
+from nas.pictures import File, misfit
+from nas.tabular import first_records, split_names, tabular
 from searchspace.errors import InputError
 
-Labels = NDArray[np.int64]
-
 LARGEST = 64
-READ_AT_ONCE = 256
-HUB_TIMEOUT_S = 10.0
+PEEKED = 8
+DARK, LOOKED_AT = 64, 500
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images (N, 3, H, W) as uint8 and labels (N,), to train and to score. `flip`: mirrored is the same class."""
+    """Images (N, C, H, W) as uint8 and labels (N,), to train and to score. `flip`: mirrored is the same class.
+
+    `found` is the number of training images that are there, whether used or not. `mirroring` says why images are
+    mirrored or not; `notes` are sentences about what was left out and what is used for what.
+    """
 
     name: str
     train_images: Images
@@ -36,6 +48,10 @@ class Split:
     val_labels: Labels
     classes: tuple[str, ...]
     flip: bool
+    data: DataConfig = field(default_factory=DataConfig)
+    found: int = 0
+    mirroring: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -45,6 +61,10 @@ class Split:
     def resolution(self) -> int:
         return int(self.train_images.shape[-1])
 
+    @property
+    def channels(self) -> int:
+        return int(self.train_images.shape[1])
+
 
 def load(
     config: DataConfig,
@@ -52,43 +72,88 @@ def load(
     resolution: int | None = None,
     progress: Progress | None = None,
     largest: int = LARGEST,
+    channels: int = 3,
 ) -> Split:
     """The training images of a dataset, split by class and seed; `InputError` says what is wrong with them.
 
-    Without a `resolution` they have their own, from 16 px to `largest`.
+    Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
     """
     name = config.dataset
     if name == "digits":
-        images, labels = _digits(test=False, size=resolution or SMALLEST)
-        classes = tuple(map(str, range(10)))
-        used = _part(labels, config.images, seed, name)
-        images, labels = images[used], labels[used]
+        there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
+        found = Labelled(there[1], tuple(map(str, range(10))), _no_source)
+        used = _part(found, config.images, seed, name)
+        images: Images = there[0][used]
+        labels, notes = found.labels[used], found.notes
     else:
-        table = _table(name, "train")
-        labels, classes = _labels(table, name)
-        used = _part(labels, config.images, seed, name)
-        labels = labels[used]
-        images = _decoded(table.select(used), f"{name}: training", resolution, largest, progress)
-    train, val = _stratified(labels, config.validation, seed, name)
-    flip = name != "digits"
-    return Split(name, part(images, train), labels[train], part(images, val), labels[val], classes, flip)
+        found = _training(name, progress)
+        used = _part(found, config.images, seed, name)
+        source = found.images(used)
+        form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
+        made = decoded(source, form, config.skip_bad, progress)
+        images, labels = made.images, found.labels[used][made.rows]
+        notes = found.notes + _notes(made) + _darkness(images)
+    train, val = _stratified(labels, config.validation, seed, name, found.classes)
+    flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
+    parts = part(images, train), labels[train], part(images, val), labels[val]
+    return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes)
 
 
 def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
     """The test images of a split's dataset, or those it calls validation; None where neither has labels."""
     if split.name == "digits":
-        return _digits(test=True, size=split.resolution)
-    have = _split_names(split.name)
-    for kind in ("test", "validation"):
-        if kind in have:
-            table = _table(split.name, kind)
-            labels, _ = _labels(table, split.name, split.classes)
-            if len(labels) and labels.min() >= 0:
-                return _decoded(table, f"{split.name}: {kind}", split.resolution, LARGEST, progress), labels
-    return None
+        return _digits(test=True, size=split.resolution, channels=split.channels)
+    found = _testing(split.name, split.classes, progress)
+    if found is None:
+        return None
+    form = Form(split.channels, split.resolution, split.data.data_range)
+    made = decoded(found.images(np.arange(len(found.labels))), form, split.data.skip_bad, progress)
+    return made.images, found.labels[made.rows]
 
 
-def _digits(test: bool, size: int) -> tuple[Images, Labels]:
+def check_channels(config: DataConfig, channels: int) -> None:
+    """`InputError` where a network of so many channels cannot take a dataset's images, before anything is begun.
+
+    Of photos any network of 1 or 3 channels can; so images are looked at where they may be something else.
+    """
+    name = config.dataset
+    if name == "digits":
+        if channels not in (1, 3):
+            raise InputError(
+                f"dataset digits: grey images, for networks of 1 or 3 channels; the network takes {channels}"
+            )
+        return
+    peeked = _peeked(name, channels)
+    misfits = [said for record in peeked if (said := misfit(record, channels))]
+    if misfits and len(misfits) == len(peeked):
+        raise InputError(f"dataset {name}: {misfits[0]}")
+
+
+def _peeked(name: str, channels: int) -> list[Any]:
+    """Some images of a dataset."""
+    if Path(name).is_dir() and (files := first_images(Path(name), PEEKED)):
+        return [File(name, file) for file in files]
+    return [] if channels in (1, 3) else first_records(name, PEEKED)
+
+
+def _notes(made: Decoded) -> tuple[str, ...]:
+    """What was left out because it cannot be read, and what else is to be said."""
+    if not made.bad:
+        return made.notes
+    more = f"; and {len(made.bad) - SHOWN} more" if len(made.bad) > SHOWN else ""
+    bad = f"{counted(len(made.bad), 'image')} left out that cannot be read: {'; '.join(made.bad[:SHOWN])}{more}"
+    return bad, *made.notes
+
+
+def _darkness(images: Images) -> tuple[str, ...]:
+    """A word where hardly any of 256 levels are used, as of 12-bit values in 16-bit files."""
+    top = int(images[:: max(1, len(images) // LOOKED_AT)].max(initial=0))
+    if top >= DARK:
+        return ()
+    return (f"the images are dark, up to {top} of 255: --data-range says which value of deeper images is white",)
+
+
+def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], Labels]:
     """scikit-learn's 8×8 digits: the last fifth of each class stands for a test set."""
     from sklearn.datasets import load_digits
 
@@ -97,25 +162,33 @@ def _digits(test: bool, size: int) -> tuple[Images, Labels]:
     labels = digits.target.astype(np.int64)
     parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
     chosen = np.sort(np.concatenate([part[test] for part in parts]))
-    return np.stack([pixels(Image.fromarray(image), size) for image in grey[chosen]]), labels[chosen]
+    return np.stack([pixels(Image.fromarray(image), size, channels) for image in grey[chosen]]), labels[chosen]
 
 
-def _part(labels: Labels, images: int | None, seed: int, name: str) -> NDArray[np.int64]:
+def _no_source(rows: Rows) -> Source:
+    raise AssertionError("digits are in no file")
+
+
+def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:
     """Which images are used: all, or so many, of every class its share."""
+    labels = found.labels
     if images is None or images >= len(labels):
         return np.arange(len(labels))
     classes = len(np.unique(labels))
     if images < 2 * classes:
         raise InputError(f"images: at least {2 * classes}, two of each class of {name}, not {images}")
-    return _stratified(labels, len(labels) - images, seed, name)[0]
+    return _stratified(labels, len(labels) - images, seed, name, found.classes)[0]
 
 
-def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _stratified(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
     from sklearn.model_selection import train_test_split
 
-    alone = np.flatnonzero(np.bincount(labels) == 1)
+    alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
     if len(alone):
-        raise InputError(f"dataset {name}: class number {alone[0]} has one image; at least two of each are accepted")
+        said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
+        raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
     try:
         train, val = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
     except ValueError as error:
@@ -123,110 +196,65 @@ def _stratified(labels: Labels, share: float, seed: int, name: str) -> tuple[NDA
     return np.sort(train), np.sort(val)
 
 
-def _decoded(table: Any, place: str, resolution: int | None, largest: int, progress: Progress | None) -> Images:
-    """Every image of a table, RGB, square, at one size."""
-    column, _ = _columns(table, place)
-    # Batches of Arrow's, since `datasets` takes longer to hand over an image than PIL to decode a small one.
-    batches = table.select_columns([column]).with_format("arrow").iter(batch_size=READ_AT_ONCE)
-    records = (record for batch in batches for record in batch.column(column).to_pylist())
-    return decoded(records, len(table), place, resolution, largest, table._fingerprint, progress)
+def _training(name: str, progress: Progress | None) -> Labelled:
+    folder = _folder(name, progress)
+    if folder is None:
+        return tabular(name, "train")
+    return _labelled_files(folder, "train", sorted({label for _, label in folder.splits["train"]}))
 
 
-def _table(name: str, part: str) -> Any:
-    """A split of a dataset, undecoded."""
-    import datasets
+def _testing(name: str, classes: tuple[str, ...], progress: Progress | None) -> Labelled | None:
+    """The split that stands for a test set; None where there is none with labels."""
+    folder = _folder(name, progress)
+    have = split_names(name) if folder is None else list(folder.splits)
+    for kind in ("test", "validation"):
+        if kind in have:
+            found = tabular(name, kind, classes) if folder is None else _labelled_files(folder, kind, classes)
+            if len(found.labels) and found.labels.min() >= 0:
+                return found
+    return None
 
-    datasets.disable_progress_bars()
-    path = Path(name)
-    if path.exists():
-        if not path.is_dir():
-            raise InputError(
-                f"dataset {name}: a folder of Parquet files or of one folder a class is accepted, not a file"
-            )
-        if not any(path.rglob("*.*")):
-            raise InputError(f"dataset {name}: the folder is empty")
-    else:
-        _reach_hub(name)
+
+def _folder(name: str, progress: Progress | None) -> ImageFolder | None:
+    """The images of a local folder of class folders; None for all else, which `datasets` reads."""
+    root = Path(name)
+    if not root.is_dir() or any(next(root.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet")):
+        return None
     try:
-        table = datasets.load_dataset(name, split=part)
-    except Exception as error:
-        raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-    for column, feature in table.features.items():
-        if isinstance(feature, datasets.Image):
-            table = table.cast_column(column, datasets.Image(decode=False))
-    return table
+        listed = None if progress is None else lambda number: progress("listing files", number, 0)
+        return image_folder(root, listed)
+    except InputError:
+        if any(next(root.glob(pattern), None) for pattern in ("metadata.*", "*/metadata.*")):
+            return None  # from which `datasets` takes labels
+        raise
 
 
-def _split_names(name: str) -> list[str]:
-    import datasets
-
-    try:
-        return list(datasets.get_dataset_split_names(name))
-    except Exception as error:
-        raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-
-
-def _reach_hub(name: str) -> None:
-    """Says within seconds that there is no such dataset or no network, where `datasets` would retry for long."""
-    import datasets
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
-    except (RepositoryNotFoundError, HFValidationError):
-        raise InputError(f"dataset {name!r}: digits, a local folder or a dataset on the hub is accepted") from None
-    except Exception:
-        cache = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()
-        if not cache.exists():
-            message = (
-                f"dataset {name!r}: no such folder, and the Hugging Face hub cannot be reached; digits is built in"
-            )
-            raise InputError(message) from None
-        datasets.config.HF_HUB_OFFLINE = True
+def _labelled_files(folder: ImageFolder, kind: str, classes: Sequence[str]) -> Labelled:
+    files, index = folder.splits[kind], {label: number for number, label in enumerate(classes)}
+    labels = np.array([index[label] for _, label in files], np.int64)
+    words = "training" if kind == "train" else kind
+    source = partial(_files, folder.root, [path for path, _ in files], f"{folder.root}: {words}")
+    notes = folder.notes + purposes({kind: len(files) for kind, files in folder.splits.items()})
+    return Labelled(labels, tuple(map(text, classes)), source, notes=notes)
 
 
-def _is_image(feature: Any) -> bool:
-    """An image as `datasets` knows it, or as Parquet written elsewhere has it: encoded bytes, alone or with a path."""
-    import datasets
-
-    encoded = feature.get("bytes") if isinstance(feature, dict) else feature
-    return isinstance(feature, datasets.Image) or getattr(encoded, "dtype", "") in ("binary", "large_binary")
+def text(name: str) -> str:
+    """A folder's name as text that can be written anywhere; bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _columns(table: Any, name: str) -> tuple[str, str]:
-    """The image column and the label column."""
-    import datasets
+def _files(root: Path, paths: list[str], place: str, rows: Rows) -> Source:
+    """Some of the files of a folder; one that has changed gives another fingerprint."""
+    chosen = [paths[row] for row in rows]
+    told = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    for path in chosen:
+        try:
+            status = (root / path).stat()
+        except OSError as error:
+            raise InputError(f"dataset {root / path}: cannot be read ({error.strerror})") from None
+        told.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
 
-    images = [c for c, feature in table.features.items() if _is_image(feature)]
-    classes = [c for c, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
-    classes += [c for c in ("label", "labels", "fine_label", "class") if c in table.features and c not in classes]
-    if not images or not classes:
-        have = ", ".join(table.features)
-        if images and Path(name).is_dir() and not any(Path(name).rglob("*.parquet")):
-            raise InputError(f"dataset {name}: at least two folders of images are accepted, one a class, named by it")
-        raise InputError(f"dataset {name}: needs an image column and a label column; it has {have}")
-    return images[0], classes[0]
+    def records() -> Iterator[File]:
+        return (File(str(root), path) for path in chosen)
 
-
-def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tuple[Labels, tuple[str, ...]]:
-    """Labels and the classes' names; of test images as indices into the `known` names, or -1 where they have none."""
-    _, column = _columns(table, name)
-    raw = np.asarray(table.select_columns([column]).with_format("numpy")[:][column])
-    names = getattr(table.features[column], "names", None)
-    if names is None or not np.issubdtype(raw.dtype, np.integer):
-        kinds, raw = np.unique(raw, return_inverse=True)
-        names = list(kinds)
-    labels, classes = raw.astype(np.int64), tuple(map(str, names))
-    least = 0 if known is None else -1
-    if len(labels) and (labels.min() < least or labels.max() >= len(classes)):
-        raise InputError(
-            f"dataset {name}: labels from 0 to {len(classes) - 1} are accepted, not {labels.min()}…{labels.max()}"
-        )
-    if known is None:
-        return labels, classes
-    new = sorted(set(classes) - set(known))
-    if new:
-        raise InputError(f"dataset {name}: has test images of {new[0]!r}, which no training image has")
-    index = np.array([*(known.index(c) for c in classes), -1], np.int64)
-    return index[labels], known
+    return Source(place, len(chosen), told.hexdigest(), records)

@@ -23,6 +23,7 @@ from nas.config import DataConfig, SearchConfig
 from nas.data import LARGEST, Split, load
 from nas.gpu import GpuUse
 from nas.importance import importances
+from nas.meter import meter
 from nas.objectives import said
 from nas.study import Study
 from nas.trial import Result, Trial
@@ -182,19 +183,34 @@ def print_device(console: Console, table: LatencyTable) -> None:
 
 
 def read(
-    data: DataConfig, seed: int, resolution: int | None, console: Console, quiet: bool, largest: int = LARGEST
+    data: DataConfig,
+    seed: int,
+    resolution: int | None,
+    console: Console,
+    quiet: bool,
+    largest: int = LARGEST,
+    channels: int = 3,
 ) -> Split:
-    """The training images, with a line that says what was read."""
-    with console.status(f"reading {data.dataset}") as status:
-
-        def told(what: str, done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
-
-        split = load(data, seed, resolution, told, largest)
+    """The training images, with lines that say what was found, what is used and what was left out."""
+    with meter(console, f"reading {data.dataset}", quiet) as told:
+        split = load(data, seed, resolution, told, largest, channels)
     if not quiet:
-        images = f"{len(split.train_labels):,} images train, {len(split.val_labels):,} score"
-        console.print(f"data {split.name}: {images}, {split.num_classes} classes, {split.resolution} px")
+        for text in said_of(split):
+            console.print(text, markup=False)
     return split
+
+
+def said_of(split: Split) -> list[str]:
+    """What was found of a dataset and what is used of it; then what was left out, and what the rest is for."""
+    train, score = len(split.train_labels), len(split.val_labels)
+    channels = {1: ", grey", 3: ""}.get(split.channels, f", {split.channels} channels")
+    why = f" ({split.mirroring})" if split.mirroring else ""
+    line = (
+        f"data {split.name}: {split.found:,} images in {split.num_classes} classes found, {train + score:,} used: "
+        f"{train:,} train, {score:,} score; {split.resolution} px{channels}; "
+        f"{'mirrored at random' if split.flip else 'not mirrored'}{why}"
+    )
+    return [line, *(f"data: {note}" for note in split.notes)]
 
 
 def print_plan(console: Console, config: SearchConfig, space: Space, split: Split, run: Path) -> None:

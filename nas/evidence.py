@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from nas.config import Identity, SearchConfig
+from nas.config import Identity, SearchConfig, resumed
 from nas.samplers.lessons import LEARNT, Evidence, lessons
 from nas.study import adopted, load
 from searchspace.document import parse, plain, value, write_text
@@ -72,7 +72,7 @@ def _source(run: Path, config: SearchConfig) -> Source:
         finished = sum(trial.state.is_finished() for trial in trials)
         raise InputError(f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space")
     assert len(taught.y) <= LEARNT
-    same = _task(old.identity) == _task(config.identity)
+    same = _task(old.identity) == _task(resumed(config.identity, old.identity))
     y = taught.y if same else ndtri((rankdata(taught.y) - 0.5) / len(taught.y))
     unsure = taught.unsure if same else np.hypot(taught.unsure, UNSURE_ELSEWHERE)
     i = old.identity

@@ -10,11 +10,10 @@ import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from nas import environment, results, storage
-from nas.config import CONFIG, SearchConfig, differences
+from nas.config import CONFIG, SearchConfig, differences, resumed
 from nas.storage import NAME, Place, without_password
 from nas.study import Study
 from searchspace.document import write_yaml
@@ -37,7 +36,7 @@ def check(run: Path, config: SearchConfig) -> bool:
             raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
     old = SearchConfig.load(run).identity
-    changed = differences(old, replace(config.identity, controls=old.controls, baselines=old.baselines))
+    changed = differences(old, resumed(config.identity, old))
     if changed:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")

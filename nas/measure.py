@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas import timing
+from nas.cache import cache_folder
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
@@ -74,9 +75,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def default_path(device: str, batch_size: int = 1, threads: int = 1) -> Path:
     """Where this device's table is kept: in `NAS_CACHE`, else in the user's cache folder."""
-    cache = os.environ.get("NAS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas"
     name = re.sub(r"[^a-z0-9.]+", "-", timing.device_name(device).lower()).strip("-")
-    return Path(cache) / "latency" / f"{name}-batch{batch_size}-threads{threads}-torch{torch.__version__}.json"
+    return cache_folder() / "latency" / f"{name}-batch{batch_size}-threads{threads}-torch{torch.__version__}.json"
 
 
 def known(path: Path, space: Space) -> LatencyTable | None:

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from nas import cli, environment, evidence, folder, latencies, storage, tuner
 from nas.cluster import Cluster
-from nas.config import SearchConfig
+from nas.config import SearchConfig, resumed
 from nas.course import Course, FailuresError
-from nas.data import load
+from nas.data import Split, check_channels
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import check_known
 from nas.storage import Place
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     old = SearchConfig.load(run) if existed else None
     place = folder.place(run, args.storage, old)
     if old:  # how many baselines and controls there are was settled when the run began
-        begun = replace(config.identity, baselines=old.identity.baselines, controls=old.identity.controls)
-        config = replace(config, identity=begun)
+        config = replace(config, identity=resumed(config.identity, old.identity))
     if place.url:
         kept = replace(config.conduct, storage=storage.without_password(place.url), study=place.name)
         config = replace(config, conduct=kept)
+    check_channels(config.identity.data, config.space.network.in_channels)
     taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     space = latencies.timed(config, run, existed, args.latency_table, console, args.quiet)
     config = config if existed else with_known(config, space)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         for source in taught.sources:
             console.print(f"warm start: {source}")
     if args.dry_run:
-        split = load(config.identity.data, config.identity.seed, config.identity.train.resolution)
+        split = images(config, console, args.quiet)
         print_plan(console, config, space, split, run)
         return 0
     begun_already = storage.holds(place)  # and a server can be reached: else the folder is not touched
@@ -103,7 +103,7 @@ def carry_out(
     study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path, cluster: Cluster
 ) -> str:
     identity, conduct = config.identity, config.conduct
-    split = read(identity.data, identity.seed, identity.train.resolution, console, quiet)
+    split = images(config, console, quiet)
     environment.note(run)
     study.validation_images = len(split.val_labels)
     if identity.prescreen.draws > 1:
@@ -128,6 +128,12 @@ def carry_out(
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
     return why
+
+
+def images(config: SearchConfig, console: Console, quiet: bool) -> Split:
+    """The training images, with as many channels as the space's networks take."""
+    i, channels = config.identity, config.space.network.in_channels
+    return read(i.data, i.seed, i.train.resolution, console, quiet, channels=channels)
 
 
 def keep_results(study: Study, run: Path, log: folder.Log) -> None:

@@ -20,12 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas import bundle, events, parallel, results, retraining, study, training
+from nas import augment, bundle, events, parallel, results, retraining, study, training
 from nas.card import Facts
-from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
-from nas.data import Labels, Split, load_test
+from nas.cli import image_options
+from nas.config import CONFIG, DataConfig, SearchConfig, TrainConfig, full_recipe
+from nas.data import Labels, Split, check_channels, load_test
 from nas.decoding import Images
 from nas.display import read
+from nas.meter import meter
 from nas.timing import device_for
 from nas.trainer import DivergedError, Epoch
 from nas.training import Plan
@@ -61,6 +63,7 @@ def parser() -> command.Parser:
     p.add_argument("--cutmix", type=float, help="paste boxes of other images; 1.0 for example (default: 0, off)")
     p.add_argument("--randaugment", type=int, help="magnitude of kornia's RandAugment, 9 for example (default: 0, off)")
     p.add_argument("--resolution", type=int, help="pixels trained at")
+    image_options(p)
     p.add_argument(
         "--tensorboard", action="store_true", help="also write OUT/tensorboard, an event file for TensorBoard"
     )
@@ -87,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     name, arch = architecture(args.arch)
     plan = planned(args, arguments, name, arch, args.dataset or "digits", args.seed or 0)
     out = args.out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{name}-{Path(plan.data.dataset).name}")
+    plan = training.resumed(out, plan)
     with training.opened(out, plan):
         return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
 
@@ -95,7 +99,23 @@ def planned(args: argparse.Namespace, arguments: Sequence[str], name: str, arch:
     given = {name: getattr(args, name) for name in RECIPE}
     train = recipe(dataset, {n: number for n, number in given.items() if number is not None})
     parallel.check(args.workers, args.device, train.batch_size)
-    return Plan(arch, DataConfig(dataset), train, seed, name, command.line("nas.train", arguments))
+    data = images_asked(args, dataset)
+    check_channels(data, arch.in_channels)
+    augment.check(train, arch.in_channels)
+    return Plan(arch, data, train, seed, name, command.line("nas.train", arguments))
+
+
+def images_asked(args: argparse.Namespace, dataset: str) -> DataConfig:
+    """A dataset, read as the command says, else as the search read it whose networks are trained."""
+    run = Path(args.arch)
+    begun = SearchConfig.load(run).identity.data if (run / CONFIG).is_file() else DataConfig()
+    begun = begun if begun.dataset == dataset else DataConfig()
+    flip = begun.flip if args.flip is None else args.flip
+    data_range = begun.data_range if args.data_range is None else args.data_range
+    try:
+        return DataConfig(dataset, flip=flip, skip_bad=begun.skip_bad or args.skip_bad, data_range=data_range)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
@@ -110,7 +130,8 @@ def several(args: argparse.Namespace, arguments: Sequence[str], console: Console
     for trial in retraining.chosen(trials, top, controls, config.identity.seed):
         arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
         name = f"trial {trial.number} of {run.resolve().name}"
-        plans[retraining.folder_of(base, trial)] = planned(args, arguments, name, arch, dataset, seed)
+        out = retraining.folder_of(base, trial)
+        plans[out] = training.resumed(out, planned(args, arguments, name, arch, dataset, seed))
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         with training.opened(out, plan):
@@ -210,15 +231,16 @@ def images_of(
 ) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
     recipe, largest = plan.train.resolution, plan.arch.resolution
-    split = functools.cache(lambda: read(plan.data, plan.seed, recipe, console, quiet, largest))
-    return split, functools.cache(lambda: tested(split(), console))
+    channels = plan.arch.in_channels
+    split = functools.cache(lambda: read(plan.data, plan.seed, recipe, console, quiet, largest, channels))
+    return split, functools.cache(lambda: tested(split(), console, quiet))
 
 
-def tested(split: Split, console: Console) -> tuple[Images, Labels] | None:
+def tested(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
-        with console.status("reading the test images") as status:
-            return load_test(split, lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}"))
+        with meter(console, "reading the test images", quiet) as told:
+            return load_test(split, told)
     except InputError as error:
         print(f"nas.train: not tested: {error}", file=sys.stderr)
         return None

@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nas import bundle, checkpoint
 from nas.card import Facts, Trained
-from nas.config import IN_FULL, DataConfig, TrainConfig, differences
+from nas.config import IN_FULL, DataConfig, TrainConfig, as_begun, differences
 from nas.data import Labels, Split
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
@@ -48,8 +48,9 @@ class Plan:
 
     def adapted(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
-        if self.arch.in_channels != 3:
-            raise InputError(f"{self.name}: images have 3 channels, the network takes {self.arch.in_channels}")
+        if self.arch.in_channels != split.channels:
+            takes = f"the network takes {self.arch.in_channels}"
+            raise InputError(f"{self.name}: images have {split.channels} channels, {takes}")
         try:
             return self.arch.adapt(split.num_classes, split.resolution)
         except ValueError as error:
@@ -62,7 +63,16 @@ def is_folder(folder: Path) -> bool:
 
 def load_plan(folder: Path) -> Plan:
     data, lines = read_yaml(folder / PLAN)
+    with suppress(KeyError, TypeError):
+        as_begun(data["data"])
     return parse(Plan, data, str(folder / PLAN), lines)
+
+
+def resumed(folder: Path, plan: Plan) -> Plan:
+    """The plan with images mirrored as they were when the folder's training began, where nothing else is asked."""
+    if plan.data.flip is not None or not is_folder(folder):
+        return plan
+    return replace(plan, data=replace(plan.data, flip=load_plan(folder).data.flip))
 
 
 @contextmanager

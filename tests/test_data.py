@@ -74,7 +74,7 @@ def test_so_many_images_of_every_class_its_share(tmp_path: Path) -> None:
 def test_a_folder_in_which_no_classes_can_be_told(tmp_path: Path) -> None:
     whole = class_folders(tmp_path / "pets")
     one = next(path for path in whole.rglob("*") if path.is_dir() and not any(p.is_dir() for p in path.iterdir()))
-    with pytest.raises(InputError, match="at least two folders of images are accepted, one a class"):
+    with pytest.raises(InputError, match="at least two folders of images are accepted, one per class"):
         load(DataConfig(str(one)), seed=0)
 
 
@@ -116,6 +116,18 @@ def test_test_images_of_parquet_have_the_classes_of_the_training_images(tmp_path
         load_test(split)
 
 
+def test_a_folder_of_parquet_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    for name in ("p[bold]", "p*?"):
+        folder = parquet(tmp_path / name, [encoded(picture(i)) for i in range(10)], ["cow", "ant"] * 5)
+        (folder / "train-00000-of-00001.parquet").rename(folder / "some.parquet")
+        pq.write_table(pa.table({"img": [encoded(picture(0))], "label": ["cow"]}), folder / "test-0.parquet")
+        split = load(DataConfig(str(folder)), seed=0)
+        assert split.classes == ("ant", "cow")
+        tested = load_test(split)
+        assert tested is not None
+        assert tested[1].tolist() == [1]
+
+
 def test_images_keep_their_size_up_to_the_networks(tmp_path: Path) -> None:
     folder = parquet(tmp_path / "p", [encoded(picture(i, size=(90, 80))) for i in range(10)], [0, 1] * 5)
     config = DataConfig(str(folder))
@@ -146,8 +158,12 @@ def test_labels_of_any_kind_are_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "labels", "says"),
     [
-        ([{"bytes": b"no image", "path": "x.png"}] * 10, [0, 1] * 5, r"training image 0 \(x\.png\): unreadable image"),
-        ([encoded(picture(0))] * 10, [0] * 9 + [1], "class number 1 has one image"),
+        (
+            [{"bytes": b"no image", "path": "x.png"}] * 10,
+            [0, 1] * 5,
+            r"unreadable images \(10 of 10\): image 0 \(x\.png\): ",
+        ),
+        ([encoded(picture(0))] * 10, [0] * 9 + [1], "the class '1' has one image"),
     ],
 )
 def test_refuses_bad_images_and_labels(tmp_path: Path, records: Any, labels: Any, says: str) -> None:
@@ -209,12 +225,14 @@ def test_many_images_are_decoded_by_several_processes(tmp_path: Path, monkeypatc
     images = [encoded(picture(i)) for i in range(600)]
     config = DataConfig(str(parquet(tmp_path / "p", images, [0, 1] * 300)))
     alone, told = load(config, seed=0), []
-    monkeypatch.setattr("nas.decoding.MANY", 100)
+    monkeypatch.setattr("nas.decoding.WORTH_S", 0.0)
+    monkeypatch.setattr("nas.decoding.CHUNK", 256)
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     several = load(config, seed=0, progress=lambda what, done, of: told.append((what, done, of)))
     assert np.array_equal(several.train_images, alone.train_images)
     assert told == [("decoding images", done, 600) for done in (256, 512, 600)]
     broken = [*images[:400], {"bytes": b"no image", "path": "x.png"}, *images[401:]]
-    with pytest.raises(InputError, match=r"image 400 \(x\.png\): unreadable image"):
+    with pytest.raises(InputError, match=r"unreadable image: image 400 \(x\.png\): no image"):
         load(DataConfig(str(parquet(tmp_path / "q", broken, [0, 1] * 300))), seed=0)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from nas import cli, latencies, search
 from nas.config import DataConfig
 from nas.data import load as load_images
-from nas.decoding import opened
+from nas.pictures import opened
 from nas.study import Study, load, outcomes, ranked, record
 from nas.trial import Result
 from searchspace import Budget, InputError, Space
