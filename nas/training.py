@@ -189,6 +189,7 @@ def outcome(
         classes=split.classes,
         command=plan.command,
         recipe=plan.train.words(),
+        data_range=plan.data.data_range,
     )
     return facts(plan, plan.adapted(split), trained)
 

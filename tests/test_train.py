@@ -101,6 +101,9 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
     assert "mixup" not in card
     facts, _ = training.result(trained)
+    assert facts.trained is not None
+    assert facts.commands == (facts.trained.command,)
+    assert facts.trained.command.startswith(f"python -m nas.train {arch}")
     assert facts.arch == Arch.load(arch).adapt(10, 16)
     assert facts.deployed == Arch.load(arch)
 
