@@ -101,6 +101,8 @@ def as_json(path, best):
 
 
 def reason(error):
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known kind"
     return printable(getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__)
 
 
@@ -129,7 +131,7 @@ if __name__ == "__main__":
 '''
 NEEDED = {
     *("import argparse", "import json", "import os", "import sys", "import warnings", "from pathlib import Path"),
-    *("import numpy as np", "import onnxruntime", "from PIL import Image"),
+    *("import numpy as np", "import onnxruntime", "from PIL import Image", "from PIL import UnidentifiedImageError"),
 }
 
 
