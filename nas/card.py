@@ -39,7 +39,7 @@ class Trained:
 
     `mean` and `std` of a channel, in 0…255, are what images are normalised with. `accuracy` is of the `images` held out
     of the training images, `test_accuracy` of the dataset's own test images, None where it has none. `recipe` is what
-    the training was told, "" in weights of earlier versions.
+    the training was told, "" in weights of earlier versions, and `data_range` which value is white in deep images.
     """
 
     dataset: str
@@ -54,6 +54,7 @@ class Trained:
     classes: tuple[str, ...]
     command: str = ""
     recipe: str = ""
+    data_range: float | None = None
 
     def check(self, arch: Arch, title: str) -> None:
         """`InputError` where this is not said of such a network."""
@@ -190,10 +191,12 @@ def preparation(arch: Arch, trained: Trained) -> str:
     """How an image becomes what the network takes, in words."""
     size, colours = arch.resolution, {1: "grey", 3: "RGB"}.get(arch.in_channels, f"{arch.in_channels} channels")
     mean, std = (", ".join(f"{number:.4g}" for number in numbers) for numbers in (trained.mean, trained.std))
+    white = "" if trained.data_range is None else f" (of more than 8 bits: up to {trained.data_range:g})"
     return (
-        f"Images are prepared as in training: {colours}, numbers from 0 to 255, transparency on white, the shorter "
-        f"side resized to {size} pixels (bilinear), the centre cropped to {size}×{size}, channels first; then every "
-        f"channel has its mean ({mean}) subtracted and is divided by its standard deviation ({std})."
+        f"Images are prepared as in training: upright as EXIF says, transparency on white, {colours}, numbers from 0 "
+        f"to 255{white}, the shorter side resized to {size} pixels (bilinear), the centre cropped to {size}×{size}, "
+        f"channels first; then every channel has its mean ({mean}) subtracted and is divided by its standard deviation "
+        f"({std})."
     )
 
 

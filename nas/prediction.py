@@ -6,12 +6,13 @@ import textwrap
 
 from nas.card import PREDICTION, Trained, preparation
 from nas.decoding import pixels
+from nas.pictures import picture
 from nas.standalone import arranged, standalone
 from searchspace.arch import Arch
 
 # What prepares an image for training, and how it is called on the file at `path`.
-PARTS = (pixels,)
-READ = "pixels(Image.open(path), SIZE)"
+PARTS = (picture, pixels)
+READ = "pixels(picture(path.read_bytes(), CHANNELS), SIZE, CHANNELS, DATA_RANGE)"
 
 SCRIPT = '''\
 """The classes of image files: python predict.py photo.jpg folder …
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 {imports}
 
-SIZE, CHANNELS = {size}, {channels}
+SIZE, CHANNELS, DATA_RANGE = {size}, {channels}, {data_range}
 MEAN = np.float32({mean}).reshape(1, -1, 1, 1)
 STD = np.float32({std}).reshape(1, -1, 1, 1)
 HERE = Path(__file__).resolve().parent
@@ -79,7 +80,8 @@ def prepared(path):
         raise ValueError("a folder without image files")
     if path.exists() and not path.is_file():
         raise ValueError("not a file")  # a pipe would be waited for
-    return ({read}[None].astype(np.float32) - MEAN) / STD
+    array = {read}
+    return (array[None].astype(np.float32) - MEAN) / STD
 
 
 def probabilities(session, images):
@@ -99,6 +101,8 @@ def as_json(path, best):
 
 
 def reason(error):
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known kind"
     return printable(getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__)
 
 
@@ -114,6 +118,7 @@ def printable(words):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # Pillow's, of what it can read nevertheless
+    Image.MAX_IMAGE_PIXELS = None  # picture() has a limit of its own
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
@@ -126,7 +131,7 @@ if __name__ == "__main__":
 '''
 NEEDED = {
     *("import argparse", "import json", "import os", "import sys", "import warnings", "from pathlib import Path"),
-    *("import numpy as np", "import onnxruntime", "from PIL import Image"),
+    *("import numpy as np", "import onnxruntime", "from PIL import Image", "from PIL import UnidentifiedImageError"),
 }
 
 
@@ -139,6 +144,7 @@ def script(arch: Arch, trained: Trained) -> str:
         imports=arranged({*needed, *NEEDED}),
         size=arch.resolution,
         channels=arch.in_channels,
+        data_range=trained.data_range,
         mean=list(trained.mean),
         std=list(trained.std),
         read=READ,

@@ -235,6 +235,7 @@ def outcome(
         classes=split.classes,
         command=plan.command,
         recipe=plan.train.words(),
+        data_range=plan.data.data_range,
     )
     confused = Confusion(split.classes, *(confusion.counted(*pair) for pair in given))
     return facts(plan, plan.adapted(split), trained, confused)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from nas import bundle, export
+from nas import bundle, export, train, training
 from nas.card import Facts
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.document import plain
@@ -105,3 +108,28 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="size mismatch"):
         export.main([str(home), "--out", str(tmp_path / "x")])
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, images in (("train", 12), ("test", 4)):
+        for label, shade in (("dark", 40), ("light", 200)):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(images):
+                np.save(folder / f"{number}.npy", random.integers(shade, shade + 40, (channels, 20, 24), np.uint8))
+    (tmp_path / "tiny.yaml").write_text(GREY.replace("in_channels: 1", f"in_channels: {channels}"))
+    command = [str(tmp_path / "tiny.yaml"), "--dataset", str(tmp_path / "images"), "--epochs", "4", "--batch-size", "4"]
+    assert train.main([*command, "--out", str(tmp_path / "trained"), "--quiet"]) == 0
+    assert export.main([str(tmp_path / "trained"), "--out", str(tmp_path / "home"), "--onnx"]) == 0
+    script = [sys.executable, str(tmp_path / "home" / "predict.py"), "--json", str(tmp_path / "images" / "test")]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    named = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(named) == 8
+    facts, _ = training.result(tmp_path / "trained")
+    assert facts.trained is not None
+    right = sum(Path(line["file"]).parent.name == line["classes"][0]["class"] for line in named)
+    assert right / 8 == facts.trained.test_accuracy
+    assert f"images {channels}×16×16 in" in (tmp_path / "home" / "card.md").read_text()

@@ -24,8 +24,9 @@ from safetensors.torch import load_file
 from nas import bundle
 from nas.card import Facts, Trained
 from nas.decoding import pixels
+from nas.pictures import picture
 from nas.prediction import script
-from searchspace import Space, build
+from searchspace import Arch, Space, build
 from tests.test_train import NETWORK
 
 ARCH = Space(NETWORK).arch().adapt(num_classes=3, resolution=32)
@@ -49,15 +50,53 @@ def pictures() -> dict[str, Image.Image]:
     }
 
 
-@pytest.mark.parametrize("name", sorted(pictures()))
-def test_prepares_images_as_training_does(name: str, tmp_path: Path) -> None:
+def files() -> dict[str, bytes]:
+    """Encoded images of many kinds."""
+    made = {}
+    for name, image in pictures().items():
+        made[name] = io.BytesIO()
+        image.save(made[name], {"jpg": "JPEG"}.get(name[-3:], name[-3:]))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was on its side
+    made["turned.jpg"] = io.BytesIO()
+    pictures()["wide.jpg"].save(made["turned.jpg"], "JPEG", exif=turned)
+    noise = np.random.default_rng(0).integers(0, 4096, (40, 50, 5), np.uint16)
+    for name, array in (("bands.npy", noise), ("first.npy", noise.transpose(2, 0, 1)), ("rgb.npy", noise[..., :3])):
+        np.save(made.setdefault(name, io.BytesIO()), array)
+    pages = [Image.fromarray(noise[..., band]) for band in range(5)]
+    pages[0].save(made.setdefault("pages.tiff", io.BytesIO()), "TIFF", save_all=True, append_images=pages[1:])
+    return {name: file.getvalue() for name, file in made.items()}
+
+
+PHOTOS = sorted([*pictures(), "turned.jpg"])
+CASES = [(name, channels, None) for name in PHOTOS for channels in (1, 3)]
+CASES += [(name, 5, 4095.0) for name in ("bands.npy", "first.npy", "pages.tiff")] + [("rgb.npy", 3, None)]
+
+
+def of_channels(channels: int, data_range: float | None = None) -> tuple[Arch, Trained]:
+    mean, std = (tuple(start + band for band in range(channels)) for start in (99.125, 60.0))
+    return replace(ARCH, in_channels=channels), replace(TRAINED, mean=mean, std=std, data_range=data_range)
+
+
+@pytest.mark.parametrize(("name", "channels", "data_range"), CASES)
+def test_prepares_images_as_training_does(name: str, channels: int, data_range: float | None, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    (tmp_path / "predict.py").write_text(script(ARCH, TRAINED), encoding="utf-8")
-    pictures()[name].save(tmp_path / name)
+    arch, trained = of_channels(channels, data_range)
+    (tmp_path / "predict.py").write_text(script(arch, trained), encoding="utf-8")
+    (tmp_path / name).write_bytes(files()[name])
     prepared: Any = runpy.run_path(str(tmp_path / "predict.py"))["prepared"](tmp_path / name)
-    mean, std = (np.float32(numbers).reshape(1, 3, 1, 1) for numbers in (TRAINED.mean, TRAINED.std))
-    with Image.open(tmp_path / name) as picture:
-        np.testing.assert_array_equal(prepared, (pixels(picture, 32)[None].astype(np.float32) - mean) / std)
+    mean, std = (np.float32(numbers).reshape(1, -1, 1, 1) for numbers in (trained.mean, trained.std))
+    expected = pixels(picture(files()[name], channels), 32, channels, data_range)
+    assert expected.shape == (channels, 32, 32)
+    np.testing.assert_array_equal(prepared, (expected[None].astype(np.float32) - mean) / std)
+
+
+def test_a_file_of_other_channels_is_skipped(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "predict.py").write_text(script(*of_channels(5)), encoding="utf-8")
+    (tmp_path / "colour.png").write_bytes(files()["colour.png"])
+    with pytest.raises(ValueError, match="an image of 3 channels; the network takes 5"):
+        runpy.run_path(str(tmp_path / "predict.py"))["prepared"](tmp_path / "colour.png")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +126,7 @@ def test_an_export_names_the_classes_of_files(home: Path) -> None:
     model.load_state_dict(load_file(home / "out" / "weights.safetensors"))
     expected = []
     for name in ("colour.png", "wide.jpg"):
-        with Image.open(home / name) as picture:
-            x = torch.tensor(pixels(picture, 32)[None]).float()
+        x = torch.tensor(pixels(picture((home / name).read_bytes(), 3), 32)[None]).float()
         mean, std = (torch.tensor(numbers).reshape(1, 3, 1, 1) for numbers in (TRAINED.mean, TRAINED.std))
         with torch.no_grad():
             likely = model((x - mean) / std).softmax(1)[0]
@@ -123,8 +161,9 @@ def hostile(folder: Path) -> dict[str, str]:
     (folder / "bad\x1b[31m.jpg").write_bytes(b"x")
     os.mkfifo(folder / "pipe.jpg")
     (folder / "nothing").mkdir()
-    says = dict.fromkeys(("text.jpg", "empty.jpg", "truncated.png", "bomb.png"), "")
+    says = dict.fromkeys(("text.jpg", "empty.jpg"), "no image of a known kind") | {"truncated.png": ""}
     return says | {
+        "bomb.png": "60,000 × 60,000 px: more than",
         "bad\\x1b[31m.jpg": "",
         "pipe.jpg": "not a file",
         "nothing": "a folder without image files",
@@ -188,11 +227,10 @@ def test_classes_cannot_steer_a_terminal(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_it_is_written_as_a_person_would(channels: int, tmp_path: Path) -> None:
-    statistics = {name: tuple([1.5] * channels) for name in ("mean", "std")}
-    code = script(replace(ARCH, in_channels=channels), replace(TRAINED, **statistics))  # type: ignore[arg-type]
+    code = script(*of_channels(channels))
     (tmp_path / "predict.py").write_text(code, encoding="utf-8")
     for arguments in (["format", "--check"], ["check"]):
         ruff = [sys.executable, "-m", "ruff", *arguments, "--config", "pyproject.toml", str(tmp_path)]
         done = subprocess.run(ruff, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1])
         assert done.returncode == 0, done.stdout + done.stderr
-    assert f"SIZE, CHANNELS = 32, {channels}" in code
+    assert f"SIZE, CHANNELS, DATA_RANGE = 32, {channels}, None" in code

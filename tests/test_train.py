@@ -111,6 +111,9 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "## By class, on test images" in card
     assert "| class | images | accuracy | 90 % interval | precision | most often taken for |" in card
     facts, _ = training.result(trained)
+    assert facts.trained is not None
+    assert facts.commands == (facts.trained.command,)
+    assert facts.trained.command.startswith(f"python -m nas.train {arch}")
     assert facts.arch == Arch.load(arch).adapt(10, 16)
     assert facts.deployed == Arch.load(arch)
 
