@@ -25,8 +25,6 @@ from nas.data import Split
 from nas.trial import Result
 from searchspace.errors import InputError
 
-REDUCTION_FACTOR = 3
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resources:
@@ -52,7 +50,6 @@ def run(
     import ray
     from ray import tune
     from ray.tune.execution import class_cache
-    from ray.tune.schedulers import ASHAScheduler
 
     from nas.worker import Worker
 
@@ -79,9 +76,7 @@ def run(
                 metric="accuracy",
                 mode="max",
                 search_alg=_searcher(course),
-                scheduler=ASHAScheduler(
-                    max_t=train.epochs, grace_period=grace(train.epochs), reduction_factor=REDUCTION_FACTOR
-                ),
+                scheduler=_scheduler(course),
                 num_samples=-1,
                 max_concurrent_trials=resources.concurrent,
                 time_budget_s=conduct.time_limit_s,
@@ -118,11 +113,6 @@ def plan(available: dict[str, float], conduct: Conduct) -> Resources:
     return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 
 
-def grace(epochs: int) -> int:
-    """The epochs that every trial gets: a third, so that what is compared when trials are stopped is no chance."""
-    return -(-epochs // REDUCTION_FACTOR)
-
-
 def _searcher(course: Course) -> Any:
     """Ray's view of a course: it asks here and tells here."""
     from ray.tune.search import Searcher
@@ -155,6 +145,21 @@ def _searcher(course: Course) -> Any:
             return object, ()
 
     return CourseSearcher(metric="accuracy", mode="max")
+
+
+def _scheduler(course: Course) -> Any:
+    """Ray's view of early stopping: first come, first served, and after every epoch the course is asked."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class CourseScheduler(FIFOScheduler):  # type: ignore[misc]
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            return str(self.STOP if course.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """As the searcher."""
+            return object, ()
+
+    return CourseScheduler()
 
 
 @contextmanager
