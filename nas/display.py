@@ -250,9 +250,9 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         for row in best.head(3).to_dict("records"):
             known = f"{row['baseline']}, " if row["baseline"] else ""
             console.print(f"trial {row['trial']}: {known}{row['network']}")
-        beside = results.beside_baselines(study.outcomes)
-        if beside:
-            console.print(beside)
+        for line in (results.beside_baselines(study.outcomes, images), results.meaning(study.outcomes)):
+            if line:
+                console.print(line)
         print_front(console, study)
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
@@ -265,8 +265,11 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     done = study.finished
     total = max(done, config.conduct.trials)
     ends = ("complete", "pruned", "failed", "running")
-    counted = ", ".join(f"{outcomes[end]} {end}" for end in ends if outcomes[end])
-    console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""))
+    counted = [f"{outcomes[end]} {end}" for end in ends if outcomes[end]]
+    waiting = len(study.waiting)
+    counted += [f"{waiting} interrupted, which the same command takes up"] if waiting else []
+    listed = f" ({', '.join(counted)})" if counted else ""
+    console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if study.ranked:
         console.print(f"best network: {run / 'best.yaml'}")
     if done < total:

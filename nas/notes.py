@@ -78,7 +78,7 @@ def costs(trial: Outcome) -> tuple[str, str, str]:
 
 def at_budget(config: SearchConfig) -> str:
     """The zoo's networks that keep the budget as their papers have them, the dearest first."""
-    title, budget = "## Known networks at this budget", config.budget
+    title, budget = "## Unscaled networks of the papers within this budget", config.budget
     if any(limit.currency == "latency_ms" for limit in budget.limits):
         return f"{title}\n\nTheir latency on the run's device was not looked up."
     found = known(config.space, budget)
