@@ -17,11 +17,13 @@ FAILED_SHARE, FAILED_OF = 0.5, 8
 
 
 class Watcher(Protocol):
-    """Whoever wants to see a run: told of every start, epoch and end."""
+    """Whoever wants to see a run: told of every start, epoch and end, and that it was asked to stop."""
 
     def started(self, trial: Trial) -> None: ...
     def epoch(self, trial: Trial, result: Result) -> None: ...
     def ended(self, trial: Trial, outcome: str, result: Result) -> None: ...
+    def stopping(self) -> None:
+        """Called from a signal's handler: nothing may be waited for or printed through a buffer."""
 
 
 class FailuresError(RuntimeError):
@@ -40,6 +42,7 @@ class Course:
         self.watcher, self.checkpoints = watcher, checkpoints
         self.early_stopping = EarlyStopping(epochs)
         self.stop = study.drivers.hurry
+        self.stopped_by = 0  # the number of a signal
         self.broken: StorageError | FailuresError | None = None
         self._exhausted = ""
         self._live: dict[str, tuple[Trial, Result]] = {}
@@ -53,6 +56,12 @@ class Course:
     @property
     def _ending(self) -> bool:
         return bool(self.stop.is_set() or self._exhausted or self.broken)
+
+    def halt(self, number: int) -> None:
+        """A signal of this number asks the run to stop."""
+        self.stopped_by = number
+        self.stop.set()
+        self.watcher.stopping()
 
     def ask(self, name: str) -> Trial | None:
         """The next trial; None where there is none now."""

@@ -26,6 +26,7 @@ from nas.importance import importances
 from nas.objectives import said
 from nas.study import Study
 from nas.trial import Result, Trial
+from searchspace import command
 from searchspace.budget import amount
 from searchspace.costs import cost, section_costs
 from searchspace.latency import LatencyTable
@@ -34,6 +35,7 @@ from searchspace.space import Space
 
 SHOWN = 8
 WIDTH = 80
+STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
 OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
 HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
@@ -65,7 +67,7 @@ class Display:
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
         self.after_end, self.title, self.gpus = ended, title, GpuUse()
         self.total, self.finished, self.ended_here = total, finished, 0
-        self.begun = time.monotonic()
+        self.begun, self.notice = time.monotonic(), ""
         self.counts: Counter[str] = Counter(counts or {})
         self.rows: dict[int, str] = {}
         self.recent: deque[int] = deque(maxlen=SHOWN)
@@ -100,7 +102,7 @@ class Display:
         images = sum(self.speeds.values())
         speed = f"{images:.0f} images/s" if images else "" if self.ended_here else "starting workers"
         pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
-        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", pace]
+        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
         shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
         rows = [Text(self.rows[number]) for number in self.recent]
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
@@ -144,6 +146,12 @@ class Display:
         if not self.live.is_started and not self.quiet:
             self.console.print(self.rows[trial.number], highlight=False)
         self.after_end()
+
+    def stopping(self) -> None:
+        if self.live.is_started:
+            self.notice = STOPPING  # drawn by another thread
+        else:
+            command.say(STOPPING)
 
     def _row(self, trial: Trial, result: Result, outcome: str) -> None:
         if trial.number not in self.rows:

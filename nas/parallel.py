@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -64,7 +61,7 @@ def carry_out(
     cluster.quieten(QUIET)
     import ray
 
-    with cluster.Cluster(None, plan.command) as here, cluster.scratch() as scratch, interruptible():
+    with cluster.Cluster(None, plan.command) as here, cluster.scratch() as scratch:
         here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
@@ -78,23 +75,6 @@ def carry_out(
                 watch(epoch)
     if seen < plan.train.epochs:
         raise fitting.error or LostError("the workers ended before the training did")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM as SIGINT: Ray, which has caught it, would print where it was."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Fitting(threading.Thread):

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         if not begun_already:
             space = latencies.with_layer_times(space, config, run, console, args.quiet)
             cluster.begin()  # beside what is read and opened next
-        study, why = None, ""
+        study, why, stopped_by = None, "", 0
         try:
             study = open_study(run, config, space, taught, place)
             done, total = study.finished, config.conduct.trials
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
             if not args.quiet:
                 console.print(f"run {run} {verb}: {done} of {total} trials done")
             if done < total:
-                why = carry_out(study, config, console, log, args.quiet, run, cluster)
+                why, stopped_by = carry_out(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
                 latencies.time_best(study, config.conduct.device)
             folder.write_results(study, run)
@@ -96,12 +96,15 @@ def main(arguments: Sequence[str]) -> int:
         finally:
             if study is not None:
                 study.close()
+    if stopped_by:
+        return command.BY_SIGNAL + stopped_by
     return 0 if found or why else command.FAILED
 
 
 def carry_out(
     study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path, cluster: Cluster
-) -> str:
+) -> tuple[str, int]:
+    """Run what is left of a run's trials: why that ended, "" where all are done, and the signal that ended it or 0."""
     identity, conduct = config.identity, config.conduct
     split = read(identity.data, identity.seed, identity.train.resolution, console, quiet)
     environment.note(run)
@@ -127,7 +130,7 @@ def carry_out(
         course = Course(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
-    return why
+    return why, course.stopped_by
 
 
 def keep_results(study: Study, run: Path, log: folder.Log) -> None:

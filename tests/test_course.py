@@ -33,6 +33,9 @@ class Notes:
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:
         self.said.append(f"{trial.number} {outcome} {result.epoch}")
 
+    def stopping(self) -> None:
+        self.said.append("stopping")
+
 
 def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Course, list[str]]:
     notes = Notes()

@@ -177,7 +177,7 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
     assert all(line.startswith(("data digits", "training tiny", "epoch ")) for line in said.splitlines()), said
 
     behind = len(training.behind(out))
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
         process = begin([*command, str(out)], out)
         while len(training.behind(out)) == behind:
             assert process.poll() is None
@@ -185,7 +185,7 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
         process.send_signal(number)
         _, wrong = process.communicate(timeout=60)
         assert process.returncode == code
-        assert wrong == ("nas.train: interrupted\n" if code == 130 else "")
+        assert wrong == ("nas.train: interrupted\n" if code == 143 else "")
         if number == signal.SIGKILL:
             time.sleep(5)  # in which its workers notice
         assert not training.finished(out)

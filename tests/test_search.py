@@ -21,7 +21,7 @@ import yaml
 from nas import cli, dashboard, export, search, train
 from nas.config import SearchConfig
 from nas.study import Study, load, outcomes
-from searchspace import Arch, Budget, InputError, Space, build, cost
+from searchspace import Arch, Budget, InputError, Space, build, command, cost
 from searchspace.__main__ import main as searchspace_main
 
 TINY = ["--budget", "20MFLOPs", "--resolution", "64", "--num-classes", "10", "--epochs", "1", "--trials", "4"]
@@ -67,8 +67,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wait_until(folder, 1, process)
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
-    said = finish(process)
+    said = finish(process, 128 + signal.SIGTERM)
     assert time.monotonic() - asked < 10
+    assert "stopping: keeping epochs (up to 10 s); again to stop now" in said
+    assert "interrupted, which the same command takes up); stopped" in said
     assert "the same command carries on" in said
     assert "starts: 0 of 4 trials done" in said
 
@@ -217,6 +219,25 @@ def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pyt
     said = refusal(search.main, [*TINY, "--quiet", "--run", str(run)], capsys)
     assert "its study is gone, with the 2 trials of trials.csv" in said
     assert (run / "trials.csv").read_text().endswith("0.8\n")
+
+
+def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_command(tmp_path: Path) -> None:
+    run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
+
+    def stop(trials: int) -> None:
+        with search.folder.opened(run, config):
+            study = search.open_study(run, config)
+            for _ in range(trials):
+                study.ask()
+            study.close()
+            raise command.StoppedError(signal.SIGTERM)
+
+    with pytest.raises(command.StoppedError):
+        stop(0)
+    assert not run.exists()
+    with pytest.raises(command.StoppedError):
+        stop(1)
+    assert len(load(run).trials) == 1
 
 
 def test_a_start_that_fails_with_trials_keeps_them(tmp_path: Path) -> None:
