@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -14,16 +15,18 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from nas import results
 from nas.config import DataConfig, SearchConfig
 from nas.data import LARGEST, Split, load
+from nas.early_stopping import FEWEST_EPOCHS, EarlyStopping
 from nas.gpu import GpuUse
 from nas.importance import importances
 from nas.objectives import said
+from nas.pace import Pace
 from nas.study import Study
 from nas.trial import Result, Trial
 from searchspace import command
@@ -35,6 +38,8 @@ from searchspace.space import Space
 
 SHOWN = 8
 WIDTH = 80
+SILENCE_S, LONGEST_SILENCE_S = 10.0, 60.0
+PRUNED = "pruned: stopped early, its score was behind those of the best third"
 STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
 OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
@@ -46,7 +51,8 @@ class Display:
     """A watcher (see `course.Watcher`) that draws; at most 80 columns.
 
     Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
-    line is printed for every trial that has ended. `counts` are the outcomes of the run so far.
+    line is printed for every trial that has ended, and one of how far the run is where there was none for a while.
+    `counts` are the outcomes of the run so far; `pace` says how long the rest takes.
     """
 
     def __init__(
@@ -61,13 +67,16 @@ class Display:
         timed: bool = False,
         title: str = "",
         counts: Mapping[str, int] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.gap = MS_GAP if timed else 0
         self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
         self.after_end, self.title, self.gpus = ended, title, GpuUse()
         self.total, self.finished, self.ended_here = total, finished, 0
-        self.begun, self.notice = time.monotonic(), ""
+        self.pace, self.notice = pace or Pace(total, 1), ""
+        self.begun = self.printed_at = time.monotonic()
+        self.over = threading.Event()
         self.counts: Counter[str] = Counter(counts or {})
         self.rows: dict[int, str] = {}
         self.recent: deque[int] = deque(maxlen=SHOWN)
@@ -75,28 +84,32 @@ class Display:
         self.bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[trials]}"),
             TimeElapsedColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("trials", total=total, completed=finished)
+        self.task = self.bar.add_task("trials", total=1, trials=f"{finished}/{total}")
         self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet:
             self.live.start()
         elif not self.quiet:
-            self.console.print(self.header, highlight=False)
+            self._print("starting workers")
+            self._print(self.header)
+            threading.Thread(target=self._tell, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         if self.live.is_started:
             self.live.stop()
 
     def draw(self) -> Group:
         """What the run is, how far it is, what came of it, how fast it goes, and the latest trials."""
+        self.bar.update(self.task, completed=self.pace.share(), trials=f"{self.finished}/{self.total}")
         best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
         outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
         images = sum(self.speeds.values())
@@ -108,19 +121,35 @@ class Display:
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
 
     def left(self) -> str:
-        """How long the rest takes at the pace since this process began; empty before the first end."""
-        if not self.ended_here:
-            return ""
-        seconds = (time.monotonic() - self.begun) / self.ended_here * (self.total - self.finished)
-        return f"about {timedelta(seconds=round(seconds))} left"
+        """How long the rest takes; empty before the first epoch."""
+        seconds = self.pace.left()
+        return "" if seconds is None else f"about {timedelta(seconds=round(seconds))} left"
+
+    def standing(self) -> str:
+        """How far the run is, in a line."""
+        done = [f"{self.finished} of {self.total} trials", f"{self.pace.done} epochs done", self.left()]
+        return ", ".join(part for part in done if part)
+
+    def _tell(self) -> None:
+        """Where nothing was printed for ten seconds, in a long run for a minute at most, say how far it is."""
+        while not self.over.wait(1.0):
+            now = time.monotonic()
+            if now - self.printed_at >= min(LONGEST_SILENCE_S, max(SILENCE_S, (now - self.begun) / 20)):
+                self._print(self.standing())
+
+    def _print(self, line: str) -> None:
+        self.printed_at = time.monotonic()
+        self.console.print(line, highlight=False)
 
     def started(self, trial: Trial) -> None:
         self.speeds[trial.number] = 0.0
+        self.pace.started(trial.number)
         self._row(trial, Result(), "running")
         self.log.info("trial %d started: %s %s", trial.number, trial.role, trial.digest)
 
     def epoch(self, trial: Trial, result: Result) -> None:
         self.speeds[trial.number] = result.images_per_s
+        self.pace.epoch(trial.number, result.epoch, result.seconds)
         self._row(trial, result, "running")
         self.log.info(
             "trial %d epoch %d: accuracy %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
@@ -140,11 +169,13 @@ class Display:
             self.best = max(self.best, result.accuracy)
         self._row(trial, result, outcome)
         if outcome != "interrupted":
-            self.bar.advance(self.task)
             self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
+        self.pace.ended(trial.number, counts=outcome != "interrupted")
         self.log.info("trial %d %s %s", trial.number, outcome, result.error)
         if not self.live.is_started and not self.quiet:
-            self.console.print(self.rows[trial.number], highlight=False)
+            self._print(self.rows[trial.number])
+        if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
+            self._print(PRUNED)
         self.after_end()
 
     def stopping(self) -> None:
@@ -193,10 +224,15 @@ def read(
     data: DataConfig, seed: int, resolution: int | None, console: Console, quiet: bool, largest: int = LARGEST
 ) -> Split:
     """The training images, with a line that says what was read."""
+    printed_at = time.monotonic()
     with console.status(f"reading {data.dataset}") as status:
 
         def told(what: str, done: int, total: int) -> None:
+            nonlocal printed_at
             status.update(f"{what}: {done:,} of {total:,}")
+            if not (quiet or console.is_terminal) and time.monotonic() - printed_at > SILENCE_S:
+                console.print(f"{what}: {done:,} of {total:,}")
+                printed_at = time.monotonic()
 
         split = load(data, seed, resolution, told, largest)
     if not quiet:
@@ -218,6 +254,8 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
     known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     most = conduct.trials * identity.train.epochs * seconds / slots
+    stops = EarlyStopping(identity.train.epochs).rung
+    saving = "early stopping saves" if stops else f"trials of fewer than {FEWEST_EPOCHS} epochs are not stopped early"
     stride = f"total stride {proxy.total_stride}"
     if proxy.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
@@ -229,9 +267,7 @@ def print_plan(console: Console, config: SearchConfig, space: Space, split: Spli
         f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, "
         f"{slots} at once on {device}, in {run}"
     )
-    console.print(
-        f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); early stopping saves"
-    )
+    console.print(f"at most about {most / 60:.1f} min (one network was timed: {seconds:.1f} s an epoch); {saving}")
 
 
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:

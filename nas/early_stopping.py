@@ -42,10 +42,10 @@ class EarlyStopping:
         margin = math.sqrt(max(cutoff * (1 - cutoff), 0.0) / images) if images else 0.0
         return score < cutoff - margin
 
-    def expected(self, trials: int, scored: int) -> float:
-        """How many epochs so many new trials will take where `scored` have been at the rung: an estimate."""
+    def expected(self, trials: int, scored: int, stopped: float = 1 - 1 / REDUCTION) -> float:
+        """How many epochs so many new trials will take where `scored` have been at the rung: an estimate, with the
+        share that is `stopped` of those that are compared with enough others."""
         if not self.rung:
             return float(trials * self.epochs)
-        whole = min(trials, max(0, FEWEST_SCORES - scored))
-        stopped = (trials - whole) * (1 - 1 / REDUCTION)
-        return trials * self.epochs - stopped * (self.epochs - self.rung)
+        compared = trials - min(trials, max(0, FEWEST_SCORES - scored))
+        return trials * self.epochs - compared * stopped * (self.epochs - self.rung)

@@ -20,6 +20,7 @@ from nas.course import Course, FailuresError
 from nas.data import load
 from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
 from nas.objectives import check_known
+from nas.pace import Pace
 from nas.storage import Place
 from nas.study import StorageError, Study, known_within
 from searchspace import command
@@ -114,6 +115,7 @@ def carry_out(
 
         study.proposals.screen = Screen(identity.prescreen, split, identity.seed)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
+    outcomes = study.outcomes
     display = Display(
         console,
         log,
@@ -124,7 +126,8 @@ def carry_out(
         ended=lambda: keep_results(study, run, log),
         timed=study.space.latency is not None,
         title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
-        counts=Counter(outcome.outcome for outcome in study.outcomes),
+        counts=Counter(outcome.outcome for outcome in outcomes),
+        pace=Pace(conduct.trials, identity.train.epochs, [max(o.curve, default=0) for o in outcomes]),
     )
     with display:
         course = Course(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
