@@ -394,3 +394,16 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     trials = outcomes(load(folder))
     assert len(trials) == len({trial.measured["digest"] for trial in trials}) == 4
     assert {trial.outcome for trial in trials} <= {"complete", "pruned"}
+
+
+@pytest.mark.slow
+def test_early_stopping_on_workers_is_the_rule_of_the_course(tmp_path: Path) -> None:
+    """Known networks are whole, nothing is stopped but at the rung, and not before six had been there."""
+    folder = tmp_path / "run"
+    finish(start(folder, "--epochs", "4", "--trials", "14"))
+    trials = outcomes(load(folder))
+    assert {trial.outcome for trial in trials} == {"complete", "pruned"}
+    assert {max(trial.curve) for trial in trials if trial.outcome == "pruned"} == {2}
+    assert {max(trial.curve) for trial in trials if trial.outcome == "complete"} == {4}
+    assert {trial.outcome for trial in trials if trial.role == "baseline" or trial.number < 4} == {"complete"}
+    assert sum(trial.outcome == "pruned" for trial in trials) <= 8
