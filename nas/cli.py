@@ -26,7 +26,8 @@ EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
 DESCRIPTION = "`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."
 EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
 The same command on the same run folder carries on; --trials is a total. A run keeps what it began with: an option that
-is not given then is the run's, whatever its default."""
+is not given then is the run's, whatever its default.
+Exit codes: 0 done or out of time, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
 
 
 def parser() -> command.Parser:
@@ -54,7 +55,9 @@ def parser() -> command.Parser:
     p.add_argument(
         "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
     )
-    p.add_argument("--epochs", type=int, help="of a trial that is not stopped early (default: digits 6, others 4)")
+    p.add_argument(
+        "--epochs", type=int, help="of a trial that is not stopped early; below 4 none is (default: digits 6, others 4)"
+    )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")

@@ -8,19 +8,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from nas.early_stopping import EarlyStopping
 from nas.study import ExhaustedError, FullError, StorageError, Study
-from nas.trial import Result, Trial
+from nas.trial import Outcome, Result, Trial
 
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
 
 
 class Watcher(Protocol):
-    """Whoever wants to see a run: told of every start, epoch and end."""
+    """Whoever wants to see a run: told of every start, epoch and end, and that it was asked to stop."""
 
     def started(self, trial: Trial) -> None: ...
     def epoch(self, trial: Trial, result: Result) -> None: ...
     def ended(self, trial: Trial, outcome: str, result: Result) -> None: ...
+    def stopping(self) -> None:
+        """Called from a signal's handler: nothing may be waited for or printed through a buffer."""
 
 
 class FailuresError(RuntimeError):
@@ -37,7 +40,9 @@ class Course:
     def __init__(self, study: Study, total: int, epochs: int, watcher: Watcher, checkpoints: Path) -> None:
         self.study, self.total, self.epochs = study, total, epochs
         self.watcher, self.checkpoints = watcher, checkpoints
+        self.early_stopping = EarlyStopping(epochs)
         self.stop = study.drivers.hurry
+        self.stopped_by = 0  # the number of a signal
         self.broken: StorageError | FailuresError | None = None
         self._exhausted = ""
         self._live: dict[str, tuple[Trial, Result]] = {}
@@ -51,6 +56,12 @@ class Course:
     @property
     def _ending(self) -> bool:
         return bool(self.stop.is_set() or self._exhausted or self.broken)
+
+    def halt(self, number: int) -> None:
+        """A signal of this number asks the run to stop."""
+        self.stopped_by = number
+        self.stop.set()
+        self.watcher.stopping()
 
     def ask(self, name: str) -> Trial | None:
         """The next trial; None where there is none now."""
@@ -78,6 +89,34 @@ class Course:
         trial = self._live[name][0]
         self._live[name] = trial, measured
         self._kept(lambda: self._report(trial, measured))
+
+    def behind(self, name: str, measured: Result) -> bool:
+        """Whether a trial is to be ended early, after what it measured by the end of an epoch.
+
+        Known networks never are: the best network of a run is to be compared with what they reach. Random controls are,
+        as the search's own networks: both are compared at epochs that all had.
+        """
+        trial, _ = self._live.get(name, (None, None))
+        if trial is None or trial.role == "baseline" or measured.error or measured.epoch != self.early_stopping.rung:
+            return False
+        if self.stop.is_set() or self.broken:
+            return False
+        try:
+            return self.early_stopping.behind(measured.accuracy, self._rivals(trial), self.study.validation_images)
+        except StorageError as error:
+            self.broken = error
+            return False
+
+    def _rivals(self, trial: Trial) -> list[float]:
+        """What the study's other trials, of earlier runs and other drivers too, had scored when they were so far.
+
+        Where costs are minimised beside accuracy, only of those that cost no more: a cheap network need not be among
+        the most accurate.
+        """
+        outcomes, epoch = self.study.outcomes, self.early_stopping.rung
+        costs = next((costs_of(o) for o in outcomes if o.number == trial.number), [])
+        others = [o for o in outcomes if o.number != trial.number and o.outcome != "failed" and epoch in o.curve]
+        return [o.curve[epoch] for o in others if all(a <= b for a, b in zip(costs_of(o), costs, strict=True))]
 
     def end(self, name: str, final: Result | None, died: bool = False) -> None:
         """A trial has ended, with what it measured last; `died` where its process did."""
@@ -156,6 +195,11 @@ class Course:
         diagnosis = failing(self._reasons)
         if diagnosis and not self.broken:
             self.broken = FailuresError(diagnosis)
+
+
+def costs_of(outcome: Outcome) -> list[float]:
+    """What a trial's network costs in all that is minimised beside accuracy."""
+    return list(outcome.measured.get("minimize", {}).values())
 
 
 def failing(reasons: Sequence[str]) -> str:

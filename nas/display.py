@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +27,9 @@ from nas.importance import importances
 from nas.meter import meter
 from nas.objectives import said
 from nas.study import Study, interruption_sentences
+from nas.time_left import TimeLeft
 from nas.trial import Result, Trial, proxy
+from searchspace import command
 from searchspace.budget import Limit, amount
 from searchspace.costs import cost, section_costs
 from searchspace.latency import LatencyTable
@@ -35,6 +38,9 @@ from searchspace.space import Space
 
 SHOWN = 8
 WIDTH = 80
+SILENCE_S, LONGEST_SILENCE_S = 10.0, 60.0
+PRUNED = "pruned: stopped early, its score was behind those of the best third"
+STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
 OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
 HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
@@ -47,7 +53,8 @@ class Display:
     """A watcher (see `course.Watcher`) that draws; at most 80 columns.
 
     Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
-    line is printed for every trial that has ended. `counts` are the outcomes of the run so far.
+    line is printed for every trial that has ended, and one of how far the run is where there was none for a while.
+    `counts` are the outcomes of the run so far; `pace` says how long the rest takes.
     """
 
     def __init__(
@@ -62,13 +69,16 @@ class Display:
         timed: bool = False,
         title: str = "",
         counts: Mapping[str, int] | None = None,
+        time_left: TimeLeft | None = None,
     ) -> None:
         self.gap = MS_GAP if timed else 0
         self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
         self.after_end, self.title, self.gpus = ended, title, GpuUse()
         self.total, self.finished, self.ended_here = total, finished, 0
-        self.begun = time.monotonic()
+        self.time_left, self.notice = time_left or TimeLeft(total, 1), ""
+        self.begun = self.printed_at = time.monotonic()
+        self.over = threading.Event()
         self.counts: Counter[str] = Counter(counts or {})
         self.rows: dict[int, str] = {}
         self.recent: deque[int] = deque(maxlen=SHOWN)
@@ -76,52 +86,72 @@ class Display:
         self.bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[trials]}"),
             TimeElapsedColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("trials", total=total, completed=finished)
+        self.task = self.bar.add_task("trials", total=1, trials=f"{finished}/{total}")
         self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet:
             self.live.start()
         elif not self.quiet:
-            self.console.print(self.header, highlight=False)
+            self._print("starting workers")
+            self._print(self.header)
+            threading.Thread(target=self._tell, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         if self.live.is_started:
             self.live.stop()
 
     def draw(self) -> Group:
         """What the run is, how far it is, what came of it, how fast it goes, and the latest trials."""
+        self.bar.update(self.task, completed=self.time_left.share(), trials=f"{self.finished}/{self.total}")
         best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
         outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
         images = sum(self.speeds.values())
         speed = f"{images:.0f} images/s" if images else "" if self.ended_here else "starting workers"
         pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
-        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", pace]
+        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
         shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
         rows = [Text(self.rows[number]) for number in self.recent]
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
 
     def left(self) -> str:
-        """How long the rest takes at the pace since this process began; empty before the first end."""
-        if not self.ended_here:
-            return ""
-        seconds = (time.monotonic() - self.begun) / self.ended_here * (self.total - self.finished)
-        return f"about {timedelta(seconds=round(seconds))} left"
+        """How long the rest takes; empty before the first epoch."""
+        seconds = self.time_left.left()
+        return "" if seconds is None else f"about {timedelta(seconds=round(seconds))} left"
+
+    def standing(self) -> str:
+        """How far the run is, in a line."""
+        done = [f"{self.finished} of {self.total} trials", f"{self.time_left.done} epochs done", self.left()]
+        return ", ".join(part for part in done if part)
+
+    def _tell(self) -> None:
+        """Where nothing was printed for ten seconds, in a long run for a minute at most, say how far it is."""
+        while not self.over.wait(1.0):
+            now = time.monotonic()
+            if now - self.printed_at >= min(LONGEST_SILENCE_S, max(SILENCE_S, (now - self.begun) / 20)):
+                self._print(self.standing())
+
+    def _print(self, line: str) -> None:
+        self.printed_at = time.monotonic()
+        self.console.print(line, highlight=False)
 
     def started(self, trial: Trial) -> None:
         self.speeds[trial.number] = 0.0
+        self.time_left.started(trial.number)
         self._row(trial, Result(), "running")
         self.log.info("trial %d started: %s %s", trial.number, trial.role, trial.digest)
 
     def epoch(self, trial: Trial, result: Result) -> None:
         self.speeds[trial.number] = result.images_per_s
+        self.time_left.epoch(trial.number, result.epoch, result.seconds)
         self._row(trial, result, "running")
         self.log.info(
             "trial %d epoch %d: accuracy %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
@@ -141,12 +171,20 @@ class Display:
             self.best = max(self.best, result.accuracy)
         self._row(trial, result, outcome)
         if outcome != "interrupted":
-            self.bar.advance(self.task)
             self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
+        self.time_left.ended(trial.number, counts=outcome != "interrupted")
         self.log.info("trial %d %s %s", trial.number, outcome, result.error)
         if not self.live.is_started and not self.quiet:
-            self.console.print(self.rows[trial.number], highlight=False)
+            self._print(self.rows[trial.number])
+        if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
+            self._print(PRUNED)
         self.after_end()
+
+    def stopping(self) -> None:
+        if self.live.is_started:
+            self.notice = STOPPING  # drawn by another thread
+        else:
+            command.say(STOPPING)
 
     def _row(self, trial: Trial, result: Result, outcome: str) -> None:
         if trial.number not in self.rows:
@@ -326,9 +364,9 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             known = f"{row['baseline']}, " if row["baseline"] else ""
             pixels = f"{row['resolution']} px, " if study.space.extremes else ""
             console.print(f"trial {row['trial']}: {known}{pixels}{row['network']}")
-        beside = results.beside_baselines(study.outcomes)
-        if beside:
-            console.print(beside)
+        for line in (results.beside_baselines(study.outcomes, images), results.meaning(study.outcomes)):
+            if line:
+                console.print(line)
         print_front(console, study)
         found = results.compare(study.outcomes, images)
         for line in results.sentences(found) if found else ():
@@ -343,8 +381,11 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     done = study.finished
     total = max(done, config.conduct.trials)
     ends = ("complete", "pruned", "failed", "running")
-    counted = ", ".join(f"{outcomes[end]} {end}" for end in ends if outcomes[end])
-    console.print(f"{done} of {total} trials ({counted})" + (f"; {why}" if why else ""))
+    counted = [f"{outcomes[end]} {end}" for end in ends if outcomes[end]]
+    waiting = len(study.waiting)
+    counted += [f"{waiting} interrupted, which the same command takes up"] if waiting else []
+    listed = f" ({', '.join(counted)})" if counted else ""
+    console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if study.ranked:
         console.print(f"best network: {run / 'best.yaml'}")
     if done < total:

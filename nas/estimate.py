@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import torch
 
-from nas import tuner
 from nas.config import Conduct, TrainConfig
 from nas.data import Split
+from nas.early_stopping import EarlyStopping
 from nas.evaluate import LATENCY_ROUNDS, audit
 from nas.timing import network_ms, threads
 from nas.trainer import Training
@@ -56,26 +56,13 @@ def sample(arch: Arch, proxy: Arch, split: Split, config: TrainConfig, wanted: s
     return Sample(device, slots, before, ms / 1000, images / speed)
 
 
-def expected_epochs(trials: int, epochs: int) -> float:
-    """The mean epochs of a trial with early stopping, where scores tell nothing in advance.
-
-    A third goes on from every rung; the first at a rung always does, the second in half of all cases.
-    """
-    reached, at, rung, total = float(trials), 0, tuner.grace(epochs), 0.0
-    while rung < epochs:
-        total += reached * (rung - at)
-        reached = sum(max(1 / tuner.REDUCTION_FACTOR, 1 / place) for place in range(1, round(reached) + 1))
-        at, rung = rung, rung * tuner.REDUCTION_FACTOR
-    return (total + reached * (epochs - at)) / trials
-
-
 def parts(
     found: Sample, conduct: Conduct, epochs: int, done: int, read_s: float, layers: int
 ) -> dict[str, tuple[float, float]]:
     """(expected, most) seconds of every part of a search that has `done` trials; `layers` runs of a network time the
     device's layers."""
     slots, left = min(conduct.concurrent or found.slots, conduct.trials), max(conduct.trials - done, 0)
-    expected = expected_epochs(conduct.trials, epochs)
+    expected = EarlyStopping(epochs).expected(left, done) / max(left, 1)
     trials = [left * (found.before_s + each * found.epoch_s) / slots for each in (expected, epochs)]
     return {
         "reading": (read_s, read_s),

@@ -83,7 +83,7 @@ def place(run: Path, url: str, begun: SearchConfig | None) -> Place:
 def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
     """The folder, made and held: one search at a time. Yields the logger of log.txt.
 
-    A start that ends with an `InputError` before there is a trial leaves nothing behind.
+    A start that ends with an `InputError` or a signal before there is a trial leaves nothing behind.
     """
     begins = not (run / CONFIG).is_file()
     with ExitStack() as stack:
@@ -104,9 +104,10 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         log.addHandler(handler)
         try:
             yield log
-        except InputError:
-            if begins and not storage.holds(Place(run)):
-                discard(run)
+        except (InputError, KeyboardInterrupt):
+            with suppress(InputError):
+                if begins and not storage.holds(Place(run)):
+                    discard(run)
             raise
         finally:
             log.removeHandler(handler)

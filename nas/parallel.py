@@ -10,13 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -35,7 +32,6 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 LOOK_EVERY_S = 0.5
-TERMINATED = 143
 OF_THE_TRAINING = (DivergedError, torch.OutOfMemoryError, MemoryError, InputError)
 
 
@@ -73,7 +69,7 @@ def carry_out(
     cluster.quieten(QUIET)
     import ray
 
-    with cluster.Cluster(None, plan.command) as here, cluster.scratch() as scratch, interruptible():
+    with cluster.Cluster(None, plan.command) as here, cluster.scratch() as scratch:
         here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
@@ -90,27 +86,6 @@ def carry_out(
                 watch(epoch)
     if seen < plan.train.epochs:
         raise fitting.error or LostError("the workers ended before the training did")
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, which ends a training as Ctrl-C does, with another exit code."""
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM as SIGINT: the training says where it stands, and Ray, which has caught it, does not say where it was."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Fitting(threading.Thread):

@@ -127,8 +127,18 @@ def interval(accuracy: float, images: int) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
+def difference_interval(a: float, b: float, images: int) -> tuple[float, float]:
+    """The 90 % interval of a - b, two accuracies on the same number of images (Newcombe 1998, method 10).
+
+    It takes the two for independent. Networks that are scored on the same images err on many of the same, so it is
+    wider than it need be: a difference that it calls reliable is one.
+    """
+    (low_a, high_a), (low_b, high_b) = interval(a, images), interval(b, images)
+    return a - b - float(np.hypot(a - low_a, high_b - b)), a - b + float(np.hypot(high_a - a, b - low_b))
+
+
 def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison | None:
-    """The search against its random control; None where either has no outcome yet.
+    """The search against its random control; None where either has no score yet.
 
     k is the smaller number of trials. Expected best of k, resampled with replacement over trials (which networks were
     drawn) and over validation images (binomial: `images` decide every accuracy), so an interval covers both kinds of
@@ -137,7 +147,7 @@ def compare(trials: Sequence[Outcome], images: int, seed: int = 0) -> Comparison
     epochs = common_epochs(trials)
     search, control = scores(trials, "search", epochs), scores(trials, "control", epochs)
     k = min(len(control), len(search))
-    if k == 0:
+    if k == 0 or epochs == 0:
         return None
     rng = np.random.default_rng(seed)
     pairs = np.array([[_resampled_best(s, k, images, rng) for s in (search, control)] for _ in range(RESAMPLES)])
@@ -160,12 +170,25 @@ def sentences(found: Comparison) -> list[str]:
     """A comparison in words, with what it is worth."""
     (a, b), (c, d), (e, f) = found.search_interval, found.control_interval, found.difference_interval
     verdict = "it may be noise" if found.noise else "more than noise"
-    epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     return [
-        f"Best of {found.k} by their accuracy after {epochs} (mean, 90 % interval): of the search's networks "
-        f"{found.search:.4f} [{a:.4f}, {b:.4f}], of random ones {found.control:.4f} [{c:.4f}, {d:.4f}].",
+        f"Search against random networks, at equal numbers of trials (best of {found.k} of each) and equal epochs "
+        f"({found.epochs}): {found.search:.4f} [{a:.4f}, {b:.4f}] against {found.control:.4f} [{c:.4f}, {d:.4f}].",
         f"Difference {found.difference:+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2g}: {verdict}.",
     ]
+
+
+def meaning(trials: Sequence[Outcome]) -> str:
+    """What the scores of a search are worth, in a sentence; empty where no trial is complete."""
+    complete = best_complete(trials)
+    if not complete:
+        return ""
+    epochs = max(max(trial.curve, default=0) for trial in complete)
+    brief = f"{epochs} brief epoch{'s' * (epochs != 1)}"
+    chosen = f", and the best of {len(complete)} scores is an optimistic estimate" if len(complete) > 1 else ""
+    return (
+        f"Scores after {brief} rank networks; they are not the accuracy of full training{chosen}: "
+        "python -m nas.train RUN --top 3 trains the best in full."
+    )
 
 
 def findings(trials: Sequence[Outcome], images: int) -> list[str]:
@@ -179,8 +202,7 @@ def findings(trials: Sequence[Outcome], images: int) -> list[str]:
             f"Best: trial {complete[0].number} ({complete[0].role}), validation accuracy {complete[0].accuracy:.4f} "
             f"[{low:.4f}, {high:.4f}] on {images} images."
         )
-    known = beside_baselines(trials)
-    lines += [known] if known else []
+    lines += [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
     unbeaten = front(trials)
     if unbeaten:
         names = ", ".join(unbeaten[0].measured["minimize"])
@@ -195,19 +217,42 @@ def best_complete(trials: Sequence[Outcome]) -> list[Outcome]:
     return sorted(complete, key=lambda t: best_first(t.accuracy, t.measured.get("loss"), t.number))
 
 
-def beside_baselines(trials: Sequence[Outcome]) -> str:
-    """The known networks of a run with their accuracies, and how far the best network is from the best of them."""
-    known = [trial for trial in trials if trial.role == "baseline" and trial.accuracy is not None]
+def beside_baselines(trials: Sequence[Outcome], images: int = 0) -> str:
+    """The known networks of a run with their accuracies, and whether another network scored more than they did.
+
+    How much more is said with its interval (see `difference_interval`) where on how many `images` is known.
+    """
+    known = [trial for trial in trials if trial.role == "baseline"]
     if not known:
         return ""
-    ends = {"complete": "", "pruned": ", stopped early", "failed": ", failed", "running": ", running"}
-    told = [f"{t.measured['baseline']} {t.accuracy:.4f} (trial {t.number}{ends[t.outcome]})" for t in known]
-    scores = [t.accuracy for t in known if t.outcome == "complete" and t.accuracy is not None]
-    best = max((t.accuracy for t in trials if t.outcome == "complete" and t.accuracy is not None), default=None)
-    apart = (
-        f"; the best network is {best - max(scores):+.4f} from the best of them" if scores and best is not None else ""
+    told = f"Known networks at this budget: {', '.join(map(_known, known))}."
+    complete = best_complete(trials)
+    rivals = [trial for trial in complete if trial.role == "baseline"]
+    if not rivals:
+        return told
+    best, rival = complete[0], rivals[0]
+    if best.accuracy == rival.accuracy:
+        return f"{told} No network scored more than {rival.measured['baseline']}."
+    return told + _gain(best, rival, images, len(complete))
+
+
+def _known(trial: Outcome) -> str:
+    score = "" if trial.accuracy is None else f" {trial.accuracy:.4f}"
+    why = {"complete": "", "pruned": "stopped early", "failed": "failed", "running": "still running"}[trial.outcome]
+    return f"{trial.measured['baseline']}{score} (trial {trial.number}{f', {why}: not comparable' if why else ''})"
+
+
+def _gain(best: Outcome, rival: Outcome, images: int, of: int) -> str:
+    if not images:
+        return ""
+    a, b = best.accuracy or 0.0, rival.accuracy or 0.0
+    low, high = difference_interval(a, b, images)
+    luck = f"more than the draw of the images explains, though it is the best of {of}: train both to be sure"
+    verdict = "no reliable difference" if low <= 0 <= high else luck
+    return (
+        f" The best network, trial {best.number}, is {a - b:+.4f} [{low:+.4f}, {high:+.4f}] (90 % interval) from "
+        f"the best of them: {verdict}."
     )
-    return f"Known networks at this budget: {', '.join(told)}{apart}."
 
 
 def front(trials: Sequence[Outcome]) -> list[Outcome]:

@@ -23,6 +23,7 @@ from nas.display import Display, print_device, print_plan, print_preflight, prin
 from nas.objectives import check_known
 from nas.storage import Place
 from nas.study import StorageError, Study, known_within, outcomes
+from nas.time_left import TimeLeft
 from searchspace import command
 from searchspace.document import plain
 from searchspace.preflight import preflight
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         if not begun_already:
             space = latencies.with_layer_times(space, config, run, console, args.quiet)
             cluster.begin()  # beside what is read and opened next
-        study, why = None, ""
+        study, why, stopped_by = None, "", 0
         try:
             study = open_study(run, config, space, taught, place)
             done, total = study.finished, config.conduct.trials
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
             if not args.quiet:
                 console.print(f"run {run} {verb}: {done} of {total} trials done")
             if done < total:
-                why = carry_out(study, config, console, log, args.quiet, run, cluster)
+                why, stopped_by = carry_out(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
                 untimed = latencies.time_best(study, config.conduct)
                 if untimed and not args.quiet:
@@ -102,12 +103,15 @@ def main(arguments: Sequence[str]) -> int:
         finally:
             if study is not None:
                 study.close()
+    if stopped_by:
+        return command.BY_SIGNAL + stopped_by
     return 0 if found or why else command.FAILED
 
 
 def carry_out(
     study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path, cluster: Cluster
-) -> str:
+) -> tuple[str, int]:
+    """Run what is left of a run's trials: why that ended, "" where all are done, and the signal that ended it or 0."""
     identity, conduct = config.identity, config.conduct
     split = images(config, console, quiet)
     environment.note(run)
@@ -117,6 +121,7 @@ def carry_out(
 
         study.proposals.screen = Screen(identity.prescreen, split, identity.seed, study.space.extremes)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
+    outcomes = study.outcomes
     display = Display(
         console,
         log,
@@ -127,13 +132,14 @@ def carry_out(
         ended=folder.Results(study, run, log).update,
         timed=study.space.latency is not None,
         title=f"{config.budget} in {config.space_name} on {split.name}: {run}",
-        counts=Counter(outcome.outcome for outcome in study.outcomes),
+        counts=Counter(outcome.outcome for outcome in outcomes),
+        time_left=TimeLeft(conduct.trials, identity.train.epochs, [max(o.curve, default=0) for o in outcomes]),
     )
     with display:
         course = Course(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
-    return why
+    return why, course.stopped_by
 
 
 def images(config: SearchConfig, console: Console, quiet: bool) -> Split:

@@ -161,7 +161,7 @@ def several(args: argparse.Namespace, arguments: Sequence[str], console: Console
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         codes.append(carried_out(out, plan, args, console, *images))
-        if codes[-1] >= command.INTERRUPTED:
+        if codes[-1] >= command.BY_SIGNAL:
             return codes[-1]
     if args.dry_run:
         return 0
@@ -205,7 +205,7 @@ def carried_out(
         for said in rehearsal.sentences(out, plan, reading(), args.device, args.workers, args.threads):
             console.print(said)
         return 0
-    with training.opened(out, plan), parallel.interruptible():
+    with training.opened(out, plan):
         try:
             if training.finished(out):
                 facts, _ = training.result(out)
@@ -213,12 +213,10 @@ def carried_out(
                 split = reading()
                 facts = trained(out, plan, args, console, split, testing)
         except KeyboardInterrupt as stop:
-            done, code = len(training.behind(out)), command.INTERRUPTED
-            if isinstance(stop, parallel.TerminatedError):
-                code = parallel.TERMINATED
+            done = len(training.behind(out))
             where = f"after epoch {done}" if done else "in the first epoch"
             print(f"nas.train: stopped {where} of {plan.train.epochs}; the same command carries on", file=sys.stderr)
-            return code
+            return command.code_of(stop)
         except (DivergedError, torch.OutOfMemoryError, MemoryError, parallel.LostError, bundle.DifferentError) as error:
             reason = next(iter(str(error).splitlines()), "out of memory")
             print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)

@@ -14,7 +14,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from nas import cluster
@@ -23,9 +22,8 @@ from nas.config import Conduct, TrainConfig
 from nas.course import Course
 from nas.data import Split
 from nas.trial import Result
+from searchspace import command
 from searchspace.errors import InputError
-
-REDUCTION_FACTOR = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,22 +42,22 @@ def run(
     """Run the trials of a course; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, `StorageError` where the study cannot be
-    written, `FailuresError` where most trials fail. SIGINT and SIGTERM end it cleanly: what was running is closed as
-    interrupted, and asked first by the next run. After every epoch trials put their training aside in the course's
-    `checkpoints`, where their machine has that folder; one that is asked again goes on from there.
+    written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP end it cleanly: what was running is
+    closed as interrupted, and asked first by the next run; the course says which signal it was. After every epoch
+    trials put their training aside in the course's `checkpoints`, where their machine has that folder; one that is
+    asked again goes on from there.
     """
     cluster.quieten()
     import ray
     from ray import tune
     from ray.tune.execution import class_cache
-    from ray.tune.schedulers import ASHAScheduler
 
     from nas.worker import Worker
 
     if not conduct.ray_address:  # an environment of its own keeps a trial from the workers that are there already
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
     here.ready()
-    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course.stop):
+    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course):
         here.log_to(log)
         resources = plan(ray.cluster_resources(), conduct)
         trainable = tune.with_parameters(
@@ -79,9 +77,7 @@ def run(
                 metric="accuracy",
                 mode="max",
                 search_alg=_searcher(course),
-                scheduler=ASHAScheduler(
-                    max_t=train.epochs, grace_period=grace(train.epochs), reduction_factor=REDUCTION_FACTOR
-                ),
+                scheduler=_scheduler(course),
                 num_samples=-1,
                 max_concurrent_trials=resources.concurrent,
                 time_budget_s=conduct.time_limit_s,
@@ -118,11 +114,6 @@ def plan(available: dict[str, float], conduct: Conduct) -> Resources:
     return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 
 
-def grace(epochs: int) -> int:
-    """The epochs that every trial gets: a third, so that what is compared when trials are stopped is no chance."""
-    return -(-epochs // REDUCTION_FACTOR)
-
-
 def _searcher(course: Course) -> Any:
     """Ray's view of a course: it asks here and tells here."""
     from ray.tune.search import Searcher
@@ -157,25 +148,38 @@ def _searcher(course: Course) -> Any:
     return CourseSearcher(metric="accuracy", mode="max")
 
 
+def _scheduler(course: Course) -> Any:
+    """Ray's view of early stopping: first come, first served, and after every epoch the course is asked."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class CourseScheduler(FIFOScheduler):  # type: ignore[misc]
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            return str(self.STOP if course.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """As the searcher."""
+            return object, ()
+
+    return CourseScheduler()
+
+
 @contextmanager
-def _stoppable(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; Ray Tune then ends at its next step. A second signal is not caught."""
+def _stoppable(course: Course) -> Iterator[None]:
+    """A signal that ends commands halts the course; Ray Tune then ends at its next step. A second one is not caught."""
+
+    def halt(number: int) -> None:
+        course.halt(number)
+        _end_tune()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def ask_to_stop(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signum, before[signum])
-        _end_tune()
-
-    before: dict[int, Any] = {n: signal.signal(n, ask_to_stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
-        yield
+        with command.ending(halt):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _end_tune() -> None:

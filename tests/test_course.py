@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,9 @@ class Notes:
 
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:
         self.said.append(f"{trial.number} {outcome} {result.epoch}")
+
+    def stopping(self) -> None:
+        self.said.append("stopping")
 
 
 def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Course, list[str]]:
@@ -157,3 +161,98 @@ def test_checkpoints_of_what_will_be_asked_again_are_kept_and_no_others(tmp_path
     a_course.study.close()
     with begun(tmp_path, 2)[0].checkpointing():
         assert [path.stem for path in a_course.checkpoints.iterdir()] == [cut.digest]
+
+
+def at_the_rung(a_course: Course, name: str, accuracy: float, epoch: int = 2) -> bool:
+    """As Ray does it: a trial is asked, has trained, and is reported, or ended where it is to be stopped."""
+    assert a_course.ask(name)
+    result = Result(epoch=epoch, accuracy=accuracy, loss=1.0)
+    behind = a_course.behind(name, result)
+    if behind:
+        a_course.end(name, result)
+    else:
+        a_course.report(name, result)
+    return behind
+
+
+def long(folder: Path, **options: Any) -> Course:
+    """A course of trials of six epochs: the rung is after the second."""
+    study = opened(folder, sampler="random", **options)
+    study.validation_images = 400
+    return Course(study, 40, 6, Notes(), folder / "checkpoints")
+
+
+def test_known_networks_are_never_stopped_early_and_others_once_a_handful_have_scored(tmp_path: Path) -> None:
+    a_course = long(tmp_path, controls=4, baselines=1)
+    found = [at_the_rung(a_course, f"{index}", 0.9) for index in range(6)]
+    found += [at_the_rung(a_course, "behind", 0.1), at_the_rung(a_course, "close", 0.89)]
+    assert found == [False] * 6 + [True, False]
+    outcomes = a_course.study.outcomes
+    assert [o.outcome for o in outcomes] == ["running"] * 6 + ["pruned", "running"]
+    assert outcomes[6].curve == {2: 0.1}
+    assert not a_course.behind("close", measured(3, accuracy=0.0)), "trials are compared at one epoch only"
+    baseline = next(o.number for o in outcomes if o.role == "baseline")
+    assert not a_course.behind(str(baseline), Result(epoch=2, accuracy=0.0))
+    assert not a_course.behind("nobody", Result(epoch=2, accuracy=0.0))
+    assert not a_course.behind("close", Result(epoch=2, error="diverged"))
+    a_course.stop.set()
+    assert not a_course.behind("close", Result(epoch=2, accuracy=0.0)), "it will be asked again"
+
+
+def test_controls_are_stopped_by_the_rule_of_the_search(tmp_path: Path) -> None:
+    a_course = long(tmp_path, controls=12)
+    found = [at_the_rung(a_course, f"{index}", 0.9 if index < 6 else 0.1) for index in range(8)]
+    assert found == [False] * 6 + [True] * 2
+    assert {o.role for o in a_course.study.outcomes} == {"control"}
+
+
+def test_a_run_that_is_carried_on_knows_what_trials_had_scored(tmp_path: Path) -> None:
+    a_course = long(tmp_path)
+    for index in range(6):
+        assert not at_the_rung(a_course, f"{index}", 0.9)
+        a_course.end(f"{index}", Result(epoch=6, accuracy=0.95, done=True))
+    a_course.close(limited=True)
+    a_course.study.close()
+    assert at_the_rung(long(tmp_path), "0", 0.1)
+
+
+def test_what_was_interrupted_or_failed_is_no_rival(tmp_path: Path) -> None:
+    a_course = long(tmp_path)
+    for index in range(8):
+        assert not at_the_rung(a_course, f"{index}", 0.9)
+        lost = index % 2
+        a_course.end(f"{index}", None if lost else Result(epoch=3, error="diverged", done=True), died=bool(lost))
+    assert not at_the_rung(a_course, "8", 0.1)
+
+
+def test_short_trials_are_all_complete(tmp_path: Path) -> None:
+    a_course, _ = begun(tmp_path, 20, opened(tmp_path, sampler="random"))  # of three epochs
+    assert not any(at_the_rung(a_course, f"{index}", 0.9 - index / 20) for index in range(12))
+
+
+def test_a_cheap_network_of_a_front_is_compared_with_those_that_cost_no_more(tmp_path: Path) -> None:
+    a_course = long(tmp_path, minimize=("macs",))
+    for index in range(12):
+        assert a_course.ask(f"{index}")
+    spent = {o.number: o.measured["minimize"]["macs"] for o in a_course.study.outcomes}
+    cheapest, dearest = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
+    for number in spent:
+        if number not in (cheapest, dearest):
+            a_course.report(f"{number}", Result(epoch=2, accuracy=0.9))
+    assert not a_course.behind(f"{cheapest}", Result(epoch=2, accuracy=0.1))
+    assert a_course.behind(f"{dearest}", Result(epoch=2, accuracy=0.1))
+
+
+def test_a_study_that_cannot_be_read_stops_nobody_and_ends_the_course(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_course = long(tmp_path)
+    assert a_course.ask("a")
+
+    def gone(study: Study) -> None:
+        raise StorageError("gone")
+
+    monkeypatch.setattr(Study, "outcomes", property(gone))
+    assert not a_course.behind("a", Result(epoch=2, accuracy=0.1))
+    with pytest.raises(StorageError, match="gone"):
+        a_course.close(limited=False)

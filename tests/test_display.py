@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from nas import cli, gpu
-from nas.display import Display, print_preflight
+from nas.display import STOPPING, Display, print_preflight
+from nas.time_left import TimeLeft
 from nas.trial import Result, Trial
 from searchspace import Budget, Space
 from searchspace.costs import cost
@@ -62,13 +64,49 @@ def test_shows_where_a_search_stands_within_80_columns() -> None:
     assert max(len(line) for line in lines) <= 80
 
 
-def test_the_time_left_is_that_of_the_trials_left_at_the_pace_so_far() -> None:
-    shown, _ = display(True)
+def test_the_time_left_is_shown_from_the_first_epoch_on() -> None:
+    shown, _ = display(True, time_left=TimeLeft(40, 3, [3, 3, 3]))
+    shown.started(trial(3))
     assert shown.left() == ""
-    shown.begun -= 600
-    shown.ended(trial(3), "complete", Result(epoch=1, accuracy=0.5))
-    shown.ended(trial(4), "failed", Result(error="diverged"))
-    assert shown.left() == "about 2:55:00 left"
+    shown.epoch(trial(3), Result(epoch=1, accuracy=0.5, seconds=60.0))
+    assert shown.left() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
+    assert shown.standing() == "3 of 40 trials, 10 epochs done, about 1:50:00 left"
+    assert "3/40" in drawn(shown)[1]
+    assert shown.bar.tasks[0].completed == pytest.approx(10 / 120)
+
+
+def test_what_pruned_means_is_said_once() -> None:
+    shown, out = display(False)
+    with shown:
+        for number in range(3):
+            shown.started(trial(number))
+            shown.ended(trial(number), "pruned", Result(epoch=2, accuracy=0.2))
+    assert out.getvalue().count("pruned: stopped early, its score was behind those of the best third") == 1
+
+
+def test_a_long_silence_is_broken_by_how_far_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.display.SILENCE_S", 0.5)
+    shown, out = display(False, time_left=TimeLeft(40, 3, [3, 3, 3]))
+    with shown:
+        for _ in range(100):
+            time.sleep(0.1)
+            if "epochs done" in out.getvalue():
+                break
+    assert "3 of 40 trials, 9 epochs done\n" in out.getvalue()
+    printed = len(out.getvalue())
+    time.sleep(1.2)
+    assert len(out.getvalue()) == printed, "nothing is said after the end"
+
+
+def test_that_a_run_stops_is_shown_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    live, _ = display(True)
+    with live:
+        live.stopping()
+        assert drawn(live)[3] == STOPPING
+    assert capfd.readouterr().err == ""
+    plain, _ = display(False)
+    plain.stopping()
+    assert capfd.readouterr().err == STOPPING + "\n"
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -78,7 +116,8 @@ def test_without_a_cursor_to_move_lines_are_plain(terminal: bool) -> None:
         shown.started(trial(7))
         shown.ended(trial(7), "complete", Result(epoch=3, accuracy=0.625, images_per_s=99))
         assert not shown.live.is_started
-    header, line = out.getvalue().splitlines()
+    starting, header, line = out.getvalue().splitlines()
+    assert starting == "starting workers"
     assert header.split()[:2] == ["trial", "role"]
     assert line.split()[-4:] == ["3", "0.6250", "99", "complete"]
     assert "\x1b" not in out.getvalue()

@@ -139,3 +139,6 @@ def test_a_stop_takes_less_than_ten_seconds(tmp_path: Path) -> None:
         print(f"stopped after {took:.1f} s")
         assert took < 10, out + err
         assert "Traceback" not in out + err
+        assert process.returncode == 128 + signal.SIGTERM
+        assert ("stopping: keeping epochs" if count else "nas.search: interrupted") in err
+        assert run.exists() == bool(count), "a start without trials leaves nothing"

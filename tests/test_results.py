@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,76 @@ def test_known_networks_are_told_by_name() -> None:
     trials = [outcome(0, "baseline", 0.6), outcome(1, "control", 0.7), outcome(2, "baseline", 0.5, "pruned")]
     assert results.beside_baselines(trials[1:2]) == ""
     trials[0].measured["baseline"], trials[2].measured["baseline"] = "resnet18", "resnet50"
-    assert results.beside_baselines(trials) == (
-        "Known networks at this budget: resnet18 0.6000 (trial 0), resnet50 0.5000 (trial 2, stopped early); "
-        "the best network is +0.1000 from the best of them."
+    known = "Known networks at this budget: resnet18 0.6000 (trial 0), resnet50 0.5000 (trial 2, stopped early: "
+    known += "not comparable)."
+    assert results.beside_baselines(trials) == known, "without an interval no gain is told"
+    assert results.beside_baselines(trials, 400) == (
+        f"{known} The best network, trial 1, is +0.1000 [+0.0445, +0.1546] (90 % interval) from the best of them: "
+        "more than the draw of the images explains, though it is the best of 2: train both to be sure."
     )
+    assert results.beside_baselines(trials, 50).endswith("from the best of them: no reliable difference.")
+    trials[1] = outcome(1, "control", 0.6)
+    assert results.beside_baselines(trials, 400) == f"{known} No network scored more than resnet18."
     assert results.compare(trials, images=100) is None
+
+
+def test_a_known_network_without_an_end_is_told_and_compared_with_nothing() -> None:
+    trials = [outcome(0, "baseline", 0.6, "running"), outcome(1, "baseline", 0.0, "failed"), outcome(2, "search", 0.7)]
+    trials[1] = replace(trials[1], accuracy=None, curve={})
+    trials[0].measured["baseline"], trials[1].measured["baseline"] = "resnet18", "resnet50"
+    assert results.beside_baselines(trials, 400) == (
+        "Known networks at this budget: resnet18 0.6000 (trial 0, still running: not comparable), "
+        "resnet50 (trial 1, failed: not comparable)."
+    )
+
+
+def test_the_interval_of_a_difference_is_made_of_those_of_both() -> None:
+    low, high = results.difference_interval(0.8, 0.6, 400)
+    (la, ha), (lb, hb) = results.interval(0.8, 400), results.interval(0.6, 400)
+    assert low == pytest.approx(0.2 - np.sqrt((0.8 - la) ** 2 + (hb - 0.6) ** 2))
+    assert high == pytest.approx(0.2 + np.sqrt((ha - 0.8) ** 2 + (0.6 - lb) ** 2))
+    assert results.difference_interval(0.6, 0.8, 400) == pytest.approx((-high, -low))
+    assert results.difference_interval(1.0, 1.0, 300)[0] < 0 < results.difference_interval(1.0, 1.0, 300)[1]
+    assert results.difference_interval(0.3250 + 0.0175, 0.3250, 400)[0] < 0, "7 images of 400 are noise"
+
+
+def test_the_interval_of_a_difference_covers_what_it_says_also_on_the_same_images() -> None:
+    rng = np.random.default_rng(0)
+    for shared in (0.0, 0.8):
+        missed = 0
+        for _ in range(2000):
+            hard = rng.random(300)
+            own = [np.where(rng.random(300) < shared, hard, rng.random(300)) for _ in range(2)]
+            a, b = float(np.mean(own[0] < 0.70)), float(np.mean(own[1] < 0.65))
+            low, high = results.difference_interval(a, b, 300)
+            missed += not low <= 0.05 <= high
+        assert missed / 2000 < 0.115
+
+
+def test_sentences_say_once_what_scores_are_worth() -> None:
+    trials = [outcome(n, "search", 0.5 + n / 100) for n in range(37)]
+    assert results.meaning(trials) == (
+        "Scores after 2 brief epochs rank networks; they are not the accuracy of full training, and the best of 37 "
+        "scores is an optimistic estimate: python -m nas.train RUN --top 3 trains the best in full."
+    )
+    assert results.meaning([]) == ""
+    assert results.meaning([outcome(0, "search", 0.5, epochs=1)]).startswith("Scores after 1 brief epoch rank networks")
+    assert "best of" not in results.meaning(trials[:1])
+    assert results.meaning(trials) in results.findings(trials, 400)
+
+
+def test_the_comparison_is_read_once() -> None:
+    found = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
+    assert found is not None
+    assert results.sentences(found)[0].startswith(
+        "Search against random networks, at equal numbers of trials (best of 3 of each) and equal epochs (2): 0.92"
+    )
+    assert " against 0.5" in results.sentences(found)[0]
+
+
+def test_failures_alone_are_no_comparison() -> None:
+    failed = [outcome(0, "search", 0.0, "failed"), outcome(1, "control", 0.0, "failed")]
+    assert results.compare(failed, images=100) is None
 
 
 def test_wilson_interval() -> None:

@@ -23,7 +23,7 @@ from nas import cli, dashboard, export, resuming, search, train
 from nas.config import DataConfig, SearchConfig
 from nas.study import Study, load, outcomes
 from nas.subject import Subject, subject
-from searchspace import Arch, Budget, InputError, Space, build, cost
+from searchspace import Arch, Budget, InputError, Space, build, command, cost
 from searchspace.__main__ import main as searchspace_main
 
 TINY = ["--budget", "20MFLOPs", "--resolution", "64", "--num-classes", "10", "--epochs", "1", "--trials", "4"]
@@ -69,8 +69,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wait_until(folder, 1, process)
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
-    said = finish(process)
+    said = finish(process, 128 + signal.SIGTERM)
     assert time.monotonic() - asked < 10
+    assert "stopping: keeping epochs (up to 10 s); again to stop now" in said
+    assert "interrupted, which the same command takes up); stopped" in said
     assert "the same command carries on" in said
     assert "starts: 0 of 4 trials done" in said
 
@@ -219,6 +221,25 @@ def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pyt
     said = refusal(search.main, [*TINY, "--quiet", "--run", str(run)], capsys)
     assert "its study is gone, with the 2 trials of trials.csv" in said
     assert (run / "trials.csv").read_text().endswith("0.8\n")
+
+
+def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_command(tmp_path: Path) -> None:
+    run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
+
+    def stop(trials: int) -> None:
+        with search.folder.opened(run, config):
+            study = search.open_study(run, config)
+            for _ in range(trials):
+                study.ask()
+            study.close()
+            raise command.StoppedError(signal.SIGTERM)
+
+    with pytest.raises(command.StoppedError):
+        stop(0)
+    assert not run.exists()
+    with pytest.raises(command.StoppedError):
+        stop(1)
+    assert len(load(run).trials) == 1
 
 
 def test_a_start_that_fails_with_trials_keeps_them(tmp_path: Path) -> None:
@@ -380,3 +401,16 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     trials = outcomes(load(folder))
     assert len(trials) == len({trial.measured["digest"] for trial in trials}) == 4
     assert {trial.outcome for trial in trials} <= {"complete", "pruned"}
+
+
+@pytest.mark.slow
+def test_early_stopping_on_workers_is_the_rule_of_the_course(tmp_path: Path) -> None:
+    """Known networks are whole, nothing is stopped but at the rung, and not before six had been there."""
+    folder = tmp_path / "run"
+    finish(start(folder, "--epochs", "4", "--trials", "14"))
+    trials = outcomes(load(folder))
+    assert {trial.outcome for trial in trials} == {"complete", "pruned"}
+    assert {max(trial.curve) for trial in trials if trial.outcome == "pruned"} == {2}
+    assert {max(trial.curve) for trial in trials if trial.outcome == "complete"} == {4}
+    assert {trial.outcome for trial in trials if trial.role == "baseline" or trial.number < 4} == {"complete"}
+    assert sum(trial.outcome == "pruned" for trial in trials) <= 8

@@ -18,12 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas import bundle, card, checkpoint, events, export, parallel, timing, train, training
+from nas import bundle, card, checkpoint, events, export, timing, train, training
 from nas.config import DataConfig, full_recipe
 from nas.data import load, load_test
 from nas.pace import Pace
 from nas.trainer import Epoch, Training
 from searchspace import Arch, InputError, Space, build
+from searchspace.command import StoppedError
 from tests.test_search import refusal
 
 NETWORK = {
@@ -236,9 +237,9 @@ def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
     assert "threads: from 1 to" in refusal(train.main, [str(arch), *DIGITS, "--threads", "0"], capsys)
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (parallel.TerminatedError, 143)])
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (StoppedError(signal.SIGTERM), 143)])
 def test_stopped_it_says_where_it_stands(
-    error: type[BaseException],
+    error: BaseException,
     code: int,
     arch: Path,
     tmp_path: Path,
