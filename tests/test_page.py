@@ -185,9 +185,7 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
     with folder.opened(run, config):
         search.open_study(run, config).ask()
         assert folder.alive(run, config)
-        assert "The search is running: 2 of 8 trials have ended, 1 are being trained." in page.page(
-            report.gathered(run)
-        )
+        assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(report.gathered(run))
     assert folder.alive(run, config) is False
     with folder.opened(run, config):
         search.open_study(run, config)  # closes the trial of the run that is gone
