@@ -31,8 +31,8 @@ class State:
     def _progress(self) -> str:
         done = f"{self.ended} of {self.wanted} trials have ended"
         if self.alive:
-            verb = "is" if len(self.running) == 1 else "are"
-            return f"The search is running: {done}, {len(self.running)} {verb} being trained."
+            now = "1 is" if len(self.running) == 1 else f"{len(self.running)} are"
+            return f"The search is running: {done}, {now} being trained."
         if not self.unfinished:
             return f"The search is finished: {done}."
         begun = f"; {listed(self.running).lower()} began and did not end" if self.running else ""
