@@ -235,6 +235,10 @@ def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_com
     with pytest.raises(command.StoppedError):
         stop(0)
     assert not run.exists()
+    with pytest.raises(command.StoppedError), search.folder.opened(run, config):
+        search.storage.database(search.folder.place(run, "", None))  # tables, and no study yet
+        raise command.StoppedError(signal.SIGTERM)
+    assert not run.exists()
     with pytest.raises(command.StoppedError):
         stop(1)
     assert len(load(run).trials) == 1
