@@ -48,6 +48,14 @@ def check(run: Path, config: SearchConfig) -> bool:
     return True
 
 
+def _has_outcomes(run: Path) -> bool:
+    """Whether a start has come so far that there is something to keep; its study may be half made."""
+    try:
+        return storage.holds(Place(run))
+    except InputError:
+        return (run / results.CSV).exists()
+
+
 def discard(run: Path) -> None:
     """Take away what a start without trials has made, so that another command may start there."""
     for name in (
@@ -105,9 +113,8 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             yield log
         except (InputError, KeyboardInterrupt):
-            with suppress(InputError):
-                if begins and not storage.holds(Place(run)):
-                    discard(run)
+            if begins and not _has_outcomes(run):
+                discard(run)
             raise
         finally:
             log.removeHandler(handler)
