@@ -113,7 +113,8 @@ class Display:
         best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
         outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
         images = sum(self.speeds.values())
-        speed = f"{images:.0f} images/s" if images else "" if self.ended_here else "starting workers"
+        waits = "first epochs" if self.speeds else "starting workers"
+        speed = f"{images:.0f} images/s" if images else "" if self.ended_here else waits
         pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
         lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
         shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]

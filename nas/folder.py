@@ -57,6 +57,14 @@ def has_trials(run: Path) -> bool:
     return (run / storage.FILE).exists() and bool(storage.load(run).trials)
 
 
+def _has_outcomes(run: Path) -> bool:
+    """Whether a start has come so far that there is something to keep; its study may be half made."""
+    try:
+        return has_trials(run)
+    except InputError:
+        return (run / results.CSV).exists()
+
+
 def discard(run: Path) -> None:
     """Take away what a start without trials has made, so that another command may start there."""
     for name in (CONFIG, storage.FILE, f"{storage.FILE}-wal", f"{storage.FILE}-shm", TABLE, LOG, environment.FILE):
@@ -107,9 +115,8 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             yield log
         except (InputError, KeyboardInterrupt):
-            with suppress(InputError):
-                if begins and not has_trials(run):
-                    discard(run)
+            if begins and not _has_outcomes(run):
+                discard(run)
             raise
 
 

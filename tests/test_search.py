@@ -224,8 +224,11 @@ def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pyt
 def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_command(tmp_path: Path) -> None:
     run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
 
-    def stop(trials: int) -> None:
+    def stop(trials: int, half_made: bool = False) -> None:
         with search.folder.opened(run, config):
+            if half_made:
+                search.storage.database(search.folder.place(run, "", None))  # tables, and no study yet
+                raise command.StoppedError(signal.SIGTERM)
             study = search.open_study(run, config)
             for _ in range(trials):
                 study.ask()
@@ -234,6 +237,9 @@ def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_com
 
     with pytest.raises(command.StoppedError):
         stop(0)
+    assert not run.exists()
+    with pytest.raises(command.StoppedError):
+        stop(0, half_made=True)
     assert not run.exists()
     with pytest.raises(command.StoppedError):
         stop(1)
