@@ -162,7 +162,10 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         (["--budget=-300MFLOPs"], "as in 300MFLOPs"),
         (["--budget", "1kFLOPs"], "cannot be met: networks of mobile.yaml cost"),
         ([], "--budget"),
-        (["--budget", "300MFLOPs", "--space", "nowhere"], "all, convnext, mobile, regnet, resnet, rexnet"),
+        (
+            ["--budget", "300MFLOPs", "--space", "nowhere"],
+            "all, convnext, mobile, mobile_small, regnet, resnet, rexnet",
+        ),
         (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe, gp"),
         (["--budget", "300MFLOPs", "--trials", "0"], "trials: at least 1"),
         (["--budget", "300MFLOPs", "--trials", "many"], "invalid int"),
