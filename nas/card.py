@@ -84,7 +84,7 @@ class Facts:
         """The same, to take away: folders of this machine by their last name alone."""
         trained, commands = self.trained, tuple(map(portable, self.commands))
         if trained is not None:
-            trained = replace(trained, dataset=_elsewhere(trained.dataset), command=portable(trained.command))
+            trained = replace(trained, dataset=elsewhere(trained.dataset), command=portable(trained.command))
         return replace(self, trained=trained, commands=commands)
 
 
@@ -94,7 +94,7 @@ def portable(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         return command
-    return " ".join(map(_quoted, map(_elsewhere, words)))
+    return " ".join(map(_quoted, map(elsewhere, words)))
 
 
 def _quoted(word: str) -> str:
@@ -103,7 +103,7 @@ def _quoted(word: str) -> str:
     return word if rest == shlex.quote(rest) else shlex.quote(word)
 
 
-def _elsewhere(word: str) -> str:
+def elsewhere(word: str) -> str:
     """A path, alone or as an option's value, without what is of this machine."""
     option, given, path = word.partition("=") if word.startswith("-") else ("", "", word)
     if not path.startswith(("/", "~")):
