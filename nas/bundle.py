@@ -128,8 +128,8 @@ def images(folder: Path) -> DataConfig | None:
     named = card.images_of((folder / CARD).read_text(encoding="utf-8"))
     if named is None and (folder / WEIGHTS).is_file():
         with suppress(InputError, KeyError, TypeError, ValueError):
-            return DataConfig(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"])["dataset"])
-    return named
+            named = DataConfig(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"])["dataset"])
+    return None if named and named.dataset.startswith(card.ANOTHER_MACHINES) else named
 
 
 def write(out: Path, facts: Facts, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Written:

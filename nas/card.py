@@ -30,6 +30,7 @@ from searchspace.source import outputs
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
 IMAGES = "<!-- images: "
 FEW = 20
+ANOTHER_MACHINES = "…/"  # what stands for the folders above one outside the working directory
 PREDICTION = "onnxruntime, numpy and pillow"
 
 
@@ -92,8 +93,8 @@ class Facts:
         """The same, to take away: folders of this machine by their last name alone."""
         trained, commands = self.trained, tuple(map(portable, self.commands))
         if trained is not None:
-            trained = replace(trained, dataset=_elsewhere(trained.dataset), command=portable(trained.command))
-        data = self.data and replace(self.data, dataset=_elsewhere(self.data.dataset))
+            trained = replace(trained, dataset=elsewhere(trained.dataset), command=portable(trained.command))
+        data = self.data and replace(self.data, dataset=elsewhere(self.data.dataset))
         return replace(self, trained=trained, commands=commands, data=data)
 
 
@@ -103,7 +104,7 @@ def portable(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         return command
-    return " ".join(map(_quoted, map(_elsewhere, words)))
+    return " ".join(map(_quoted, map(elsewhere, words)))
 
 
 def _quoted(word: str) -> str:
@@ -112,13 +113,13 @@ def _quoted(word: str) -> str:
     return word if rest == shlex.quote(rest) else shlex.quote(word)
 
 
-def _elsewhere(word: str) -> str:
+def elsewhere(word: str) -> str:
     """A path, alone or as an option's value, without what is of this machine."""
     option, given, path = word.partition("=") if word.startswith("-") else ("", "", word)
     if not path.startswith(("/", "~")):
         return word
     here, place = Path.cwd(), Path(path)
-    shown = str(place.relative_to(here)) if here in place.parents else f"…/{place.name}"
+    shown = str(place.relative_to(here)) if here in place.parents else f"{ANOTHER_MACHINES}{place.name}"
     return f"{option}{given}{shown}"
 
 

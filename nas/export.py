@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nas import bundle, results, study, training
-from nas.card import Facts, escaped
+from nas.card import Facts, elsewhere, escaped
 from nas.config import CONFIG, SearchConfig
 from nas.folder import TABLE
 from nas.trial import Outcome, Trial
@@ -154,9 +154,10 @@ def scored(outcome: Outcome, config: SearchConfig, images: int) -> tuple[str, ..
         return (f"The search has no accuracy of it: the trial is {outcome.outcome}.",)
     low, high = results.interval(outcome.accuracy, images)
     epochs = max(outcome.curve, default=0)
+    dataset = escaped(elsewhere(identity.data.dataset))
     lines = [
         f"In the search: validation accuracy {outcome.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) after "
-        f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of brief training on {escaped(identity.data.dataset)} "
+        f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of brief training on {dataset} "
         f"({outcome.outcome}). It is of {images:,} images, {100 * identity.data.validation:g} % of the training images "
         f"held out by class and seed {identity.seed}; the test images were not read.",
         "To be ranked, it was trained with the dataset's classes at a small resolution, where its first strides may be "

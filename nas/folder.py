@@ -56,14 +56,6 @@ def _has_outcomes(run: Path) -> bool:
         return (run / results.CSV).exists()
 
 
-def _has_outcomes(run: Path) -> bool:
-    """Whether a start has come so far that there is something to keep; its study may be half made."""
-    try:
-        return has_trials(run)
-    except InputError:
-        return (run / results.CSV).exists()
-
-
 def discard(run: Path) -> None:
     """Take away what a start without trials has made, so that another command may start there."""
     for name in (

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nas import bundle, export, train, training
+from nas import bundle, cli, export, train, training
 from nas.card import Facts
+from nas.trial import Outcome
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.document import plain
 from tests.test_bundle import ARCH, TRAINED
@@ -133,3 +134,11 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
     right = sum(Path(line["file"]).parent.name == line["classes"][0]["class"] for line in named)
     assert right / 8 == facts.trained.test_accuracy
     assert f"images {channels}×16×16 in" in (tmp_path / "home" / "card.md").read_text()
+
+
+def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None:
+    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos"]
+    config = cli.configured(cli.parser().parse_args(words))
+    said = " ".join(export.scored(Outcome(0, "complete", 0.5, {2: 0.5}, {}, {}), config, 100))
+    assert "brief training on …/photos (complete)" in said
+    assert "anna" not in said
