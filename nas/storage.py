@@ -222,18 +222,12 @@ def holds(place: Place) -> bool:
         return False
     engine = database(place).engine if place.url else sqlalchemy.create_engine("sqlite://", **by_path)
     try:
-        return has_trials(engine, place, kept)
-    finally:
-        engine.dispose()
-
-
-def has_trials(engine: sqlalchemy.Engine, place: Place, kept: Kept) -> bool:
-    """Whether the study there has trials; `InputError` where it has lost some, or the file is of another study."""
-    try:
         names = _names(engine)
         states = _states(engine, place.name) if place.name in names else {}
     except Exception as error:  # a damaged file may raise nearly anything
         raise damaged(place, error) from None
+    finally:
+        engine.dispose()
     kept.check([number for number, state in states.items() if state.is_finished()])
     if names and place.name not in names and not place.url:
         raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
@@ -268,9 +262,8 @@ def settle(folder: Path) -> None:
 def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
     place = Place.of(Path(run))
-    kept = Kept.of(place.folder)
+    holds(place)
     storage = database(place, make=False)
-    has_trials(storage.engine, place, kept)
     try:
         study = optuna.load_study(study_name=place.name, storage=storage)
     except KeyError:
@@ -300,6 +293,8 @@ def damaged(place: Place, error: Exception) -> InputError:
     said = hidden(_brief(cause), place.url)
     if not place.url and "unable to open" in said and len(os.fsencode(place.folder.resolve() / FILE)) > LONGEST:
         return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
+    if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
+        return InputError(f"{place}: holds no search")
     if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
     beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]

@@ -26,7 +26,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas import lock, objectives, records, storage
 from nas.config import differences
-from nas.kept import Kept
 from nas.lock import FolderLock
 from nas.proposals import Proposal as Proposal
 from nas.proposals import Proposals, waiting
@@ -185,9 +184,8 @@ class Study:
         identity: Mapping[str, Any],
     ) -> Study:
         """The study at its place, whose folder is locked."""
-        folder, kept = place.folder, Kept.of(place.folder)
+        storage.holds(place)  # whole, before anything is made there
         rdb = database(place)
-        storage.has_trials(rdb.engine, place, kept)
         try:
             found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
         except Exception as error:
@@ -210,7 +208,7 @@ class Study:
         if place.url:
             begun = found.user_attrs.get("begun", {})
             controls, baselines = begun.get("controls", controls), begun.get("baselines", baselines)
-        drivers = Together(found, rdb, folder) if place.url else Alone()
+        drivers = Together(found, rdb, place.folder) if place.url else Alone()
         return cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize, drivers)
 
     def ask(self, total: int | None = None) -> Trial:

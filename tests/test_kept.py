@@ -177,6 +177,12 @@ def test_a_start_that_was_killed_before_its_first_trial_is_begun_again(tmp_path:
     with sqlite3.connect(tmp_path / "b" / "study.db") as database:
         database.execute("create table version_info (version_info_id integer)")
     assert not storage.holds(Place(tmp_path / "b"))
+    (tmp_path / "c").mkdir()
+    with sqlite3.connect(tmp_path / "c" / "study.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    with pytest.raises(InputError, match="holds no search"):
+        load(tmp_path / "c")
+    opened(tmp_path / "c").close()
 
 
 def test_a_table_that_somebody_has_changed_refuses_nothing_that_is_there(tmp_path: Path) -> None:
