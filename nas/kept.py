@@ -49,6 +49,8 @@ class Kept:
 
 def _ended(table: Path) -> list[int]:
     """The numbers of the trials that have ended, as far as a table can be read."""
+    if not table.is_file():  # a pipe would wait for a writer
+        return []
     try:
         with table.open(encoding="utf-8", newline="") as rows:
             found = [(row.get("trial") or "", row.get("outcome")) for row in csv.DictReader(rows)]

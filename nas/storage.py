@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -34,6 +35,7 @@ HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 BATCH = 250
 LONGEST = 507  # bytes of a path
+REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 LARGEST_ID = 2**31 - 1  # after which no trial comes
@@ -286,7 +288,8 @@ def check(study: optuna.Study, place: Place) -> None:
                 raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
 
 
-def damaged(place: Place, error: Exception) -> InputError:
+def damaged(place: Place, error: Exception) -> InputError | OSError:
+    """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
     cause: BaseException = error
     while inner := getattr(cause, "orig", None) or cause.__cause__:
         cause = inner
@@ -295,6 +298,8 @@ def damaged(place: Place, error: Exception) -> InputError:
         return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
         return InputError(f"{place}: holds no search")
+    if not place.url and re.search(REFUSED, said):
+        return OSError(errno.EIO, said, str(place.folder / FILE))
     if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
     beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]

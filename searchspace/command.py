@@ -181,6 +181,8 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         complain(f"{name}: {error}")
         code = WRONG
     except KeyboardInterrupt as stopped:
+        if not isinstance(stopped, StoppedError):  # which has said so
+            complain(f"{name}: interrupted")
         code = code_of(stopped)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `… | head`
         pass

@@ -8,10 +8,13 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import torch
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, which commands under test inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 os.environ["NAS_CACHE"] = tempfile.mkdtemp(prefix="nas-tests-")
 atexit.register(shutil.rmtree, os.environ["NAS_CACHE"], ignore_errors=True)

@@ -177,13 +177,13 @@ def process(script: str, **settings: object) -> subprocess.CompletedProcess[str]
 
 
 def test_no_room_for_a_file_that_is_written(finished: Path) -> None:
-    """A file may have 1,024 bytes here, as on a full disk; the configuration has more."""
+    """A file may have 1,024 bytes here, as on a full disk; what SQLite keeps beside a study has more."""
     run = copied(finished, "run")
     before = (run / "config.yaml").read_bytes()
     done = process(f"ulimit -f 1; $PY -m nas.search {' '.join(WORDS)} --quiet --run run")
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "run/config.yaml" in done.stderr
+    assert done.stderr.startswith("nas.search: run/study.db: ")
     assert (run / "config.yaml").read_bytes() == before
     assert not list(run.glob("*.part"))
 

@@ -56,4 +56,4 @@ def test_the_first_line_says_whose_they_are(tmp_path: Path, capsys: pytest.Captu
     run = str(tmp_path / "run")
     assert search.main([*BUDGET, "--space", "rexnet", "--dry-run", "--run", run]) == 0
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith("budget 2MFLOPs at 32 px, 10 classes (the dataset's); 1 FLOP")
+    assert said.startswith("budget 2MFLOPs for the network as deployed: 32 px, 10 classes (the dataset's); 1 FLOP")

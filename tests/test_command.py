@@ -35,8 +35,8 @@ def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
         (["-b", "40MFLOPs"], "no such option -b"),
         (["--epochs", "2"], "--budget is missing, as in: python -m nas.search --budget 300MFLOPs"),
         (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
-        (["--budget", "40MFLOPs", "--without", "swish"], "there are after, before, "),
-        (["--budget", "40MFLOPs", "--without", "hardswish"], "did you mean hard_swish? there are after, before, "),
+        (["--budget", "40MFLOPs", "--without", "swish"], "did you mean hard_swish or stagewise?"),
+        (["--budget", "40MFLOPs", "--without", "hardswish"], "no free value has it; did you mean hard_swish?"),
         (["--budget", "40MFLOPs", "--storage", "postgresql://me:a@b@db/runs"], "is written %40"),
     ],
 )

@@ -112,5 +112,5 @@ def test_hostile_names_are_text_in_the_drawing_the_page_and_the_card() -> None:
     assert r"\<script\>alert(1)\</script\>" in text
     assert r"a\|b\_\*c\*" in text
     assert "\x1b" not in text
-    rows = [line for line in text.split("## By class")[1].split("## Load")[0].splitlines() if line.startswith("|")]
+    rows = [line for line in text.split("## By class")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(HOSTILE)

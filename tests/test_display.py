@@ -162,7 +162,7 @@ def told(*arguments: str) -> list[str]:
 def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_else_there_is() -> None:
     lines = told("--budget", "40MFLOPs", "--fix", "stem.width=24", "--num-classes", "1000")
     assert lines[0].startswith(
-        "budget 40MFLOPs for the network as deployed, at 224 px with 1000 classes; 1 FLOP = 1 mul"
+        "budget 40MFLOPs for the network as deployed: 224 px, 1000 classes; 1 FLOP = 1 multiply-add of a co"
     )
     assert lines[2].startswith("its networks cost ")
     assert "; before widths are scaled to the budget, half of them cost more than " in lines[2]

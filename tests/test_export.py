@@ -137,7 +137,7 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
 
 
 def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None:
-    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos"]
+    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos", "--num-classes", "2"]
     config = cli.configured(cli.parser().parse_args(words))
     said = " ".join(export.scored(Outcome(0, "complete", 0.5, {2: 0.5}, {}, {}), config, 100))
     assert "brief training on …/photos (complete)" in said

@@ -36,7 +36,7 @@ def test_a_console_in_a_notebook_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
 
 def test_ipython_shows_what_is_wrong_as_a_line() -> None:
     assert InputError("budget: no number")._render_traceback_() == ["InputError: budget: no number"]
-    with pytest.raises(InputError, match="unrecognized arguments: --x"):
+    with pytest.raises(InputError, match="no such option --x"):
         command.Parser(prog="x").parse_args(["--x"])
 
 

@@ -88,7 +88,7 @@ def test_without_a_dataset_the_images_are_those_of_the_search(
     assert train.main([text, "--dry-run", "--batch-size", "4"]) == 0
     said = capsys.readouterr().out
     assert "all training images of photos are used, not 12; --images 12 uses those" in said
-    assert "data photos: 14 images train, 6 score, 2 classes, 24 px" in said
+    assert "data photos: 20 images in 2 classes found, 20 used: 14 train, 6 score; 24 px" in said
     assert "in runs/train-" in said
     assert "-photos: 0 of 100 epochs" in said
     assert not Path("runs").exists()
@@ -100,7 +100,7 @@ def test_another_dataset_may_be_asked_for(
     monkeypatch.chdir(here)
     assert train.main(["run", "--dataset", "digits", "--images", "100", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "data digits: 80 images train, 20 score" in said
+    assert "100 used: 80 train, 20 score" in said
     assert "are used, not" not in said
 
 

@@ -225,7 +225,7 @@ def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
     monkeypatch.chdir(tmp_path)
     assert train.main([str(arch), *DIGITS, "--epochs", "7", "--images", "300", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "240 images train, 60 score" in said
+    assert "300 used: 240 train, 60 score" in said
     assert re.search(
         r"would train tiny \(.* params.*\) on cpu in runs/train-tiny-digits-300-images: 0 of 7 epochs", said
     )
