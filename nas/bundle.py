@@ -114,6 +114,14 @@ def check_free(out: Path) -> None:
         raise InputError(f"out {out}: has a {present[0]} that no export wrote; give another folder")
 
 
+def check_new(out: Path) -> None:
+    """`InputError` where a folder to export to holds anything but an earlier export."""
+    check_free(out)
+    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if others and not _is_bundle(out):
+        raise InputError(f"out {out}: is not empty and no export (it has {others[0]}); give another folder")
+
+
 def _is_bundle(folder: Path) -> bool:
     try:
         return (folder / CARD).read_text(encoding="utf-8").startswith(card.MARK)

@@ -53,7 +53,9 @@ def parser() -> command.Parser:
     )
     p.add_argument("--num-classes", type=int, help="deployment classes (default: the dataset's)")
     p.add_argument(
-        "--trials", type=int, default=Conduct().trials, help=f"total of the run (default: {Conduct().trials})"
+        "--trials",
+        type=int,
+        help=f"total of the run (default: {Conduct().trials}; of a run that exists its own)",
     )
     p.add_argument(
         "--epochs", type=int, help="of a trial that is not stopped early; below 4 none is (default: digits 6, others 4)"
@@ -122,15 +124,15 @@ def image_options(p: command.Parser) -> None:
 def configured(args: argparse.Namespace) -> SearchConfig:
     """The configuration of a new search; raises `InputError` where the arguments are wrong."""
     check(args)
-    dataset = args.dataset or DataConfig().dataset
+    dataset, trials = args.dataset or DataConfig().dataset, args.trials or Conduct().trials
     space = space_of(args, Space.load(args.space or SPACE), dataset)
     identity = Identity(
         space=space.data,
         budget=(),
         data=DataConfig(dataset),
         train=recipe(dataset),
-        controls=min(MAX_CONTROLS, math.ceil(args.trials / 4)),
-        baselines=0 if args.no_baselines else args.trials // 4,
+        controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
+        baselines=0 if args.no_baselines else max(trials // 4, int(trials > 2)),
     )
     return SearchConfig(apply(args, identity), conduct(args), space.source)
 
@@ -203,7 +205,7 @@ def check_together(identity: Identity) -> None:
 
 def conduct(args: argparse.Namespace) -> Conduct:
     return Conduct(
-        trials=args.trials,
+        trials=args.trials or Conduct().trials,
         concurrent=args.concurrent,
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -123,11 +124,25 @@ class Cluster:
                 # Not as a runtime environment: for that the workers that Ray starts with would not do.
                 cores = os.cpu_count() or 1
                 common["_system_config"] = {"preload_python_modules": PRELOADED if cores <= PRELOADED_CORES else []}
-                with environment(WORKER_ENV):
+                with environment(WORKER_ENV), own_process_group():
                     ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None
         self.ours = True
+
+
+@contextmanager
+def own_process_group() -> Iterator[None]:
+    """Ray's processes that are started meanwhile are in groups of their own: a signal to this one's group, as of a
+    terminal that is closed or of `timeout`, would end them before the search has kept what it has."""
+    from ray._private import services
+
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 @contextmanager

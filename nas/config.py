@@ -84,6 +84,8 @@ class TrainConfig:
     def words(self) -> str:
         """What it says, without what it leaves out: `optimizer sgd, batch size 32, …`."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.optimizer != "sgd":
+            del told["momentum"]
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
 
 

@@ -7,6 +7,7 @@ alone. Everything is decoded once, by the driver, and shared with the workers.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,6 +58,12 @@ class Split:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the classes, and the labels of all images, from those of others; not what images show."""
+        parts = (json.dumps(self.classes).encode(), self.train_labels.tobytes(), self.val_labels.tobytes())
+        return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
 
     @property
     def resolution(self) -> int:

@@ -30,7 +30,7 @@ def parser() -> command.Parser:
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     bundle.require_onnx()
-    bundle.check_free(args.out)
+    bundle.check_new(args.out)
     run = args.run or Path("runs") / cli.default_name(args)
     trained = run / TRAINED
     if not training.is_folder(trained):

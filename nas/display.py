@@ -317,10 +317,10 @@ def print_plan(
     if trained.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
     least = proxy(arch.adapt(resolution=space.resolutions[0]), 2, split.resolution, space.extremes).resolution
+    narrower = f"; last maps are {last} px wide, not {deployed}, so wide kernels gain less there"
     console.print(
         f"trains at {f'{least} to ' if space.extremes else ''}{split.resolution} px: "
-        f"{amount(cost(trained).macs, 'macs')}, {stride}; "
-        f"last maps are {last} px wide, not {deployed}, so wide kernels gain less there than when deployed"
+        f"{amount(cost(trained).macs, 'macs')}, {stride}" + (narrower if last < deployed else "")
     )
     where = "a cluster's GPUs"
     if found is not None:
@@ -384,7 +384,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     ends = ("complete", "pruned", "failed", "running")
     counted = [f"{outcomes[end]} {end}" for end in ends if outcomes[end]]
     waiting = len(study.waiting)
-    counted += [f"{waiting} interrupted, which the same command takes up"] if waiting else []
+    again = "which the same command takes up" if done < total else "whose networks a larger --trials takes up"
+    counted += [f"{waiting} interrupted, {again}"] if waiting else []
     listed = f" ({', '.join(counted)})" if counted else ""
     console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if study.ranked:

@@ -48,8 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         bundle.require_onnx()
     if training.is_folder(args.out) and args.out.resolve() != Path(args.run).resolve():
         raise InputError(f"out {args.out}: holds a training, whose files would be lost; give another folder")
-    bundle.check_free(args.out)
+    bundle.check_new(args.out)
     facts, weights = found(args.run, args.trial)
+    if weights is None and (args.out / bundle.WEIGHTS).exists():
+        raise InputError(f"out {args.out}: holds trained weights, which this export has not; give another folder")
     facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     return written(args.out, facts, weights, args.onnx, "nas.export")
 
@@ -91,12 +93,14 @@ def of_export(folder: Path) -> tuple[Facts, Weights | None]:
 
 def written(out: Path, facts: Facts, weights: Weights | None, onnx: bool, name: str) -> int:
     """Write the folder and say so; returns the exit code."""
+    console = command.console()
+    console.print("writing the network and trying it in a fresh interpreter")
     try:
         made = bundle.write(out, facts.portable(), weights, onnx)
     except bundle.DifferentError as error:
         print(f"{name}: nothing was written to {out}: {error}", file=sys.stderr)
         return command.FAILED
-    spent, arch, console = cost(facts.arch), facts.arch, command.console()
+    spent, arch = cost(facts.arch), facts.arch
     ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)
     console.print(
         f"{facts.title}: {amount(spent.macs, 'macs')}, {spent.params:,} params at {arch.resolution} px, {ends}"

@@ -98,6 +98,8 @@ def opened(run: Path, config: SearchConfig) -> Iterator[Log]:
         try:
             run.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.lent(run))
+            if (run / LOG).exists() and not (run / LOG).is_file():  # a pipe would wait for a reader
+                raise InputError(f"run {run}: {LOG} is no file")
             handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
             tidy(run)
             config.save(run)

@@ -44,6 +44,7 @@ CHECKED = 30
 CHECK_ROUNDS = 9
 MOST_ERROR, LEAST_CORRELATION = 0.10, 0.95
 SPREAD = 30.0
+SILENCE_S = 8.0  # after so long a line says how far the timing is, where there is no bar
 SETTLED, DISAGREEMENT, REPEATS = 8, 1.2, 2
 
 
@@ -313,12 +314,16 @@ def progress(console: Console, what: str, quiet: bool) -> Iterator[Callable[[flo
     if bar.disable and not quiet:
         console.print(what)
     with bar:
-        task = bar.add_task(what, total=None)
+        task, said = bar.add_task(what, total=None), time.monotonic()
 
         def step(done: float, left: float | None) -> None:
+            nonlocal said
             if left is not None:
                 bar.update(task, total=bar.tasks[0].completed + left)
             bar.advance(task, done)
+            if bar.disable and not quiet and time.monotonic() - said > SILENCE_S:
+                said = time.monotonic()
+                console.print(f"{what}: {bar.tasks[0].completed:.0f} of {bar.tasks[0].total or 0:.0f} runs")
 
         yield step
 

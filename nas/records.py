@@ -105,6 +105,8 @@ def record(trial: FrozenTrial) -> Trial:
     except (ValueError, RecursionError):
         raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
     arch = Arch.from_dict(network, f"trial {trial.number}")
+    if arch.digest != attributes["digest"]:
+        raise InputError(f"trial {trial.number}: its network is not the one that was trained; the study is damaged")
     return Trial(
         number=trial.number,
         arch=arch,

@@ -45,4 +45,5 @@ def sentences(out: Path, plan: Plan, split: Split, device: str, workers: int, wa
     seconds = (len(split.train_labels) + SCORING * len(split.val_labels)) / found[number] / workers
     left = plan.train.epochs - len(training.behind(out))
     total = timedelta(seconds=round(left * seconds))
-    yield f"about {seconds:.1f} s per epoch, {total} for {left} epochs; then the test images are read and scored"
+    tested = "then test images, where there are any, are read and scored"
+    yield f"about {seconds:.1f} s per epoch, {total} for {left} epochs; {tested}"

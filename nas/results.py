@@ -124,7 +124,7 @@ def interval(accuracy: float, images: int) -> tuple[float, float]:
     z = 1.645
     centre = (accuracy + z * z / (2 * images)) / (1 + z * z / images)
     half = z / (1 + z * z / images) * np.sqrt(accuracy * (1 - accuracy) / images + z * z / (4 * images**2))
-    return float(centre - half), float(centre + half)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def difference_interval(a: float, b: float, images: int) -> tuple[float, float]:
@@ -169,7 +169,8 @@ def p_value(search: NDArray[np.float64], control: NDArray[np.float64], k: int, r
 def sentences(found: Comparison) -> list[str]:
     """A comparison in words, with what it is worth."""
     (a, b), (c, d), (e, f) = found.search_interval, found.control_interval, found.difference_interval
-    verdict = "it may be noise" if found.noise else "more than noise"
+    ahead = "the search is" if found.difference > 0 else "random networks are"
+    verdict = "it may be noise" if found.noise else f"more than noise at the 10 % level, {ahead} ahead"
     return [
         f"Search against random networks, at equal numbers of trials (best of {found.k} of each) and equal epochs "
         f"({found.epochs}): {found.search:.4f} [{a:.4f}, {b:.4f}] against {found.control:.4f} [{c:.4f}, {d:.4f}].",

@@ -47,6 +47,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")
     conduct = cli.conduct(args)
+    if args.trials is None:
+        conduct = replace(conduct, trials=old.conduct.trials)
     if conduct.command:  # as it would begin the run
         conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
     return replace(old, conduct=conduct)

@@ -26,6 +26,7 @@ from nas.study import StorageError, Study, known_within, outcomes
 from nas.time_left import TimeLeft
 from searchspace import command
 from searchspace.document import plain
+from searchspace.errors import InputError
 from searchspace.preflight import preflight
 from searchspace.space import Space
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     if place.url:
         kept = replace(config.conduct, storage=storage.without_password(place.url), study=place.name)
         config = replace(config, conduct=kept)
+    if not args.quiet:  # which takes some seconds
+        console.print(f"counting the networks of {config.space_name} within {config.budget}")
     check_channels(config.identity.data, config.space.network.in_channels)
     taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
     space = latencies.timed(config, run, existed, args.latency_table, console, args.quiet)
@@ -115,7 +118,10 @@ def carry_out(
     identity, conduct = config.identity, config.conduct
     split = images(config, console, quiet)
     environment.note(run)
-    study.validation_images = len(split.val_labels)
+    try:
+        study.check_images(split.fingerprint, len(split.val_labels))
+    except InputError as error:
+        raise InputError(f"run {run}: {error}") from None
     if identity.prescreen.draws > 1:
         from nas.prescreen import Screen
 

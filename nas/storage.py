@@ -177,9 +177,10 @@ def _connection(path: Path) -> sqlite3.Connection:
     options: dict[str, Any] = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
     if path.exists() and not os.access(path.parent, os.W_OK):
         how = "mode=ro" if path.with_name(AHEAD).exists() else "mode=ro&immutable=1"
-        reading: sqlite3.Connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, **options)
+        address = f"file:{quote(os.fsencode(path.absolute()))}?{how}"
+        reading: sqlite3.Connection = sqlite3.connect(address, uri=True, **options)
         return reading
-    connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    connection: sqlite3.Connection = sqlite3.connect(path.absolute(), **options)  # file:… relative would be an address
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
 
@@ -230,9 +231,9 @@ def holds(place: Place) -> bool:
         raise damaged(place, error) from None
     finally:
         engine.dispose()
-    kept.check([number for number, state in states.items() if state.is_finished()])
     if names and place.name not in names and not place.url:
         raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
+    kept.check([number for number, state in states.items() if state.is_finished()])
     return bool(states)
 
 
@@ -257,7 +258,7 @@ def settle(folder: Path) -> None:
     """Bring the write-ahead file into the study's own, so that a copy needs one file; not where others read it now."""
     file = folder / FILE
     if file.is_file():
-        with suppress(sqlite3.Error), closing(sqlite3.connect(file, timeout=1)) as connection:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file.absolute(), timeout=1)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -282,7 +283,11 @@ def check(study: optuna.Study, place: Place) -> None:
         trials, _ = study.get_trials(deepcopy=False), study.user_attrs
     except Exception as error:  # a damaged file may raise nearly anything
         raise damaged(place, error) from None
-    for trial in trials:
+    for index, trial in enumerate(trials):
+        if trial.number != index:
+            raise InputError(f"{place}: trial {index} is missing; the study is damaged")
+        if trial.state == TrialState.COMPLETE and not trial.values:
+            raise InputError(f"{place}: trial {index} is complete and has no accuracy; the study is damaged")
         for name in NEEDED:
             if name not in trial.user_attrs:
                 raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -294,6 +294,11 @@ class Study:
         another driver believed us dead, and asks its network again.
         """
         self._check_writer()
+        if accuracy is not None and not isinstance(accuracy, SupportsFloat):
+            raise InputError(f"accuracy: a number from 0 to 1 is accepted, not {accuracy!r}")
+        accuracy = None if accuracy is None else float(accuracy)
+        if accuracy is not None and not 0 <= accuracy <= 1 and math.isfinite(accuracy):
+            raise InputError(f"accuracy: from 0 to 1 is accepted, not {accuracy}; another metric is not known here")
         if not error and not pruned and (accuracy is None or not math.isfinite(accuracy)):
             error = f"accuracy is {accuracy}"
         state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE
@@ -447,6 +452,18 @@ class Study:
         self._check_writer()
         self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
 
+    def check_images(self, fingerprint: str, number: int) -> None:
+        """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
+        kept = self.optuna.user_attrs.get("images")
+        other = kept != fingerprint if kept else self.validation_images not in (0, number)
+        if other and self.finished:
+            raise InputError(
+                f"its {self.finished} trials were scored on {self.validation_images} images that are not "
+                f"those of now ({number} to score on): the dataset has changed since; give another --run"
+            )
+        self.validation_images = number
+        self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
+
     @property
     def finished(self) -> int:
         """How many trials have an outcome: complete, pruned or failed by their own fault."""
@@ -468,7 +485,8 @@ class Study:
     def front(self) -> list[Trial]:
         """Complete trials that no other beats in accuracy and minimised costs (else multiply-adds), cheapest first."""
         unbeaten = objectives.unbeaten(self.outcomes, lambda t: objectives.minimized(t) or [t.measured["macs"]])
-        return [record(self.trials[trial.number]) for trial in unbeaten]
+        stored = {trial.number: trial for trial in self.trials}
+        return [record(stored[trial.number]) for trial in unbeaten]
 
     @property
     def latencies(self) -> dict[int, float]:

@@ -123,6 +123,8 @@ def _hub_has(name: str) -> bool:
         HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
         return True
     except (RepositoryNotFoundError, HFValidationError):
+        if name.startswith(("/", ".", "~")) or name.count("/") > 1:  # a path, and no name of the hub
+            raise InputError(f"dataset {name}: there is no such folder") from None
         raise InputError(f"dataset {name!r}: digits, a local folder or a dataset on the hub is accepted") from None
     except Exception:
         cache = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()

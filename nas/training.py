@@ -173,7 +173,12 @@ def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALO
     training = Training(build(arch), split, plan.train, plan.seed, device, gang, pixels=arch.resolution)
     path = folder / STATE
     if path.is_file():
-        state, _ = checkpoint.read(path)
+        state, notes = checkpoint.read(path)
+        if notes.get("images", split.fingerprint) != split.fingerprint:
+            raise InputError(
+                f"out {folder}: its first {len(behind(folder))} epochs were trained on other images: the dataset has "
+                f"changed since ({split.found:,} images in {split.num_classes} classes now); give another --out"
+            )
         try:
             training.restore(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -193,6 +198,7 @@ def carry_out(folder: Path, training: Training, watch: Callable[[Epoch], None]) 
         if training.gang.rank == 0:
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
+            notes["images"] = training.split.fingerprint
             if training.device == "cpu":
                 notes["threads"] = str(torch.get_num_threads())
             write_metrics(folder / METRICS, history)

@@ -19,6 +19,7 @@ from nas.trial import Outcome
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.document import plain
 from tests.test_bundle import ARCH, TRAINED
+from tests.test_search import refusal
 
 GREY = """
 resolution: 16
@@ -142,3 +143,15 @@ def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None
     said = " ".join(export.scored(Outcome(0, "complete", 0.5, {2: 0.5}, {}, {}), config, 100))
     assert "brief training on …/photos (complete)" in said
     assert "anna" not in said
+
+
+def test_an_export_takes_nothing_of_others_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    assert "is not empty and no export (it has cat)" in refusal(export.main, ["resnet18", "--out", "photos"], capsys)
+    assert export.main(["mobilenet_v3_small", "--out", "plain"]) == 0
+    (tmp_path / "plain" / "weights.safetensors").touch()
+    said = refusal(export.main, ["mobilenet_v3_small", "--out", "plain"], capsys)
+    assert "holds trained weights, which this export has not" in said

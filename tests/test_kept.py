@@ -193,3 +193,24 @@ def test_a_table_that_somebody_has_changed_refuses_nothing_that_is_there(tmp_pat
     (run / "trials.csv").write_bytes(b"trial,outcome\n\xff,complete\n")
     assert storage.holds(Place(run))
     assert SPACE.source
+
+
+def test_a_relative_path_is_never_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite reads file:other/study.db as the address of other/study.db."""
+    monkeypatch.chdir(tmp_path)
+    with opened(Path("other")) as study:
+        trial = study.ask()
+        for name in ("file:other", "file:x?mode=memory", ":memory:"):
+            with opened(Path(name)) as another:
+                assert another.trials == []
+                advance(another, 1)
+            assert (tmp_path / name / "study.db").stat().st_size > 0
+        assert study.tell(trial, 0.5)
+
+
+def test_a_log_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    (run / "log.txt").unlink()
+    os.mkfifo(run / "log.txt")
+    with pytest.raises(InputError, match=r"log\.txt is no file"):
+        search.main([*ARGUMENTS, "--run", str(run)])

@@ -137,3 +137,16 @@ def test_the_command_that_is_kept_still_says_all(tmp_path: Path) -> None:
     assert words == resuming.options_of(config)
     found.save(run)
     assert again(run, "--budget", "30MFLOPs").conduct.command.count("--fix=") == 2
+
+
+def test_the_number_of_trials_is_the_runs_where_a_command_gives_none(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert begin(run, "--budget", "100MFLOPs", "--space", "rexnet").conduct.trials == 16
+    again(run, "--budget", "100MFLOPs", "--space", "rexnet", "--trials", "24").save(run)
+    assert again(run, "--budget", "100MFLOPs", "--space", "rexnet").conduct.trials == 24
+
+
+def test_a_known_network_runs_in_small_runs_too(tmp_path: Path) -> None:
+    words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials"]
+    for trials, baselines in (("2", 0), ("3", 1), ("8", 2)):
+        assert begin(tmp_path / trials, *words, trials).identity.baselines == baselines

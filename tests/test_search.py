@@ -34,7 +34,9 @@ ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80"}
 def start(run: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "nas.search", *TINY, "--run", str(run), *more]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=run.parent)
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=run.parent, start_new_session=True
+    )
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -67,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searches") / "run"
     process = start(folder)
     wait_until(folder, 1, process)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # all of its group, as a terminal that is closed or `timeout` does
     asked = time.monotonic()
     said = finish(process, 128 + signal.SIGTERM)
     assert time.monotonic() - asked < 10

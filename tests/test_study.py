@@ -147,8 +147,10 @@ def test_what_a_dead_run_left_is_asked_again_first(tmp_path: Path) -> None:
 
 
 def test_twice_interrupted_is_asked_once(tmp_path: Path) -> None:
-    lost = opened(tmp_path).ask()
-    assert opened(tmp_path).ask().digest == lost.digest
+    with opened(tmp_path) as study:
+        lost = study.ask()
+    with opened(tmp_path) as study:
+        assert study.ask().digest == lost.digest
     study = opened(tmp_path)
     assert advance(study, 1) == [lost.digest]
     assert study.ask().digest != lost.digest

@@ -182,7 +182,7 @@ def test_unreadable_test_images_do_not_cost_the_training(
         (["resnet18", *DIGITS, "--learning-rate", "nan"], "learning-rate: above 0"),
         (["resnet18", *DIGITS, "--ema", "1"], "ema: from 0"),
         (["resnet18", *DIGITS, "--resolution", "0"], "resolution: at least 1"),
-        (["resnet18", "--dataset", "nowhere/at/all"], "dataset 'nowhere/at/all'"),
+        (["resnet18", "--dataset", "nowhere/at/all"], "dataset nowhere/at/all: there is no such folder"),
         (["resnet18", *DIGITS, "--out", "file"], "a folder is accepted, not a file"),
         (["resnet18", *DIGITS, "--out", "file/x"], "cannot be written"),
         (["resnet18", *DIGITS, "--out", "mine"], "has a model.py that no export wrote"),
