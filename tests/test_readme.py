@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Rows that differ from run to run: timing decides which trial comes next and which is stopped.
 VARYING = re.compile(
-    r"\s*([│┃┏└┡]|trial |…|Known |\d+ (control|search|baseline) |timing layers|timed \d|latency predicted )"
+    r"\s*([│┃┏└┡]|trial |…|Known |\d+ (control|search|baseline) |timing layers|timed \d|latency predicted |"
+    r"both are of |\d+ threads?: )"
 )
 pytestmark = pytest.mark.readme
 

@@ -171,7 +171,8 @@ def test_a_network_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
 
 def test_a_run_that_is_stopped_loses_no_worker(tmp_path: Path) -> None:
     """Stopped three times, and then its worker dies once: the network is asked again."""
-    first = opened(tmp_path).ask()
+    with opened(tmp_path) as study:
+        first = study.ask()
     for _ in range(3):
         with opened(tmp_path) as study:
             trial = study.ask()
