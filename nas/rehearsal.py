@@ -22,7 +22,8 @@ def described(out: Path, plan: Plan, split: Split, device: str, workers: int) ->
     arch = plan.adapted(split)
     relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
     where = device if workers == 1 else f"{workers} workers ({device})"
-    done = f"{len(training.behind(out))} of {plan.train.epochs} epochs done"
+    behind = plan.train.epochs if training.finished(out) else len(training.behind(out))
+    done = f"{behind} of {plan.train.epochs} epochs done"
     spent = f"{amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}"
     return f"{plan.name} ({spent}) on {where} in {out}: {done}"
 

@@ -67,7 +67,8 @@ def chosen(trials: Sequence[Outcome], top: int, controls: int, seed: int) -> lis
     others = [trial for trial in ended if trial.number not in taken]
     for name, wanted, there in (("top", top, len(complete)), ("control", controls, len(others))):
         if wanted > there:
-            raise InputError(f"{name} {wanted}: the run has {there} such networks to train")
+            beside = f" beside its best {top}" if name == "control" and top else ""
+            raise InputError(f"{name} {wanted}: the run has {there} such networks to train{beside}")
     return best + sorted(random.Random(seed).sample(others, controls), key=lambda trial: trial.number)
 
 

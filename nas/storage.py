@@ -262,9 +262,16 @@ def settle(folder: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def run_folder(run: str | Path) -> Path:
+    """The path of a run folder; `InputError` for an empty text, which would mean the current one."""
+    if not str(run):
+        raise InputError("run folder: a path is accepted, not an empty text")
+    return Path(run)
+
+
 def load(run: str | Path) -> optuna.Study:
     """The Optuna study of a run folder, as it is, without closing or queueing anything."""
-    place = Place.of(Path(run))
+    place = Place.of(run_folder(run))
     holds(place)
     storage = database(place, make=False)
     try:

@@ -127,12 +127,14 @@ class Study:
             raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
         if evidence and SAMPLERS[sampler] is not Predictor:
             raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {sampler}")
-        folder = Path(run)
+        folder = storage.run_folder(run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             held = lock.take(folder)
-        except OSError as error:
-            raise InputError(f"run folder {folder}: cannot be made ({error.strerror})") from None
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:  # of a path that the system does not take
+            raise InputError(f"run folder {folder}: cannot be made ({getattr(error, 'strerror', error)})") from None
         try:
             study = cls._opened(
                 place or Place(folder),

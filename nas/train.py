@@ -94,6 +94,10 @@ def main(arguments: Sequence[str]) -> int:
     args.device, console = device_for(args.device), command.console()
     if args.top is not None or args.control is not None:
         return several(args, arguments, console)
+    begun = Path(args.arch)
+    if args.out is None and training.is_folder(begun):
+        plan = changed(args, training.load_plan(begun))
+        return carried_out(begun, plan, args, console, *images_of(plan, console, args.quiet))
     given = subject(args.arch)
     plan = planned(args, arguments, given, args.seed or 0)
     out = args.out or Path("runs") / default_name(plan)
@@ -103,10 +107,21 @@ def main(arguments: Sequence[str]) -> int:
     return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
 
 
+def changed(args: argparse.Namespace, plan: Plan) -> Plan:
+    """A training's plan with what the arguments give; the rest stays as it began."""
+    seed = plan.seed if args.seed is None else args.seed
+    return replace(plan, data=image_config(args, plan.data), train=recipe(plan.train, asked(args)), seed=seed)
+
+
+def asked(args: argparse.Namespace) -> dict[str, int | float]:
+    """What the arguments give of a recipe."""
+    given = {name: getattr(args, name) for name in RECIPE}
+    return {name: number for name, number in given.items() if number is not None}
+
+
 def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> Plan:
     data = data_of(args, given.data)
-    recipe_given = {name: getattr(args, name) for name in RECIPE}
-    train = recipe(data.dataset, {n: number for n, number in recipe_given.items() if number is not None})
+    train = recipe(full_recipe(data.dataset), asked(args))
     parallel.check(args.workers, args.device, train.batch_size)
     check_channels(data, given.arch.in_channels)
     augment.check(train, given.arch.in_channels)
@@ -183,9 +198,9 @@ def compared(rows: Sequence[retraining.Retrained]) -> Table:
     return shown
 
 
-def recipe(dataset: str, given: dict[str, int | float]) -> TrainConfig:
+def recipe(base: TrainConfig, given: dict[str, int | float]) -> TrainConfig:
     try:
-        return replace(full_recipe(dataset), **given)  # type: ignore[arg-type]
+        return replace(base, **given)  # type: ignore[arg-type]
     except ValueError as error:
         field, said = str(error).split(":", 1)
         raise InputError(f"{field.replace('_', '-')}:{said}") from None

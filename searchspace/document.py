@@ -256,6 +256,6 @@ def write_text(path: Path, text: str) -> None:
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say of which file
-            error.filename = str(path)
+        if isinstance(error, OSError):  # a full disk does not say of which file, others name the one that nobody knows
+            error.filename, error.filename2 = str(path), None
         raise

@@ -246,5 +246,6 @@ for name, words in {attacks!r}:
     done = process(f"PYTHONPATH={root} $PY - <<'END'\n{script}\nEND", preexec_fn=without_rights)
     closed.chmod(0o700)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["2"] * len(attacks), done.stdout + done.stderr
+    ends = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith(("nas.", "searchspace."))]
+    assert ends == ["2"] * len(attacks), done.stdout + done.stderr
     assert done.stderr.count("\n") == len(attacks), done.stderr

@@ -55,5 +55,5 @@ def test_known_networks_stay_known(photos: Path) -> None:
 def test_the_first_line_says_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     assert search.main([*BUDGET, "--space", "rexnet", "--dry-run", "--run", run]) == 0
-    said = capsys.readouterr().out.splitlines()[0]
+    said = capsys.readouterr().out.splitlines()[1]
     assert said.startswith("budget 2MFLOPs for the network as deployed: 32 px, 10 classes (the dataset's); 1 FLOP")

@@ -83,10 +83,14 @@ def test_a_search_without_a_complete_trial_says_so(here: Path, tmp_path: Path) -
 def test_without_a_dataset_the_images_are_those_of_the_search(
     text: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All of them, and that is said; with their other settings."""
+    """All of them, and that is said; with their other settings. A training that has begun keeps its part of them."""
     monkeypatch.chdir(here)
     assert train.main([text, "--dry-run", "--batch-size", "4"]) == 0
     said = capsys.readouterr().out
+    if text == "training":  # which goes on as it began
+        assert "data photos: 20 images in 2 classes found, 12 used: 8 train, 4 score; 24 px" in said
+        assert "in training: 0 of " in said
+        return
     assert "all training images of photos are used, not 12; --images 12 uses those" in said
     assert "data photos: 20 images in 2 classes found, 20 used: 14 train, 6 score; 24 px" in said
     assert "in runs/train-" in said

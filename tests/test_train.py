@@ -357,3 +357,12 @@ def test_a_trained_network_goes_on_to_another_folder(
         export.main, [str(trained), "--out", str(tmp_path / "y"), "--trial", "1"], capsys
     )
     assert "holds a training" in refusal(export.main, [str(tmp_path), "--out", str(trained)], capsys)
+
+
+def test_a_training_that_is_given_by_its_folder_goes_on_as_it_began(
+    arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its epochs nor its folder have to be said again."""
+    assert train.main([str(trained), "--dry-run"]) == 0
+    assert "2 of 2 epochs done" in capsys.readouterr().out
+    assert "train.epochs: 2 → 3" in refusal(train.main, [str(trained), "--epochs", "3"], capsys)

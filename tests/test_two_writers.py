@@ -340,3 +340,11 @@ def test_spaces_whose_choices_are_equal_are_refused_when_a_study_is_opened(tmp_p
         space.choices["stage1.depth"] = equal  # type: ignore[assignment]
         with pytest.raises(InputError, match=r"stage1.depth: choices that differ are accepted, and"):
             opened(tmp_path, space=space)
+
+
+@pytest.mark.parametrize("path", ["", "nul\0x"])
+def test_a_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match="run folder"):
+        opened(Path(path) if path else path)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="run folder"):
+        Study.read(path)
