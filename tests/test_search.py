@@ -330,12 +330,14 @@ def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert subject(str(run)) == Subject("run", Arch.load(run / "best.yaml"), DataConfig())
     assert export.main([str(run), "--out", str(out), "--trial", "1"]) == 0
     assert Arch.load(out / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
-    assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path), "--trial", "99"], capsys)
-    assert "no run folder" in refusal(export.main, [str(tmp_path), "--out", str(tmp_path)], capsys)
+    assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path / "new"), "--trial", "99"], capsys)
+    assert "no run folder" in refusal(export.main, [str(tmp_path), "--out", str(tmp_path / "new")], capsys)
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refusal(export.main, [str(run), "--out", str(tmp_path / "file" / "x")], capsys)
     Study.open(tmp_path / "empty", Space.load("rexnet"), Budget.parse("1GFLOPs"))
-    assert "no trial is complete" in refusal(export.main, [str(tmp_path / "empty"), "--out", str(tmp_path)], capsys)
+    assert "no trial is complete" in refusal(
+        export.main, [str(tmp_path / "empty"), "--out", str(tmp_path / "new")], capsys
+    )
 
 
 def test_dashboard_serves_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
