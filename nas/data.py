@@ -54,6 +54,7 @@ class Split:
     found: int = 0
     mirroring: str = ""
     notes: tuple[str, ...] = ()
+    contents: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -61,9 +62,10 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """What tells the classes, and the labels of all images, from those of others; not what images show."""
+        """What tells the classes, the labels of all images, and their files' names and sizes, from those of others."""
         parts = (json.dumps(self.classes).encode(), self.train_labels.tobytes(), self.val_labels.tobytes())
-        return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+        labels = hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+        return f"{labels}-{self.contents}" if self.contents else labels
 
     @property
     def resolution(self) -> int:
@@ -72,6 +74,12 @@ class Split:
     @property
     def channels(self) -> int:
         return int(self.train_images.shape[1])
+
+
+def same_images(kept: str, now: str) -> bool:
+    """Whether two fingerprints are of the same images: by their labels alone where one of them knows no files."""
+    (labels, _, files), (labels_now, _, files_now) = kept.partition("-"), now.partition("-")
+    return labels == labels_now and (files == files_now or not (files and files_now))
 
 
 def load(
@@ -92,7 +100,7 @@ def load(
         found = Labelled(there[1], DIGITS, _no_source)
         used = _part(found, config.images, seed, name)
         images: Images = there[0][used]
-        labels, notes = found.labels[used], found.notes
+        labels, notes, contents = found.labels[used], found.notes, ""
     else:
         found = _training(name, progress)
         used = _part(found, config.images, seed, name)
@@ -100,11 +108,11 @@ def load(
         form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
         made = decoded(source, form, config.skip_bad, progress)
         images, labels = made.images, found.labels[used][made.rows]
-        notes = found.notes + _notes(made) + _darkness(images)
+        notes, contents = found.notes + _notes(made) + _darkness(images), source.contents
     train, val = _stratified(labels, config.validation, seed, name, found.classes)
     flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
-    return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes)
+    return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 
 def class_names(config: DataConfig) -> tuple[str, ...]:
@@ -262,14 +270,17 @@ def _files(root: Path, paths: list[str], place: str, rows: Rows) -> Source:
     """Some of the files of a folder; one that has changed gives another fingerprint."""
     chosen = [paths[row] for row in rows]
     told = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    contents = hashlib.sha256()
     for path in chosen:
         try:
             status = (root / path).stat()
         except OSError as error:
             raise InputError(f"dataset {root / path}: cannot be read ({error.strerror})") from None
-        told.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+        file = f"\0{path}\0{status.st_size}".encode("utf-8", "surrogateescape")
+        contents.update(file)
+        told.update(file + f"\0{status.st_mtime_ns}".encode())
 
     def records() -> Iterator[File]:
         return (File(str(root), path) for path in chosen)
 
-    return Source(place, len(chosen), told.hexdigest(), records)
+    return Source(place, len(chosen), told.hexdigest(), records, contents.hexdigest()[:16])

@@ -95,13 +95,14 @@ class Source:
     """Encoded images: a `number` of records (bytes, `{"bytes": …, "path": …}` or a `File`), in order.
 
     `place` is what they are called in messages, `fingerprint` tells them from all others, `records` begins anew with
-    every call.
+    every call. `contents` tells the names and sizes of files from others, wherever their folder is; empty of no files.
     """
 
     place: str
     number: int
     fingerprint: str
     records: Callable[[], Iterator[Any]]
+    contents: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from nas.config import DataConfig, SearchConfig
 from nas.data import LARGEST, Split, load
 from nas.gpu import GpuUse
 from nas.importance import importances
+from nas.labelled import NO_TEST
 from nas.meter import meter
 from nas.objectives import said
 from nas.study import Study, interruption_sentences
@@ -38,7 +39,7 @@ from searchspace.space import Space
 
 SHOWN = 8
 WIDTH = 80
-SILENCE_S, LONGEST_SILENCE_S = 10.0, 60.0
+SILENCE_S, LONGEST_SILENCE_S, FIRST_HOUR_S = 8.0, 60.0, 3600.0
 PRUNED = "pruned: stopped early, its score was behind those of the best third"
 STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
 OUTCOMES = ("complete", "pruned", "failed")
@@ -130,14 +131,16 @@ class Display:
 
     def standing(self) -> str:
         """How far the run is, in a line."""
-        done = [f"{self.finished} of {self.total} trials", f"{self.time_left.done} epochs done", self.left()]
+        running = f"{len(self.speeds)} running" if self.speeds else ""
+        done = [f"{self.finished} of {self.total} trials", f"{self.time_left.done} epochs done", running, self.left()]
         return ", ".join(part for part in done if part)
 
     def _tell(self) -> None:
-        """Where nothing was printed for ten seconds, in a long run for a minute at most, say how far it is."""
+        """Where nothing was printed for some seconds, after an hour for a minute, say how far it is."""
         while not self.over.wait(1.0):
             now = time.monotonic()
-            if now - self.printed_at >= min(LONGEST_SILENCE_S, max(SILENCE_S, (now - self.begun) / 20)):
+            silence = SILENCE_S if now - self.begun < FIRST_HOUR_S else LONGEST_SILENCE_S
+            if now - self.printed_at >= silence:
                 self._print(self.standing())
 
     def _print(self, line: str) -> None:
@@ -285,9 +288,9 @@ def said_of(split: Split) -> list[str]:
     line = (
         f"data {split.name}: {split.found:,} images in {split.num_classes} classes found, {train + score:,} used: "
         f"{train:,} train, {score:,} score; {split.resolution} px{channels}; "
-        f"{'mirrored at random' if split.flip else 'not mirrored'}{why}"
+        f"{'mirrored at random' if split.flip else 'not mirrored'}{why}{f'; {NO_TEST}' * (NO_TEST in split.notes)}"
     )
-    return [line, *(f"data: {note}" for note in split.notes)]
+    return [line, *(f"data: {note}" for note in split.notes if note != NO_TEST)]
 
 
 def print_plan(

@@ -201,6 +201,9 @@ def _in_splits(root: Path, tops: dict[str, _Found], named: set[str], notes: list
                 f"{counted(number, f'{kind} image')} left out: of {classes}, of which there is no training image"
             )
             kept[kind] = [(path, label) for path, label in kept[kind] if label in known]
+        untold = known - {label for _, label in kept.get(kind, ())}
+        if untold and kept.get(kind):
+            notes.append(f"of {_names(untold)} there is no {kind} image")
     return _checked(ImageFolder(root, {kind: images for kind, images in kept.items() if images}, tuple(notes)))
 
 

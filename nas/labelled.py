@@ -12,6 +12,7 @@ from nas.decoding import Source
 
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
+NO_TEST = "no test images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +44,6 @@ def purposes(images: dict[str, int]) -> tuple[str, ...]:
         notes.append(
             f"{counted(validation, 'validation image')}, which nas.train reads once, at its end: there are no others"
         )
+    elif images and not test:
+        notes.append(NO_TEST)
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""How far a long step is: a bar with the time that is left in a terminal, elsewhere a line every ten seconds."""
+"""How far a long step is: a bar with the time that is left in a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-EVERY_S = 10.0
+EVERY_S = 7.0
 
 
 class Meter:

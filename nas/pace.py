@@ -1,4 +1,4 @@
-"""How far a training is and how long the rest takes: a bar on a terminal, elsewhere a line every ten seconds."""
+"""How far a training is and how long the rest takes: a bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-FIRST_S, EVERY_S = 3.0, 10.0
+FIRST_S, EVERY_S = 3.0, 7.0
 SCORING = 1 / 3  # of what an image costs in training, which goes through the network forwards and backwards
 
 

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas import lock, objectives, records, storage
 from nas.config import differences
+from nas.data import same_images
 from nas.lock import FolderLock
 from nas.proposals import Proposal as Proposal
 from nas.proposals import Proposals, waiting
@@ -457,7 +458,7 @@ class Study:
     def check_images(self, fingerprint: str, number: int) -> None:
         """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
         kept = self.optuna.user_attrs.get("images")
-        other = kept != fingerprint if kept else self.validation_images not in (0, number)
+        other = not same_images(kept, fingerprint) if kept else self.validation_images not in (0, number)
         if other and self.finished:
             raise InputError(
                 f"its {self.finished} trials were scored on {self.validation_images} images that are not "

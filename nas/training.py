@@ -24,7 +24,7 @@ from nas import bundle, checkpoint, confusion
 from nas.card import Facts, Trained
 from nas.config import IN_FULL, DataConfig, TrainConfig, as_begun, differences
 from nas.confusion import Confusion
-from nas.data import Labels, Split
+from nas.data import Labels, Split, same_images
 from nas.decoding import Images
 from nas.gang import ALONE, Alone
 from nas.trainer import Each, Epoch, Training, unwatched
@@ -174,7 +174,7 @@ def begun(folder: Path, plan: Plan, split: Split, device: str, gang: Alone = ALO
     path = folder / STATE
     if path.is_file():
         state, notes = checkpoint.read(path)
-        if notes.get("images", split.fingerprint) != split.fingerprint:
+        if not same_images(notes.get("images", split.fingerprint), split.fingerprint):
             raise InputError(
                 f"out {folder}: its first {len(behind(folder))} epochs were trained on other images: the dataset has "
                 f"changed since ({split.found:,} images in {split.num_classes} classes now); give another --out"

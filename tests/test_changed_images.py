@@ -12,7 +12,7 @@ import pytest
 
 from nas import train, training
 from nas.config import DataConfig
-from nas.data import Split, load
+from nas.data import Split, load, same_images
 from nas.study import Study
 from searchspace import InputError, Space
 from tests.test_image_folders import images
@@ -31,7 +31,11 @@ def test_equal_folders_are_told_from_changed_ones(tmp_path: Path) -> None:
     (root / "owl").rename(root / "ant")
     assert split(root).fingerprint != whole.fingerprint, "the same labels, for other classes"
     (root / "ant").rename(root / "owl")
-    os.unlink(next((root / "cat").iterdir()))
+    first = min((root / "cat").iterdir())
+    first.write_bytes(first.read_bytes() + b"0")
+    assert not same_images(whole.fingerprint, split(root).fingerprint), "a file that shows something else"
+    assert same_images(whole.fingerprint.partition("-")[0], split(root).fingerprint), "a run that knew no files"
+    os.unlink(first)
     assert split(root).fingerprint != whole.fingerprint
 
 

@@ -70,7 +70,7 @@ def test_the_time_left_is_shown_from_the_first_epoch_on() -> None:
     assert shown.left() == ""
     shown.epoch(trial(3), Result(epoch=1, accuracy=0.5, seconds=60.0))
     assert shown.left() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
-    assert shown.standing() == "3 of 40 trials, 10 epochs done, about 1:50:00 left"
+    assert shown.standing() == "3 of 40 trials, 10 epochs done, 1 running, about 1:50:00 left"
     assert "3/40" in drawn(shown)[1]
     assert shown.bar.tasks[0].completed == pytest.approx(10 / 120)
 

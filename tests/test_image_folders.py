@@ -54,7 +54,8 @@ def test_names_of_files_say_nothing_of_splits(tmp_path: Path) -> None:
             (root / label / f"{index}.jpg").rename(root / label / name)
     split, lines = loaded(root)
     assert lines == [
-        f"data {root}: 160 images in 4 classes found, 160 used: 128 train, 32 score; 20 px; mirrored at random"
+        f"data {root}: 160 images in 4 classes found, 160 used: 128 train, 32 score; 20 px; mirrored at random; "
+        "no test images"
     ]
     assert split.classes == ("bike", "bus", "car", "van")
 
@@ -103,6 +104,8 @@ def test_splits_are_top_level_folders_of_class_folders(tmp_path: Path) -> None:
         "the folder 'bird' of Train has no image: no class",
         "2 images left out: the folder 'extra' beside 'TEST', 'Train', 'valid' is no split",
         "3 test images left out: of 'emu', of which there is no training image",
+        "of 'cat' there is no test image",
+        "of 'dog' there is no validation image",
         "3 test images, which nas.train reads once, at its end",
         "2 validation images, not used: training images are held out to score on",
     ):
@@ -233,10 +236,10 @@ def test_classes_say_whether_images_are_mirrored(classes: list[str], flip: bool)
 
 def test_the_data_line_says_whether_images_are_mirrored_and_why(tmp_path: Path) -> None:
     root = images(tmp_path, ["left", "right"])
-    assert loaded(root)[1][0].endswith("not mirrored (there are classes 'left', 'right')")
+    assert loaded(root)[1][0].endswith("not mirrored (there are classes 'left', 'right'); no test images")
     split, lines = loaded(root, flip=True)
     assert split.flip
-    assert lines[0].endswith("mirrored at random (as the command says)")
+    assert lines[0].endswith("mirrored at random (as the command says); no test images")
     assert not loaded(images(tmp_path / "b", ["cat", "dog"]), flip=False)[0].flip
 
 
