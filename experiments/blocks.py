@@ -31,9 +31,9 @@ import torch
 import trainings
 from rich.console import Console
 
-from nas import timing
+from nas.analysis.agreement import agreement
 from nas.config import recipe
-from nas.retraining import agreement
+from nas.latency import timing
 from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower
 from searchspace.blocks import Block

@@ -39,9 +39,9 @@ import numpy as np
 import trainings
 from rich.console import Console
 
+from nas.analysis.agreement import agreement
 from nas.config import recipe
-from nas.retraining import agreement
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, cost
 from searchspace.ends import Head, Stem
 from searchspace.network import Network, Stage

@@ -4,7 +4,8 @@
     python experiments/convolutions.py --smoke    # seconds
 
 Milliseconds of a forward and backward pass through one convolution, batches of 64, by PyTorch and by
-`nas.convolutions`, in turn, round after round: depthwise ones of 3 to 7 columns, and 1×1 ones as networks have them.
+`nas.training.cpu_convolutions`, in turn, round after round: depthwise ones of 3 to 7 columns, and 1×1 ones as networks
+have them.
 Then whole networks: forward, backward and SGD's step on random images at 32 px.
 """
 
@@ -26,8 +27,8 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.convolutions import quicken
-from nas.timing import device_name
+from nas.latency.timing import device_name
+from nas.training.cpu_convolutions import use_fast_convolutions
 from searchspace import Budget, Space, build, zoo
 
 BATCH = 64
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, (module, x) in cases(args.smoke).items():
         theirs = nn.Sequential(module).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         ours = copy.deepcopy(theirs)
-        quicken(ours)
+        use_fast_convolutions(ours)
         pairs[name] = theirs, ours, x
     for name in track([name for _ in range(rounds) for name in pairs], "steps", transient=True):
         theirs, ours, x = pairs[name]

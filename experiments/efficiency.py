@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.progress import track
 
 from nas.config import TrainConfig, recipe
-from nas.data import Split
-from nas.evaluate import evaluate
-from nas.timing import device_for, device_name
+from nas.data.datasets import Split
+from nas.latency.timing import device_for, device_name
 from nas.trial import Trial
+from nas.workers.evaluate import evaluate
 from searchspace import Budget, Space, cost
 
 BUDGET = "30MFLOPs"
@@ -137,8 +137,8 @@ def clocked(seconds: dict[str, float]) -> Iterator[None]:
 
         return call
 
-    from nas import evaluate as outside
-    from nas import trainer as inside
+    from nas.training import trainer as inside
+    from nas.workers import evaluate as outside
 
     with ExitStack() as patches:
         for name, stage in STAGES.items():

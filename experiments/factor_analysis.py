@@ -37,8 +37,8 @@ import trainings
 from rich.console import Console
 
 from nas.config import recipe
-from nas.timing import device_for, device_name
-from nas.trainer import Training
+from nas.latency.timing import device_for, device_name
+from nas.training.trainer import Training
 from searchspace import Arch, cost
 from searchspace.blocks import Block
 from searchspace.ends import Head, Stem

@@ -38,9 +38,9 @@ from typing import Any
 import torch
 
 from nas.config import DataConfig, TrainConfig, recipe
-from nas.data import load
-from nas.timing import device_for, device_name
-from nas.trainer import Training, fit
+from nas.data.datasets import load
+from nas.latency.timing import device_for, device_name
+from nas.training.trainer import Training, fit
 from searchspace import Arch, Budget, Space, build, zoo
 from searchspace.space import ready
 

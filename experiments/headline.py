@@ -35,7 +35,7 @@ import trainings
 from rich.console import Console
 
 from nas.config import full_recipe
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 from searchspace.document import plain
 from searchspace.networks import network

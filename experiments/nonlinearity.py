@@ -33,7 +33,7 @@ import trainings
 from rich.console import Console
 
 from nas.config import recipe
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 
 PLACES = {"expand_act": "1×1", "spatial_act": "depthwise", "add_act": "addition"}

@@ -37,12 +37,12 @@ import trainings
 from rich.console import Console
 from trainings import Job, Record
 
+from nas.analysis.agreement import agreement, spearman
 from nas.config import TrainConfig, recipe
-from nas.data import Split
-from nas.decoding import SMALLEST
-from nas.proxies import PROXIES
-from nas.retraining import agreement, spearman
-from nas.timing import device_for, device_name
+from nas.data.datasets import Split
+from nas.data.decoding import SMALLEST
+from nas.latency.timing import device_for, device_name
+from nas.training.zero_cost import PROXIES
 from searchspace import Arch, Budget, Space, cost
 
 SCORED_IMAGES = 64

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from nas.timing import device_name
+from nas.latency.timing import device_name
 from searchspace.blocks import Block, BlockType, activate, lower_block, normalize, sequential
 from searchspace.layers import Activation, Conv, Layer, Norm
 from searchspace.module import module

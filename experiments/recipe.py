@@ -23,7 +23,7 @@ import trainings
 from rich.console import Console
 
 from nas.config import TrainConfig, recipe
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, Space
 from searchspace.space import ready
 

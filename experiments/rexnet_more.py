@@ -38,9 +38,9 @@ import torch
 import trainings
 from rich.console import Console
 
-from nas import timing
 from nas.config import recipe
-from nas.trainer import Training
+from nas.latency import timing
+from nas.training.trainer import Training
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
 from searchspace.document import plain
 from searchspace.network import Network

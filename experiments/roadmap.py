@@ -25,9 +25,9 @@ import findings
 import trainings
 from rich.console import Console
 
+from nas.analysis.agreement import agreement
 from nas.config import recipe
-from nas.retraining import agreement
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import cost
 from searchspace.network import Network
 from searchspace.networks.roadmap import steps

@@ -40,10 +40,10 @@ from rich.progress import Progress, TimeRemainingColumn
 from rich.table import Table
 from scipy.stats import norm, rankdata
 
-from nas.evidence import UNSURE_ELSEWHERE
 from nas.samplers import SAMPLERS, Predictor
 from nas.samplers.domain import Domain
-from nas.samplers.lessons import Evidence
+from nas.samplers.observations import PriorObservation
+from nas.study.warm_start import UNSURE_ELSEWHERE
 
 matplotlib.use("Agg")
 
@@ -164,7 +164,7 @@ def made_up() -> dict[str, Network]:
     return table
 
 
-def earlier(table: Mapping[str, Network], seed: int) -> list[Evidence]:
+def earlier(table: Mapping[str, Network], seed: int) -> list[PriorObservation]:
     """The evidence of another search: 50 random networks at 85 to 100 % of 40M, trained once each, by rank alone."""
     budget, number = EARLIER
     rng = random.Random(f"earlier {seed}")
@@ -175,7 +175,7 @@ def earlier(table: Mapping[str, Network], seed: int) -> list[Evidence]:
         found[domain.key(point)] = rng.choice(table["".join(point.values())].accuracies)
     y = norm.ppf((rankdata(list(found.values())) - 0.5) / number)
     points = (dict(zip(CHOICES, key, strict=True)) for key in found)
-    return [Evidence(point, float(score), UNSURE_ELSEWHERE) for point, score in zip(points, y, strict=True)]
+    return [PriorObservation(point, float(score), UNSURE_ELSEWHERE) for point, score in zip(points, y, strict=True)]
 
 
 def regrets(run: Run, make: Make, table: Mapping[str, Network]) -> tuple[list[float], float]:

@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from nas.study import Proposal, Study
+from nas.study.study import Proposal, Study
 from nas.trial import Result, Trial
 from searchspace import Budget, Space
 

@@ -27,7 +27,7 @@ import trainings
 from rich.console import Console
 
 from nas.config import recipe
-from nas.timing import device_for, device_name
+from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 
 BAND = 0.98

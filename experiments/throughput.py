@@ -86,7 +86,7 @@ def keep_images(dataset: str, side: int, path: Path) -> None:
     import numpy as np
 
     from nas.config import DataConfig
-    from nas.data import load
+    from nas.data.datasets import load
 
     found = load(DataConfig(dataset), seed=0, resolution=side)
     chosen = np.resize(np.arange(len(found.train_labels)), BATCH * STEPS)
@@ -96,7 +96,7 @@ def keep_images(dataset: str, side: int, path: Path) -> None:
 def kept_images(path: str) -> Any:
     import numpy as np
 
-    from nas.data import Split
+    from nas.data.datasets import Split
 
     with np.load(path) as kept:
         images, labels = kept["images"], kept["labels"]
@@ -178,9 +178,9 @@ def speed_of_steps(steps: Iterator[int], seconds: float, device: str) -> float:
 
 
 def speed_of_ours(model: Any, split: Any, seconds: float, device: str, graphs: bool) -> float:
-    """Images a second as `nas.trainer` itself reports them, without scoring; the first epoch warms up."""
+    """Images a second as `nas.training.trainer` itself reports them, without scoring; the first epoch warms up."""
     from nas.config import TrainConfig
-    from nas.trainer import fit
+    from nas.training.trainer import fit
 
     train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=BATCH, learning_rate=0.01, weight_decay=5e-4)
     epochs = fit(model, split, train, 0, device, graphs)
@@ -278,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from nas.timing import device_for, device_name
+    from nas.latency.timing import device_for, device_name
 
     names, rounds = list(NETWORKS), args.rounds
     if args.smoke:

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from nas import checkpoint
 from nas.config import DataConfig, TrainConfig
-from nas.data import Split, load, load_test
-from nas.trainer import DivergedError, Training, score
+from nas.data.datasets import Split, load, load_test
+from nas.training import checkpoint
+from nas.training.trainer import DivergedError, Training, score
 from searchspace import Arch, build
 from searchspace.errors import InputError
 

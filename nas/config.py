@@ -122,7 +122,7 @@ class Prescreen:
 
 
 @value
-class Identity:
+class SearchSpec:
     """What makes two runs the same search."""
 
     space: dict[str, Any]
@@ -140,7 +140,7 @@ class Identity:
 
 
 @value
-class Conduct:
+class Execution:
     """How a run is carried out; all of it may change when a run is carried on, but where its study is.
 
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
@@ -161,13 +161,13 @@ class Conduct:
 
 
 # What files keep with every number, so that what was begun goes on as it was when a default has changed.
-IN_FULL = (DataConfig, TrainConfig, Prescreen, Identity)
+SAVED_IN_FULL = (DataConfig, TrainConfig, Prescreen, SearchSpec)
 
 
 @value
 class SearchConfig:
-    identity: Identity
-    conduct: Conduct = Conduct()
+    identity: SearchSpec
+    conduct: Execution = Execution()
     space_name: str = "space"
 
     @property
@@ -180,7 +180,7 @@ class SearchConfig:
 
     def save(self, run: Path) -> None:
         title = "what this run is (identity) and how it is carried out (conduct)"
-        write_yaml(run / CONFIG, plain(self, IN_FULL), title)
+        write_yaml(run / CONFIG, plain(self, SAVED_IN_FULL), title)
 
     @classmethod
     def load(cls, run: Path) -> SearchConfig:
@@ -200,7 +200,7 @@ def as_begun(images: Any) -> None:
         images.setdefault("flip", images.get("dataset", "digits") != "digits")
 
 
-def resumed(new: Identity, old: Identity) -> Identity:
+def resumed(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
     return replace(new, data=replace(new.data, flip=flip), controls=old.controls, baselines=old.baselines)
@@ -208,7 +208,7 @@ def resumed(new: Identity, old: Identity) -> Identity:
 
 def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
-    before, after = _flat(plain(old, IN_FULL)), _flat(plain(new, IN_FULL))
+    before, after = _flat(plain(old, SAVED_IN_FULL)), _flat(plain(new, SAVED_IN_FULL))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
 
@@ -221,3 +221,9 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     else:
         return {prefix: data}
     return {key: leaf for name, child in pairs for key, leaf in _flat(child, name).items()}
+
+
+def same_images(kept: str, now: str) -> bool:
+    """Whether two fingerprints are of the same images: by their labels alone where one of them knows no files."""
+    (labels, _, files), (labels_now, _, files_now) = kept.partition("-"), now.partition("-")
+    return labels == labels_now and (files == files_now or not (files and files_now))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.exhibit import Exhibit, Pictures
-from nas.serving import listening
+from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage
+from nas.views.server import listening
 from searchspace import command
 from searchspace.errors import InputError
 
@@ -23,13 +23,13 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
-    shown = Exhibit(args.run)
+    shown = ReadOnlyStorage(args.run)
     if not 0 < args.port < 65536:
         raise InputError(f"port: 1 to 65535, not {args.port}")
 
     import optuna_dashboard
 
-    app = optuna_dashboard.wsgi(shown, artifact_store=Pictures(args.run, shown))
+    app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(args.run, shown))
     with listening(app, args.host, args.port) as server:
         console = command.console()
         console.print(f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)")

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import bundle, cli, export, resuming, search, train, training
+from nas import export, search, train
+from nas.bundle import bundle
+from nas.full_training import training_folder
+from nas.run import resume, search_options
 from searchspace import command
 
 TRAINED = "trained"
@@ -20,7 +23,7 @@ that --time-limit has ended is taken as far as it came."""
 
 
 def parser() -> command.Parser:
-    p = cli.parser()
+    p = search_options.parser()
     p.prog, p.description, p.epilog, p.example = "nas.deploy", __doc__, EPILOG, EXAMPLE
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     p.add_argument("--full-epochs", type=int, metavar="E", help="of the full training (default: digits 30, others 100)")
@@ -31,13 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     bundle.require_onnx()
     bundle.check_new(args.out)
-    run = args.run or Path("runs") / cli.default_name(args)
+    run = args.run or Path("runs") / search_options.default_name(args)
     trained = run / TRAINED
-    if not training.is_folder(trained):
+    if not training_folder.is_folder(trained):
         code = search.main(search_words(arguments))
         if code or args.dry_run:
             return code
-    config = resuming.find(run)
+    config = resume.find(run)
     assert config is not None
     code = train.main(training_words(run, config.identity.data.dataset, args.device, args.full_epochs, args.quiet))
     return code or export.main([str(trained), "--out", str(args.out), "--onnx"])
@@ -60,7 +63,7 @@ def search_words(arguments: Sequence[str]) -> list[str]:
 def training_words(run: Path, dataset: str, device: str, epochs: int | None, quiet: bool) -> list[str]:
     """The full training of a search's best network; once it has begun, of the network that it began with."""
     trained = run / TRAINED
-    arch = trained if training.is_folder(trained) else run
+    arch = trained if training_folder.is_folder(trained) else run
     words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={device}"]
     if epochs is not None:
         words.append(f"--epochs={epochs}")

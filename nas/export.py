@@ -12,10 +12,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nas import bundle, results, study, training
-from nas.card import Facts, elsewhere, escaped
+from nas.analysis import results
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard, elsewhere, escaped
 from nas.config import CONFIG, SearchConfig
-from nas.folder import TABLE
+from nas.full_training import training_folder
+from nas.run.folder import TABLE
+from nas.study import study
 from nas.trial import Outcome, Trial
 from searchspace import command
 from searchspace.__main__ import network
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.onnx:
         bundle.require_onnx()
-    if training.is_folder(args.out) and args.out.resolve() != Path(args.run).resolve():
+    if training_folder.is_folder(args.out) and args.out.resolve() != Path(args.run).resolve():
         raise InputError(f"out {args.out}: holds a training, whose files would be lost; give another folder")
     bundle.check_new(args.out)
     facts, weights = found(args.run, args.trial)
@@ -56,42 +59,42 @@ def main(arguments: Sequence[str]) -> int:
     return written(args.out, facts, weights, args.onnx, "nas.export")
 
 
-def found(given: str, trial: int | None) -> tuple[Facts, Weights | None]:
+def found(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
     """What is to be exported, with its weights where they are trained."""
     path = Path(given)
     if is_search(path):
         return of_search(path, trial), None
     if trial is not None:
-        what = "a training, not a search" if training.is_folder(path) else "no search"
+        what = "a training, not a search" if training_folder.is_folder(path) else "no search"
         raise InputError(f"trial {trial}: {given} is {what}")
-    if training.is_folder(path):
-        return training.result(path)
+    if training_folder.is_folder(path):
+        return training_folder.result(path)
     if path.is_dir():
         return of_export(path)
     arch = network(given)
     name = (
         path.resolve().parent.name if path.name in ("arch.yaml", "best.yaml") else path.stem if path.suffix else given
     )
-    return Facts(name, arch, arch), None
+    return ModelCard(name, arch, arch), None
 
 
 def is_search(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (folder / study.FILE).is_file()
 
 
-def of_export(folder: Path) -> tuple[Facts, Weights | None]:
+def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
     """The network of an exported folder, with its weights where it has them."""
     if not (folder / "arch.yaml").is_file():
         raise InputError(f"{folder}: no run folder (study.db), training (training.yaml) or export (arch.yaml)")
     arch = Arch.load(folder / "arch.yaml")
-    facts = Facts(folder.resolve().name, arch, arch)
+    facts = ModelCard(folder.resolve().name, arch, arch)
     if not (folder / bundle.WEIGHTS).is_file():
         return facts, None
-    trained, weights = training.weights_in(folder)
+    trained, weights = training_folder.weights_in(folder)
     return replace(facts, trained=trained, commands=(trained.command,) if trained.command else ()), weights
 
 
-def written(out: Path, facts: Facts, weights: Weights | None, onnx: bool, name: str) -> int:
+def written(out: Path, facts: ModelCard, weights: Weights | None, onnx: bool, name: str) -> int:
     """Write the folder and say so; returns the exit code."""
     console = command.console()
     console.print("writing the network and trying it in a fresh interpreter")
@@ -116,13 +119,13 @@ def written(out: Path, facts: Facts, weights: Weights | None, onnx: bool, name: 
     return 0
 
 
-def of_search(run: Path, number: int | None) -> Facts:
+def of_search(run: Path, number: int | None) -> ModelCard:
     """A search's trial of that number, or its best."""
     stored = study.load(run)
     found = chosen(run, number)
     config = SearchConfig.load(run)
     trial, outcome = found
-    return Facts(
+    return ModelCard(
         title=f"trial {trial.number} of {run.resolve().name}",
         arch=trial.arch,
         deployed=trial.arch,

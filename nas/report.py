@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import confusion, environment, folder, results, retraining, study
+from nas.analysis import agreement, confusion, results
+from nas.analysis.importance import importances
+from nas.analysis.state import state
 from nas.config import SearchConfig
-from nas.importance import importances
-from nas.page import Findings, page
-from nas.state import state
+from nas.run import environment, folder
+from nas.study import study
+from nas.views.page import Findings, page
 from searchspace import command
 from searchspace.document import write_text
 from searchspace.errors import InputError
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(line)
     if found.images:
         console.print(found.mattered.line)
-    for line in retraining.sentences(found.retrained) if found.retrained else ():
+    for line in agreement.sentences(found.retrained) if found.retrained else ():
         console.print(line)
     console.print(f"wrote {path}, {run / 'trials.csv'} and {run / 'trials.parquet'}")
     return 0
@@ -49,9 +51,9 @@ def gathered(run: Path) -> Findings:
     stored, config = study.load(run), SearchConfig.load(run)
     trials, minimized = study.outcomes(stored), config.identity.minimize
     interruptions = study.interruption_sentences(study.interruptions(stored.get_trials(deepcopy=False)))
-    base = run / retraining.FOLDER
-    retrained = retraining.load(base, trials)
-    kept = {row.trial: confusion.load(base / f"{retraining.PREFIX}{row.trial}") for row in retrained}
+    base = run / agreement.FOLDER
+    retrained = agreement.load(base, trials)
+    kept = {row.trial: confusion.load(base / f"{agreement.PREFIX}{row.trial}") for row in retrained}
     return Findings(
         name=run.resolve().name,
         config=config,

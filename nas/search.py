@@ -14,16 +14,19 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import cli, environment, evidence, folder, latencies, resuming, storage, tuner
-from nas.cluster import Cluster
+from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
-from nas.course import Course, FailuresError
-from nas.data import Split, check_channels
-from nas.display import Display, print_device, print_plan, print_preflight, print_summary, read
-from nas.objectives import check_known
-from nas.storage import Place
-from nas.study import StorageError, Study, known_within, outcomes
-from nas.time_left import TimeLeft
+from nas.data.datasets import Split, check_channels
+from nas.run import environment, folder, latencies, resume, search_options
+from nas.run.images import read_images
+from nas.study import storage, warm_start
+from nas.study.objectives import check_known
+from nas.study.storage import StudyLocation
+from nas.study.study import StorageError, Study, known_within, outcomes
+from nas.views.terminal import Display, print_device, print_preflight, print_summary
+from nas.workers import tuner
+from nas.workers.cluster import Cluster
+from nas.workers.coordinator import Coordinator, FailuresError
 from searchspace import command
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -32,39 +35,41 @@ from searchspace.space import Space
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = cli.parser().parse_args(arguments)
+    args = search_options.parser().parse_args(arguments)
     if args.storage:
         storage.server(args.storage)
         shown = storage.without_password(args.storage)
         arguments = [word.replace(args.storage, shown) for word in arguments]
     args.command = command.line("nas.search", arguments)
     console = command.console()
-    run = args.run or Path("runs") / cli.default_name(args)
-    old = resuming.find(run)
-    config = cli.configured(args) if old is None else resuming.carry_on(args, run, old)
+    run = args.run or Path("runs") / search_options.default_name(args)
+    old = resume.find(run)
+    config = search_options.config_from_args(args) if old is None else resume.carry_on(args, run, old)
     latencies.check_device(config.conduct)
-    existed = folder.check(run, config)
-    place = folder.place(run, args.storage, old)
+    existed = folder.can_resume(run, config)
+    place = folder.study_location(run, args.storage, old)
     if place.url:
         kept = replace(config.conduct, storage=storage.without_password(place.url), study=place.name)
         config = replace(config, conduct=kept)
     if not args.quiet:  # which takes some seconds
         console.print(f"counting the networks of {config.space_name} within {config.budget}")
     check_channels(config.identity.data, config.space.network.in_channels)
-    taught = (evidence.saved(run) if existed else None) or evidence.gather(config.identity.warm_start, config)
+    taught = (warm_start.saved(run) if existed else None) or warm_start.gather(config.identity.warm_start, config)
     space = latencies.timed(config, run, existed, args.latency_table, console, args.quiet)
     config = config if existed else with_known(config, space)
     check_known(space, config.identity.minimize)
     if not args.quiet:
-        whose = cli.classes_of(args, config) if old is None else ""
+        whose = search_options.classes_of(args, config) if old is None else ""
         print_preflight(console, preflight(space, config.budget, config.identity.band), config, whose)
-        if old and (words := resuming.unsaid(args, old)):
+        if old and (words := resume.unsaid(args, old)):
             console.print(f"the run began with {' '.join(words)}, and keeps that")
         if space.latency is not None:
             print_device(console, space.latency)
         for source in taught.sources:
             console.print(f"warm start: {source}")
     if args.dry_run:
+        from nas.run.estimate import print_plan
+
         started = time.monotonic()
         split = images(config, console, args.quiet)
         done = finished(run) if existed and not place.url else 0
@@ -72,9 +77,9 @@ def main(arguments: Sequence[str]) -> int:
         print_plan(console, config, space, split, run, time.monotonic() - started, done, layers)
         return 0
     begun_already = storage.holds(place)  # whole, and a server can be reached: else the folder is not touched
-    with folder.opened(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
+    with folder.lock_run(run, config) as log, Cluster(config.conduct.ray_address, args.command) as cluster:
         if taught.sources:
-            evidence.save(taught, run)
+            warm_start.save(taught, run)
         if not begun_already:
             space = latencies.with_layer_times(space, config, run, console, args.quiet)
             cluster.begin()  # beside what is read and opened next
@@ -86,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
             if not args.quiet:
                 console.print(f"run {run} {verb}: {done} of {total} trials done")
             if done < total:
-                why, stopped_by = carry_out(study, config, console, log, args.quiet, run, cluster)
+                why, stopped_by = run_trials(study, config, console, log, args.quiet, run, cluster)
             if why != "stopped":
                 untimed = latencies.time_best(study, config.conduct)
                 if untimed and not args.quiet:
@@ -111,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if found or why else command.FAILED
 
 
-def carry_out(
+def run_trials(
     study: Study, config: SearchConfig, console: Console, log: folder.Log, quiet: bool, run: Path, cluster: Cluster
 ) -> tuple[str, int]:
     """Run what is left of a run's trials: why that ended, "" where all are done, and the signal that ended it or 0."""
@@ -123,7 +128,7 @@ def carry_out(
     except InputError as error:
         raise InputError(f"run {run}: {error}") from None
     if identity.prescreen.draws > 1:
-        from nas.prescreen import Screen
+        from nas.training.prescreen import Screen
 
         study.proposals.screen = Screen(identity.prescreen, split, identity.seed, study.space.extremes)
     best = study.ranked[0].value or 0.0 if study.ranked else -1.0
@@ -142,7 +147,7 @@ def carry_out(
         time_left=TimeLeft(conduct.trials, identity.train.epochs, [max(o.curve, default=0) for o in outcomes]),
     )
     with display:
-        course = Course(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
+        course = Coordinator(study, conduct.trials, identity.train.epochs, display, run.resolve() / folder.CHECKPOINTS)
         why = tuner.run(course, split, identity.train, conduct, log, identity.seed, cluster)
     cluster.end()  # before latencies are measured
     return why, course.stopped_by
@@ -151,12 +156,12 @@ def carry_out(
 def images(config: SearchConfig, console: Console, quiet: bool) -> Split:
     """The training images, with as many channels as the space's networks take."""
     i, channels = config.identity, config.space.network.in_channels
-    return read(i.data, i.seed, i.train.resolution, console, quiet, channels=channels)
+    return read_images(i.data, i.seed, i.train.resolution, console, quiet, channels=channels)
 
 
 def finished(run: Path) -> int:
     """How many trials of a run are done."""
-    ends = (outcome.outcome for outcome in outcomes(storage.load(run))) if storage.holds(Place(run)) else ()
+    ends = (outcome.outcome for outcome in outcomes(storage.load(run))) if storage.holds(StudyLocation(run)) else ()
     return sum(end != "running" for end in ends)
 
 
@@ -164,8 +169,8 @@ def open_study(
     run: Path,
     config: SearchConfig,
     space: Space | None = None,
-    taught: evidence.Sources | None = None,
-    place: Place | None = None,
+    taught: warm_start.Sources | None = None,
+    place: StudyLocation | None = None,
 ) -> Study:
     i = config.identity
     return Study.open(

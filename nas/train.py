@@ -20,20 +20,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nas import augment, bundle, events, parallel, rehearsal, results, retraining, study, training
-from nas.card import Facts
-from nas.cli import image_config, image_options
+from nas.analysis import agreement, results
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard
 from nas.config import DataConfig, SearchConfig, TrainConfig, full_recipe
-from nas.data import Labels, Split, check_channels, load_test
-from nas.decoding import Images
-from nas.display import read
-from nas.meter import meter
-from nas.pace import Pace
-from nas.subject import Subject, subject
-from nas.threads import counts, fewest, sentence, speeds
-from nas.timing import device_for, threads
-from nas.trainer import DivergedError, Epoch
-from nas.training import Plan
+from nas.data.datasets import Labels, Split, check_channels, load_test
+from nas.data.decoding import Images
+from nas.full_training import estimate, tensorboard, training_folder
+from nas.full_training.training_folder import TrainingPlan
+from nas.latency.timing import device_for, threads
+from nas.run.images import read_images
+from nas.run.search_options import image_config, image_options
+from nas.run.subject import Subject, subject
+from nas.study import study
+from nas.training import augment
+from nas.training.threads import counts, fewest, sentence, speeds
+from nas.training.trainer import DivergedError, Epoch
+from nas.views.meter import meter
+from nas.views.training_progress import TrainingProgress
+from nas.workers import data_parallel
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.errors import InputError
@@ -90,24 +95,24 @@ def parser() -> command.Parser:
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     if args.tensorboard:
-        events.require()
+        tensorboard.require()
     args.device, console = device_for(args.device), command.console()
     if args.top is not None or args.control is not None:
-        return several(args, arguments, console)
+        return train_many(args, arguments, console)
     begun = Path(args.arch)
-    if args.out is None and training.is_folder(begun):
-        plan = changed(args, training.load_plan(begun))
-        return carried_out(begun, plan, args, console, *images_of(plan, console, args.quiet))
+    if args.out is None and training_folder.is_folder(begun):
+        plan = changed(args, training_folder.load_plan(begun))
+        return train_one(begun, plan, args, console, *images_of(plan, console, args.quiet))
     given = subject(args.arch)
     plan = planned(args, arguments, given, args.seed or 0)
     out = args.out or Path("runs") / default_name(plan)
-    plan = training.resumed(out, plan)
+    plan = training_folder.resumed(out, plan)
     if not args.quiet and (rest := beside(given.data, plan.data)):
         console.print(rest)
-    return carried_out(out, plan, args, console, *images_of(plan, console, args.quiet))
+    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet))
 
 
-def changed(args: argparse.Namespace, plan: Plan) -> Plan:
+def changed(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
     """A training's plan with what the arguments give; the rest stays as it began."""
     seed = plan.seed if args.seed is None else args.seed
     return replace(plan, data=image_config(args, plan.data), train=recipe(plan.train, asked(args)), seed=seed)
@@ -119,16 +124,16 @@ def asked(args: argparse.Namespace) -> dict[str, int | float]:
     return {name: number for name, number in given.items() if number is not None}
 
 
-def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> Plan:
+def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> TrainingPlan:
     data = data_of(args, given.data)
     train = recipe(full_recipe(data.dataset), asked(args))
-    parallel.check(args.workers, args.device, train.batch_size)
+    data_parallel.check(args.workers, args.device, train.batch_size)
     check_channels(data, given.arch.in_channels)
     augment.check(train, given.arch.in_channels)
     most = os.cpu_count() or 1
     if args.threads is not None and not 1 <= args.threads <= most:
         raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
-    return Plan(given.arch, data, train, seed, given.name, command.line("nas.train", arguments))
+    return TrainingPlan(given.arch, data, train, seed, given.name, command.line("nas.train", arguments))
 
 
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
@@ -151,43 +156,43 @@ def beside(known: DataConfig | None, data: DataConfig) -> str:
     return f"all training images of {data.dataset} are used, not {known.images:,}; --images {known.images} uses those"
 
 
-def default_name(plan: Plan) -> str:
+def default_name(plan: TrainingPlan) -> str:
     few = f"-{plan.data.images}-images" if plan.data.images else ""
     return re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{plan.name}-{Path(plan.data.dataset).name}{few}")
 
 
-def several(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
+def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
     """Train the best and some random networks of a search, and compare with how brief training ranked them."""
     run, top, controls = Path(args.arch), args.top or 0, args.control or 0
     if min(top, controls) < 0 or top + controls == 0:
         raise InputError(f"top and control: at least 0 and not both 0, not {top} and {controls}")
     trials, config = study.outcomes(study.load(run)), SearchConfig.load(run)
-    base = args.out or run / retraining.FOLDER
+    base = args.out or run / agreement.FOLDER
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
-    for trial in retraining.chosen(trials, top, controls, config.identity.seed):
+    for trial in agreement.chosen(trials, top, controls, config.identity.seed):
         arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
         given = Subject(f"trial {trial.number} of {run.resolve().name}", arch, config.identity.data)
-        out = retraining.folder_of(base, trial)
+        out = agreement.folder_of(base, trial)
         plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
-        plans[out] = training.resumed(out, plan)
+        plans[out] = training_folder.resumed(out, plan)
     if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
         console.print(rest)
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
-        codes.append(carried_out(out, plan, args, console, *images))
+        codes.append(train_one(out, plan, args, console, *images))
         if codes[-1] >= command.BY_SIGNAL:
             return codes[-1]
     if args.dry_run:
         return 0
-    rows = retraining.load(base, trials)
+    rows = agreement.load(base, trials)
     console.print(compared(rows))
-    for line in retraining.sentences(rows):
+    for line in agreement.sentences(rows):
         console.print(line)
     return max(codes)
 
 
-def compared(rows: Sequence[retraining.Retrained]) -> Table:
+def compared(rows: Sequence[agreement.Retrained]) -> Table:
     """Networks by their accuracy after full training, beside that after brief training."""
     shown = Table(title="after full training", title_justify="left")
     for name in ("trial", "role", "brief", "epochs", "validation", "test"):
@@ -206,9 +211,9 @@ def recipe(base: TrainConfig, given: dict[str, int | float]) -> TrainConfig:
         raise InputError(f"{field.replace('_', '-')}:{said}") from None
 
 
-def carried_out(
+def train_one(
     out: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     args: argparse.Namespace,
     console: Console,
     reading: Callable[[], Split],
@@ -216,23 +221,29 @@ def carried_out(
 ) -> int:
     """Train what is left, or with --dry-run say what that is; returns the exit code."""
     if args.dry_run:
-        training.check(out, plan)
-        for said in rehearsal.sentences(out, plan, reading(), args.device, args.workers, args.threads):
+        training_folder.check(out, plan)
+        for said in estimate.sentences(out, plan, reading(), args.device, args.workers, args.threads):
             console.print(said)
         return 0
-    with training.opened(out, plan):
+    with training_folder.opened(out, plan):
         try:
-            if training.finished(out):
-                facts, _ = training.result(out)
+            if training_folder.finished(out):
+                facts, _ = training_folder.result(out)
             else:
                 split = reading()
                 facts = trained(out, plan, args, console, split, testing)
         except KeyboardInterrupt as stop:
-            done = len(training.behind(out))
+            done = len(training_folder.epochs_done(out))
             where = f"after epoch {done}" if done else "in the first epoch"
             print(f"nas.train: stopped {where} of {plan.train.epochs}; the same command carries on", file=sys.stderr)
             return command.code_of(stop)
-        except (DivergedError, torch.OutOfMemoryError, MemoryError, parallel.LostError, bundle.DifferentError) as error:
+        except (
+            DivergedError,
+            torch.OutOfMemoryError,
+            MemoryError,
+            data_parallel.LostError,
+            bundle.DifferentError,
+        ) as error:
             reason = next(iter(str(error).splitlines()), "out of memory")
             print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
             return command.FAILED
@@ -242,21 +253,21 @@ def carried_out(
 
 def trained(
     out: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     args: argparse.Namespace,
     console: Console,
     split: Split,
     testing: Callable[[], tuple[Images, Labels] | None],
-) -> Facts:
+) -> ModelCard:
     """What came of a training once its last epochs are made."""
     number, why = threads_for(out, plan, args, split)
     if not args.quiet:
-        console.print(f"training {rehearsal.described(out, plan, split, args.device, args.workers)}")
+        console.print(f"training {estimate.described(out, plan, split, args.device, args.workers)}")
         if why:
             console.print(why)
-    done, train, score = len(training.behind(out)), len(split.train_labels), len(split.val_labels)
-    pace = Pace(console, args.quiet, plan.train.epochs, done, train, score)
-    with threads(number), events.written(out, args.tensorboard) as note:
+    done, train, score = len(training_folder.epochs_done(out)), len(split.train_labels), len(split.val_labels)
+    pace = TrainingProgress(console, args.quiet, plan.train.epochs, done, train, score)
+    with threads(number), tensorboard.written(out, args.tensorboard) as note:
 
         def watch(epoch: Epoch) -> None:
             pace.ended(epoch.number)
@@ -266,23 +277,23 @@ def trained(
 
         with pace:
             if args.workers == 1:
-                state = training.begun(out, plan, split, args.device)
+                state = training_folder.resume(out, plan, split, args.device)
                 state.each = pace
-                training.carry_out(out, state, watch)
+                training_folder.train_remaining(out, state, watch)
             else:
-                parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
-                state = training.begun(out, plan, split, args.device)
+                data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
+                state = training_folder.resume(out, plan, split, args.device)
         test = testing()
         with pace:
-            facts = training.outcome(plan, split, training.behind(out), state, test, pace.testing)
+            facts = training_folder.outcome(plan, split, training_folder.epochs_done(out), state, test, pace.testing)
             pace.say("trying the network in a fresh interpreter")
-            training.close(out, facts, state.model.state_dict())
+            training_folder.finish(out, facts, state.model.state_dict())
     return facts
 
 
-def threads_for(out: Path, plan: Plan, args: argparse.Namespace, split: Split) -> tuple[int, str]:
+def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: Split) -> tuple[int, str]:
     """The CPU threads of a training, and a line that says why; those that it began with where it is carried on."""
-    most, began = torch.get_num_threads(), training.threads_behind(out)
+    most, began = torch.get_num_threads(), training_folder.threads_behind(out)
     if args.device != "cpu" or args.workers > 1:
         return most, ""
     if args.threads is not None:
@@ -294,20 +305,20 @@ def threads_for(out: Path, plan: Plan, args: argparse.Namespace, split: Split) -
         return most, ""
     found = speeds(plan.adapted(split), split, plan.train, counts(most))
     again = "; how many it began with was not kept: numbers may differ in their last digits"
-    return fewest(found), sentence(found, fewest(found)) + (again if training.behind(out) else "")
+    return fewest(found), sentence(found, fewest(found)) + (again if training_folder.epochs_done(out) else "")
 
 
 def images_of(
-    plan: Plan, console: Console, quiet: bool
+    plan: TrainingPlan, console: Console, quiet: bool
 ) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
     recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
     channels = plan.arch.in_channels
-    split = functools.cache(lambda: read(plan.data, plan.seed, recipe, console, quiet, largest, channels))
-    return split, functools.cache(lambda: tested(split(), console, quiet))
+    split = functools.cache(lambda: read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels))
+    return split, functools.cache(lambda: load_test_images(split(), console, quiet))
 
 
-def tested(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
+def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
         with meter(console, "reading the test images", quiet) as told:
@@ -324,7 +335,7 @@ def line(epoch: Epoch, epochs: int) -> str:
     )
 
 
-def told(console: Console, out: Path, facts: Facts) -> None:
+def told(console: Console, out: Path, facts: ModelCard) -> None:
     """The accuracies and where the network is."""
     trained = facts.trained
     assert trained is not None
@@ -334,7 +345,7 @@ def told(console: Console, out: Path, facts: Facts) -> None:
     for name, accuracy, images in measured:
         low, high = results.interval(accuracy, images)
         console.print(f"{name} accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}] on {images:,} images")
-    files = [name for name in (*bundle.FILES, training.METRICS) if (out / name).exists()]
+    files = [name for name in (*bundle.FILES, training_folder.METRICS) if (out / name).exists()]
     console.print(f"trained network: {out} ({', '.join(files)})")
 
 

@@ -157,7 +157,8 @@ def test_names_file_and_line(tmp_path: Path) -> None:
 
 def test_counting_needs_no_torch() -> None:
     code = (
-        "import sys; from searchspace import Budget, Space, cost; import nas.search, nas.study, nas.tuner, nas.report;"
+        "import sys; from searchspace import Budget, Space, cost; "
+        "import nas.search, nas.study.study, nas.workers.tuner, nas.report;"
         "Space.load('mobile').sample(0, Budget.parse('300MFLOPs')); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

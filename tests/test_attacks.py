@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from nas import cli, folder, search
+from nas import search
+from nas.run import folder, search_options
 from nas.trial import Result
 from searchspace import command, zoo
 from tests.test_study import score
@@ -41,10 +42,10 @@ class Ended(NamedTuple):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of instant trials."""
     run = tmp_path_factory.mktemp("attacks") / "run"
-    args = cli.parser().parse_args(WORDS)
+    args = search_options.parser().parse_args(WORDS)
     args.command = command.line("nas.search", [*WORDS, "--run", str(run)])
-    config = cli.configured(args)
-    with folder.opened(run, config):
+    config = search_options.config_from_args(args)
+    with folder.lock_run(run, config):
         study = search.open_study(run, config)
         for _ in range(4):
             trial = study.ask()
@@ -242,7 +243,7 @@ for name, words in {attacks!r}:
     except SystemExit as ended:
         print(name, ended.code)
 """
-    root = Path(cli.__file__).parents[1]
+    root = Path(search_options.__file__).parents[1]
     done = process(f"PYTHONPATH={root} $PY - <<'END'\n{script}\nEND", preexec_fn=without_rights)
     closed.chmod(0o700)
     assert done.returncode == 0, done.stderr

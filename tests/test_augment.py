@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas import augment, train
-from nas.augment import mixed, randaugment
+from nas import train
 from nas.config import TrainConfig
+from nas.training import augment
+from nas.training.augment import mixed, randaugment
 from searchspace.errors import InputError
 from tests.test_search import refusal
 

@@ -12,12 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas import bands, export, search, train, training
+from nas import export, search, train
 from nas.config import DataConfig
-from nas.data import check_channels, load
-from nas.decoding import pixels
-from nas.display import said_of
-from nas.pictures import picture, quiet
+from nas.data import bands
+from nas.data.datasets import check_channels, load
+from nas.data.decoding import pixels
+from nas.data.pictures import picture, quiet
+from nas.full_training import training_folder
+from nas.run.images import describe
 from searchspace.arch import Arch
 from searchspace.errors import InputError
 from tests.test_train import NETWORK
@@ -179,7 +181,7 @@ def test_a_folder_of_many_bands(tmp_path: Path) -> None:
     check_channels(config, 5)
     split = load(config, 0, channels=5)
     assert split.channels == 5
-    assert "20 px, 5 channels; " in said_of(split)[0]
+    assert "20 px, 5 channels; " in describe(split)[0]
     levels = [split.train_images[:][split.train_labels == label][:, -1].mean() for label in (0, 1)]
     assert np.allclose(levels, [2_000 / 257, 30_000 / 257], atol=2)
     for channels in (1, 3, 4):
@@ -195,7 +197,7 @@ def test_grey_images_for_a_network_of_one_channel(tmp_path: Path) -> None:
             Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / label / f"{index}.png")
     split = load(DataConfig(str(tmp_path)), 0, channels=1)
     assert set(split.train_images[:].flatten().tolist()) == {76}
-    assert "20 px, grey" in said_of(split)[0]
+    assert "20 px, grey" in describe(split)[0]
 
 
 def five(tmp_path: Path, channels: int) -> list[str]:
@@ -245,7 +247,7 @@ def test_a_search_on_five_bands_to_its_end(tmp_path: Path, monkeypatch: pytest.M
     assert search.main([*five(tmp_path, 5), *shared, *brief]) == 0
     assert Arch.load(tmp_path / "run" / "best.yaml").in_channels == 5
     assert train.main(["run", *shared, "--epochs", "12", "--batch-size", "16", "--out", "out"]) == 0
-    facts, _ = training.result(tmp_path / "out")
+    facts, _ = training_folder.result(tmp_path / "out")
     assert facts.trained is not None
     assert len(facts.trained.mean) == 5
     assert facts.trained.accuracy > 0.8

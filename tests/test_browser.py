@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from nas import cli, folder, report, search
+from nas import report, search
+from nas.run import folder, search_options
 from nas.trial import Result
 
 pytestmark = pytest.mark.slow
@@ -29,8 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made through the study alone, with enough trials for every figure and an outcome of every kind."""
     run, rng = tmp_path_factory.mktemp("browser") / "a run", random.Random(0)
     words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "70", "--sampler", "random"]
-    config = cli.configured(cli.parser().parse_args(words))
-    with folder.opened(run, config):
+    config = search_options.config_from_args(search_options.parser().parse_args(words))
+    with folder.lock_run(run, config):
         study = search.open_study(run, config)
         study.validation_images = 300
         for index in range(TRIALS):

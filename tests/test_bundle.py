@@ -17,10 +17,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from nas import bundle, card, export, onnx_model
-from nas.bundle import DifferentError
-from nas.card import Facts, Trained
-from nas.confusion import Confusion
+from nas import export
+from nas.analysis.confusion import Confusion
+from nas.bundle import bundle, card, onnx_file
+from nas.bundle.bundle import DifferentError
+from nas.bundle.card import ModelCard, TrainingRecord
 from searchspace import Arch, Budget, InputError, Space, build, zoo
 from searchspace.network import Network
 from searchspace.space import ready
@@ -38,8 +39,8 @@ ARCH = Space(
     }
 ).arch()
 EVIL = "a\nb `*_<img src=x>|\n# c\n```python\nimport os\n```"
-FACTS = Facts(EVIL, ARCH, zoo("mobilenet_v3_small"), "5MFLOPs", commands=(f"python -m nas.search --run '{EVIL}'",))
-TRAINED = Trained(EVIL, 0, 2, 0.9, 287, 0.8, 364, (1.0, 2.0, 3.0), (60.0, 61.0, 62.0), ("ham", EVIL, "spam"))
+FACTS = ModelCard(EVIL, ARCH, zoo("mobilenet_v3_small"), "5MFLOPs", commands=(f"python -m nas.search --run '{EVIL}'",))
+TRAINED = TrainingRecord(EVIL, 0, 2, 0.9, 287, 0.8, 364, (1.0, 2.0, 3.0), (60.0, 61.0, 62.0), ("ham", EVIL, "spam"))
 
 
 def snippets(folder: Path) -> list[str]:
@@ -93,7 +94,7 @@ def test_every_file_can_be_read_as_the_umask_says_and_names_no_place_of_this_mac
     home = tmp_path / "someone"
     commands = (f"python -m nas.train {home}/arch.yaml --dataset={home}/photos --out {Path.cwd()}/mine",)
     trained = replace(TRAINED, dataset=str(home / "photos"), classes=("ham", "eggs", "spam"), command=commands[0])
-    facts = Facts("mine", ARCH, ARCH, trained=trained, commands=commands)
+    facts = ModelCard("mine", ARCH, ARCH, trained=trained, commands=commands)
     mask = os.umask(0o027)
     try:
         assert export.written(tmp_path / "out", facts, build(ARCH).state_dict(), True, "nas.export") == 0
@@ -158,7 +159,7 @@ def test_writing_onnx_says_nothing_of_its_own(
     """Without torchvision, which is nothing of ours, torch warns four times of operators that no network here has."""
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchvision" else found(name))
-    onnx_model.write(tmp_path / "model.onnx", build(ARCH).eval(), torch.zeros(2, 3, 32, 32), "logits")
+    onnx_file.write(tmp_path / "model.onnx", build(ARCH).eval(), torch.zeros(2, 3, 32, 32), "logits")
     assert capfd.readouterr() == ("", "")
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas import train, training
-from nas.config import DataConfig
-from nas.data import Split, load, same_images
-from nas.study import Study
+from nas import train
+from nas.config import DataConfig, same_images
+from nas.data.datasets import Split, load
+from nas.full_training import training_folder
+from nas.study.study import Study
 from searchspace import InputError, Space
 from tests.test_image_folders import images
 from tests.test_study import BUDGET, SPACE, advance, opened
@@ -64,14 +65,14 @@ def test_a_training_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch
     root = images(Path("photos"), ["cat", "dog", "owl"])
     Space(NETWORK).arch().save(Path("tiny.yaml"))
     command = ["tiny.yaml", "--dataset", "photos", "--epochs", "2", "--out", "out", "--quiet", "--resolution", "16"]
-    monkeypatch.setattr(training, "write_metrics", lambda path, history: None)
-    real = training.checkpoint.write
+    monkeypatch.setattr(training_folder, "write_metrics", lambda path, history: None)
+    real = training_folder.checkpoint.write
 
     def stopped(*arguments: object, **options: object) -> None:
         real(*arguments, **options)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.checkpoint, "write", stopped)
+    monkeypatch.setattr(training_folder.checkpoint, "write", stopped)
     assert train.main(command) == 130
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)

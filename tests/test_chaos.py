@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from nas.study import load, outcomes, ranked
+from nas.study.study import load, outcomes, ranked
 from nas.trial import Outcome
 from tests.postgres import PASSWORD, server
 from tests.test_search import ENVIRONMENT

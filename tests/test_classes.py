@@ -8,7 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from nas import cli, decoding, search
+from nas import search
+from nas.data import decoding
+from nas.run import search_options
 from searchspace import Space
 
 BUDGET = ["--budget", "2MFLOPs", "--resolution", "32"]
@@ -26,9 +28,9 @@ def photos(tmp_path: Path) -> Path:
 
 
 def classes(*words: str) -> tuple[int, str]:
-    args = cli.parser().parse_args([*BUDGET, *words])
-    config = cli.configured(args)
-    return config.space.network.num_classes, cli.classes_of(args, config)
+    args = search_options.parser().parse_args([*BUDGET, *words])
+    config = search_options.config_from_args(args)
+    return config.space.network.num_classes, search_options.classes_of(args, config)
 
 
 def test_classes_are_the_dataset_s(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +50,7 @@ def test_a_file_of_ones_own_may_say_it(photos: Path, tmp_path: Path) -> None:
 
 
 def test_known_networks_stay_known(photos: Path) -> None:
-    config = cli.configured(cli.parser().parse_args([*BUDGET, "--dataset", str(photos)]))
+    config = search_options.config_from_args(search_options.parser().parse_args([*BUDGET, "--dataset", str(photos)]))
     assert list(config.space.known) == ["rexnet_100"]
 
 

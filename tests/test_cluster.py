@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.study import load, outcomes
+from nas.study.study import load, outcomes
 from tests.test_chaos import SMALL, begin, checked, events
 from tests.test_faults import descendants
 from tests.test_search import ENVIRONMENT

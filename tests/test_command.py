@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from nas import __main__ as overview
-from nas import cli, deploy, search
+from nas import deploy, search
+from nas.run import search_options
 from searchspace import InputError, command
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
@@ -85,8 +86,8 @@ def test_the_commands_that_are_shown_are_accepted(capsys: pytest.CaptureFixture[
     shown = [line.split()[2:] for line in said.splitlines() if " --budget " in line]
     demo = makefile.partition("SEARCH = $(if $(BUDGET),--budget $(BUDGET),")[2].partition(")")[0]
     assert [words[0] for words in shown] == ["nas.search", "nas.deploy"]
-    first = cli.parser().parse_args(shown[0][1:])
-    assert f"python -m nas.report runs/{cli.default_name(first)}\n" in said
+    first = search_options.parser().parse_args(shown[0][1:])
+    assert f"python -m nas.report runs/{search_options.default_name(first)}\n" in said
     assert shown[0][1:] == demo.split()
     assert deploy.parser().parse_args(shown[1][1:]).out == Path("deploy")
 

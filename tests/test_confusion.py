@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
-from nas import card, confusion, page
-from nas.confusion import Confusion
-from nas.matrix import matrix
+from nas.analysis import confusion
+from nas.analysis.confusion import Confusion
+from nas.bundle import card
+from nas.bundle.confusion_matrix import matrix
+from nas.views import page
 from searchspace import Arch, InputError, zoo
 
 HOSTILE = (
@@ -108,7 +110,7 @@ def test_hostile_names_are_text_in_the_drawing_the_page_and_the_card() -> None:
     assert "<script>" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
     arch: Arch = zoo("mnasnet1_0")
-    text = card.text(card.Facts("t", arch, arch, confusion=found), onnx=False)
+    text = card.text(card.ModelCard("t", arch, arch, confusion=found), onnx=False)
     assert r"\<script\>alert(1)\</script\>" in text
     assert r"a\|b\_\*c\*" in text
     assert "\x1b" not in text

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.convolutions import Depthwise, Pointwise, quicken
+from nas.training.cpu_convolutions import Depthwise, Pointwise, use_fast_convolutions
 from searchspace import build, zoo
 
 
@@ -49,7 +49,7 @@ def test_depthwise(
     if lower:
         conv, x = conv.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
     quick = nn.Sequential(copy.deepcopy(conv))
-    quicken(quick)
+    use_fast_convolutions(quick)
     assert type(quick[0]) is Depthwise
     for ours, theirs in zip(gone_through(quick, x), gone_through(conv, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -61,7 +61,7 @@ def test_pointwise(bias: bool, memory: torch.memory_format) -> None:
     conv = nn.Conv2d(12, 20, 1, bias=bias)
     x = torch.randn(3, 12, 5, 7).contiguous(memory_format=memory)
     quick = nn.Sequential(copy.deepcopy(conv))
-    quicken(quick)
+    use_fast_convolutions(quick)
     assert type(quick[0]) is Pointwise
     for ours, theirs in zip(gone_through(quick, x), gone_through(conv, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def test_a_network_learns_the_same_and_keeps_its_weights(name: str) -> None:
     torch.manual_seed(0)
     model = build(zoo(name, num_classes=10).adapt(10, 32)).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     quick = copy.deepcopy(model)
-    quicken(quick)
+    use_fast_convolutions(quick)
     kinds = {type(part) for part in quick.modules()}
     assert Depthwise in kinds
     assert quick.state_dict().keys() == model.state_dict().keys()
@@ -91,5 +91,5 @@ def test_others_stay_as_they_are() -> None:
         nn.Conv2d(8, 8, 1, groups=2),
         nn.Conv2d(8, 8, 5, padding="same", groups=8),
     )
-    quicken(others)
+    use_fast_convolutions(others)
     assert all(type(part) is nn.Conv2d for part in others)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.evaluate import AuditError, audit
+from nas.workers.evaluate import AuditError, audit
 from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
 from searchspace.arch import sections
 from searchspace.blocks import Block, lower_block

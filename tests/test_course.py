@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nas import course
-from nas.course import Course, FailuresError
-from nas.study import StorageError, Study
+from nas.study.study import StorageError, Study
 from nas.trial import Result, Trial
+from nas.workers import coordinator
+from nas.workers.coordinator import Coordinator, FailuresError
 from searchspace import Budget, Space
 from tests.test_space import SMALL
 from tests.test_study import opened
@@ -37,10 +37,10 @@ class Notes:
         self.said.append("stopping")
 
 
-def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Course, list[str]]:
+def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Coordinator, list[str]]:
     notes = Notes()
     folder.mkdir(exist_ok=True)
-    return Course(study or opened(folder), total, EPOCHS, notes, folder / "checkpoints"), notes.said
+    return Coordinator(study or opened(folder), total, EPOCHS, notes, folder / "checkpoints"), notes.said
 
 
 def measured(epoch: int, **changes: object) -> Result:
@@ -107,7 +107,7 @@ def test_a_course_ends_with_its_time_or_with_its_space(tmp_path: Path, monkeypat
     a_course, _ = begun(tmp_path / "a", 5)
     a_course.ask("a")
     assert a_course.close(limited=True) == "time limit"
-    monkeypatch.setattr("nas.proposals.DRAWS", 300)
+    monkeypatch.setattr("nas.study.proposals.DRAWS", 300)
     space = Space(SMALL, "small").fix(["stage2.expansion=4", "stage2.kernel=3"])
     study = opened(tmp_path / "b", space=space, budget=Budget.parse("1-2MFLOPs"), sampler="random")
     a_course, said = begun(tmp_path / "b", 1000, study)
@@ -120,7 +120,7 @@ def test_a_course_ends_with_its_time_or_with_its_space(tmp_path: Path, monkeypat
 
 def test_a_course_whose_trials_mostly_fail_is_broken_with_the_reason(tmp_path: Path) -> None:
     a_course, _ = begun(tmp_path, 20)
-    for index in range(course.FAILED_OF):
+    for index in range(coordinator.FAILED_OF):
         assert not a_course.broken
         assert a_course.ask(str(index))
         a_course.end(str(index), measured(1, error="diverged: loss is nan", done=True))
@@ -163,7 +163,7 @@ def test_checkpoints_of_what_will_be_asked_again_are_kept_and_no_others(tmp_path
         assert [path.stem for path in a_course.checkpoints.iterdir()] == [cut.digest]
 
 
-def at_the_rung(a_course: Course, name: str, accuracy: float, epoch: int = 2) -> bool:
+def at_the_rung(a_course: Coordinator, name: str, accuracy: float, epoch: int = 2) -> bool:
     """As Ray does it: a trial is asked, has trained, and is reported, or ended where it is to be stopped."""
     assert a_course.ask(name)
     result = Result(epoch=epoch, accuracy=accuracy, loss=1.0)
@@ -175,11 +175,11 @@ def at_the_rung(a_course: Course, name: str, accuracy: float, epoch: int = 2) ->
     return behind
 
 
-def long(folder: Path, **options: Any) -> Course:
+def long(folder: Path, **options: Any) -> Coordinator:
     """A course of trials of six epochs: the rung is after the second."""
     study = opened(folder, sampler="random", **options)
     study.validation_images = 400
-    return Course(study, 40, 6, Notes(), folder / "checkpoints")
+    return Coordinator(study, 40, 6, Notes(), folder / "checkpoints")
 
 
 def test_known_networks_are_never_stopped_early_and_others_once_a_handful_have_scored(tmp_path: Path) -> None:

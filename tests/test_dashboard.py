@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nas import cli, folder, notes, report, search, study
+from nas import report, search
 from nas.config import SearchConfig
-from nas.display import print_summary
-from nas.exhibit import Exhibit, Pictures, constraints
+from nas.run import folder, search_options
+from nas.study import study
 from nas.trial import Result
+from nas.views import notes
+from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage, constraints
+from nas.views.terminal import print_summary
 from searchspace import Budget, command
 from searchspace.budget import Cost
 
@@ -28,8 +31,8 @@ ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made through the study alone, with an outcome of every kind."""
     run = tmp_path_factory.mktemp("board") / "a run"
-    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
-    with folder.opened(run, config):
+    config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
+    with folder.lock_run(run, config):
         asked = search.open_study(run, config)
         asked.validation_images = 300
         for index in range(7):
@@ -46,8 +49,8 @@ class Browser:
     """Calls the dashboard's application as a server does."""
 
     def __init__(self, run: Path) -> None:
-        shown = Exhibit(run)
-        self.app = optuna_dashboard.wsgi(shown, artifact_store=Pictures(run, shown))
+        shown = ReadOnlyStorage(run)
+        self.app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(run, shown))
 
     def ask(self, path: str, method: str = "GET", data: Any = None) -> tuple[int, bytes]:
         body, told = json.dumps(data).encode(), []
@@ -118,7 +121,7 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     first = note["body"].split("\n\n")[1]
     assert first.endswith("It takes 40 to tell them from noise; here are 5.**")
     assert "## The papers' networks within this budget, not scaled" in note["body"]
-    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
+    config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
     asked = search.open_study(live, config)  # trial 6, which was running, is closed as interrupted
     trial = asked.ask()
     asked.report(trial, Result(epoch=1, accuracy=0.75))
@@ -159,8 +162,8 @@ def test_what_was_interrupted_is_told_by_every_view(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = shutil.copytree(run, tmp_path / "live")
-    shown = Exhibit(live)  # and stays open: what waits today was asked again tomorrow
-    asked = search.open_study(live, cli.configured(cli.parser().parse_args([*ARGUMENTS])))
+    shown = ReadOnlyStorage(live)  # and stays open: what waits today was asked again tomorrow
+    asked = search.open_study(live, search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS])))
     assert asked.interrupted == {6: None}
     assert "1 interrupted trial (6) will be asked again" in shown.get_study_system_attrs(1)["dashboard:note_str:0"]
     trial = shown.get_all_trials(1)[6]
@@ -179,7 +182,7 @@ def test_what_was_interrupted_is_told_by_every_view(
     ]
     assert not [number for number in (6, 7, 8) if "error" in told[number]]
     assert "error" in told[4]
-    made = Exhibit(live).get_study_system_attrs(1)
+    made = ReadOnlyStorage(live).get_study_system_attrs(1)
     note = made["dashboard:7:note_str:0"]
     assert "Interrupted, asked again as trial 7: no failure." in note
     assert "Failed" not in note
@@ -208,7 +211,9 @@ def test_pictures_of_a_run_that_cannot_be_written(run: Path, tmp_path: Path) -> 
 
 
 def test_no_network_of_the_papers_is_so_small() -> None:
-    config = cli.configured(cli.parser().parse_args(["--budget", "3MFLOPs", "--space", "rexnet"]))
+    config = search_options.config_from_args(
+        search_options.parser().parse_args(["--budget", "3MFLOPs", "--space", "rexnet"])
+    )
     told = notes.of_run(config, [], 0)
     assert "No network of the zoo is within it as its paper has it." in told
     assert "here are 0.**" in told

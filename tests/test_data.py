@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from nas.config import DataConfig
-from nas.data import load, load_test
-from nas.decoding import Mapped
+from nas.data.datasets import load, load_test
+from nas.data.decoding import Mapped
 from searchspace import InputError
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
@@ -193,7 +193,7 @@ def test_what_does_not_fit_in_memory_is_read_from_a_file(tmp_path: Path, monkeyp
     config = DataConfig(str(class_folders(tmp_path / "images")))
     whole = load(config, seed=0)
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("nas.decoding.MEMORY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("nas.data.decoding.MEMORY_LIMIT_BYTES", 1000)
     mapped = load(config, seed=0)
     assert isinstance(mapped.train_images, Mapped)
     for images, same in ((mapped.train_images, whole.train_images), (mapped.val_images, whole.val_images)):
@@ -209,14 +209,14 @@ def test_what_does_not_fit_in_memory_is_read_from_a_file(tmp_path: Path, monkeyp
 
 def test_a_file_of_images_is_there_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("nas.decoding.MEMORY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("nas.data.decoding.MEMORY_LIMIT_BYTES", 1000)
     folder = class_folders(tmp_path / "images")
     next(folder.rglob("*.png")).write_bytes(b"no image")
     with pytest.raises(InputError, match="unreadable image"):
         load(DataConfig(str(folder)), seed=0)
     assert not list((tmp_path / "cache").iterdir())
     full = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr("nas.decoding.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("nas.data.decoding.shutil.disk_usage", lambda path: full)
     with pytest.raises(InputError, match=r"GB free in .*--images N uses fewer"):
         load(DataConfig(str(class_folders(tmp_path / "others"))), seed=0)
 
@@ -225,8 +225,8 @@ def test_many_images_are_decoded_by_several_processes(tmp_path: Path, monkeypatc
     images = [encoded(picture(i)) for i in range(600)]
     config = DataConfig(str(parquet(tmp_path / "p", images, [0, 1] * 300)))
     alone, told = load(config, seed=0), []
-    monkeypatch.setattr("nas.decoding.WORTH_S", 0.0)
-    monkeypatch.setattr("nas.decoding.CHUNK", 256)
+    monkeypatch.setattr("nas.data.decoding.WORTH_S", 0.0)
+    monkeypatch.setattr("nas.data.decoding.CHUNK", 256)
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     several = load(config, seed=0, progress=lambda what, done, of: told.append((what, done, of)))
     assert np.array_equal(several.train_images, alone.train_images)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nas import cli, deploy, export, search, train, training
+from nas import deploy, export, search, train
 from nas.config import DataConfig
+from nas.full_training import training_folder
+from nas.run import search_options
 from searchspace import InputError, zoo
 from searchspace.document import plain, write_yaml
 
@@ -23,14 +25,14 @@ class Stages:
 
     def search(self, words: Sequence[str]) -> int:
         Path("run").mkdir(exist_ok=True)
-        cli.configured(cli.parser().parse_args(words)).save(Path("run"))
+        search_options.config_from_args(search_options.parser().parse_args(words)).save(Path("run"))
         return self.ended("search", words)
 
     def train(self, words: Sequence[str]) -> int:
         folder = Path(train.parser().parse_args(words).out)
         folder.mkdir(exist_ok=True)
-        plan = training.Plan(zoo("rexnet_100"), DataConfig("digits"))
-        write_yaml(folder / training.PLAN, plain(plan))
+        plan = training_folder.TrainingPlan(zoo("rexnet_100"), DataConfig("digits"))
+        write_yaml(folder / training_folder.PLAN, plain(plan))
         return self.ended("train", words)
 
     def export(self, words: Sequence[str]) -> int:

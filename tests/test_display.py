@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nas import cli, gpu
-from nas.display import STOPPING, Display, print_preflight
-from nas.time_left import TimeLeft
+from nas.analysis.time_left import TimeLeft
+from nas.run import search_options
 from nas.trial import Result, Trial
+from nas.views import gpu_use
+from nas.views.terminal import STOPPING, Display, print_preflight
 from searchspace import Budget, Space
 from searchspace.costs import cost
 from searchspace.preflight import preflight
@@ -85,7 +86,7 @@ def test_what_pruned_means_is_said_once() -> None:
 
 
 def test_a_long_silence_is_broken_by_how_far_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.display.SILENCE_S", 0.5)
+    monkeypatch.setattr("nas.views.terminal.SILENCE_S", 0.5)
     shown, out = display(False, time_left=TimeLeft(40, 3, [3, 3, 3]))
     with shown:
         for _ in range(100):
@@ -134,25 +135,25 @@ def test_without_a_cursor_to_move_lines_are_plain(terminal: bool) -> None:
     ],
 )
 def test_the_use_of_gpus_in_words(printed: str, said: str) -> None:
-    assert gpu.said(printed) == said
+    assert gpu_use.said(printed) == said
 
 
 def test_asks_for_the_use_of_gpus_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert str(gpu.GpuUse()) == ""
+    assert str(gpu_use.GpuUse()) == ""
     tool, count = tmp_path / "nvidia-smi", tmp_path / "count"
     tool.write_text(f"#!/bin/sh\necho asked >> {count}\necho 97, 12595, 143156\n")
     tool.chmod(0o755)
-    use = gpu.GpuUse()
+    use = gpu_use.GpuUse()
     assert [str(use), str(use)] == ["GPU 97 %, 12.3 of 139.8 GiB"] * 2
     assert count.read_text() == "asked\n"
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert str(gpu.GpuUse()) == ""
+    assert str(gpu_use.GpuUse()) == ""
 
 
 def told(*arguments: str) -> list[str]:
     """The lines of a pre-flight."""
-    config = cli.configured(cli.parser().parse_args(arguments))
+    config = search_options.config_from_args(search_options.parser().parse_args(arguments))
     out = io.StringIO()
     found = preflight(config.space, config.budget, config.identity.band, sample=500)
     print_preflight(Console(file=out, width=10_000), found, config)

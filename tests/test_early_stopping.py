@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from nas.early_stopping import FEWEST_SCORES, EarlyStopping
+from nas.study.early_stopping import FEWEST_SCORES, EarlyStopping
 
 
 @pytest.mark.parametrize(

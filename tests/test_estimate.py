@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from nas import estimate
-from nas.config import Conduct
-from nas.estimate import Sample
+from nas.config import Execution
+from nas.run import estimate
+from nas.run.estimate import Sample
 
 FOUND = Sample("cpu", slots=2, before_s=1.0, run_s=0.02, epoch_s=5.0)
 
 
 def test_the_parts_add_up_and_the_most_is_more() -> None:
-    made = estimate.parts(FOUND, Conduct(trials=16), epochs=4, done=0, read_s=3.0, layers=100)
+    made = estimate.parts(FOUND, Execution(trials=16), epochs=4, done=0, read_s=3.0, layers=100)
     assert made["trials"][1] == 16 * (1 + 4 * 5) / 2
     assert made["trials"][0] < made["trials"][1]
     assert made["timing layers"] == (2.0, 2.0)
@@ -25,10 +25,10 @@ def test_the_parts_add_up_and_the_most_is_more() -> None:
 
 
 def test_what_is_done_and_more_at_once_take_less() -> None:
-    whole = estimate.parts(FOUND, Conduct(trials=16), 4, 0, 0.0, 0)
-    half = estimate.parts(FOUND, Conduct(trials=16), 4, 8, 0.0, 0)  # where enough have ended to stop the others early
-    wide = estimate.parts(FOUND, Conduct(trials=16, concurrent=4), 4, 0, 0.0, 0)
+    whole = estimate.parts(FOUND, Execution(trials=16), 4, 0, 0.0, 0)
+    half = estimate.parts(FOUND, Execution(trials=16), 4, 8, 0.0, 0)  # where enough have ended to stop the others early
+    wide = estimate.parts(FOUND, Execution(trials=16, concurrent=4), 4, 0, 0.0, 0)
     assert 2 * half["trials"][1] == whole["trials"][1]
     assert 2 * half["trials"][0] < whole["trials"][0]
     assert [2 * seconds for seconds in wide["trials"]] == pytest.approx(whole["trials"])
-    assert estimate.parts(FOUND, Conduct(trials=8), 4, 9, 0.0, 0)["trials"] == (0, 0)
+    assert estimate.parts(FOUND, Execution(trials=8), 4, 9, 0.0, 0)["trials"] == (0, 0)

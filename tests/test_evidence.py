@@ -8,12 +8,13 @@ from typing import Any
 import optuna
 import pytest
 
-from nas import evidence, search
-from nas.config import Identity, SearchConfig, TrainConfig
+from nas import search
+from nas.config import SearchConfig, SearchSpec, TrainConfig
 from nas.samplers import Predictor
 from nas.samplers.domain import Domain
-from nas.samplers.lessons import Evidence
-from nas.study import Study
+from nas.samplers.observations import PriorObservation
+from nas.study import warm_start
+from nas.study.study import Study
 from searchspace import InputError, Space
 from tests.test_samplers import BUDGET, CHOICES, advanced, macs, score
 from tests.test_space import SMALL
@@ -23,7 +24,7 @@ SPACE = Space({**SMALL, "width_mult": {"fit": [0.2, 4.0]}}, "small.yaml")
 
 
 def config(space: Space = SPACE, **changes: Any) -> SearchConfig:
-    return SearchConfig(Identity(**{"space": space.data, "budget": ("1MFLOPs",), **changes}), space_name="small.yaml")
+    return SearchConfig(SearchSpec(**{"space": space.data, "budget": ("1MFLOPs",), **changes}), space_name="small.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -37,35 +38,35 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_task_teaches_its_scores_another_only_their_order(old: Path) -> None:
-    (same,) = evidence.gather([str(old)], config()).sources
-    (other,) = evidence.gather([str(old)], config(train=TrainConfig(epochs=9))).sources
+    (same,) = warm_start.gather([str(old)], config()).sources
+    (other,) = warm_start.gather([str(old)], config(train=TrainConfig(epochs=9))).sources
     assert same.same
     assert not other.same
     assert len(same.y) == len(other.y) == 14
     assert sorted(range(14), key=same.y.__getitem__) == sorted(range(14), key=other.y.__getitem__)
     assert max(same.unsure) == 0
-    assert min(other.unsure) == evidence.UNSURE_ELSEWHERE
+    assert min(other.unsure) == warm_start.UNSURE_ELSEWHERE
     assert (other.dataset, other.budget, other.train) == ("digits", ("1MFLOPs",), {})
 
 
 def test_only_whole_points_of_this_space_are_taken_over(old: Path) -> None:
     narrow = SPACE.fix(["stage1.depth=2"])
-    (source,) = evidence.gather([str(old)], config(narrow)).sources
+    (source,) = warm_start.gather([str(old)], config(narrow)).sources
     assert 0 < len(source.y) < 14
     assert all(point.keys() == narrow.choices.keys() for point in source.points)
     wide = Space({**SPACE.data, "stem": {"width": {"choice": [8, 16]}}}, "wide.yaml")
-    (source,) = evidence.gather([str(old)], config(wide)).sources
+    (source,) = warm_start.gather([str(old)], config(wide)).sources
     assert len(source.y) == 14
     assert {point["stem.width"] for point in source.points} == {8}
     with pytest.raises(InputError, match="of 14 finished trials 0 are points of this space"):
-        evidence.gather([str(old)], config(SPACE.fix(["stem.width=24"])))
+        warm_start.gather([str(old)], config(SPACE.fix(["stem.width=24"])))
     with pytest.raises(InputError, match=r"warm-start .*no run folder"):
-        evidence.gather([str(old.parent / "nothing")], config())
+        warm_start.gather([str(old.parent / "nothing")], config())
 
 
 def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> None:
     begun = config(warm_start=(str(old),))
-    taught = evidence.gather(begun.identity.warm_start, begun)
+    taught = warm_start.gather(begun.identity.warm_start, begun)
 
     def opened(run: str) -> Study:
         return search.open_study(tmp_path / run, begun, taught=found)
@@ -73,18 +74,18 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
     found = taught
     straight = advance(opened("a"), 8)
     advance(opened("b"), 5)
-    evidence.save(taught, tmp_path / "b")
-    loaded = evidence.saved(tmp_path / "b")
+    warm_start.save(taught, tmp_path / "b")
+    loaded = warm_start.saved(tmp_path / "b")
     assert loaded is not None
     assert loaded == taught
     found = loaded
     assert advance(opened("b"), 3) == straight[5:]
     assert len(opened("a").trials) == 8
-    assert evidence.saved(tmp_path / "a") is None
-    assert straight != advance(search.open_study(tmp_path / "c", config(), taught=evidence.Sources()), 8)
-    (tmp_path / "a" / evidence.FILE).write_text("[")
+    assert warm_start.saved(tmp_path / "a") is None
+    assert straight != advance(search.open_study(tmp_path / "c", config(), taught=warm_start.Sources()), 8)
+    (tmp_path / "a" / warm_start.FILE).write_text("[")
     with pytest.raises(InputError, match=r"evidence.json: cannot be read"):
-        evidence.saved(tmp_path / "a")
+        warm_start.saved(tmp_path / "a")
     tpe = replace(begun, identity=replace(begun.identity, sampler="tpe"))
     with pytest.raises(InputError, match="teaches the sampler predictor"):
         search.open_study(tmp_path / "d", tpe, taught=taught)
@@ -96,7 +97,10 @@ def test_evidence_of_another_task_helps() -> None:
     points = [domain.fresh(domain.drawn(luck), (), luck) for _ in range(40)]
     scores = {i: (score(point) + luck.gauss(0, 0.3)) ** 3 for i, point in enumerate(points)}
     ranks = {i: rank for rank, i in enumerate(sorted(scores, key=scores.__getitem__))}
-    known = [Evidence(point, 3.4 * ranks[i] / 39 - 1.7, evidence.UNSURE_ELSEWHERE) for i, point in enumerate(points)]
+    known = [
+        PriorObservation(point, 3.4 * ranks[i] / 39 - 1.7, warm_start.UNSURE_ELSEWHERE)
+        for i, point in enumerate(points)
+    ]
     best: dict[bool, list[float]] = {True: [], False: []}
     for warm in best:
         for seed in range(4):

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nas.config import recipe
-from nas.data import load_test
+from nas.data.datasets import load_test
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
 from searchspace.blocks import Block
 from searchspace.ends import Stem

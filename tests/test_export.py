@@ -13,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nas import bundle, cli, export, train, training
-from nas.card import Facts
+from nas import export, train
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard
+from nas.full_training import training_folder
+from nas.run import search_options
 from nas.trial import Outcome
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.document import plain
@@ -48,7 +51,7 @@ def test_a_file_or_name_that_others_take_is_exported(
     for given, name in (("home/arch.yaml", "home"), ("home", "home")):
         facts, weights = export.found(given, None)
         assert (facts.title, facts.arch, weights) == (name, grey, None)
-    assert export.found("rexnet_100", None) == (Facts("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
+    assert export.found("rexnet_100", None) == (ModelCard("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
 
 
 def exported(folder: Path, trained: Any = None) -> Path:
@@ -130,7 +133,7 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
     assert (done.returncode, done.stderr) == (0, "")
     named = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(named) == 8
-    facts, _ = training.result(tmp_path / "trained")
+    facts, _ = training_folder.result(tmp_path / "trained")
     assert facts.trained is not None
     right = sum(Path(line["file"]).parent.name == line["classes"][0]["class"] for line in named)
     assert right / 8 == facts.trained.test_accuracy
@@ -139,7 +142,7 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
 
 def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None:
     words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos", "--num-classes", "2"]
-    config = cli.configured(cli.parser().parse_args(words))
+    config = search_options.config_from_args(search_options.parser().parse_args(words))
     said = " ".join(export.scored(Outcome(0, "complete", 0.5, {2: 0.5}, {}, {}), config, 100))
     assert "brief training on …/photos (complete)" in said
     assert "anna" not in said

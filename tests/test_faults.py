@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import course
-from nas.study import load, outcomes
+from nas.study.study import load, outcomes
+from nas.workers import coordinator
 from tests.test_chaos import SMALL, begin, checked, events, finish
 from tests.test_search import ENVIRONMENT
 
@@ -59,7 +59,7 @@ def descendants(pid: int, name: str) -> list[int]:
     ],
 )
 def test_a_run_is_stopped_where_more_than_half_of_eight_or_more_fail(reasons: list[str], says: str) -> None:
-    said = course.failing(reasons)
+    said = coordinator.failing(reasons)
     assert (says in said) if says else not said
     if says:
         assert said.endswith("3 of diverged, as in: diverged: loss is nan")

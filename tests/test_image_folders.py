@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from nas import cache, measure, meter, search
-from nas.config import DataConfig, Identity, SearchConfig, resumed
-from nas.data import Split, check_channels, load, load_test
-from nas.decoding import pixels
-from nas.display import read, said_of
-from nas.mirroring import mirrored
+from nas import cache, search
+from nas.config import DataConfig, SearchConfig, SearchSpec, resumed
+from nas.data.datasets import Split, check_channels, load, load_test
+from nas.data.decoding import pixels
+from nas.data.mirroring import mirrored
+from nas.latency import device_table
+from nas.run.images import describe, read_images
+from nas.views import meter
 from searchspace.errors import InputError
 
 
@@ -35,7 +37,7 @@ def images(root: Path, classes: list[str], count: int = 10, name: str = "{}.jpg"
 def loaded(root: Path, **options: object) -> tuple[Split, list[str]]:
     """The split of a folder, and the lines that a person reads of it."""
     split = load(DataConfig(str(root), **options), seed=0)  # type: ignore[arg-type]
-    return split, said_of(split)
+    return split, describe(split)
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -283,7 +285,7 @@ def test_dark_images_are_remarked_on(tmp_path: Path) -> None:
 
 
 def test_runs_from_before_mirror_as_they_did(tmp_path: Path) -> None:
-    begun = SearchConfig(Identity({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right")))
+    begun = SearchConfig(SearchSpec({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right")))
     begun.save(tmp_path)
     path = tmp_path / "config.yaml"
     assert SearchConfig.load(tmp_path) == begun
@@ -291,7 +293,7 @@ def test_runs_from_before_mirror_as_they_did(tmp_path: Path) -> None:
     old = SearchConfig.load(tmp_path)
     assert old.identity.data.flip is True
     assert resumed(begun.identity, old.identity) == old.identity
-    said = Identity({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right", flip=False))
+    said = SearchSpec({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right", flip=False))
     assert resumed(said, old.identity).data.flip is False
 
 
@@ -299,22 +301,22 @@ def test_one_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.delenv("NAS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / "nas"
-    assert measure.default_path("cpu").parent == tmp_path / "nas" / "latency"
+    assert device_table.default_path("cpu").parent == tmp_path / "nas" / "latency"
     monkeypatch.setenv("NAS_CACHE", "/elsewhere")
     assert cache.cache_folder() == Path("/elsewhere")
 
 
 def test_long_steps_are_told_where_no_bar_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = images(tmp_path / "a[bold]", ["cat", "dog"])
-    monkeypatch.setattr("nas.meter.EVERY_S", 0.0)
+    monkeypatch.setattr("nas.views.meter.EVERY_S", 0.0)
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     page = Console(file=io.StringIO(), width=300)
-    read(DataConfig(str(root)), 0, None, page, quiet=False)
+    read_images(DataConfig(str(root)), 0, None, page, quiet=False)
     assert isinstance(page.file, io.StringIO)
     assert "decoding images: 20 of 20, about 0:00:00 left" in page.file.getvalue()
     assert "a[bold]: 20 images in 2 classes found" in page.file.getvalue()
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    read(DataConfig(str(root)), 0, None, terminal, quiet=False)
+    read_images(DataConfig(str(root)), 0, None, terminal, quiet=False)
     assert meter.line("decoding images", 1200, 9000, 10.0) == "decoding images: 1,200 of 9,000, about 0:01:05 left"
 
 

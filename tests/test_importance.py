@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from nas import figures
-from nas.importance import FEWEST, Importances, factor, importances
-from nas.page import weights
+from nas.analysis.importance import FEWEST, Importances, factor, importances
 from nas.trial import Outcome
+from nas.views import figures
+from nas.views.page import weights
 from searchspace import Space
 
 SPACE = Space.load("mobile")

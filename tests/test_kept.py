@@ -12,22 +12,25 @@ from pathlib import Path
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from nas import cli, dashboard, exhibit, export, folder, report, search, storage
-from nas.storage import Place
-from nas.study import Study, load
+from nas import dashboard, export, report, search
+from nas.run import folder, search_options
+from nas.study import storage
+from nas.study.storage import StudyLocation
+from nas.study.study import Study, load
 from nas.trial import Result
+from nas.views import dashboard_storage
 from searchspace import InputError
 from tests.test_study import SPACE, advance, opened
 
 ARGUMENTS = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "4", "--quiet"]
-CONFIG = cli.configured(cli.parser().parse_args(ARGUMENTS))
+CONFIG = search_options.config_from_args(search_options.parser().parse_args(ARGUMENTS))
 NAMES = ["a?1", "p%41q", "q{x}", "m[/x]", "#a", "a b", "x;y:z&", "~", "-q", "file:q?mode=ro", "'\"", "a\\b", ":memory:"]
 NAMES += ["ümlaut", os.fsdecode(b"raw\xff"), "a?b/run", "p%41{x}/run", os.fsdecode(b"\xff?/run")]
 
 
 def made(run: Path, trials: int = 3) -> Path:
     """A run folder with so many finished trials, their table and the best network."""
-    with folder.opened(run, CONFIG), search.open_study(run, CONFIG) as study:
+    with folder.lock_run(run, CONFIG), search.open_study(run, CONFIG) as study:
         study.validation_images = 300
         for number in range(trials):
             trial = study.ask()
@@ -45,7 +48,7 @@ def test_a_study_is_in_its_own_folder_whatever_that_is_called(tmp_path: Path, na
     assert (run / "study.db").stat().st_size > 0
     files = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {run / "study.db"}, "and nowhere else"
-    assert storage.holds(Place(run))
+    assert storage.holds(StudyLocation(run))
     assert [trial.user_attrs["digest"] for trial in load(run).trials] == digests
     other = run.with_name(f"{run.name}2")  # which shares what stands before a question mark
     with opened(other, seed=2) as study:
@@ -56,10 +59,10 @@ def test_every_command_finds_a_run_that_was_moved_to_a_strange_name(tmp_path: Pa
     run = made(tmp_path / "plain").rename(tmp_path / "q?x%41{y}[z]#")
     assert report.main([str(run)]) == 0
     assert export.main([str(run), "--out", str(tmp_path / "best")]) == 0
-    assert len(exhibit.Exhibit(run).get_all_trials(1)) == 3
+    assert len(dashboard_storage.ReadOnlyStorage(run).get_all_trials(1)) == 3
     with pytest.raises(InputError, match="port"):
         dashboard.main([str(run), "--port", "0"])
-    with folder.opened(run, CONFIG), search.open_study(run, CONFIG) as study:
+    with folder.lock_run(run, CONFIG), search.open_study(run, CONFIG) as study:
         assert study.finished == 3
     assert {path.name for path in tmp_path.iterdir()} == {run.name, "best"}
 
@@ -114,7 +117,7 @@ def test_a_study_copied_without_its_write_ahead_file_is_not_begun_anew(tmp_path:
     words = "of the 4 ended trials of trials.csv .study.db-wal is not there.*best.yaml can still be read"
     for refuse in (
         lambda: opened(copy, controls=8, seed=0),
-        lambda: storage.holds(Place(copy)),
+        lambda: storage.holds(StudyLocation(copy)),
         lambda: search.main([*ARGUMENTS, "--run", str(copy)]),
         lambda: report.main([str(copy)]),
         lambda: load(copy),
@@ -165,18 +168,18 @@ def test_a_study_of_another_name_is_none_of_ours(tmp_path: Path) -> None:
         advance(study, 1)
     with sqlite3.connect(tmp_path / "study.db") as database:
         database.execute("update studies set study_name = 'mine'")
-    for refuse in (lambda: opened(tmp_path), lambda: storage.holds(Place(tmp_path)), lambda: load(tmp_path)):
+    for refuse in (lambda: opened(tmp_path), lambda: storage.holds(StudyLocation(tmp_path)), lambda: load(tmp_path)):
         with pytest.raises(InputError, match="holds the study mine, and none named search"):
             refuse()
 
 
 def test_a_start_that_was_killed_before_its_first_trial_is_begun_again(tmp_path: Path) -> None:
     opened(tmp_path / "a").close()
-    assert not storage.holds(Place(tmp_path / "a"))
+    assert not storage.holds(StudyLocation(tmp_path / "a"))
     (tmp_path / "b").mkdir()
     with sqlite3.connect(tmp_path / "b" / "study.db") as database:
         database.execute("create table version_info (version_info_id integer)")
-    assert not storage.holds(Place(tmp_path / "b"))
+    assert not storage.holds(StudyLocation(tmp_path / "b"))
     (tmp_path / "c").mkdir()
     with sqlite3.connect(tmp_path / "c" / "study.db") as database:
         database.execute("PRAGMA journal_mode=WAL")
@@ -189,9 +192,9 @@ def test_a_table_that_somebody_has_changed_refuses_nothing_that_is_there(tmp_pat
     run = made(tmp_path / "run")
     for text in ("", "nothing of a table\n", "trial,outcome\nx,complete\n2,running\n9,running\n", "\0\n"):
         (run / "trials.csv").write_text(text)
-        assert storage.holds(Place(run))
+        assert storage.holds(StudyLocation(run))
     (run / "trials.csv").write_bytes(b"trial,outcome\n\xff,complete\n")
-    assert storage.holds(Place(run))
+    assert storage.holds(StudyLocation(run))
     assert SPACE.source
 
 

@@ -15,10 +15,12 @@ import torch
 import yaml
 from hypothesis import given, settings
 
-from nas import cli, estimate, latencies, measure, search, timing, train
-from nas.config import Conduct, DataConfig, Prescreen, TrainConfig
-from nas.data import load
-from nas.prescreen import Screen
+from nas import measure, search, train
+from nas.config import DataConfig, Execution, Prescreen, TrainConfig
+from nas.data.datasets import load
+from nas.latency import device_table, timing
+from nas.run import estimate, latencies, search_options
+from nas.training.prescreen import Screen
 from searchspace import Budget, InputError, Space, build
 from searchspace.arch import lower
 from searchspace.latency import LatencyTable
@@ -55,7 +57,7 @@ def test_measures_once_keeps_it_and_checks(space: Path, tmp_path: Path, capsys: 
     assert measure.main(arguments) == 0
     assert "networks in" in capsys.readouterr().out
     table = LatencyTable.load(path)
-    assert measure.NETWORKS <= table.spaces["tiny.yaml at 32 px"] < measure.MOST + measure.AT_ONCE
+    assert device_table.NETWORKS <= table.spaces["tiny.yaml at 32 px"] < device_table.MOST + device_table.AT_ONCE
     assert {"conv 5×5 s2 depthwise", "batch norm", "Residual", "PadChannels"} <= table.times.keys()
     written = path.stat().st_mtime_ns
     assert measure.main(arguments) == 0
@@ -91,7 +93,7 @@ def test_what_is_interrupted_goes_on(space: Path, tmp_path: Path, monkeypatch: p
     kept = sum(LatencyTable.load(path).spaces.values())
     assert kept == calls[0] + calls[1]
     assert measure.main(["--space", str(space), "--table", str(path)]) == 0
-    assert kept + sum(calls[3:]) == LatencyTable.load(path).spaces["tiny.yaml at 32 px"] >= measure.NETWORKS
+    assert kept + sum(calls[3:]) == LatencyTable.load(path).spaces["tiny.yaml at 32 px"] >= device_table.NETWORKS
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_what_is_interrupted_goes_on(space: Path, tmp_path: Path, monkeypatch: p
 )
 def test_networks_to_time_are_found_whatever_widths_a_space_offers(change: dict[str, Any]) -> None:
     space = Space(SPACE | change)
-    drawn = measure.networks(space, random.Random(0))
+    drawn = device_table.networks(space, random.Random(0))
     for arch in itertools.islice(drawn, 20):
         assert arch.digest
     if space.fit_range and space.fit_range[0] > 1:
@@ -116,8 +118,8 @@ def test_networks_to_time_are_found_whatever_widths_a_space_offers(change: dict[
 
 def test_an_operator_that_no_timed_network_has_ends_the_timing() -> None:
     arch = Space(SPACE).arch({name: options[0] for name, options in Space(SPACE).choices.items()})
-    assert measure.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}) == []
-    assert measure.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}) == [arch] * measure.AT_ONCE
+    assert device_table.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}) == []
+    assert device_table.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}) == [arch] * device_table.AT_ONCE
 
 
 def test_another_devices_table_is_not_added_to(space: Path, tmp_path: Path) -> None:
@@ -140,10 +142,10 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     assert "networks cost" in said
     assert "latency predicted for" in said
     assert "plan: 4 trials (1 known network, 1 random controls)" in " ".join(said.split())
-    kept = measure.default_path("cpu")
+    kept = device_table.default_path("cpu")
     assert kept.parent == tmp_path / "cache" / "latency"
 
-    config = cli.configured(cli.parser().parse_args([*run]))
+    config = search_options.config_from_args(search_options.parser().parse_args([*run]))
     timed = latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True)
     assert timed.latency == LatencyTable.load(kept)
     with search.folder.opened(tmp_path / "run", config):
@@ -164,10 +166,10 @@ def test_a_name_that_stands_for_many_processors_has_the_model(monkeypatch: pytes
     facts = {"model name": "AMD EPYC", "cpu family": "25", "model": "17", "stepping": "1"}
     monkeypatch.setattr(timing, "_cpu_facts", lambda: facts)
     monkeypatch.setenv("NAS_CACHE", "/cache")
-    first = measure.default_path("cpu")
+    first = device_table.default_path("cpu")
     assert timing.device_name("cpu") == "AMD EPYC (family 25, model 17, stepping 1)"
     monkeypatch.setattr(timing, "_cpu_facts", lambda: {**facts, "model": "1"})
-    assert measure.default_path("cpu") != first
+    assert device_table.default_path("cpu") != first
     monkeypatch.setattr(timing, "_cpu_facts", dict)
     assert timing.device_name("cpu")
     monkeypatch.setattr(timing, "_cpu_facts", lambda: {"BogoMIPS": "50.00", "CPU part": "0xd0c"})
@@ -200,7 +202,7 @@ def test_the_load_is_kept_with_the_times_and_a_high_one_is_said(
 
 def test_times_that_disagree_with_the_table_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Space(SPACE)
-    archs = list(itertools.islice(measure.networks(small, random.Random(0)), 4))
+    archs = list(itertools.islice(device_table.networks(small, random.Random(0)), 4))
     real, slow = [[("relu", SIZES[0], 1.0)]] * 4, [[("relu", SIZES[0], 3.0)]] * 4
     told = [real, slow, real, real, slow, slow, slow]
     monkeypatch.setattr(timing, "layer_ms", lambda *_: told.pop(0))
@@ -209,7 +211,7 @@ def test_times_that_disagree_with_the_table_are_measured_again(monkeypatch: pyte
     table = timing.conditions("cpu")
     for networks_known, kept, left in ((0, 1.0, 6), (8, 1.0, 4), (8, 1.0, 3), (8, 3.0, 0)):
         known = replace(table, spaces={"name": networks_known})
-        found = measure.layer_times(known, "name", archs, "cpu", lambda: None)
+        found = device_table.layer_times(known, "name", archs, "cpu", lambda: None)
         assert [rows[0][2] for rows in found] == [kept] * 4
         assert len(told) == left
 
@@ -220,7 +222,7 @@ def test_a_cache_that_cannot_be_used_stops_only_what_needs_it(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "file" / "cache"))
     common = ["--space", str(space), "--band", "10", "--run", str(tmp_path / "run")]
-    config = cli.configured(cli.parser().parse_args([*common, "--budget", "3MFLOPs"]))
+    config = search_options.config_from_args(search_options.parser().parse_args([*common, "--budget", "3MFLOPs"]))
     console = search.command.console()
     untimed = latencies.timed(config, tmp_path / "run", False, None, console, False)
     assert untimed.latency is None
@@ -243,12 +245,14 @@ def test_a_damaged_cache_file_stops_no_search_that_needs_none(
     content: str, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    kept = measure.default_path("cpu")
+    kept = device_table.default_path("cpu")
     kept.parent.mkdir()
     kept.write_text(content)
-    config = cli.configured(cli.parser().parse_args(["--budget", "3MFLOPs", "--space", str(space)]))
+    config = search_options.config_from_args(
+        search_options.parser().parse_args(["--budget", "3MFLOPs", "--space", str(space)])
+    )
     assert latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True).latency is None
-    monkeypatch.setattr(measure, "NETWORKS", 4)
+    monkeypatch.setattr(device_table, "NETWORKS", 4)
     assert latencies.kept_or_not(Space.load(space), "cpu", search.command.console(), True).latency is not None
 
 
@@ -265,7 +269,7 @@ def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pyt
 
     def told(table: LatencyTable | None, **conduct: Any) -> tuple[str, dict[int, float]]:
         study: Any = SimpleNamespace(ranked=[trial], latencies={}, space=SimpleNamespace(latency=table))
-        return latencies.time_best(study, Conduct(**conduct)), study.latencies
+        return latencies.time_best(study, Execution(**conduct)), study.latencies
 
     assert told(here) == ("", {3: 9.0})
     assert told(here, ray_address="somewhere:6379") == ("", {3: 9.0})

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas import cli, latencies, search
+from nas import search
 from nas.config import DataConfig
-from nas.data import load as load_images
-from nas.pictures import opened
-from nas.study import Study, load, outcomes, ranked, record
+from nas.data.datasets import load as load_images
+from nas.data.pictures import opened
+from nas.run import latencies, search_options
+from nas.study.study import Study, load, outcomes, ranked, record
 from nas.trial import Result
 from searchspace import Budget, InputError, Space
 from tests.test_data import encoded, parquet, picture
@@ -30,7 +31,9 @@ from tests.test_study import SPACE, score
 
 BUDGET = Budget.parse("100MFLOPs")
 quick = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
-FLAGS = sorted(flag for action in cli.parser()._actions for flag in action.option_strings if flag.startswith("--"))
+FLAGS = sorted(
+    flag for action in search_options.parser()._actions for flag in action.option_strings if flag.startswith("--")
+)
 FLAGS = [
     flag
     for flag in FLAGS
@@ -63,8 +66,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six instant trials."""
     folder = tmp_path_factory.mktemp("nonsense") / "run"
     arguments = ["--budget", "100MFLOPs", "--space", "rexnet"]
-    config = cli.configured(cli.parser().parse_args([*arguments]))
-    with search.folder.opened(folder, search.replace(config, conduct=cli.Conduct(command="none"))):
+    config = search_options.config_from_args(search_options.parser().parse_args([*arguments]))
+    with search.folder.opened(folder, search.replace(config, conduct=search_options.Conduct(command="none"))):
         study = Study.open(folder, SPACE, BUDGET, controls=3)
         for _ in range(6):
             trial = study.ask()

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas import objectives, report, results
-from nas.cli import configured, parser
-from nas.folder import opened as folder_opened
-from nas.objectives import check_known
+from nas import report
+from nas.analysis import results
+from nas.run.folder import lock_run as folder_opened
+from nas.run.search_options import config_from_args, parser
 from nas.samplers import SAMPLERS
 from nas.search import main, open_study
-from nas.study import Study, hypervolumes
+from nas.study import objectives
+from nas.study.objectives import check_known
+from nas.study.study import Study, hypervolumes
 from nas.trial import Outcome, Result
 from searchspace import Budget, InputError, Space, cost
 from tests.test_space import SMALL
@@ -117,7 +119,7 @@ def test_a_range_as_budget_leaves_only_shares_inside_it() -> None:
 
 def test_the_command_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--budget", "100MFLOPs", "--space", "rexnet", "--minimize", "params", "--minimize", "peak_memory"]
-    config = configured(parser().parse_args(arguments))
+    config = config_from_args(parser().parse_args(arguments))
     assert config.identity.minimize == ("params", "peak_memory")
     with folder_opened(tmp_path / "run", config):
         study = open_study(tmp_path / "run", config)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from nas import pace, parallel
 from nas.config import DataConfig, TrainConfig
-from nas.data import load
-from nas.pace import Pace
-from nas.trainer import Training
+from nas.data.datasets import load
+from nas.training.trainer import Training
+from nas.views import training_progress
+from nas.views.training_progress import TrainingProgress
+from nas.workers import data_parallel
 from searchspace import Space, build
 from tests.test_train import NETWORK
 
@@ -29,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(training_progress, "time", clock)
     return clock
 
 
@@ -40,7 +41,7 @@ def shown(terminal: bool) -> tuple[Console, io.StringIO]:
 
 def test_elsewhere_a_line_comes_within_seconds_and_then_every_few(clock: Clock) -> None:
     console, out = shown(False)
-    with Pace(console, False, epochs=30, done=0, train=1000, score=300) as told:
+    with TrainingProgress(console, False, epochs=30, done=0, train=1000, score=300) as told:
         for second in range(1, 31):
             clock.now = 100.0 + second
             told("training", 10 * second, 1000)
@@ -51,7 +52,7 @@ def test_elsewhere_a_line_comes_within_seconds_and_then_every_few(clock: Clock) 
 
 
 def test_the_time_left_counts_scoring_and_the_epochs_made_before(clock: Clock) -> None:
-    told = Pace(shown(False)[0], True, epochs=4, done=2, train=1000, score=300)
+    told = TrainingProgress(shown(False)[0], True, epochs=4, done=2, train=1000, score=300)
     clock.now += 100
     told("training", 1000, 1000)
     assert told.line("training", 1000, 1000) == "epoch 3 of 4: 91 %, 10 images/s, about 0:02:00 left"
@@ -66,14 +67,14 @@ def test_the_time_left_counts_scoring_and_the_epochs_made_before(clock: Clock) -
 
 def test_a_terminal_has_a_bar_and_quiet_nothing(clock: Clock) -> None:
     console, out = shown(True)
-    with Pace(console, False, 2, 0, 100, 10) as told:
+    with TrainingProgress(console, False, 2, 0, 100, 10) as told:
         clock.now += 1
         told("training", 50, 100)
         told.bar.refresh()
         assert "epoch 1 of 2: 48 %, 50 images/s, about 0:00:03 left" in out.getvalue()
     for terminal in (True, False):
         console, out = shown(terminal)
-        with Pace(console, True, 2, 0, 100, 10) as told:
+        with TrainingProgress(console, True, 2, 0, 100, 10) as told:
             clock.now += 60
             told("training", 50, 100)
             told.testing("scoring", 5, 10)
@@ -99,11 +100,11 @@ def test_the_first_of_several_workers_tells_the_driver(tmp_path: Path) -> None:
     class At:
         done = 3
 
-    news = parallel.News(tmp_path / "news", At())  # type: ignore[arg-type]
-    assert parallel.read_news(tmp_path / "news", 2) is None
+    news = data_parallel.News(tmp_path / "news", At())  # type: ignore[arg-type]
+    assert data_parallel.read_news(tmp_path / "news", 2) is None
     news("training", 5, 10)
     news("training", 6, 10)  # within half a second
-    assert parallel.read_news(tmp_path / "news", 2) == ("training", 5, 10)
-    assert parallel.read_news(tmp_path / "news", 3) is None
+    assert data_parallel.read_news(tmp_path / "news", 2) == ("training", 5, 10)
+    assert data_parallel.read_news(tmp_path / "news", 3) is None
     (tmp_path / "news").write_text("[1,")
-    assert parallel.read_news(tmp_path / "news", 2) is None
+    assert data_parallel.read_news(tmp_path / "news", 2) is None

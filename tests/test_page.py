@@ -18,10 +18,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nas import cli, details, environment, figures, folder, page, report, search
+from nas import report, search
+from nas.analysis.progress import Progress
 from nas.config import SearchConfig
-from nas.progress import Progress
+from nas.run import environment, folder, search_options
 from nas.trial import Outcome, Result
+from nas.views import figures, page, trial_details
 from searchspace import Space
 from searchspace.figures import picture
 
@@ -34,8 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made through the study alone, with an outcome of every kind."""
     run = tmp_path_factory.mktemp("page") / "<b>run</b> & co"
     command = argparse.Namespace(command="python -m nas.search --budget &")
-    config = cli.configured(cli.parser().parse_args([*ARGUMENTS], command))
-    with folder.opened(run, config):
+    config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS], command))
+    with folder.lock_run(run, config):
         study = search.open_study(run, config)
         study.validation_images = 300
         for index in range(6):
@@ -72,8 +74,8 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_run_without_outcomes_has_a_page_too(tmp_path: Path) -> None:
-    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
-    with folder.opened(tmp_path / "new", config):
+    config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
+    with folder.lock_run(tmp_path / "new", config):
         search.open_study(tmp_path / "new", config)
     assert report.main([str(tmp_path / "new")]) == 0
     assert "0 trials" in (tmp_path / "new" / "report.html").read_text()
@@ -165,8 +167,8 @@ def test_a_run_of_few_trials_or_only_failures_has_a_page(count: int, fails: bool
 
 def told(run: Path, count: int, fails: bool = False) -> Path:
     """A run of so many trials that have ended."""
-    config = cli.configured(cli.parser().parse_args([*ARGUMENTS]))
-    with folder.opened(run, config):
+    config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
+    with folder.lock_run(run, config):
         study = search.open_study(run, config)
         study.validation_images = 300
         for _ in range(count):
@@ -182,12 +184,12 @@ def told(run: Path, count: int, fails: bool = False) -> Path:
 def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> None:
     run = told(tmp_path / "run", 2)
     config = SearchConfig.load(run)
-    with folder.opened(run, config):
+    with folder.lock_run(run, config):
         search.open_study(run, config).ask()
         assert folder.alive(run, config)
         assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(report.gathered(run))
     assert folder.alive(run, config) is False
-    with folder.opened(run, config):
+    with folder.lock_run(run, config):
         search.open_study(run, config)  # closes the trial of the run that is gone
     shown = page.page(report.gathered(run))
     assert "1 interrupted trial (2) will be asked again when the search carries on." in shown
@@ -207,7 +209,7 @@ def test_a_page_of_a_thousand_trials_is_small_and_quick(run: Path) -> None:
     shown = page.page(replace(found, trials=trials))
     assert time.process_time() - began < 15
     assert len(shown.encode()) < 3_000_000
-    assert shown.count('<svg class="sketch"') == details.MOST
+    assert shown.count('<svg class="sketch"') == trial_details.MOST
     assert {f'id="trial-{n}"' for n in range(1000)} == set(re.findall(r'id="trial-\d+"', shown))
 
 

@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nas import bundle, parallel, train, training
-from nas.data import load
-from nas.gang import Alone
-from nas.trainer import DivergedError
+from nas import train
+from nas.bundle import bundle
+from nas.data.datasets import load
+from nas.full_training import training_folder
+from nas.training.ranks import SingleProcess
+from nas.training.trainer import DivergedError
+from nas.workers import data_parallel
 from searchspace import InputError, Space
 from tests.test_faults import descendants
 from tests.test_search import refusal
@@ -37,8 +40,8 @@ WITHOUT_BATCH_NORM = {
 MEASURED = ["epoch", "train_loss", "accuracy", "loss"]
 
 
-def of(rank: int, size: int) -> Alone:
-    gang = Alone()
+def of(rank: int, size: int) -> SingleProcess:
+    gang = SingleProcess()
     gang.rank, gang.size = rank, size
     return gang
 
@@ -74,9 +77,9 @@ def test_a_number_of_workers_that_cannot_be(
 
 def test_workers_of_a_gpu_are_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    parallel.check(4, "cuda", 128)
+    data_parallel.check(4, "cuda", 128)
     with pytest.raises(InputError, match="workers: from 1 to 4, one a GPU, not 5"):
-        parallel.check(5, "cuda", 128)
+        data_parallel.check(5, "cuda", 128)
 
 
 def test_the_reason_of_a_gang_is_the_one_that_is_no_consequence() -> None:
@@ -84,15 +87,15 @@ def test_the_reason_of_a_gang_is_the_one_that_is_no_consequence() -> None:
 
     unreached = UserExceptionWithTraceback(RuntimeError("Connection closed by peer\nmore"), "")
     diverged = UserExceptionWithTraceback(DivergedError("training loss is nan"), "")
-    assert str(parallel.reason({0: unreached, 1: diverged})) == "training loss is nan"
-    assert str(parallel.reason({0: unreached, 1: RuntimeError("gone")})) == "worker 2 of the training died"
-    found = parallel.reason({0: unreached})
+    assert str(data_parallel.reason({0: unreached, 1: diverged})) == "training loss is nan"
+    assert str(data_parallel.reason({0: unreached, 1: RuntimeError("gone")})) == "worker 2 of the training died"
+    found = data_parallel.reason({0: unreached})
     assert str(found) == "worker 1 of the training failed: RuntimeError: Connection closed by peer"
-    assert isinstance(found, parallel.LostError)
+    assert isinstance(found, data_parallel.LostError)
 
 
 def measured(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / training.METRICS)[MEASURED]
+    return pd.read_csv(folder / training_folder.METRICS)[MEASURED]
 
 
 @pytest.mark.slow
@@ -136,7 +139,7 @@ class Halves(nn.Module):
         return torch.cat([self.model(images[:middle]), self.model(images[middle:])])
 
 
-class InHalves(Alone):
+class InHalves(SingleProcess):
     def wrapped(self, model: nn.Module) -> nn.Module:
         return Halves(model)
 
@@ -160,9 +163,9 @@ def test_batch_norm_is_the_only_difference(tmp_path: Path) -> None:
         "--quiet",
     ]
     assert train.main([str(tmp_path / "tiny.yaml"), *words]) == 0
-    plan = training.load_plan(tmp_path / "out")
+    plan = training_folder.load_plan(tmp_path / "out")
     split = load(plan.data, plan.seed)
-    expected = list(training.begun(tmp_path / "none", plan, split, "cpu", InHalves()))
+    expected = list(training_folder.resume(tmp_path / "none", plan, split, "cpu", InHalves()))
     found = measured(tmp_path / "out")
     assert found["train_loss"].tolist() == pytest.approx([epoch.train_loss for epoch in expected], abs=1e-3)
     assert found["loss"].tolist() == pytest.approx([epoch.loss for epoch in expected], abs=1e-3)
@@ -175,7 +178,7 @@ def begin(command: list[str], out: Path) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment)
     deadline = time.monotonic() + 300
-    while not (out / training.STATE).exists():
+    while not (out / training_folder.STATE).exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -200,20 +203,20 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
     assert wrong.count("\n") == 1
     assert all(line.startswith(("data digits", "training tiny", "epoch ")) for line in said.splitlines()), said
 
-    behind = len(training.behind(out))
+    behind = len(training_folder.epochs_done(out))
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
         process = begin([*command, str(out)], out)
-        while len(training.behind(out)) == behind:
+        while len(training_folder.epochs_done(out)) == behind:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(number)
         _, wrong = process.communicate(timeout=60)
         assert process.returncode == code
-        stopped = f"stopped after epoch {len(training.behind(out))} of 40; the same command carries on"
+        stopped = f"stopped after epoch {len(training_folder.epochs_done(out))} of 40; the same command carries on"
         assert wrong == (f"nas.train: interrupted\nnas.train: {stopped}\n" if code == 143 else "")
         if number == signal.SIGKILL:
             time.sleep(5)  # in which its workers notice
-        assert not training.finished(out)
+        assert not training_folder.finished(out)
         assert behind < 40
     assert train.main([*command, str(out)]) == 0
     first, second = load_file(whole / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)

@@ -21,16 +21,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from nas import bundle
-from nas.card import Facts, Trained
-from nas.decoding import pixels
-from nas.pictures import picture
-from nas.prediction import script
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard, TrainingRecord
+from nas.bundle.predict_script import script
+from nas.data.decoding import pixels
+from nas.data.pictures import picture
 from searchspace import Arch, Space, build
 from tests.test_train import NETWORK
 
 ARCH = Space(NETWORK).arch().adapt(num_classes=3, resolution=32)
-TRAINED = Trained("mine", 0, 2, 0.9, 287, 0.8, 364, (120.5, 110.25, 99.125), (60.0, 61.0, 62.0), ("ham", "é|`", "spam"))
+TRAINED = TrainingRecord(
+    "mine", 0, 2, 0.9, 287, 0.8, 364, (120.5, 110.25, 99.125), (60.0, 61.0, 62.0), ("ham", "é|`", "spam")
+)
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -73,7 +75,7 @@ CASES = [(name, channels, None) for name in PHOTOS for channels in (1, 3)]
 CASES += [(name, 5, 4095.0) for name in ("bands.npy", "first.npy", "pages.tiff")] + [("rgb.npy", 3, None)]
 
 
-def of_channels(channels: int, data_range: float | None = None) -> tuple[Arch, Trained]:
+def of_channels(channels: int, data_range: float | None = None) -> tuple[Arch, TrainingRecord]:
     mean, std = (tuple(start + band for band in range(channels)) for start in (99.125, 60.0))
     return replace(ARCH, in_channels=channels), replace(TRAINED, mean=mean, std=std, data_range=data_range)
 
@@ -106,7 +108,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     model = build(ARCH).eval()
-    made = bundle.write(folder / "out", Facts("mine", ARCH, ARCH, trained=TRAINED), model.state_dict(), onnx=True)
+    made = bundle.write(folder / "out", ModelCard("mine", ARCH, ARCH, trained=TRAINED), model.state_dict(), onnx=True)
     assert "predict.py" in made.files
     for name in ("colour.png", "wide.jpg"):
         pictures()[name].save(folder / name)

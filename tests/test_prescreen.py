@@ -7,10 +7,10 @@ import pytest
 
 from nas import search
 from nas.config import SCORES, DataConfig, Prescreen, SearchConfig
-from nas.data import Split, load
-from nas.prescreen import Screen
-from nas.proxies import PROXIES
-from nas.study import Study
+from nas.data.datasets import Split, load
+from nas.study.study import Study
+from nas.training.prescreen import Screen
+from nas.training.zero_cost import PROXIES
 from searchspace import Budget, InputError, Space, cost
 from searchspace.space import Candidate
 from tests.test_search import TINY

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nas import figures
-from nas.progress import progress
+from nas.analysis.channels import FEWEST, channel_profile
+from nas.analysis.progress import progress
 from nas.trial import Outcome
-from nas.widths import FEWEST, widths
+from nas.views import figures
 
 
 def outcome(number: int, role: str, accuracy: float, channels: list[int], epochs: int = 2) -> Outcome:
@@ -62,7 +62,7 @@ def ramps(depths: list[int]) -> list[Outcome]:
 
 
 def test_channels_of_the_best_middle_and_worst_tenth() -> None:
-    found = widths(ramps([6] * 60))
+    found = channel_profile(ramps([6] * 60))
     assert [group.name for group in found.groups] == ["top 10 %", "50 to 60 %", "bottom 10 %"]
     assert [group.networks for group in found.groups] == [6, 6, 6]
     assert found.equal_depth
@@ -76,7 +76,7 @@ def test_channels_of_the_best_middle_and_worst_tenth() -> None:
 
 
 def test_networks_of_different_depth_are_laid_over_each_other() -> None:
-    found = widths(ramps([5, 9] * 30))
+    found = channel_profile(ramps([5, 9] * 30))
     assert not found.equal_depth
     assert (found.groups[0].positions[0], found.groups[0].positions[-1]) == (0, 1)
     assert found.groups[0].channels[-1] == pytest.approx(10 + np.mean(range(54, 60)))
@@ -85,6 +85,6 @@ def test_networks_of_different_depth_are_laid_over_each_other() -> None:
 
 
 def test_few_networks_say_nothing() -> None:
-    found = widths(ramps([6] * (FEWEST - 1)))
+    found = channel_profile(ramps([6] * (FEWEST - 1)))
     assert not found.groups
     assert found.sentence == f"Too few networks to say ({FEWEST - 1} of the {FEWEST} that it takes)."

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas.proxies import PROXIES, grad_norm, naswot, synflow, zen
+from nas.training.zero_cost import PROXIES, grad_norm, naswot, synflow, zen
 from searchspace import Arch, Budget, Space, build
 from searchspace.arch import Stem
 from searchspace.blocks import Block

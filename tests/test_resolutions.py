@@ -13,16 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from nas import cli, results
+from nas.analysis import results
 from nas.config import TrainConfig
-from nas.data import Split
-from nas.display import print_summary
-from nas.evaluate import evaluate
-from nas.records import record
-from nas.study import Study
-from nas.trainer import Training, resized, score
-from nas.training import Plan
+from nas.data.datasets import Split
+from nas.full_training.training_folder import TrainingPlan
+from nas.run import search_options
+from nas.study.records import record
+from nas.study.study import Study
+from nas.training.trainer import Training, resized, score
 from nas.trial import Trial, proxy
+from nas.views.terminal import print_summary
+from nas.workers.evaluate import evaluate
 from searchspace import Budget, InputError, Space, build, cost
 from searchspace.document import parse, plain
 from searchspace.preflight import preflight
@@ -50,14 +51,16 @@ def test_one_resolution_is_fixed_and_several_are_a_choice() -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("96", (96,)), ("96,128,160,224", (96, 128, 160, 224))])
 def test_the_option_takes_one_or_several(text: str, wanted: tuple[int, ...]) -> None:
-    config = cli.configured(cli.parser().parse_args(["--budget", "40MFLOPs", "--resolution", text]))
+    config = search_options.config_from_args(
+        search_options.parser().parse_args(["--budget", "40MFLOPs", "--resolution", text])
+    )
     assert config.space.resolutions == wanted
 
 
 @pytest.mark.parametrize("text", ["0", "96,", "96,x", "", "-1", "1e2", "٣"])
 def test_what_is_no_resolution_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"--resolution: 224, or several as in 96,128,160,224, is accepted"):
-        cli.parser().parse_args(["--budget", "40MFLOPs", f"--resolution={text}"])
+        search_options.parser().parse_args(["--budget", "40MFLOPs", f"--resolution={text}"])
 
 
 def test_every_network_costs_what_it_does_at_its_own_resolution() -> None:
@@ -155,10 +158,10 @@ def test_scores_are_of_the_images_as_they_are_trained() -> None:
 
 def test_networks_that_are_trained_in_full_to_be_compared_keep_their_shares() -> None:
     archs = [SPACE.arch({**SPACE.random_point(random.Random(0)), "resolution": side}, 0.5) for side in (96, 224)]
-    plans = [Plan(arch, resolutions=SPACE.extremes) for arch in archs]
+    plans = [TrainingPlan(arch, resolutions=SPACE.extremes) for arch in archs]
     assert [plan.adapted(images(112)).resolution for plan in plans] == [48, 112]
-    assert [parse(Plan, plain(plan)) for plan in plans] == plans
-    assert [Plan(arch).adapted(images(112)).resolution for arch in archs] == [112, 112]
+    assert [parse(TrainingPlan, plain(plan)) for plan in plans] == plans
+    assert [TrainingPlan(arch).adapted(images(112)).resolution for arch in archs] == [112, 112]
 
 
 def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:
@@ -173,7 +176,9 @@ def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:
     assert list(frame["resolution"]) == [trial.arch.resolution for trial in trials]
     assert study.best.arch.resolution == study.best.point["resolution"]
     study.validation_images, out = 100, io.StringIO()
-    config = cli.configured(cli.parser().parse_args(["--budget", "40MFLOPs", "--resolution", "96,224"]))
+    config = search_options.config_from_args(
+        search_options.parser().parse_args(["--budget", "40MFLOPs", "--resolution", "96,224"])
+    )
     print_summary(Console(file=out, width=200), study, tmp_path, config, "")
     assert re.search(r"^trial 0: mobilenet_v3_small@224, 224 px, 11 blocks", out.getvalue(), re.MULTILINE)
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas import folder, objectives, results
+from nas.analysis import results
+from nas.run import folder
+from nas.study import objectives
 from nas.trial import Outcome, Result
 from searchspace import Arch, Budget
 from tests.test_study import opened

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas import cli, resuming
 from nas.config import CONFIG, SearchConfig
+from nas.run import resume, search_options
 from searchspace import InputError, Space
 from searchspace import space as spaces
 from searchspace.command import line
@@ -19,9 +19,9 @@ WORDS = ["--budget", "30MFLOPs", "--space", "rexnet", "--resolution", "32", "--s
 
 def begin(run: Path, *words: str) -> SearchConfig:
     """A run as a command begins it, without trials."""
-    args = cli.parser().parse_args(words)
+    args = search_options.parser().parse_args(words)
     args.command = line("nas.search", [*words, "--run", str(run)])
-    config = cli.configured(args)
+    config = search_options.config_from_args(args)
     run.mkdir()
     config.save(run)
     return config
@@ -29,11 +29,11 @@ def begin(run: Path, *words: str) -> SearchConfig:
 
 def again(run: Path, *words: str) -> SearchConfig:
     """What a command makes of the run that is there."""
-    args = cli.parser().parse_args(words)
+    args = search_options.parser().parse_args(words)
     args.command = line("nas.search", [*words, "--run", str(run)])
-    old = resuming.find(run)
+    old = resume.find(run)
     assert old is not None
-    return resuming.carry_on(args, run, old)
+    return resume.carry_on(args, run, old)
 
 
 def refusal(run: Path, *words: str) -> str:
@@ -133,8 +133,8 @@ def test_the_command_that_is_kept_still_says_all(tmp_path: Path) -> None:
     config = begin(run, *WORDS, "--fix", "schedule.kind=linear", "--fix", "head.width=640", "--no-baselines")
     found = again(run, "--budget", "30MFLOPs", "--seed", "5", "--trials", "99")
     assert found.conduct.trials == 99
-    words = resuming.options_of(found)
-    assert words == resuming.options_of(config)
+    words = resume.options_of(found)
+    assert words == resume.options_of(config)
     found.save(run)
     assert again(run, "--budget", "30MFLOPs").conduct.command.count("--fix=") == 2
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 from scipy import stats
 
-from nas import checkpoint, cli, folder, report, retraining, search, train
+from nas import report, search, train
+from nas.analysis import agreement
+from nas.run import folder, search_options
+from nas.training import checkpoint
 from nas.trial import Outcome, Result
 from searchspace.errors import InputError
 from tests.test_search import refusal
@@ -36,46 +39,46 @@ def outcome(number: int, role: str, accuracy: float, state: Any = "complete") ->
 def test_the_best_and_random_controls_are_trained_and_none_twice() -> None:
     trials = [outcome(n, "control", 0.1 * n, "pruned" if n % 2 else "complete") for n in range(8)]
     trials += [outcome(8 + n, "search", 0.5 + 0.01 * n) for n in range(4)]
-    picked = retraining.chosen(trials, 3, 4, seed=0)
+    picked = agreement.chosen(trials, 3, 4, seed=0)
     assert [trial.number for trial in picked[:3]] == [6, 11, 10]
     assert len({trial.number for trial in picked}) == 7
     assert all(trial.role == "control" for trial in picked[3:])
-    assert picked == retraining.chosen(trials, 3, 4, seed=0)
-    draws = [tuple(t.number for t in retraining.chosen(trials, 0, 4, seed)) for seed in range(20)]
+    assert picked == agreement.chosen(trials, 3, 4, seed=0)
+    draws = [tuple(t.number for t in agreement.chosen(trials, 0, 4, seed)) for seed in range(20)]
     assert len(set(draws)) > 5
     for top, controls, said in ((9, 0, "top 9: the run has 8"), (0, 9, "control 9: the run has 8")):
         with pytest.raises(InputError, match=said):
-            retraining.chosen(trials, top, controls, 0)
+            agreement.chosen(trials, top, controls, 0)
 
 
 def test_rank_correlations_are_scipys() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         a, b = rng.integers(0, 8, 12).astype(float), rng.integers(0, 8, 12).astype(float)
-        assert retraining.spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-        assert retraining.kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+        assert agreement.spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+        assert agreement.kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
 
 
 def test_networks_of_different_lengths_of_training_are_not_compared() -> None:
-    rows = [retraining.Retrained(i, "search", 0.1 * i, 5 if i % 2 else 30, 0.1 * i, 100, None, 0) for i in range(6)]
-    assert retraining.sentences(rows) == [
+    rows = [agreement.Retrained(i, "search", 0.1 * i, 5 if i % 2 else 30, 0.1 * i, 100, None, 0) for i in range(6)]
+    assert agreement.sentences(rows) == [
         "6 networks were trained for different numbers of epochs (5, 30): not compared."
     ]
-    assert "Spearman" in retraining.sentences(rows[1::2] + rows[1::2])[0]
+    assert "Spearman" in agreement.sentences(rows[1::2] + rows[1::2])[0]
 
 
 def test_agreement_has_intervals_or_says_nothing() -> None:
     brief = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    same = retraining.agreement(brief, brief)
+    same = agreement.agreement(brief, brief)
     assert same is not None
     assert (same.spearman, same.kendall) == (pytest.approx(1), pytest.approx(1))
     assert same.spearman_interval == pytest.approx((1, 1))
-    mixed = retraining.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
+    mixed = agreement.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
     assert mixed is not None
     assert mixed.spearman_interval[0] < mixed.spearman < mixed.spearman_interval[1]
-    assert mixed == retraining.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
-    assert retraining.agreement([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]) is None
-    assert retraining.agreement(brief, [0.5] * 8) is None
+    assert mixed == agreement.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
+    assert agreement.agreement([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]) is None
+    assert agreement.agreement(brief, [0.5] * 8) is None
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("retrain")
     (here / "tiny.yaml").write_text(SPACE)
     words = ["--budget", "200kFLOPs", "--space", str(here / "tiny.yaml"), "--trials", "6", "--sampler", "random"]
-    config = cli.configured(cli.parser().parse_args(words))
-    with folder.opened(here / "run", config):
+    config = search_options.config_from_args(search_options.parser().parse_args(words))
+    with folder.lock_run(here / "run", config):
         study = search.open_study(here / "run", config)
         study.validation_images = 287
         for index in range(6):
@@ -125,13 +128,13 @@ def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "at least 0" in refusal(train.main, [str(run), "--top", "-1"], capsys)
     assert "not both 0" in refusal(train.main, [str(run), "--top", "0"], capsys)
     assert "no run folder" in refusal(train.main, [str(tmp_path), "--top", "1"], capsys)
-    made = retraining.folder_of(tmp_path, outcome(3, "search", 0.5))
+    made = agreement.folder_of(tmp_path, outcome(3, "search", 0.5))
     made.mkdir()
     (made / "weights.safetensors").write_bytes(b"{}")
     with pytest.raises(InputError, match="not of a training"):
-        retraining.load(tmp_path, [outcome(3, "search", 0.5)])
+        agreement.load(tmp_path, [outcome(3, "search", 0.5)])
     checkpoint.write(
         made / "weights.safetensors", {}, {"trained": json.dumps({"accuracy": 0.5, "images": 9, "epochs": 2})}
     )
-    (row,) = retraining.load(tmp_path, [outcome(3, "search", 0.5)])
+    (row,) = agreement.load(tmp_path, [outcome(3, "search", 0.5)])
     assert (row.full, row.test) == (0.5, None)

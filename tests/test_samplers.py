@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from nas.samplers import INNER, SAMPLERS, ExhaustedError, Predictor, Repaired
 from nas.samplers.domain import Domain
 from nas.samplers.encoding import Encoding, distances
-from nas.samplers.lessons import LEARNT, lessons
-from nas.samplers.surrogate import Kernel, Rows, Surrogate
+from nas.samplers.gaussian_process import Kernel, Rows, Surrogate
+from nas.samplers.observations import LEARNT, lessons
 from searchspace import Budget, Space
 from tests.test_study import advance
 
@@ -336,7 +336,7 @@ def test_a_stopped_trial_is_read_at_its_own_step() -> None:
 
 @pytest.mark.parametrize("name", ["predictor", "nsga2"])
 def test_our_study_asks_them_where_points_are_repaired(tmp_path: Path, name: str) -> None:
-    from nas.study import Study
+    from nas.study.study import Study
     from tests.test_space import SMALL as FILE
 
     study = Study.open(tmp_path, Space(FILE, "small"), Budget.parse("1-2MFLOPs"), name, controls=3)

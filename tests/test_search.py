@@ -19,10 +19,11 @@ import pytest
 import torch
 import yaml
 
-from nas import cli, dashboard, export, resuming, search, train
+from nas import dashboard, export, search, train
 from nas.config import DataConfig, SearchConfig
-from nas.study import Study, load, outcomes
-from nas.subject import Subject, subject
+from nas.run import resume, search_options
+from nas.run.subject import Subject, subject
+from nas.study.study import Study, load, outcomes
 from searchspace import Arch, Budget, InputError, Space, build, command, cost
 from searchspace.__main__ import main as searchspace_main
 
@@ -220,7 +221,7 @@ def test_a_name_that_needs_the_network_is_refused_soon(capsys: pytest.CaptureFix
 
 def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "r"
-    with search.folder.opened(run, cli.configured(cli.parser().parse_args(TINY))):
+    with search.folder.opened(run, search_options.config_from_args(search_options.parser().parse_args(TINY))):
         (run / "trials.csv").write_text("trial,accuracy\n0,0.9\n1,0.8\n")
         (run / "study.db").touch()
     said = refusal(search.main, [*TINY, "--quiet", "--run", str(run)], capsys)
@@ -229,7 +230,7 @@ def test_a_run_whose_study_is_gone_is_not_begun_anew(tmp_path: Path, capsys: pyt
 
 
 def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_command(tmp_path: Path) -> None:
-    run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
+    run, config = tmp_path / "r", search_options.config_from_args(search_options.parser().parse_args(TINY))
 
     def stop(trials: int, half_made: bool = False) -> None:
         with search.folder.opened(run, config):
@@ -254,7 +255,7 @@ def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_com
 
 
 def test_a_start_that_fails_with_trials_keeps_them(tmp_path: Path) -> None:
-    run, config = tmp_path / "r", cli.configured(cli.parser().parse_args(TINY))
+    run, config = tmp_path / "r", search_options.config_from_args(search_options.parser().parse_args(TINY))
 
     def fail() -> None:
         with search.folder.opened(run, config):
@@ -270,8 +271,8 @@ def test_a_start_that_fails_with_trials_keeps_them(tmp_path: Path) -> None:
 
 def test_nothing_else_is_written_to_the_folder_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "r"
-    with search.folder.opened(run, cli.configured(cli.parser().parse_args(TINY))):
-        opened_study = search.open_study(run, cli.configured(cli.parser().parse_args(TINY)))
+    with search.folder.opened(run, search_options.config_from_args(search_options.parser().parse_args(TINY))):
+        opened_study = search.open_study(run, search_options.config_from_args(search_options.parser().parse_args(TINY)))
         opened_study.ask()
         opened_study.close()
     before = sorted(run.iterdir())
@@ -293,14 +294,14 @@ def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_one_search_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = cli.configured(cli.parser().parse_args(TINY))
+    config = search_options.config_from_args(search_options.parser().parse_args(TINY))
     with search.folder.opened(tmp_path / "r", config):
         said = refusal(search.main, [*TINY, "--quiet", "--run", str(tmp_path / "r")], capsys)
     assert "another search is running in it" in said
 
 
 def test_a_run_keeps_its_recipe_when_defaults_change(tmp_path: Path) -> None:
-    config = cli.configured(cli.parser().parse_args([*TINY, "--dataset", "digits"]))
+    config = search_options.config_from_args(search_options.parser().parse_args([*TINY, "--dataset", "digits"]))
     run = tmp_path / "r"
     with search.folder.opened(run, config):
         pass
@@ -311,9 +312,9 @@ def test_a_run_keeps_its_recipe_when_defaults_change(tmp_path: Path) -> None:
     recipe["momentum"] = 0.8  # as if that had been the default
     (run / "config.yaml").write_text(yaml.safe_dump(kept))
     assert search.main([*TINY, "--quiet", "--dry-run", "--run", str(run)]) == 0
-    old = resuming.find(run)
+    old = resume.find(run)
     assert old is not None
-    assert resuming.carry_on(cli.parser().parse_args(TINY), run, old).identity.train.momentum == 0.8
+    assert resume.carry_on(search_options.parser().parse_args(TINY), run, old).identity.train.momentum == 0.8
 
 
 def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from nas import dashboard, export, report, search, sharing
-from nas.study import FullError, Study, load, outcomes
+from nas import dashboard, export, report, search
+from nas.study import drivers
+from nas.study.study import FullError, Study, load, outcomes
 from nas.trial import Trial
 from searchspace import Budget, InputError, Space
 from tests.postgres import PASSWORD, Server, server
@@ -68,8 +69,8 @@ def test_two_drivers_never_ask_the_same_and_share_the_total(tmp_path: Path, post
 def test_a_living_trial_is_left_alone_and_a_dead_ones_is_asked_again(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "HEARTBEAT_S", 0.3)
-    monkeypatch.setattr("nas.storage.DEAD_AFTER_S", 2)
+    monkeypatch.setattr(drivers, "HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("nas.study.storage.DEAD_AFTER_S", 2)
     first = opened(tmp_path / "a", postgres, "death")
     lost = first.ask()
     time.sleep(4)
@@ -127,7 +128,7 @@ def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path, postgres: S
     study.drivers.hurry.set()
     begun = time.monotonic()
     try:
-        with pytest.raises(sharing.StorageError):
+        with pytest.raises(drivers.StorageError):
             study.ask()
         assert time.monotonic() - begun < 10, "who is asked to stop does not wait for a server"
     finally:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from nas.standalone import arranged, standalone
+from nas.bundle.function_source import arranged, standalone
 
 SECOND = '''
 import struct

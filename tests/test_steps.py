@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from nas import cli, dashboard, export, report, train
-from nas.retraining import Retrained
-from nas.state import State, state
-from nas.steps import searched, steps
+from nas import dashboard, export, report, train
+from nas.analysis.agreement import Retrained
+from nas.analysis.state import State, state
+from nas.run import search_options
 from nas.trial import Outcome
+from nas.views.next_steps import searched, steps
 
 FINISHED, BEGUN = State(6, 6), "python -m nas.search --budget 100MFLOPs --trials 6 --dataset 'my photos'"
 PARSERS: dict[str, Any] = {
-    "nas.search": cli.parser,
+    "nas.search": search_options.parser,
     "nas.train": train.parser,
     "nas.export": export.parser,
     "nas.dashboard": dashboard.parser,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from nas import search, storage
+from nas import search
 from nas.config import SearchConfig
-from nas.storage import Place, hidden, without_password
+from nas.study import storage
+from nas.study.storage import StudyLocation, hidden, without_password
 from searchspace import InputError
 
 SECRET = "k3pt-s3cr3t"
@@ -26,8 +27,8 @@ URLS = [
 def test_what_is_kept_of_an_address_has_no_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
     assert hidden(f"could not reach {url}", url) == f"could not reach {shown}"
-    assert str(Place(Path("a"), url, "a")) == f"study a in {shown}"
-    assert SECRET not in repr(Place(Path("a"), url, "a"))
+    assert str(StudyLocation(Path("a"), url, "a")) == f"study a in {shown}"
+    assert SECRET not in repr(StudyLocation(Path("a"), url, "a"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_part_of_the_option_is_refused_without_its_password() -> None:
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(InputError, match="cannot be opened") as refused:
-        storage.database(Place(tmp_path, f"postgresql+psycopg://nas:{SECRET}@127.0.0.1:9/runs", "r"))
+        storage.database(StudyLocation(tmp_path, f"postgresql+psycopg://nas:{SECRET}@127.0.0.1:9/runs", "r"))
     assert SECRET not in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -84,7 +85,7 @@ def test_the_command_that_is_kept_has_no_password(
     conduct = SearchConfig.load(tmp_path / "r").conduct
     assert (conduct.storage, conduct.study) == (URLS[0][1], "r")
     assert URLS[0][1] in " ".join(shlex.split(conduct.command))
-    assert Place.of(tmp_path / "r") == Place(tmp_path / "r", URLS[0][1], "r")
+    assert StudyLocation.of(tmp_path / "r") == StudyLocation(tmp_path / "r", URLS[0][1], "r")
 
     other = ["--storage", "postgresql+psycopg://nas@elsewhere/runs"]
     with pytest.raises(InputError, match="keeps its study in postgresql"):

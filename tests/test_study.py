@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.proposals import _failures_as_bad
 from nas.samplers import SAMPLERS
-from nas.study import ExhaustedError, Study, load, outcomes, record
+from nas.study.proposals import _failures_as_bad
+from nas.study.study import ExhaustedError, Study, load, outcomes, record
 from nas.trial import Result, Trial
 from searchspace import Budget, InputError, Space, cost
 from tests.test_space import SMALL, points
@@ -215,7 +215,7 @@ def test_what_fails_is_asked_less(tmp_path: Path) -> None:
 
 
 def test_a_small_space_ends_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.proposals.DRAWS", 300)
+    monkeypatch.setattr("nas.study.proposals.DRAWS", 300)
     space = Space(SMALL, "small").fix(["stage2.expansion=4", "stage2.kernel=3"])
     study = opened(tmp_path, space=space, budget=Budget.parse("1-2MFLOPs"), sampler="random")
     inside = {arch.digest for arch in map(space.arch, points(space)) if study.budget.admits(cost(arch))}

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas import bundle, card, train
-from nas.card import Facts
-from nas.config import DataConfig, Identity, SearchConfig
-from nas.subject import Subject, subject
-from nas.training import Plan, opened
+from nas import train
+from nas.bundle import bundle, card
+from nas.bundle.card import ModelCard
+from nas.config import DataConfig, SearchConfig, SearchSpec
+from nas.full_training.training_folder import TrainingPlan, opened
+from nas.run.subject import Subject, subject
 from searchspace import Arch, InputError, Space, zoo
 from tests.test_search import refusal
 from tests.test_train import NETWORK
@@ -31,15 +32,15 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     (here / "run").mkdir()
-    SearchConfig(Identity(space={}, budget=("3MFLOPs",), data=SEARCHED)).save(here / "run")
+    SearchConfig(SearchSpec(space={}, budget=("3MFLOPs",), data=SEARCHED)).save(here / "run")
     ARCH.save(here / "run" / "best.yaml")
-    bundle.write(here / "export", Facts("best", ARCH, ARCH, data=SEARCHED))
+    bundle.write(here / "export", ModelCard("best", ARCH, ARCH, data=SEARCHED))
     old = here / "old"
     old.mkdir()
     for path in (here / "export").iterdir():
         lines = path.read_text().splitlines(keepends=True)
         (old / path.name).write_text("".join(line for line in lines if not line.startswith(card.IMAGES)))
-    with opened(here / "training", Plan(ARCH, SEARCHED, name="tiny")):
+    with opened(here / "training", TrainingPlan(ARCH, SEARCHED, name="tiny")):
         pass
     return here
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas import cluster, threads
 from nas.config import DataConfig, full_recipe
-from nas.data import load
-from nas.trainer import Training
+from nas.data.datasets import load
+from nas.training import threads
+from nas.training.trainer import Training
+from nas.workers import cluster
 from searchspace import Space
 from tests.test_train import NETWORK
 
@@ -65,7 +66,9 @@ def test_threads_wait_passively_unless_a_user_says_otherwise(given: str | None, 
     """The runtime that torch loads says what it has read."""
     environment = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": given} if given else {})
-    command = "import nas.timing; from nas.cluster import WORKER_ENV; print(WORKER_ENV['OMP_WAIT_POLICY'])"
+    command = (
+        "import nas.latency.timing; from nas.workers.cluster import WORKER_ENV; print(WORKER_ENV['OMP_WAIT_POLICY'])"
+    )
     done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == policy
     assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from nas.early_stopping import EarlyStopping
-from nas.time_left import TimeLeft
+from nas.analysis.time_left import TimeLeft
+from nas.study.early_stopping import EarlyStopping
 
 
 class Clock:

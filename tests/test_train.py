@@ -18,11 +18,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas import bundle, card, checkpoint, events, export, timing, train, training
+from nas import export, train
+from nas.bundle import bundle, card
 from nas.config import DataConfig, full_recipe
-from nas.data import load, load_test
-from nas.pace import Pace
-from nas.trainer import Epoch, Training
+from nas.data.datasets import load, load_test
+from nas.full_training import tensorboard, training_folder
+from nas.latency import timing
+from nas.training import checkpoint
+from nas.training.trainer import Epoch, Training
+from nas.views.training_progress import TrainingProgress
 from searchspace import Arch, InputError, Space, build
 from searchspace.command import StoppedError
 from tests.test_search import refusal
@@ -63,7 +67,7 @@ def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: p
     written = file.read_bytes()
     assert all(name in written for name in (b"loss/train", b"loss/validation", b"accuracy/validation", b"images_per_s"))
     assert load_file(out / "weights.safetensors").keys() == load_file(trained / "weights.safetensors").keys()
-    monkeypatch.setattr(events.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="tensorboard needs tensorboardX"):
         train.main(command)
 
@@ -76,7 +80,7 @@ def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsy
         [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
     )
     deadline = time.monotonic() + 120
-    while not (out / training.STATE).exists():
+    while not (out / training_folder.STATE).exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -90,7 +94,7 @@ def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsy
     assert whole.keys() == pieced.keys()
     assert all(torch.equal(whole[name], pieced[name]) for name in whole)
     measured = ["epoch", "train_loss", "accuracy", "loss"]
-    tables = [pd.read_csv(folder / training.METRICS)[measured] for folder in (trained, out)]
+    tables = [pd.read_csv(folder / training_folder.METRICS)[measured] for folder in (trained, out)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -111,7 +115,7 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "mixup" not in card
     assert "## By class, on test images" in card
     assert "| class | images | accuracy | 90 % interval | precision | most often taken for |" in card
-    facts, _ = training.result(trained)
+    facts, _ = training_folder.result(trained)
     assert facts.trained is not None
     assert facts.commands == (facts.trained.command,)
     assert facts.trained.command.startswith(f"python -m nas.train {arch}")
@@ -120,7 +124,7 @@ def test_the_folder_is_complete_and_says_so_again(
 
 
 def test_the_test_accuracy_is_that_of_the_weights_on_the_test_images(trained: Path) -> None:
-    facts, weights = training.result(trained)
+    facts, weights = training_folder.result(trained)
     assert facts.trained is not None
     split = load(DataConfig(), seed=0)
     found = load_test(split)
@@ -211,12 +215,12 @@ def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
     (out / "note.txt").write_text("mine")
     assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
     assert [path.name for path in out.iterdir()] == ["note.txt"]
-    plan = training.Plan(Arch.load(arch), DataConfig("elsewhere"))
-    with training.opened(out, plan):  # one that was killed in its first epoch, or by an earlier version
+    plan = training_folder.TrainingPlan(Arch.load(arch), DataConfig("elsewhere"))
+    with training_folder.opened(out, plan):  # one that was killed in its first epoch, or by an earlier version
         pass
-    assert training.load_plan(out) == plan
-    with training.opened(out, replace(plan, seed=1)):
-        assert training.load_plan(out).seed == 1
+    assert training_folder.load_plan(out) == plan
+    with training_folder.opened(out, replace(plan, seed=1)):
+        assert training_folder.load_plan(out).seed == 1
 
 
 def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
@@ -247,17 +251,17 @@ def test_stopped_it_says_where_it_stands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In the first epoch, then in the second."""
-    out, real = tmp_path / "out", Pace.__call__
+    out, real = tmp_path / "out", TrainingProgress.__call__
     command = [str(arch), *DIGITS, "--epochs", "3", "--images", "100", "--out", str(out), "--quiet"]
 
     at = {"stop in": 0}
 
-    def stopped(self: Pace, what: str, done: int, total: int) -> None:
+    def stopped(self: TrainingProgress, what: str, done: int, total: int) -> None:
         if self.number == at["stop in"]:
             raise error
         real(self, what, done, total)
 
-    monkeypatch.setattr(Pace, "__call__", stopped)
+    monkeypatch.setattr(TrainingProgress, "__call__", stopped)
     for at["stop in"], where in ((1, "in the first epoch of 3"), (2, "after epoch 1 of 3")):
         assert train.main(command) == code
         assert capsys.readouterr().err == f"nas.train: stopped {where}; the same command carries on\n"
@@ -271,7 +275,7 @@ def test_a_training_that_is_carried_on_keeps_its_threads(
     out, used = tmp_path / "out", list[int]()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(train, "speeds", lambda *_: {2: 300.0, 1: 100.0})
-    real = training.carry_out
+    real = training_folder.train_remaining
 
     def once(folder: Path, state: Training, watch: Callable[[Epoch], None]) -> None:
         def stop(epoch: Epoch) -> None:
@@ -280,7 +284,7 @@ def test_a_training_that_is_carried_on_keeps_its_threads(
 
         real(folder, state, stop)
 
-    monkeypatch.setattr(training, "carry_out", once)
+    monkeypatch.setattr(training_folder, "carry_out", once)
     command = [str(arch), *DIGITS, "--epochs", "4", "--images", "100", "--out", str(out)]
     with timing.threads(4):
         assert train.main(command) == 130
@@ -315,13 +319,13 @@ def test_a_damaged_or_foreign_file_is_refused(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / training.PLAN).write_bytes((trained / training.PLAN).read_bytes())
+    (out / training_folder.PLAN).write_bytes((trained / training_folder.PLAN).read_bytes())
     command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet"]
-    (out / training.STATE).write_bytes(b"\x80\x04K\x01.")  # a pickle
+    (out / training_folder.STATE).write_bytes(b"\x80\x04K\x01.")  # a pickle
     assert "not a safetensors file" in refusal(train.main, command, capsys)
-    save_file({"done": torch.tensor(1)}, out / training.STATE)
+    save_file({"done": torch.tensor(1)}, out / training_folder.STATE)
     assert "not of this training" in refusal(train.main, command, capsys)
-    (out / training.STATE).unlink()
+    (out / training_folder.STATE).unlink()
     save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS)
     assert "not of a training" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
     _, notes = checkpoint.read(trained / bundle.WEIGHTS)
@@ -331,18 +335,18 @@ def test_a_damaged_or_foreign_file_is_refused(
 
 
 def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
-    plan = training.Plan(Arch.load(arch))
+    plan = training_folder.TrainingPlan(Arch.load(arch))
     refused = pytest.raises(InputError, match="another training is running")
-    with training.opened(tmp_path / "out", plan), refused, training.opened(tmp_path / "out", plan):
+    with training_folder.opened(tmp_path / "out", plan), refused, training_folder.opened(tmp_path / "out", plan):
         pass
-    with training.opened(tmp_path / "out", plan):
-        assert training.load_plan(tmp_path / "out") == plan
+    with training_folder.opened(tmp_path / "out", plan):
+        assert training_folder.load_plan(tmp_path / "out") == plan
 
 
 def test_a_training_of_a_version_without_confusions_still_opens(trained: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(trained, old, ignore=shutil.ignore_patterns("confusion.*"))
-    facts, _ = training.result(old)
+    facts, _ = training_folder.result(old)
     assert facts.confusion is None
     assert "By class" not in card.text(facts, onnx=False)
 

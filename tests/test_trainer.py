@@ -12,14 +12,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nas import graphed
 from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
-from nas.data import Split, load
-from nas.decoding import Mapped
-from nas.evaluate import evaluate, trial_seed
-from nas.feed import Feed
-from nas.trainer import DivergedError, Training, _augmented, _learning_rate, fit, recalibrate
+from nas.data.datasets import Split, load
+from nas.data.decoding import Mapped
+from nas.training import cuda_graphs
+from nas.training.batches import BatchLoader
+from nas.training.trainer import DivergedError, Training, _augmented, _learning_rate, fit, recalibrate
 from nas.trial import Result, Trial
+from nas.workers.evaluate import evaluate, trial_seed
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
 
@@ -63,7 +63,7 @@ def test_images_in_a_file_train_as_those_in_memory(few: Split, tmp_path: Path) -
 
 def test_shared_images_are_not_copied(few: Split) -> None:
     few.train_images.flags.writeable = False  # as Ray's object store hands them out
-    feed = Feed(few.train_images, "cpu")
+    feed = BatchLoader(few.train_images, "cpu")
     assert feed.tensor is not None
     assert feed.tensor.data_ptr() == few.train_images.ctypes.data
     assert torch.equal(feed.at(torch.tensor([3, 1])), torch.tensor(few.train_images[[3, 1]]))
@@ -83,7 +83,7 @@ def test_steps_that_are_replayed_learn_as_others_do(
 ) -> None:
     """What a CUDA graph replays is a step over tensors that stay where they are, its learning rate among them."""
 
-    def by_hand(step: graphed.Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Tensor]:
+    def by_hand(step: cuda_graphs.Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Tensor]:
         loss, rates = torch.zeros(()), [group["lr"] for group in training.optimizer.param_groups]
 
         def replay() -> None:
@@ -95,8 +95,8 @@ def test_steps_that_are_replayed_learn_as_others_do(
         return replay, loss
 
     seen: list[float] = []
-    monkeypatch.setattr(graphed, "aside", lambda step, images, labels: step(images, labels))
-    monkeypatch.setattr(graphed, "captured", by_hand)
+    monkeypatch.setattr(cuda_graphs, "aside", lambda step, images, labels: step(images, labels))
+    monkeypatch.setattr(cuda_graphs, "captured", by_hand)
     config = replace(RECIPE, optimizer=optimizer, epochs=1, batch_size=16, learning_rate=0.001)
     losses = []
     for graphs in (False, True):
@@ -105,7 +105,7 @@ def test_steps_that_are_replayed_learn_as_others_do(
         losses.append(next(iter(training)).train_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # a rate of fewer digits
     steps = len(few.train_labels) // config.batch_size
-    assert len(seen) == steps - graphed.EAGER_STEPS
+    assert len(seen) == steps - cuda_graphs.EAGER_STEPS
     assert min(seen) < 0.1 * max(seen)
 
 
@@ -175,7 +175,7 @@ def test_evaluate_reports_what_goes_wrong(digits: Split, monkeypatch: pytest.Mon
     def full(_: Arch) -> None:
         raise MemoryError("7 GB")
 
-    monkeypatch.setattr("nas.evaluate.build", full)
+    monkeypatch.setattr("nas.workers.evaluate.build", full)
     (result,) = evaluate(Trial(0, ARCH, right, "search"), digits, RECIPE, 0, "cpu")
     assert result.error == "out of memory: 7 GB"
 
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_a_trial_without_checkpoint(
     def full(*_: object) -> None:
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr("nas.checkpoint.save_file", full)
+    monkeypatch.setattr("nas.training.checkpoint.save_file", full)
     trial = Trial(0, ARCH, cost(ARCH), "control")
     results = list(evaluate(trial, few, replace(RECIPE, epochs=2), 0, "cpu", tmp_path))
     assert [(r.epoch, r.error) for r in results] == [(1, ""), (2, "")]
@@ -251,7 +251,7 @@ def test_an_error_of_any_kind_is_an_outcome_with_its_reason(digits: Split, monke
     def broken(_: Arch) -> None:
         raise RuntimeError("no kernel for this\nsecond line")
 
-    monkeypatch.setattr("nas.evaluate.build", broken)
+    monkeypatch.setattr("nas.workers.evaluate.build", broken)
     (result,) = evaluate(Trial(0, ARCH, cost(ARCH), "search"), digits, RECIPE, 0, "cpu")
     assert result.error == "RuntimeError: no kernel for this"
 

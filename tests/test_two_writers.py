@@ -16,16 +16,20 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from nas import cli, folder, lock, search
-from nas.cluster import Cluster
-from nas.lock import HeldError
-from nas.study import Study, load
+from nas import search
+from nas.run import folder, search_options
+from nas.study import lock
+from nas.study.lock import HeldError
+from nas.study.study import Study, load
 from nas.trial import Result, Trial
+from nas.workers.cluster import Cluster
 from searchspace import InputError
 from tests.test_space import SMALL
 from tests.test_study import BUDGET, SPACE, advance, opened, score
 
-CONFIG = cli.configured(cli.parser().parse_args(["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "4"]))
+CONFIG = search_options.config_from_args(
+    search_options.parser().parse_args(["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "4"])
+)
 HOLDER = """
 import sys
 from nas.study import Study
@@ -89,7 +93,7 @@ def test_two_processes(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"another search is running in it, process {process.pid}") as refused:
             opened(link)
     assert "Study.read" in str(refused.value)
-    with pytest.raises(InputError, match="another search is running"), folder.opened(tmp_path, CONFIG):
+    with pytest.raises(InputError, match="another search is running"), folder.lock_run(tmp_path, CONFIG):
         pass
     look = Study.read(tmp_path)
     assert [trial.outcome for trial in look.outcomes] == ["running", "running"]
@@ -196,17 +200,17 @@ def test_an_opening_that_fails_leaves_no_lock(tmp_path: Path) -> None:
 
 
 def test_no_file_can_be_taken_away_from_under_the_lock(tmp_path: Path) -> None:
-    with folder.opened(tmp_path / "run", CONFIG):
+    with folder.lock_run(tmp_path / "run", CONFIG):
         (tmp_path / "run" / "log.txt").unlink()
         with pytest.raises(HeldError), lock.lent(tmp_path / "run"):
             pass
-        with pytest.raises(InputError, match="another search is running"), folder.opened(tmp_path / "run", CONFIG):
+        with pytest.raises(InputError, match="another search is running"), folder.lock_run(tmp_path / "run", CONFIG):
             pass
 
 
 def test_a_search_lends_its_lock_to_one_study(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with folder.opened(run, CONFIG):
+    with folder.lock_run(run, CONFIG):
         with search.open_study(run, CONFIG) as study:
             study.ask()
             with pytest.raises(HeldError):
@@ -277,20 +281,20 @@ def test_leftovers_of_killed_processes_go_with_the_next_start(tmp_path: Path) ->
     for path in (*parts, *others):
         path.touch()
         os.utime(path, (0, 0) if path is not others[2] else None)
-    with folder.opened(run, CONFIG):
+    with folder.lock_run(run, CONFIG):
         assert not (run / "checkpoints").exists()
         assert not [path for path in parts if path.exists()]
         assert all(path.exists() for path in others)
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "a.safetensors").touch()
-    with folder.opened(run, CONFIG):
+    with folder.lock_run(run, CONFIG):
         assert (run / "checkpoints" / "a.safetensors").exists()
 
 
 def test_ray_keeps_no_handler_on_a_closed_log(tmp_path: Path) -> None:
     logger = logging.getLogger("ray")
     before = logger.handlers
-    with folder.opened(tmp_path / "run", CONFIG) as log, Cluster(None, "") as cluster:
+    with folder.lock_run(tmp_path / "run", CONFIG) as log, Cluster(None, "") as cluster:
         cluster.log_to(log)
         cluster.log_to(log)
         logger.error("a worker died")
@@ -324,7 +328,7 @@ def test_results_are_written_after_every_trial_of_few_and_seldom_of_many(
 
 
 def test_every_trial_of_a_run_is_in_its_table(tmp_path: Path) -> None:
-    with folder.opened(tmp_path / "run", CONFIG) as log, search.open_study(tmp_path / "run", CONFIG) as study:
+    with folder.lock_run(tmp_path / "run", CONFIG) as log, search.open_study(tmp_path / "run", CONFIG) as study:
         results = folder.Results(study, tmp_path / "run", log)
         for index in range(5):
             advance(study, 1)

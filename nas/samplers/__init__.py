@@ -29,10 +29,10 @@ from optuna.samplers import BaseSampler
 
 from nas.samplers.domain import Choices, CostOf, ExhaustedError
 from nas.samplers.evolution import Evolution
-from nas.samplers.generations import Generations
-from nas.samplers.local import Local
+from nas.samplers.local_search import Local
+from nas.samplers.nsga2 import Generations
+from nas.samplers.point_sampler import PointSampler
 from nas.samplers.predictor import Predictor
-from nas.samplers.proposing import Proposing
 from nas.samplers.repaired import Repaired, seeded
 
 __all__ = [
@@ -53,7 +53,7 @@ class Maker(Protocol):
 
     def __call__(
         self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0
-    ) -> Proposing: ...
+    ) -> PointSampler: ...
 
 
 def _repaired(make: Callable[[int], BaseSampler]) -> Maker:

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial
 
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
-from nas.samplers.lessons import Evidence, Lessons, lessons
-from nas.samplers.proposing import Known
+from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
+from nas.samplers.observations import Observations, PriorObservation, lessons
+from nas.samplers.point_sampler import History
 from nas.samplers.repaired import Repaired, seeded
-from nas.samplers.surrogate import FITTED, NOISE, Kernel, Rows, Surrogate
 
 START = 12
 PARENTS = 10
@@ -44,14 +44,14 @@ class Predictor(Repaired):
         seed: int = 0,
         low: float = 0.85,
         tpe_share: float = 1 / 3,
-        evidence: Sequence[Evidence] = (),
+        evidence: Sequence[PriorObservation] = (),
     ) -> None:
         super().__init__(seeded(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.encoding = Encoding(self.domain)
 
-    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
+    def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
         self._raise_error_if_multi_objective(study)
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
@@ -62,7 +62,7 @@ class Predictor(Repaired):
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
 
-    def _beside_evidence(self, taught: Lessons) -> Lessons:
+    def _beside_evidence(self, taught: Observations) -> Observations:
         """The evidence and the lessons as one. A study that begins where others ended is not average from its start."""
         if not self.evidence:
             return taught
@@ -70,17 +70,17 @@ class Predictor(Repaired):
         y, unsure = (np.array([getattr(one, name) for one in self.evidence]) for name in ("y", "unsure"))
         ours = taught.y
         if len(ours):
-            model, rows = self._model(Lessons(points, y, unsure, []))
+            model, rows = self._model(Observations(points, y, unsure, []))
             ours = ours + model.predict(rows(taught.points))[0].mean()
         together = np.concatenate([y, ours])
-        return Lessons(
+        return Observations(
             [*points, *taught.points],
             together - together.mean(),
             np.concatenate([unsure, taught.unsure]),
             taught.in_flight,
         )
 
-    def best_of_pool(self, taught: Lessons, taken: Collection[Key], rng: random.Random) -> Point:
+    def best_of_pool(self, taught: Observations, taken: Collection[Key], rng: random.Random) -> Point:
         """The most promising of some hundred points: children of the best, then children of the most promising."""
         model, rows = self._model(taught)
         order = np.argsort(-taught.y)[:PARENTS]
@@ -96,7 +96,7 @@ class Predictor(Repaired):
             parents = [p for _, p in ranked] or parents
         return parents[0]
 
-    def _model(self, taught: Lessons) -> tuple[Surrogate, Callable[[Sequence[Point]], Rows]]:
+    def _model(self, taught: Observations) -> tuple[Surrogate, Callable[[Sequence[Point]], Rows]]:
         """The fitted process, and how it reads points. What is in flight is believed to score its mean."""
         logs = self.encoding.log_costs(taught.points)
         middle, spread = logs.mean(), logs.std() or 1.0

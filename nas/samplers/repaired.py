@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Choices, CostOf, Point
-from nas.samplers.proposing import PROPOSAL, Known, Proposing, replayed
+from nas.samplers.point_sampler import PROPOSAL, History, PointSampler, copy_trial
 
 LATEST = 200
 BEST = 50
@@ -29,7 +29,7 @@ def _made(kind: Callable[..., BaseSampler], options: Mapping[str, Any], seed: in
     return kind(seed=seed, **options)
 
 
-class Repaired(Proposing):
+class Repaired(PointSampler):
     """Proposals of another sampler, changed until they cost `low` to all of the budget.
 
     A fresh inner sampler, seeded from (`seed`, trial number), is shown at most 250 trials at every ask: the latest
@@ -49,7 +49,7 @@ class Repaired(Proposing):
         super().__init__(choices, cost, budget, seed, low)
         self.make_sampler = make_sampler
 
-    def propose(self, study: Study, trial: FrozenTrial, known: Known, rng: random.Random) -> Point:
+    def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """The inner sampler's point, in a study of its own that holds the latest and the best trials."""
         storage = InMemoryStorage()
         verbosity = optuna.logging.get_verbosity()
@@ -57,7 +57,7 @@ class Repaired(Proposing):
         number = storage.create_new_study(study.directions, "scratch")
         optuna.logging.set_verbosity(verbosity)
         for other in latest_and_best(study, known.trials):
-            storage.create_new_trial(number, replayed(other, self._params(other), self.distributions))
+            storage.create_new_trial(number, copy_trial(other, self._params(other), self.distributions))
         sampler = self.make_sampler(rng.getrandbits(32))
         scratch = optuna.load_study(study_name="scratch", storage=storage, sampler=sampler)
         asked = scratch.ask(dict(self.distributions))

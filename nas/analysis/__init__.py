@@ -1,0 +1,1 @@
+"""What a study shows: tables, comparisons, importance, agreement. Numbers and sentences, no drawings."""

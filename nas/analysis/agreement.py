@@ -1,0 +1,160 @@
+"""Does brief training tell which networks are good? Some networks of a run, trained in full, beside their brief scores.
+
+`python -m nas.train RUN --top 5 --control 3` trains them, each in a folder of its own in RUN/retrained; here is which
+ones, what came of them and how the two rankings agree. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from nas.analysis.results import LEVEL, best_complete
+from nas.trial import Outcome
+from searchspace.errors import InputError
+
+FOLDER = "retrained"
+PREFIX = "trial-"
+WEIGHTS, STATE = "weights.safetensors", "checkpoint.safetensors"
+RESAMPLES = 2000
+FEWEST = 4
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """One network's accuracy after brief training and after `epochs` in full, and how many images each is of."""
+
+    trial: int
+    role: str
+    brief: float
+    epochs: int
+    full: float
+    images: int
+    test: float | None
+    test_images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Rank correlations, with 90 % intervals from resampling networks."""
+
+    networks: int
+    spearman: float
+    spearman_interval: tuple[float, float]
+    kendall: float
+    kendall_interval: tuple[float, float]
+
+
+def chosen(trials: Sequence[Outcome], top: int, controls: int, seed: int) -> list[Outcome]:
+    """The best complete trials, and random ones of the random networks that were scored; none twice.
+
+    `InputError` where the run has fewer.
+    """
+    complete = best_complete(trials)
+    best = complete[:top]
+    taken = {trial.number for trial in best}
+    ended = [t for t in trials if t.role == "control" and t.outcome in ("complete", "pruned") and t.curve]
+    others = [trial for trial in ended if trial.number not in taken]
+    for name, wanted, there in (("top", top, len(complete)), ("control", controls, len(others))):
+        if wanted > there:
+            beside = f" beside its best {top}" if name == "control" and top else ""
+            raise InputError(f"{name} {wanted}: the run has {there} such networks to train{beside}")
+    return best + sorted(random.Random(seed).sample(others, controls), key=lambda trial: trial.number)
+
+
+def folder_of(base: Path, trial: Outcome) -> Path:
+    return base / f"{PREFIX}{trial.number}"
+
+
+def load(base: Path, trials: Sequence[Outcome]) -> list[Retrained]:
+    """Every trial whose full training is finished, best first."""
+    found = []
+    for trial in trials:
+        folder = folder_of(base, trial)
+        if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.accuracy is not None:
+            trained = _trained(folder / WEIGHTS)
+            full, images, epochs = float(trained["accuracy"]), int(trained["images"]), int(trained["epochs"])
+            test = None if trained["test_accuracy"] is None else float(trained["test_accuracy"])
+            role = trial.measured.get("baseline") or trial.role
+            row = Retrained(trial.number, role, trial.accuracy, epochs, full, images, test, int(trained["test_images"]))
+            found.append(row)
+    return sorted(found, key=lambda one: -one.full)
+
+
+def _trained(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, "np") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {})["trained"])
+            return {"test_accuracy": None, "test_images": 0, **found}
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not of a training ({' '.join(str(error).split())[:120]})") from None
+
+
+def agreement(brief: Sequence[float], full: Sequence[float], seed: int = 0, fewest: int = FEWEST) -> Agreement | None:
+    """How two scores of the same networks rank them; None for fewer than four, or where a score is always the same."""
+    pairs = np.array([brief, full], np.float64)
+    if len(brief) < fewest or (np.ptp(pairs, axis=1) == 0).any():
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = [pairs[:, rng.integers(len(brief), size=len(brief))] for _ in range(RESAMPLES)]
+    told = [sample for sample in drawn if (np.ptp(sample, axis=1) > 0).all()]
+    return Agreement(len(brief), spearman(*pairs), _interval(spearman, told), kendall(*pairs), _interval(kendall, told))
+
+
+def spearman(a: Array, b: Array) -> float:
+    """The correlation of ranks; equal scores share their mean rank."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def kendall(a: Array, b: Array) -> float:
+    """Kendall's tau-b: pairs in the same order less pairs in opposite order, over pairs that are no tie in either."""
+    upper = np.triu_indices(len(a), 1)
+    x, y = (np.sign(one[:, None] - one[None, :])[upper] for one in (a, b))
+    return float((x * y).sum() / np.sqrt((x != 0).sum() * (y != 0).sum()))
+
+
+def _ranks(scores: Array) -> Array:
+    below = (scores[None, :] < scores[:, None]).sum(1)
+    equal = (scores[None, :] == scores[:, None]).sum(1)
+    ranks: Array = below + (equal + 1) / 2
+    return ranks
+
+
+def _interval(measure: Callable[[Array, Array], float], samples: Sequence[Array]) -> tuple[float, float]:
+    low, high = np.quantile([measure(*sample) for sample in samples], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def sentences(rows: Sequence[Retrained]) -> list[str]:
+    """How well brief scores predicted full training, on validation images and, where all were tested, test images."""
+    lengths = sorted({row.epochs for row in rows})
+    if len(lengths) > 1:
+        trained = ", ".join(map(str, lengths))
+        return [f"{len(rows)} networks were trained for different numbers of epochs ({trained}): not compared."]
+    told = [_sentence("validation", [row.full for row in rows], rows)]
+    tests = [row.test for row in rows if row.test is not None]
+    if rows and len(tests) == len(rows):
+        told.append(_sentence("test", tests, rows))
+    return told
+
+
+def _sentence(images: str, full: Sequence[float], rows: Sequence[Retrained]) -> str:
+    found = agreement([row.brief for row in rows], full)
+    begin = f"Brief scores and full training of {len(rows)} networks, {images} images"
+    if found is None:
+        return f"{begin}: too few, or too equal, to say how they agree."
+    (a, b), (c, d) = found.spearman_interval, found.kendall_interval
+    return (
+        f"{begin}: rank correlation Spearman {found.spearman:.2f} [{a:.2f}, {b:.2f}], "
+        f"Kendall {found.kendall:.2f} [{c:.2f}, {d:.2f}]."
+    )

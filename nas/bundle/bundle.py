@@ -1,0 +1,250 @@
+"""A network to take home: a folder that needs nothing of this project, tried by a fresh interpreter before it is there.
+
+`nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`,
+`classes.json`, `confusion.json` and its drawing; where asked `model.onnx`, and with weights `predict.py`, which runs it
+on image files.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nas.analysis import confusion
+from nas.bundle import card, onnx_file
+from nas.bundle.card import ModelCard
+from nas.bundle.confusion_matrix import matrix
+from nas.bundle.onnx_file import require_onnx as require_onnx
+from nas.bundle.predict_script import script
+from nas.config import CONFIG, DataConfig
+from nas.training import checkpoint
+from searchspace.document import plain
+from searchspace.errors import InputError
+from searchspace.module import build
+from searchspace.source import source
+
+CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
+# In the order they are put in place: what has weights is complete.
+FILES = (CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, "model.onnx", "predict.py", WEIGHTS)
+TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
+SECONDS = 600
+
+CHECK = """
+import json, runpy, statistics, sys, time
+sys.modules.update(dict.fromkeys(("nas", "searchspace")))  # an import of either is an error
+from pathlib import Path
+import torch
+from safetensors.torch import load_file
+folder, given = Path(sys.argv[1]), load_file(sys.argv[2])
+torch.set_num_threads(int(sys.argv[3]))
+def taken(prefix):
+    return {name.removeprefix(prefix): tensor for name, tensor in given.items() if name.startswith(prefix)}
+def apart(logits, expected):
+    return float((logits.nan_to_num() - expected.nan_to_num()).abs().max() / expected.nan_to_num().abs().max())
+def pace(run):
+    run()
+    spent, begun = [], time.perf_counter()
+    while len(spent) < 3 or (len(spent) < 20 and time.perf_counter() - begun < 1):
+        start = time.thread_time()
+        run()
+        spent.append(1000 * (time.thread_time() - start))
+    return statistics.median(spent)
+images, weights = given["images"], folder / "weights.safetensors"
+model = runpy.run_path(str(folder / "model.py"))["Network"]().eval()
+found = {"model.py": 0.0}
+for state in ("own", "disturbed"):
+    own = state == "own" and weights.exists()
+    model.load_state_dict(load_file(weights) if own else taken(state + "/"))
+    with torch.no_grad():
+        found["model.py"] = max(found["model.py"], apart(model(images), given["logits/" + state]))
+if (folder / "model.onnx").exists():
+    import onnxruntime
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": images.numpy()})
+    found["model.onnx"] = apart(torch.from_numpy(logits), given["logits/own"])
+torch.set_num_threads(1)
+with torch.inference_mode():
+    one, deployed = images[:1].clone(), model.to(memory_format=torch.channels_last)
+    paces = {"model.py": pace(lambda: deployed(one))}
+if "model.onnx" in found:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    alone = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    paces["model.onnx"] = pace(lambda: alone.run(None, {"images": one.numpy()}))
+print(json.dumps({"differences": found, "milliseconds": paces}))
+"""
+
+
+class DifferentError(RuntimeError):
+    """What was written does not do what the network does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Of each file that computes: how far its output is from the network's, as a share of the largest number in it,
+    and the median milliseconds of one image on one thread of this machine."""
+
+    differences: dict[str, float]
+    milliseconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The names of the files, and how far the output of each is from the network's."""
+
+    files: list[str]
+    differences: dict[str, float]
+
+
+def check_free(out: Path) -> None:
+    """`InputError` where writing to a folder would overwrite what no export wrote."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out {out}: a folder is accepted, not a file")
+    if (out / CONFIG).exists():
+        raise InputError(f"out {out}: is the folder of a search; give another")
+    present = [name for name in FILES if (out / name).exists()]
+    if present and not _is_bundle(out):
+        raise InputError(f"out {out}: has a {present[0]} that no export wrote; give another folder")
+
+
+def check_new(out: Path) -> None:
+    """`InputError` where a folder to export to holds anything but an earlier export."""
+    check_free(out)
+    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if others and not _is_bundle(out):
+        raise InputError(f"out {out}: is not empty and no export (it has {others[0]}); give another folder")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return (folder / CARD).read_text(encoding="utf-8").startswith(card.MARK)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def images(folder: Path) -> DataConfig | None:
+    """The images that an exported network was searched or trained on, where its card or its weights say so."""
+    if not _is_bundle(folder):
+        return None
+    named = card.images_of((folder / CARD).read_text(encoding="utf-8"))
+    if named is None and (folder / WEIGHTS).is_file():
+        with suppress(InputError, KeyError, TypeError, ValueError):
+            named = DataConfig(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"])["dataset"])
+    return None if named and named.dataset.startswith(card.ANOTHER_MACHINES) else named
+
+
+def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Export:
+    """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
+
+    Without weights they start fresh, from the network's digest. `InputError` where nothing can be written.
+    """
+    if onnx:
+        require_onnx()
+    check_free(out)
+    model = _network(facts, weights)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
+            part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
+            part.mkdir()
+            _fill(part, facts, model, weights, onnx)
+            found = tried(part, model, _images(facts), scratch)
+            (part / CARD).write_text(card.text(facts, onnx, found.milliseconds), encoding="utf-8")
+            files = [file for file in FILES if (part / file).exists()]
+            for file in FILES:
+                if file in files:
+                    (part / file).replace(out / file)
+                else:
+                    (out / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
+    return Export(files, found.differences)
+
+
+def _network(facts: ModelCard, weights: dict[str, Tensor] | None) -> nn.Module:
+    """The network, fresh from its digest or with weights; `InputError` where those are not of it."""
+    torch.manual_seed(int(facts.arch.digest, 16) % 2**63)
+    model = build(facts.arch)
+    if weights is not None:
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"{facts.title}: {' '.join(str(error).split())[:160]}") from None
+        broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        if broken:
+            raise InputError(f"{facts.title}: the weights {broken[0]} hold numbers that are not finite")
+    if facts.trained is not None:
+        facts.trained.check(facts.arch, facts.title)
+    return model.eval()
+
+
+def _fill(part: Path, facts: ModelCard, model: nn.Module, weights: dict[str, Tensor] | None, onnx: bool) -> None:
+    facts.arch.save(part / "arch.yaml", card.one_line(facts.title))
+    (part / "model.py").write_text(source(facts.arch), encoding="utf-8")
+    if onnx:
+        onnx_file.write(part / "model.onnx", model, _images(facts), facts.arch.head.output)
+    if weights is not None and facts.trained is not None:
+        notes = {"format": "pt", "trained": json.dumps(plain(facts.trained))}
+        checkpoint.write(part / WEIGHTS, weights, notes)
+        if onnx:
+            (part / "predict.py").write_text(script(facts.arch, facts.trained), encoding="utf-8")
+        (part / "classes.json").write_text(json.dumps(facts.trained.classes, indent=0) + "\n", encoding="utf-8")
+    if facts.confusion is not None:
+        (part / confusion.FILE).write_text(confusion.text(facts.confusion), encoding="utf-8")
+        (part / DRAWING).write_text(matrix(facts.confusion, standalone=True), encoding="utf-8")
+
+
+def _images(facts: ModelCard) -> Tensor:
+    """Random images, a faint and a strong one: an activation that saturates does so for the second."""
+    side = facts.arch.resolution
+    noise = torch.randn(2, facts.arch.in_channels, side, side, generator=torch.Generator().manual_seed(0))
+    return noise * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
+
+
+def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Tried:
+    """What a folder's files compute of some images, in an interpreter that cannot import this project.
+
+    `model.py` is also compared with disturbed weights: fresh ones leave much of a network without effect.
+    """
+    given = {"images": images}
+    for state, network in (("own", model), ("disturbed", disturbed(model))):
+        with torch.no_grad():
+            given[f"logits/{state}"] = network(images)
+        given |= {f"{state}/{name}": tensor for name, tensor in network.state_dict().items()}
+    checkpoint.write(scratch, given)
+    command = [sys.executable, "-I", "-c", CHECK, str(folder), str(scratch), str(torch.get_num_threads())]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DifferentError(f"a fresh interpreter took more than {SECONDS} s") from None
+    if done.returncode != 0:
+        raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
+    found = Tried(**json.loads(done.stdout.splitlines()[-1]))
+    for name, difference in found.differences.items():
+        if not difference <= TOLERANCE[name]:
+            raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+    return found
+
+
+def last_line(said: str) -> str:
+    return next(iter(reversed(said.strip().splitlines())), "it was killed")[:200]
+
+
+@torch.no_grad()
+def disturbed(model: nn.Module) -> nn.Module:
+    """A copy in which every norm, bias and scale has an effect."""
+    copy = deepcopy(model)
+    random = torch.Generator().manual_seed(1)
+    for tensor in (*copy.parameters(), *copy.buffers()):
+        if tensor.is_floating_point() and tensor.ndim not in (2, 4):
+            tensor.copy_(torch.rand(tensor.shape, generator=random) + 0.5)
+    return copy

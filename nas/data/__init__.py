@@ -1,0 +1,1 @@
+"""Images as arrays: datasets, folders, decoding, splits. No torch."""

@@ -1,0 +1,280 @@
+"""Images as two plain arrays: digits, any Hugging Face dataset, a local folder; stratified splits. No torch here.
+
+The search sees training images only, split into those that train and those that score; `load_test` is for `nas.train`
+alone. Everything is decoded once, by the driver, and shared with the workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nas.config import DataConfig
+from nas.data.decoding import SMALLEST, Decoded, Form, Images, Progress, Source, decoded, own_size, part, pixels
+from nas.data.image_folder import ImageFolder, first_images, image_folder
+from nas.data.labelled import Labelled, Rows, counted, purposes
+from nas.data.labelled import Labels as Labels
+from nas.data.mirroring import mirrored
+from nas.data.pictures import File, misfit
+from nas.data.tabular import first_records, split_names, tabular
+from searchspace.errors import InputError
+
+LARGEST = 64
+DIGITS = tuple(map(str, range(10)))
+PEEKED = 8
+DARK, LOOKED_AT = 64, 500
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images (N, C, H, W) as uint8 and labels (N,), to train and to score. `flip`: mirrored is the same class.
+
+    `found` is the number of training images that are there, whether used or not. `mirroring` says why images are
+    mirrored or not; `notes` are sentences about what was left out and what is used for what.
+    """
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    val_images: Images
+    val_labels: Labels
+    classes: tuple[str, ...]
+    flip: bool
+    data: DataConfig = field(default_factory=DataConfig)
+    found: int = 0
+    mirroring: str = ""
+    notes: tuple[str, ...] = ()
+    contents: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the classes, the labels of all images, and their files' names and sizes, from those of others."""
+        parts = (json.dumps(self.classes).encode(), self.train_labels.tobytes(), self.val_labels.tobytes())
+        labels = hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+        return f"{labels}-{self.contents}" if self.contents else labels
+
+    @property
+    def resolution(self) -> int:
+        return int(self.train_images.shape[-1])
+
+    @property
+    def channels(self) -> int:
+        return int(self.train_images.shape[1])
+
+
+def load(
+    config: DataConfig,
+    seed: int,
+    resolution: int | None = None,
+    progress: Progress | None = None,
+    largest: int = LARGEST,
+    channels: int = 3,
+) -> Split:
+    """The training images of a dataset, split by class and seed; `InputError` says what is wrong with them.
+
+    Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
+    """
+    name = config.dataset
+    if name == "digits":
+        there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
+        found = Labelled(there[1], DIGITS, _no_source)
+        used = _part(found, config.images, seed, name)
+        images: Images = there[0][used]
+        labels, notes, contents = found.labels[used], found.notes, ""
+    else:
+        found = _training(name, progress)
+        used = _part(found, config.images, seed, name)
+        source = found.images(used)
+        form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
+        made = decoded(source, form, config.skip_bad, progress)
+        images, labels = made.images, found.labels[used][made.rows]
+        notes, contents = found.notes + _notes(made) + _darkness(images), source.contents
+    train, val = _stratified(labels, config.validation, seed, name, found.classes)
+    flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
+    parts = part(images, train), labels[train], part(images, val), labels[val]
+    return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
+
+
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of a dataset, without an image being decoded."""
+    if config.dataset == "digits":
+        return DIGITS
+    return _training(config.dataset, None).classes
+
+
+def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
+    """The test images of a split's dataset, or those it calls validation; None where neither has labels."""
+    if split.name == "digits":
+        return _digits(test=True, size=split.resolution, channels=split.channels)
+    found = _testing(split.name, split.classes, progress)
+    if found is None:
+        return None
+    form = Form(split.channels, split.resolution, split.data.data_range)
+    made = decoded(found.images(np.arange(len(found.labels))), form, split.data.skip_bad, progress)
+    return made.images, found.labels[made.rows]
+
+
+def check_channels(config: DataConfig, channels: int) -> None:
+    """`InputError` where a network of so many channels cannot take a dataset's images, before anything is begun.
+
+    Of photos any network of 1 or 3 channels can; so images are looked at where they may be something else.
+    """
+    name = config.dataset
+    if name == "digits":
+        if channels not in (1, 3):
+            raise InputError(
+                f"dataset digits: grey images, for networks of 1 or 3 channels; the network takes {channels}"
+            )
+        return
+    peeked = _peeked(name, channels)
+    misfits = [said for record in peeked if (said := misfit(record, channels))]
+    if misfits and len(misfits) == len(peeked):
+        raise InputError(f"dataset {name}: {misfits[0]}")
+
+
+def _peeked(name: str, channels: int) -> list[Any]:
+    """Some images of a dataset."""
+    if Path(name).is_dir() and (files := first_images(Path(name), PEEKED)):
+        return [File(name, file) for file in files]
+    return [] if channels in (1, 3) else first_records(name, PEEKED)
+
+
+def _notes(made: Decoded) -> tuple[str, ...]:
+    """What was left out because it cannot be read, and what else is to be said."""
+    if not made.bad:
+        return made.notes
+    more = f"; and {len(made.bad) - SHOWN} more" if len(made.bad) > SHOWN else ""
+    bad = f"{counted(len(made.bad), 'image')} left out that cannot be read: {'; '.join(made.bad[:SHOWN])}{more}"
+    return bad, *made.notes
+
+
+def _darkness(images: Images) -> tuple[str, ...]:
+    """A word where hardly any of 256 levels are used, as of 12-bit values in 16-bit files."""
+    top = int(images[:: max(1, len(images) // LOOKED_AT)].max(initial=0))
+    if top >= DARK:
+        return ()
+    return (f"the images are dark, up to {top} of 255: --data-range says which value of deeper images is white",)
+
+
+def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], Labels]:
+    """scikit-learn's 8×8 digits: the last fifth of each class stands for a test set."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
+    chosen = np.sort(np.concatenate([part[test] for part in parts]))
+    return np.stack([pixels(Image.fromarray(image), size, channels) for image in grey[chosen]]), labels[chosen]
+
+
+def _no_source(rows: Rows) -> Source:
+    raise AssertionError("digits are in no file")
+
+
+def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:
+    """Which images are used: all, or so many, of every class its share."""
+    labels = found.labels
+    if images is None or images >= len(labels):
+        return np.arange(len(labels))
+    classes = len(np.unique(labels))
+    if images < 2 * classes:
+        raise InputError(f"images: at least {2 * classes}, two of each class of {name}, not {images}")
+    return _stratified(labels, len(labels) - images, seed, name, found.classes)[0]
+
+
+def _stratified(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
+    from sklearn.model_selection import train_test_split
+
+    alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
+    if len(alone):
+        said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
+        raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
+    try:
+        train, val = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise InputError(f"dataset {name}: cannot be split by class: {error}") from None
+    return np.sort(train), np.sort(val)
+
+
+def _training(name: str, progress: Progress | None) -> Labelled:
+    folder = _folder(name, progress)
+    if folder is None:
+        return tabular(name, "train")
+    return _labelled_files(folder, "train", sorted({label for _, label in folder.splits["train"]}))
+
+
+def _testing(name: str, classes: tuple[str, ...], progress: Progress | None) -> Labelled | None:
+    """The split that stands for a test set; None where there is none with labels."""
+    folder = _folder(name, progress)
+    have = split_names(name) if folder is None else list(folder.splits)
+    for kind in ("test", "validation"):
+        if kind in have:
+            found = tabular(name, kind, classes) if folder is None else _labelled_files(folder, kind, classes)
+            if len(found.labels) and found.labels.min() >= 0:
+                return found
+    return None
+
+
+def _folder(name: str, progress: Progress | None) -> ImageFolder | None:
+    """The images of a local folder of class folders; None for all else, which `datasets` reads."""
+    root = Path(name)
+    if not root.is_dir() or any(next(root.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet")):
+        return None
+    try:
+        listed = None if progress is None else lambda number: progress("listing files", number, 0)
+        return image_folder(root, listed)
+    except InputError:
+        if any(next(root.glob(pattern), None) for pattern in ("metadata.*", "*/metadata.*")):
+            return None  # from which `datasets` takes labels
+        raise
+
+
+def _labelled_files(folder: ImageFolder, kind: str, classes: Sequence[str]) -> Labelled:
+    files, index = folder.splits[kind], {label: number for number, label in enumerate(classes)}
+    labels = np.array([index[label] for _, label in files], np.int64)
+    words = "training" if kind == "train" else kind
+    source = partial(_files, folder.root, [path for path, _ in files], f"{folder.root}: {words}")
+    notes = folder.notes + purposes({kind: len(files) for kind, files in folder.splits.items()})
+    return Labelled(labels, tuple(map(text, classes)), source, notes=notes)
+
+
+def text(name: str) -> str:
+    """A folder's name as text that can be written anywhere; bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _files(root: Path, paths: list[str], place: str, rows: Rows) -> Source:
+    """Some of the files of a folder; one that has changed gives another fingerprint."""
+    chosen = [paths[row] for row in rows]
+    told = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    contents = hashlib.sha256()
+    for path in chosen:
+        try:
+            status = (root / path).stat()
+        except OSError as error:
+            raise InputError(f"dataset {root / path}: cannot be read ({error.strerror})") from None
+        file = f"\0{path}\0{status.st_size}".encode("utf-8", "surrogateescape")
+        contents.update(file)
+        told.update(file + f"\0{status.st_mtime_ns}".encode())
+
+    def records() -> Iterator[File]:
+        return (File(str(root), path) for path in chosen)
+
+    return Source(place, len(chosen), told.hexdigest(), records, contents.hexdigest()[:16])

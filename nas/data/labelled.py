@@ -1,0 +1,49 @@
+"""One split of a dataset before it is decoded: its labels, its classes' names, its encoded images by their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.decoding import Source
+
+Labels = NDArray[np.int64]
+Rows = NDArray[np.int64]
+NO_TEST = "no test images"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """`named` where labels are more than numbers; `notes` are sentences for who reads what was found.
+
+    Labels are numbers of `classes`, and -1 where an image has none.
+    """
+
+    labels: Labels
+    classes: tuple[str, ...]
+    images: Callable[[Rows], Source]
+    named: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def purposes(images: dict[str, int]) -> tuple[str, ...]:
+    """What splits other than the training images are used for, by how many images each has."""
+    test, validation = images.get("test", 0), images.get("validation", 0)
+    notes = [f"{counted(test, 'test image')}, which nas.train reads once, at its end"] if test else []
+    if validation and test:
+        notes.append(f"{counted(validation, 'validation image')}, not used: training images are held out to score on")
+    elif validation:
+        notes.append(
+            f"{counted(validation, 'validation image')}, which nas.train reads once, at its end: there are no others"
+        )
+    elif images and not test:
+        notes.append(NO_TEST)
+    return tuple(notes)

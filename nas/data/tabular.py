@@ -1,0 +1,184 @@
+"""Datasets that Hugging Face's `datasets` reads: local Parquet, and whatever the hub has. Nothing is decoded here."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.data.decoding import Source
+from nas.data.image_folder import SPLITS
+from nas.data.labelled import Labelled, Labels, Rows, purposes
+from searchspace.errors import InputError
+
+READ_AT_ONCE = 256
+HUB_TIMEOUT_S = 10.0
+PATTERN = frozenset("[]*?")
+
+
+def tabular(name: str, kind: str, known: tuple[str, ...] | None = None) -> Labelled:
+    """A split of a dataset that `datasets` reads: Parquet, or from the hub."""
+    table = _table(name, kind)
+    labels, classes, named = _labels(table, name, known)
+    words = "training" if kind == "train" else kind
+    splits = {split: found.num_examples for split, found in (table.info.splits or {}).items()}
+    return Labelled(labels, classes, partial(_source, table, f"{name}: {words}"), named, purposes(splits))
+
+
+def first_records(name: str, number: int) -> list[Any]:
+    """Some encoded training images."""
+    table = _table(name, "train")
+    column, _ = _columns(table, name)
+    return [table.select_columns([column])[index][column] for index in range(min(number, len(table)))]
+
+
+def _source(table: Any, place: str, rows: Rows) -> Source:
+    """Some of the encoded images of a table."""
+    column, _ = _columns(table, place)
+    chosen = table.select(rows)
+    # Batches of Arrow's, since `datasets` takes longer to hand over an image than PIL to decode a small one.
+    batched = chosen.select_columns([column]).with_format("arrow")
+
+    def records() -> Iterator[Any]:
+        return (r for batch in batched.iter(batch_size=READ_AT_ONCE) for r in batch.column(column).to_pylist())
+
+    return Source(place, len(chosen), chosen._fingerprint, records)
+
+
+def _table(name: str, part: str) -> Any:
+    """A split of a dataset, undecoded."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    path = Path(name)
+    if path.exists():
+        if not path.is_dir():
+            raise InputError(
+                f"dataset {name}: a folder of Parquet files or of one folder per class is accepted, not a file"
+            )
+        if not any(path.rglob("*.*")):
+            raise InputError(f"dataset {name}: the folder is empty")
+    with _reached(name):
+        try:
+            asked, files = _asked(name)
+            table = datasets.load_dataset(asked, data_files=files, split=part)
+        except Exception as error:
+            raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    for column, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(column, datasets.Image(decode=False))
+    return table
+
+
+def split_names(name: str) -> list[str]:
+    import datasets
+
+    with _reached(name):
+        try:
+            asked, files = _asked(name)
+            return list(files or datasets.get_dataset_split_names(asked))
+        except Exception as error:
+            raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def _asked(name: str) -> tuple[str, dict[str, list[str]] | None]:
+    """What `datasets` is asked for: a dataset by its name, or Parquet by its files where it would take the name of a
+    local folder for a pattern; then their own names say which split they are of."""
+    files = sorted(Path(name).rglob("*.parquet")) if PATTERN & set(name) and Path(name).is_dir() else []
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", str(file.relative_to(name)).lower())
+        kind = next((SPLITS[word] for word in words if word in SPLITS), "train")
+        splits.setdefault(kind, []).append(glob.escape(str(file.resolve())))
+    return ("parquet", splits) if splits else (name, None)
+
+
+@contextmanager
+def _reached(name: str) -> Iterator[None]:
+    """The hub as far as a dataset needs it: what is on this machine is read offline where the hub is out of reach."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or not (Path(name).exists() or _hub_has(name))
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _hub_has(name: str) -> bool:
+    """Whether the hub has a dataset, within seconds, where `datasets` would retry for long; False for one that is
+    known on this machine and out of reach. `InputError` where there is no such dataset, or no network."""
+    import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
+        return True
+    except (RepositoryNotFoundError, HFValidationError):
+        if name.startswith(("/", ".", "~")) or name.count("/") > 1:  # a path, and no name of the hub
+            raise InputError(f"dataset {name}: there is no such folder") from None
+        raise InputError(f"dataset {name!r}: digits, a local folder or a dataset on the hub is accepted") from None
+    except Exception:
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()
+        if not cache.exists():
+            message = (
+                f"dataset {name!r}: no such folder, and the Hugging Face hub cannot be reached; digits is built in"
+            )
+            raise InputError(message) from None
+        return False
+
+
+def _is_image(feature: Any) -> bool:
+    """An image as `datasets` knows it, or as Parquet written elsewhere has it: encoded bytes, alone or with a path."""
+    import datasets
+
+    encoded = feature.get("bytes") if isinstance(feature, dict) else feature
+    return isinstance(feature, datasets.Image) or getattr(encoded, "dtype", "") in ("binary", "large_binary")
+
+
+def _columns(table: Any, name: str) -> tuple[str, str]:
+    """The image column and the label column."""
+    import datasets
+
+    images = [c for c, feature in table.features.items() if _is_image(feature)]
+    classes = [c for c, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
+    classes += [c for c in ("label", "labels", "fine_label", "class") if c in table.features and c not in classes]
+    if not images or not classes:
+        have = ", ".join(table.features)
+        if images and Path(name).is_dir() and not any(Path(name).rglob("*.parquet")):
+            raise InputError(f"dataset {name}: at least two folders of images are accepted, one per class, named by it")
+        raise InputError(f"dataset {name}: needs an image column and a label column; it has {have}")
+    return images[0], classes[0]
+
+
+def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tuple[Labels, tuple[str, ...], bool]:
+    """Labels, the classes' names, and whether these are more than the labels' numbers; of test images the labels are
+    indices into the `known` names, or -1 where they have none."""
+    _, column = _columns(table, name)
+    raw = np.asarray(table.select_columns([column]).with_format("numpy")[:][column])
+    names = getattr(table.features[column], "names", None)
+    named = names is not None or not np.issubdtype(raw.dtype, np.integer)
+    if names is None or not np.issubdtype(raw.dtype, np.integer):
+        kinds, raw = np.unique(raw, return_inverse=True)
+        names = list(kinds)
+    labels, classes = raw.astype(np.int64), tuple(map(str, names))
+    least = 0 if known is None else -1
+    if len(labels) and (labels.min() < least or labels.max() >= len(classes)):
+        raise InputError(
+            f"dataset {name}: labels from 0 to {len(classes) - 1} are accepted, not {labels.min()}…{labels.max()}"
+        )
+    if known is None:
+        return labels, classes, named
+    new = sorted(set(classes) - set(known))
+    if new:
+        raise InputError(f"dataset {name}: has test images of {new[0]!r}, which no training image has")
+    index = np.array([*(known.index(c) for c in classes), -1], np.int64)
+    return index[labels], known, named

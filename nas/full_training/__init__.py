@@ -1,0 +1,1 @@
+"""Training one network in full, in a folder that it is carried on from."""

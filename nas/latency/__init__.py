@@ -1,0 +1,1 @@
+"""Milliseconds: networks and layers timed on this machine's device."""

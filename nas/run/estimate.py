@@ -1,0 +1,134 @@
+"""How long a search will take, in its parts, from one network that is built, audited and trained for a few steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from nas.config import Execution, SearchConfig, TrainConfig
+from nas.data.datasets import Split
+from nas.latency.timing import is_here, network_ms, threads
+from nas.study.early_stopping import EarlyStopping
+from nas.training.trainer import SCORING_COST, Training
+from nas.trial import proxy
+from nas.workers.evaluate import LATENCY_ROUNDS, audit
+from searchspace.arch import Arch
+from searchspace.budget import amount
+from searchspace.costs import cost, section_costs
+from searchspace.module import build
+from searchspace.space import Space
+
+TIMED_STEPS = 4
+RAY_S = 10.0  # to start Ray and its workers, on two cores
+BEST, BEST_ROUNDS = 5, 2 * 9  # networks that are timed at the end; how often each is run
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one trial takes on a device, of which there are so many: before it trains, to run once, per epoch."""
+
+    device: str
+    slots: int
+    before_s: float
+    run_s: float
+    epoch_s: float
+
+
+def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, wanted: str) -> Sample:
+    """A network's times on this machine's `wanted` device, as a trial has them: one CPU thread, or a GPU."""
+    cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+    device, slots = ("cuda", torch.cuda.device_count()) if cuda else ("cpu", os.cpu_count() or 1)
+    few = config.batch_size * TIMED_STEPS
+    part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
+    part = replace(part, val_images=split.val_images[:1], val_labels=split.val_labels[:1])
+    with threads(1):
+        begun = time.perf_counter()
+        deployed = build(arch)
+        audit(deployed, arch, cost(arch))
+        deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        (ms,) = network_ms([deployed], [arch], device, rounds=LATENCY_ROUNDS)
+        before = time.perf_counter() - begun
+        training = Training(build(trained), part, config, 0, device, pixels=trained.resolution)
+        speed = next(iter(training)).images_per_s
+    images = len(split.train_labels) + SCORING_COST * len(split.val_labels)
+    return Sample(device, slots, before, ms / 1000, images / speed)
+
+
+def parts(
+    found: Sample, conduct: Execution, epochs: int, done: int, read_s: float, layers: int
+) -> dict[str, tuple[float, float]]:
+    """(expected, most) seconds of every part of a search that has `done` trials; `layers` runs of a network time the
+    device's layers."""
+    slots, left = min(conduct.concurrent or found.slots, conduct.trials), max(conduct.trials - done, 0)
+    expected = EarlyStopping(epochs).expected(left, done) / max(left, 1)
+    trials = [left * (found.before_s + each * found.epoch_s) / slots for each in (expected, epochs)]
+    return {
+        "reading": (read_s, read_s),
+        "timing layers": (layers * found.run_s, layers * found.run_s),
+        "starting Ray": (RAY_S, RAY_S),
+        "trials": (trials[0], trials[1]),
+        "timing the best": (BEST * BEST_ROUNDS * found.run_s,) * 2,
+    }
+
+
+def sentence(made: dict[str, tuple[float, float]], found: Sample) -> str:
+    """`about 0:00:55: reading 0:00:06, …; 0:01:05 where no trial is stopped early (…)`."""
+    expected, most = (clock(sum(seconds[place] for seconds in made.values())) for place in (0, 1))
+    each = ", ".join(f"{name} {clock(seconds)}" for name, (seconds, _) in made.items() if seconds)
+    return (
+        f"about {expected}: {each}; {most} where no trial is stopped early (one network was timed: "
+        f"{found.before_s:.1f} s to build and audit it, {found.epoch_s:.1f} s per epoch)"
+    )
+
+
+def clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def print_plan(
+    console: Console,
+    config: SearchConfig,
+    space: Space,
+    split: Split,
+    run: Path,
+    read_s: float = 0.0,
+    done: int = 0,
+    layers: int = 0,
+) -> None:
+    """What a search would do, and how long that takes, from steps timed on this machine (see `nas.run.estimate`)."""
+
+    identity, conduct = config.identity, config.conduct
+    arch = space.sample(identity.seed, config.budget, identity.band)
+    trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
+    found = None
+    if is_here(conduct.device):
+        found = sample(arch, trained, split, identity.train, conduct.device)
+    last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
+    known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
+    known.append(f"{identity.controls} random controls")
+    stride = f"total stride {trained.total_stride}"
+    if trained.total_stride != arch.total_stride:
+        stride += f", not {arch.total_stride} (early strides are relaxed)"
+    least = proxy(arch.adapt(resolution=space.resolutions[0]), 2, split.resolution, space.extremes).resolution
+    narrower = f"; last maps are {last} px wide, not {deployed}, so wide kernels gain less there"
+    console.print(
+        f"trains at {f'{least} to ' if space.extremes else ''}{split.resolution} px: "
+        f"{amount(cost(trained).macs, 'macs')}, {stride}" + (narrower if last < deployed else "")
+    )
+    where = "a cluster's GPUs"
+    if found is not None:
+        where = f"{conduct.concurrent or found.slots} at once on {found.device}"
+    console.print(
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in {run}"
+    )
+    if found is None:
+        console.print("how long that takes cannot be said here: there is no GPU to time a network on")
+        return
+    made = parts(found, conduct, identity.train.epochs, done, read_s, layers)
+    console.print(sentence(made, found))

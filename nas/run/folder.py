@@ -1,0 +1,185 @@
+"""A run is a folder: config.yaml, study.db (or a server has the study), trials.csv, best.yaml, log.txt, and
+latency.json where latencies are predicted; while trials run also checkpoints, one a trial.
+
+What may be written where, and by whom.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from nas.analysis import results
+from nas.config import CONFIG, SearchConfig, differences, resumed
+from nas.run import environment
+from nas.study import lock, storage
+from nas.study.completeness import BEST
+from nas.study.storage import NAME, StudyLocation, without_password
+from nas.study.study import Study, record
+from searchspace.document import write_yaml
+from searchspace.errors import InputError
+
+Log = logging.Logger
+TABLE = "latency.json"
+CHECKPOINTS = "checkpoints"
+LOG = "log.txt"
+PART_S = 60  # after which a half written file is nobody's, also where its writer is on another machine
+SMALL, SHARE = 200, 0.02
+
+
+def can_resume(run: Path, config: SearchConfig) -> bool:
+    """Whether a run exists there to carry on; `InputError` for a folder of something else or of another search."""
+    if not run.exists():
+        return False
+    if not run.is_dir():
+        raise InputError(f"run {run}: a folder is accepted, not a file")
+    if not (run / CONFIG).is_file():
+        if any(run.iterdir()):
+            raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
+        return False
+    old = SearchConfig.load(run).identity
+    changed = differences(old, resumed(config.identity, old))
+    if changed:
+        shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise InputError(f"run {run} is another search ({shown}); give another --run")
+    return True
+
+
+def _has_outcomes(run: Path) -> bool:
+    """Whether a start has come so far that there is something to keep; its study may be half made."""
+    try:
+        return storage.holds(StudyLocation(run))
+    except InputError:
+        return (run / results.CSV).exists()
+
+
+def discard(run: Path) -> None:
+    """Take away what a start without trials has made, so that another command may start there."""
+    for name in (
+        CONFIG,
+        storage.FILE,
+        f"{storage.FILE}-wal",
+        f"{storage.FILE}-shm",
+        TABLE,
+        LOG,
+        environment.FILE,
+        lock.FILE,
+    ):
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        run.rmdir()
+
+
+def study_location(run: Path, url: str, begun: SearchConfig | None) -> StudyLocation:
+    """Where the run's study is: where it was when the run began, else at the given address, else in the folder.
+
+    A server has it under the name of the run folder: a second driver joins with a folder of that name elsewhere.
+    Raises `InputError` for an address that is not the one that the run began with.
+    """
+    kept = begun.conduct.storage if begun else ""
+    if begun and url and without_password(url) != kept:
+        there = f"in {kept}" if kept else "in its folder"
+        raise InputError(f"run {run}: keeps its study {there}, not in {without_password(url)}; give another --run")
+    name = begun.conduct.study if begun and kept else run.resolve().name
+    return StudyLocation(run, url or kept, name) if url or kept else StudyLocation(run, "", NAME)
+
+
+@contextmanager
+def lock_run(run: Path, config: SearchConfig) -> Iterator[Log]:
+    """The folder, made and held: one search at a time. Yields the logger of log.txt.
+
+    A start that ends with an `InputError` or a signal before there is a trial leaves nothing behind.
+    """
+    begins = not (run / CONFIG).is_file()
+    with ExitStack() as stack:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.lent(run))
+            if (run / LOG).exists() and not (run / LOG).is_file():  # a pipe would wait for a reader
+                raise InputError(f"run {run}: {LOG} is no file")
+            handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
+            tidy(run)
+            config.save(run)
+        except lock.HeldError as error:
+            url = config.conduct.storage
+            raise InputError(f"{error}" + (f"; a folder of that name elsewhere joins {url}" if url else "")) from None
+        except OSError as error:
+            raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
+        log = logging.Logger("nas")
+        handler = logging.StreamHandler(handle)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        try:
+            yield log
+        except (InputError, KeyboardInterrupt):
+            if begins and not _has_outcomes(run):
+                discard(run)
+            raise
+        finally:
+            log.removeHandler(handler)
+
+
+def tidy(run: Path) -> None:
+    """Take away what killed searches and reports have left: an empty folder of checkpoints, files half written."""
+    with suppress(OSError):  # it has some, or is none
+        (run / CHECKPOINTS).rmdir()
+    for path in [*run.glob("*.part"), *run.glob("*/*.part")]:
+        writer = re.fullmatch(r".*\.(\d+)\.part", path.name)
+        with suppress(OSError):
+            if writer and not _alive(int(writer[1])) and time.time() - path.stat().st_mtime > PART_S:
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+class Results:
+    """A run's files, brought up to date after every trial: of many trials now and then, in a small share of the time.
+
+    They are made of the study, so whatever is not written yet is written by the end or by the same command.
+    """
+
+    def __init__(self, study: Study, run: Path, log: Log) -> None:
+        self.study, self.run, self.log = study, run, log
+        self._trials, self._ended, self._cost_s = 0, 0.0, 0.0
+
+    def update(self) -> None:
+        """Write them, unless it is too soon for so many trials. A failure ends nothing: the next time may do."""
+        begun = time.monotonic()
+        if self._trials >= SMALL and begun - self._ended < self._cost_s / SHARE:
+            return
+        try:
+            self._trials = write_results(self.study, self.run)
+        except OSError as error:
+            self.log.warning("results were not written: %s", error)
+        self._ended = time.monotonic()
+        self._cost_s = self._ended - begun
+
+
+def write_results(study: Study, run: Path) -> int:
+    """trials.csv, and best.yaml once a trial is complete; returns how many trials there are."""
+    outcomes, ranked = study.outcomes, study.ranked
+    results.write_csv(outcomes, run)
+    if ranked:
+        title = f"trial {ranked[0].number}: validation accuracy {ranked[0].value:.4f} after brief training"
+        write_yaml(run / BEST, record(ranked[0]).arch.to_dict(), title)
+    return len(outcomes)
+
+
+def alive(run: Path, config: SearchConfig) -> bool | None:
+    """Whether a search is running in a folder; None where its study is in a server, which others may work on."""
+    if lock.is_held(run):
+        return True
+    return None if config.conduct.storage else False

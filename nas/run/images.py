@@ -1,0 +1,41 @@
+"""The images of a run, read with lines that say what was found, what is used and what was left out."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from nas.config import DataConfig
+from nas.data.datasets import LARGEST, Split, load
+from nas.data.labelled import NO_TEST
+from nas.views.meter import meter
+
+
+def read_images(
+    data: DataConfig,
+    seed: int,
+    resolution: int | None,
+    console: Console,
+    quiet: bool,
+    largest: int = LARGEST,
+    channels: int = 3,
+) -> Split:
+    """The training images, with lines that say what was found, what is used and what was left out."""
+    with meter(console, f"reading {data.dataset}", quiet) as told:
+        split = load(data, seed, resolution, told, largest, channels)
+    if not quiet:
+        for text in describe(split):
+            console.print(text, markup=False)
+    return split
+
+
+def describe(split: Split) -> list[str]:
+    """What was found of a dataset and what is used of it; then what was left out, and what the rest is for."""
+    train, score = len(split.train_labels), len(split.val_labels)
+    channels = {1: ", grey", 3: ""}.get(split.channels, f", {split.channels} channels")
+    why = f" ({split.mirroring})" if split.mirroring else ""
+    line = (
+        f"data {split.name}: {split.found:,} images in {split.num_classes} classes found, {train + score:,} used: "
+        f"{train:,} train, {score:,} score; {split.resolution} px{channels}; "
+        f"{'mirrored at random' if split.flip else 'not mirrored'}{why}{f'; {NO_TEST}' * (NO_TEST in split.notes)}"
+    )
+    return [line, *(f"data: {note}" for note in split.notes if note != NO_TEST)]

@@ -1,0 +1,138 @@
+"""The latencies that a run knows: the layer times of its device, and those of its best networks, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from nas.config import Execution, SearchConfig
+from nas.run import folder
+from nas.study.study import Study, record
+from nas.views.meter import meter
+from nas.views.terminal import print_device
+from searchspace.errors import InputError
+from searchspace.latency import LatencyTable
+from searchspace.space import Space
+
+TIMED_BEST = 5
+TIMED_ROUNDS = 9
+
+
+def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
+    """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
+    now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
+    from nas.latency import device_table, timing
+
+    space, own = config.space, run / folder.TABLE
+    if own.is_file():
+        table = LatencyTable.load(own)
+        if given is not None and LatencyTable.load(given) != table:
+            raise InputError(f"run {run} has another latency table, of {table}; give another --run")
+        return space.timed(table)
+    if given is not None:
+        return space.timed(LatencyTable.load(given))
+    limited = any(limit.currency == "latency_ms" for limit in config.budget.limits)
+    needed = limited or "latency" in config.identity.minimize
+    if not needed and (existed or not timing.is_here(config.conduct.device)):
+        return space
+    device = timing.device_for(config.conduct.device)
+    if needed:
+        return measured_here(space, device, console, quiet)
+    known = device_table.known(device_table.default_path(device), space)
+    return space if known is None else space.timed(known)
+
+
+def check_device(conduct: Execution) -> None:
+    """`InputError` where a search of this machine alone asks for a GPU and there is none."""
+    if conduct.device == "cuda" and conduct.ray_address is None:
+        from nas.latency import timing
+
+        timing.device_for(conduct.device)
+
+
+def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Console, quiet: bool) -> Space:
+    """The space with latencies also where no budget asks for them, so that every trial shows one beside its FLOPs.
+
+    Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices.
+    """
+    from nas.latency import timing
+
+    if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
+        space = kept_or_not(space, timing.device_for(config.conduct.device), console, quiet)
+        if not quiet and space.latency is not None:
+            print_device(console, space.latency)
+    if space.latency is not None:
+        space.latency.save(run / folder.TABLE)
+    return space
+
+
+def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
+    """About how often networks are run to time the layers of a new run; 0 where their times are known, or not used."""
+    from nas.latency import device_table, timing
+
+    if existed or space.latency is not None or config.conduct.ray_address or not timing.is_here(config.conduct.device):
+        return 0
+    return 2 * device_table.NETWORKS * device_table.ROUNDS
+
+
+def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Space:
+    """The space with this device's layer times; where the cache cannot be used they are measured for this run alone,
+    since no budget depends on them."""
+    from nas.latency import device_table
+
+    try:
+        return measured_here(space, device, console, quiet)
+    except InputError as error:
+        if not quiet:
+            console.print(f"{error}; layers are timed for this run alone")
+        with meter(console, "timing layers", quiet) as told:
+            return space.timed(device_table.ensure(None, space, device, 1, 1, told, told.say))
+
+
+def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
+    """The space with the layer times of this machine's device, measured as far as they are not known."""
+    from nas.latency import device_table
+
+    path = device_table.default_path(device)
+    with meter(console, "timing layers", quiet) as told:
+        return space.timed(device_table.ensure(path, space, device, 1, 1, told, told.say))
+
+
+def time_best(study: Study, conduct: Execution) -> str:
+    """Measure the best networks' latency, now that nothing else runs; returns why they were not measured, or "".
+
+    Only on the device and under the conditions of the run's layer times, beside which they are shown.
+    """
+    from nas.latency import timing
+
+    best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
+    known, table = study.latencies, study.space.latency
+    if all(trial.number in known for trial in best):
+        return ""
+    device, why = where_to_time(table, conduct)
+    if why:
+        return f"the best networks were not timed: {why}"
+    here = timing.conditions(device, *((table.batch_size, table.threads) if table else ()))
+    archs = [trial.arch for trial in best]
+    with timing.threads(here.threads):
+        models = [timing.ready(arch, device) for arch in archs]
+        times = timing.network_ms(models, archs, device, here.batch_size, TIMED_ROUNDS)
+    study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
+    return ""
+
+
+def where_to_time(table: LatencyTable | None, conduct: Execution) -> tuple[str, str]:
+    """This machine's device that a table is of, or that trials ran on; else why there is none."""
+    from nas.latency import timing
+
+    if table is None:
+        if conduct.ray_address:
+            return "", f"trials ran on a cluster's devices, this is {timing.device_name('cpu')}"
+        return (timing.device_for(conduct.device), "") if timing.is_here(conduct.device) else ("", "no GPU is here")
+    devices = ("cuda", "cpu") if timing.is_here("cuda") else ("cpu",)
+    here = {device: timing.conditions(device, table.batch_size, table.threads) for device in devices}
+    for device, conditions in here.items():
+        if timing.alike(table, conditions):
+            return device, ""
+    return "", f"predictions are for {table}; this is {' and '.join(map(str, here.values()))}"

@@ -1,0 +1,135 @@
+"""Which search a command means where a run exists: an option that it does not give is the run's, whatever its default.
+
+Defaults change, and so do the ready spaces; the same command still carries on an old run, as what that began. Only what
+a command gives is compared with the run, as it is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas.config import CONFIG, SearchConfig, differences
+from nas.run import search_options
+from searchspace.budget import Budget
+from searchspace.errors import InputError
+from searchspace.space import Space, ready
+
+CHOICES = ("space", "fix", "without")
+IDENTITY = (
+    *("space", "dataset", "images", "resolution", "num_classes", "epochs", "batch_size", "train_resolution"),
+    *("flip", "skip_bad", "data_range", "sampler", "seed", "band", "fix", "without", "no_baselines", "minimize"),
+    *("warm_start", "prescreen", "prescreen_by"),
+)
+SHOWN = 3
+
+Options = Mapping[str, Any]
+
+
+def find(run: Path) -> SearchConfig | None:
+    """The configuration of the run in a folder; None where there is no run."""
+    return SearchConfig.load(run) if (run / CONFIG).is_file() else None
+
+
+def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchConfig:
+    """The run's own identity, carried out as the arguments say; `InputError` where they say another search."""
+    search_options.check(args)
+    budget = Budget.parse(args.budget)
+    wanted = search_options.apply(args, old.identity)
+    if budget == old.budget:  # written in another way
+        wanted = replace(wanted, budget=old.identity.budget)
+    changed = [*space_changes(args, old), *differences(old.identity, wanted)]
+    if changed:
+        shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
+        raise InputError(f"run {run} is another search ({shown}); give another --run")
+    conduct = search_options.conduct(args)
+    if args.trials is None:
+        conduct = replace(conduct, trials=old.conduct.trials)
+    if conduct.command:  # as it would begin the run
+        conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
+    return replace(old, conduct=conduct)
+
+
+def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
+    """The options that a run was told and a command leaves out: they stay."""
+    words = []
+    for name, value in (options_of(old) or {}).items():
+        if getattr(args, name) is None:
+            values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
+            words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]
+    return words
+
+
+def pixels(resolutions: Sequence[int]) -> str:
+    """Resolutions as the option takes them: 96,128."""
+    return ",".join(map(str, resolutions))
+
+
+def options_of(old: SearchConfig) -> Options | None:
+    """What the command of a run says that the run is; None where it cannot be read."""
+    try:
+        args = search_options.parser().parse_args(shlex.split(old.conduct.command)[3:])
+    except (InputError, ValueError):
+        return None
+    return search_options.drop_unset({name: getattr(args, name) for name in IDENTITY})
+
+
+def space_changes(args: argparse.Namespace, old: SearchConfig) -> list[str]:
+    """What the given options of a space would change in that of a run, as they were given."""
+    theirs, shown = old.space, []
+    if args.resolution is not None and tuple(sorted(args.resolution)) != theirs.resolutions:
+        shown.append(f"--resolution: {pixels(theirs.resolutions)} → {pixels(args.resolution)}")
+    if args.num_classes is not None and args.num_classes != theirs.network.num_classes:
+        shown.append(f"--num-classes: {theirs.network.num_classes} → {args.num_classes}")
+    return shown + choice_changes(search_options.drop_unset({name: getattr(args, name) for name in CHOICES}), old)
+
+
+def choice_changes(now: Options, old: SearchConfig) -> list[str]:
+    """The same of what may be chosen. A file of somebody's own is compared by what it says, a ready space by its name:
+    both sides then mean what they mean today."""
+    told = options_of(old)
+    before = {name: value for name, value in (told or {}).items() if name in CHOICES}
+    changed = [name for name in now if now[name] != before.get(name)]
+    own = "space" in now and now["space"] not in ready()
+    if not changed and not own:
+        return []
+    new, theirs = space_of({**before, **now}, old), old.space if own or told is None else space_of(before, old)
+    if new.data == theirs.data:
+        return []
+    written = [f"{flag(name)}: {words(before.get(name))} → {words(now[name])}" for name in changed]
+    return written if told is not None and written else leaves(theirs, new, old)
+
+
+def space_of(options: Options, old: SearchConfig) -> Space:
+    """What options of a space mean today, at the resolution and for the classes of a run."""
+    space, said = Space.load(options.get("space", search_options.SPACE)), old.space
+    if "num_classes" in said.data:
+        space = space.fix([f"num_classes={said.network.num_classes}"])
+    if "resolution" in said.data:
+        space = space.at_resolutions(said.resolutions)
+    return search_options.narrow(space, options.get("fix"), options.get("without"))
+
+
+def leaves(theirs: Space, new: Space, old: SearchConfig) -> list[str]:
+    """What differs between two spaces; what follows for the known networks comes last."""
+    changed = differences(*(replace(old.identity, space=space.data) for space in (theirs, new)))
+    return sorted(changed, key=lambda text: text.startswith("space.known."))
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def switch(name: str, on: bool) -> str:
+    return flag(name) if on else flag(f"no-{name}")
+
+
+def words(value: str | Sequence[str] | None) -> str:
+    """An option's value as it was written."""
+    if not value:
+        return "nothing"
+    return value if isinstance(value, str) else ", ".join(value)

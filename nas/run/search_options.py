@@ -1,0 +1,277 @@
+"""The options of `python -m nas.search`, and the configuration that they say."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas.config import SCORES, DataConfig, Execution, Prescreen, SearchConfig, SearchSpec, recipe
+from nas.data.datasets import class_names
+from nas.samplers import SAMPLERS, Predictor
+from nas.study.objectives import CURRENCIES
+from nas.study.objectives import check as check_names
+from searchspace import command
+from searchspace.budget import Budget
+from searchspace.errors import InputError
+from searchspace.space import FIT_BAND, Space, ready
+
+MAX_CONTROLS = 32
+SPACE = "mobile"
+EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
+DESCRIPTION = "`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."
+EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
+The same command on the same run folder carries on; --trials is a total. A run keeps what it began with: an option that
+is not given then is the run's, whatever its default.
+Exit codes: 0 done or out of time, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
+
+
+def parser() -> command.Parser:
+    """Options that make a search what it is (its `Identity`) are None where they are not given: a run may know them."""
+    p = command.Parser(prog="nas.search", description=DESCRIPTION, epilog=EPILOG, example=EXAMPLE)
+    p.set_defaults(command="")
+    p.add_argument(
+        "--budget",
+        action="append",
+        required=True,
+        metavar="B",
+        help="300MFLOPs, 5MParams, 12ms, 250-300MFLOPs; several",
+    )
+    p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
+    p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
+    image_options(p)
+    p.add_argument(
+        "--resolution",
+        type=resolutions,
+        metavar="PX[,PX…]",
+        help="deployed at so many pixels (default: the space's, 224); several are searched",
+    )
+    p.add_argument("--num-classes", type=int, help="deployment classes (default: the dataset's)")
+    p.add_argument(
+        "--trials",
+        type=int,
+        help=f"total of the run (default: {Execution().trials}; of a run that exists its own)",
+    )
+    p.add_argument(
+        "--epochs", type=int, help="of a trial that is not stopped early; below 4 none is (default: digits 6, others 4)"
+    )
+    p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
+    p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
+    p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
+    p.add_argument("--seed", type=int, help="of the split, the proposals and training (default: 0)")
+    p.add_argument("--band", type=float, help=f"use at least this percentage of the budget ({100 * FIT_BAND:g})")
+    p.add_argument("--fix", action="append", metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
+    p.add_argument("--without", metavar="WORDS", help="leave options out: se,silu")
+    p.add_argument(
+        "--no-baselines",
+        action="store_true",
+        default=None,
+        help="leave out the known networks that a search begins with",
+    )
+    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}")
+    p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
+    p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
+    p.add_argument(
+        "--prescreen-by",
+        metavar="SCORE",
+        help=f"best by {', '.join(SCORES)} (default: {Prescreen().by})",
+    )
+    p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
+    p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--gpus-per-trial", type=float, default=1.0)
+    p.add_argument(
+        "--cuda-graphs", action="store_true", help="replay training steps as CUDA graphs (off: not yet measured)"
+    )
+    p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
+    p.add_argument("--trial-timeout", metavar="T", help="a trial that takes longer has failed")
+    p.add_argument("--ray-address", help="join a running Ray cluster")
+    p.add_argument(
+        "--storage",
+        default="",
+        metavar="URL",
+        help="keep the study in a server: postgresql+psycopg://USER@HOST/DATABASE",
+    )
+    p.add_argument("--latency-table", type=Path, metavar="FILE", help="layer times of another device, by nas.measure")
+    p.add_argument("--dry-run", action="store_true", help="show what would run and how long it would take")
+    p.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    return p
+
+
+def image_options(p: command.Parser) -> None:
+    """How the images of a dataset are read, for a search and a training alike."""
+    p.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror training images at random (default: unless the classes' names speak of sides, digits or text)",
+    )
+    p.add_argument(
+        "--skip-bad", action="store_true", default=None, help="leave out images that cannot be read, and say which"
+    )
+    p.add_argument(
+        "--data-range",
+        type=float,
+        metavar="MAX",
+        help="white in images of 16 or 32 bits and floats (default: 65535 of whole numbers, 1 of floats)",
+    )
+
+
+def config_from_args(args: argparse.Namespace) -> SearchConfig:
+    """The configuration of a new search; raises `InputError` where the arguments are wrong."""
+    check(args)
+    dataset, trials = args.dataset or DataConfig().dataset, args.trials or Execution().trials
+    space = space_of(args, Space.load(args.space or SPACE), dataset)
+    identity = SearchSpec(
+        space=space.data,
+        budget=(),
+        data=DataConfig(dataset),
+        train=recipe(dataset),
+        controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
+        baselines=0 if args.no_baselines else max(trials // 4, int(trials > 2)),
+    )
+    return SearchConfig(apply(args, identity), conduct(args), space.source)
+
+
+def check(args: argparse.Namespace) -> None:
+    """`InputError` where a number or a word is none that is accepted, or options do not go together."""
+    for name in ("trials", "epochs", "batch_size", "train_resolution", "num_classes", "concurrent"):
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
+    if args.images is not None and args.images < 2:
+        raise InputError(f"images: at least 2, not {args.images}")
+    if args.band is not None and not 0 < args.band <= 100:
+        raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
+    if not args.gpus_per_trial > 0:
+        raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
+    if args.sampler is not None and args.sampler not in SAMPLERS:
+        raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
+
+
+def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
+    """An identity with what the arguments give; what they do not give stays. The space is not among it."""
+    prescreen = {"draws": args.prescreen, "by": args.prescreen_by}
+    try:
+        screened = replace(base.prescreen, **drop_unset(prescreen))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    said = {
+        "budget": None if args.budget is None else tuple(str(limit) for limit in Budget.parse(args.budget).limits),
+        "sampler": args.sampler,
+        "seed": args.seed,
+        "band": None if args.band is None else args.band / 100,
+        "minimize": None if args.minimize is None else check_names(args.minimize),
+        "warm_start": None if args.warm_start is None else tuple(args.warm_start),
+    }
+    training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
+    identity = replace(
+        base,
+        data=image_config(args, base.data),
+        train=replace(base.train, **drop_unset(training)),
+        prescreen=screened if screened.draws > 1 else Prescreen(),
+        **drop_unset(said),
+    )
+    check_together(identity)
+    return identity
+
+
+def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
+    given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
+    try:
+        return replace(base, **drop_unset(given))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_together(identity: SearchSpec) -> None:
+    """`InputError` where parts of an identity do not go together."""
+    if identity.warm_start and SAMPLERS[identity.sampler] is not Predictor:
+        raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {identity.sampler}")
+    if identity.prescreen.draws > 1 and identity.minimize:
+        raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
+    if identity.warm_start and identity.minimize:
+        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
+
+
+def conduct(args: argparse.Namespace) -> Execution:
+    return Execution(
+        trials=args.trials or Execution().trials,
+        concurrent=args.concurrent,
+        device=args.device,
+        gpus_per_trial=args.gpus_per_trial,
+        cuda_graphs=args.cuda_graphs,
+        time_limit_s=duration("time-limit", args.time_limit),
+        trial_timeout_s=duration("trial-timeout", args.trial_timeout),
+        ray_address=args.ray_address,
+        command=args.command,
+    )
+
+
+def space_of(args: argparse.Namespace, space: Space, dataset: str) -> Space:
+    """The space as the arguments narrow it, for as many classes as they say, or the file of somebody's own, or the
+    dataset has."""
+    classes = len(class_names(DataConfig(dataset))) if by_dataset(args, space) else args.num_classes
+    if classes is not None:
+        space = space.fix([f"num_classes={classes}"])
+    if args.resolution is not None:
+        space = space.at_resolutions(args.resolution)
+    space = narrow(space, args.fix, args.without)
+    if space.network.num_classes < 2:
+        raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
+    return space
+
+
+def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:
+    return space.fix(fix or ()).without(word for word in (without or "").split(",") if word)
+
+
+def by_dataset(args: argparse.Namespace, space: Space) -> bool:
+    """Whether a new search's number of classes is its dataset's: neither an option nor somebody's own file says it."""
+    return args.num_classes is None and ((args.space or SPACE) in ready() or "num_classes" not in space.data)
+
+
+def classes_of(args: argparse.Namespace, config: SearchConfig) -> str:
+    """Whose number of classes a new search takes, where no option says it."""
+    if args.num_classes is not None:
+        return ""
+    return "the dataset's" if by_dataset(args, Space.load(args.space or SPACE)) else f"{config.space_name}'s"
+
+
+def resolutions(text: str) -> tuple[int, ...]:
+    """Pixels of 224, or of 96,128,160,224."""
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"224, or several as in 96,128,160,224, is accepted, not {text!r}")
+    return tuple(map(int, numbers))
+
+
+def default_name(args: argparse.Namespace) -> str:
+    dataset = Path(args.dataset or DataConfig().dataset).name
+    parts = [Path(args.space or SPACE).stem, str(Budget.parse(args.budget)), dataset]
+    if args.seed:
+        parts.append(f"seed{args.seed}")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def duration(name: str, text: str | None) -> float | None:
+    """Seconds of 90s, 30m, 2h; None of nothing."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9.]+)([smh])", text.strip())
+    try:
+        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise InputError(f"{name} {text!r}: 90s, 30m or 2h is accepted")
+    return seconds

@@ -1,0 +1,234 @@
+"""What is asked next: what was interrupted, then known networks, then random ones, then what the sampler proposes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.samplers import SAMPLERS, ExhaustedError, Predictor
+from nas.samplers.observations import PriorObservation
+from nas.samplers.point_sampler import copy_trial
+from nas.study import objectives
+from nas.study.records import LEARNT_FROM, accuracy_of, costs_of, digest_of, interrupted, record
+from nas.trial import Role
+from searchspace.budget import Budget
+from searchspace.errors import InputError
+from searchspace.space import FIT_BAND, Candidate, Point, Space
+
+PROPOSALS = 30
+DRAWS = 1000
+SHOWN, BEST_SHOWN = 1000, 200  # trials that a sampler is shown, and how many of them for being the best of the others
+
+
+class Proposal(NamedTuple):
+    """What is asked next, and as what; a baseline by its name."""
+
+    candidate: Candidate
+    role: Role
+    baseline: str = ""
+    share: float = 1.0
+
+
+def check_distinct(choices: Mapping[str, Sequence[Any]]) -> None:
+    """`InputError` for choices of which two are equal, as 6 and 6.0: no trial's record would tell them apart."""
+    for name, options in choices.items():
+        equal = next(((a, b) for i, a in enumerate(options) for b in options[:i] if a == b), None)
+        if equal:
+            raise InputError(f"{name}: choices that differ are accepted, and {equal[1]!r} equals {equal[0]!r}")
+
+
+class Chooser(Protocol):
+    """Says which of so many draws is trained."""
+
+    draws: int
+
+    def best(self, candidates: Sequence[Candidate]) -> int: ...
+
+
+class Proposals:
+    """Candidates inside a budget, none twice: a function of the seed and of the trials so far."""
+
+    def __init__(
+        self,
+        space: Space,
+        budget: Budget,
+        sampler: str,
+        seed: int,
+        band: float,
+        controls: int,
+        baselines: int,
+        evidence: Sequence[PriorObservation],
+        minimize: Sequence[str],
+    ) -> None:
+        self.space, self.budget, self.seed, self.band = space, budget, seed, band
+        self.controls, self.baselines = controls, baselines
+        self.minimize = objectives.check(minimize)
+        self.choices: dict[str, tuple[Any, ...]] = dict(space.choices)
+        if self.minimize:
+            self.choices[objectives.SHARE] = objectives.shares(budget)
+        check_distinct(self.choices)
+        self._sampler = partial(Predictor, evidence=evidence) if evidence else SAMPLERS[sampler]
+        self.distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(options) for name, options in self.choices.items()
+        }
+        self._used: dict[tuple[Any, ...], float] = {}
+        self.screen: Chooser | None = None
+
+    def next(self, trials: list[FrozenTrial]) -> Proposal:
+        """After these trials. Raises `ExhaustedError` where nothing new is left."""
+        real = [trial for trial in trials if not interrupted(trial)]
+        return self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
+
+    def _next_interrupted(self, trials: list[FrozenTrial]) -> Proposal | None:
+        """The first network whose trial was interrupted and has not been asked again since."""
+        first = next(iter(waiting(trials)), None)
+        if first is None:
+            return None
+        known = record(first)
+        candidate = Candidate(known.point, known.arch, known.cost, known.width_mult, known.settled)
+        return Proposal(candidate, known.role, known.baseline, first.params.get(objectives.SHARE, 1.0))
+
+    def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
+        """The first known network that was not asked yet and fits the budget as it is, scaled in width where it can."""
+        asked = [trial for trial in trials if trial.user_attrs["role"] == "baseline"]
+        if len(asked) >= self.baselines:
+            return None
+        seen = {digest_of(trial) for trial in trials}
+        known = known_within(self.space, self.budget, self.band)
+        return next((found for found in known if found.candidate.arch.digest not in seen), None)
+
+    def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
+        controls = sum(trial.user_attrs["role"] == "control" for trial in trials)
+        role: Role = "control" if controls < self.controls else "search"
+        return self._propose(role, trials)
+
+    def _propose(self, role: Role, trials: list[FrozenTrial]) -> Proposal:
+        """A new candidate: random for a control, else from the sampler; random again where that only repeats.
+
+        Where they are screened, the best of several that the sampler proposes. The random draws that remain then may
+        use less of the budget, so that a space ends when nothing new is inside.
+        """
+        seen = {digest_of(trial) for trial in trials}
+        found: list[Proposal] = []
+        wanted = self.screen.draws if self.screen and role == "search" else 1
+        for attempt in range(PROPOSALS + DRAWS):
+            draw = random.Random(f"{self.seed} {len(trials)} {attempt}")
+            if role == "search" and attempt < PROPOSALS:
+                try:
+                    point: Point = self._suggest(draw.getrandbits(32), trials)
+                except ExhaustedError:
+                    point = self._random_point(draw)
+            else:
+                point = self._random_point(draw)
+            band = self.band if attempt < PROPOSALS + DRAWS // 2 else 0.0
+            share, point = self._split(point)
+            candidate = self.space.fit(point, self.budget.scaled(share), band, draw.getrandbits(32))
+            if candidate is not None and candidate.arch.digest not in seen:
+                found.append(Proposal(candidate, role, share=share))
+                seen.add(candidate.arch.digest)
+            if len(found) == wanted or (found and attempt >= PROPOSALS):
+                break
+        if found:
+            choose = self.screen.best if self.screen and len(found) > 1 else lambda candidates: 0
+            return found[choose([proposal.candidate for proposal in found])]
+        raise ExhaustedError(
+            f"nothing new inside {self.budget} was found in {PROPOSALS + DRAWS} draws from {self.space.source}"
+        )
+
+    def _suggest(self, seed: int, trials: list[FrozenTrial]) -> Mapping[str, Any]:
+        """A full point from a fresh sampler that is shown the history.
+
+        It is told what points cost where `fit` would change a point that is too dear; where the width is solved for,
+        every point costs the same.
+        """
+        priced = self.space.fit_range is None
+        cost, budget = (self._share, 1.0) if priced else (None, None)
+        trials = _failures_as_bad(_telling(trials))
+        sampler = self._sampler(self.choices, cost, budget, seed)
+        scratch = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial in self._in_one_number(trials, seed) if self.minimize else trials:
+            scratch._storage.create_new_trial(scratch._study_id, copy_trial(trial, trial.params, self.distributions))
+        return scratch.ask(self.distributions).params
+
+    def _in_one_number(self, trials: list[FrozenTrial], seed: int) -> list[FrozenTrial]:
+        """The trials with accuracy and costs made one number, in a direction that the seed decides."""
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if not complete:
+            return trials
+        told = [trial.values[0] for trial in complete]
+        number = objectives.scalarisation(told, [costs_of(trial) for trial in complete], random.Random(seed))
+        made = []
+        for trial in trials:
+            one, spent = copy_trial(trial, trial.params, self.distributions), costs_of(trial)
+            one.values = [number(trial.values[0], spent)] if trial.values else None
+            one.intermediate_values = {step: number(score, spent) for step, score in trial.intermediate_values.items()}
+            made.append(one)
+        return list(made)
+
+    def _random_point(self, rng: random.Random) -> dict[str, Any]:
+        point: dict[str, Any] = self.space.random_point(rng)
+        if self.minimize:
+            point[objectives.SHARE] = rng.choice(self.choices[objectives.SHARE])
+        return point
+
+    def _split(self, point: Mapping[str, Any]) -> tuple[float, Point]:
+        """The share of the budget that a point is fitted to, and the point of the space."""
+        return point.get(objectives.SHARE, 1.0), {name: point[name] for name in self.space.choices}
+
+    def _share(self, point: Mapping[str, Any]) -> float:
+        """The part that a point uses of its share of the budget, remembered: a proposal asks for hundreds."""
+        key = tuple(point.values())
+        if key not in self._used:
+            share, of_space = self._split(point)
+            spent = self.space.cost(of_space, latency=self.space.clock(self.budget))
+            self._used[key] = self.budget.used(spent) / share
+        return self._used[key]
+
+
+def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that a sampler is shown: of a long history the best and the latest, so that an ask costs no more."""
+    if len(trials) <= SHOWN:
+        return trials
+    earlier = [trial for trial in trials[: BEST_SHOWN - SHOWN] if trial.state == TrialState.COMPLETE]
+    best = sorted(earlier, key=lambda trial: -trial.values[0])[:BEST_SHOWN]
+    return sorted(best, key=lambda trial: trial.number) + trials[BEST_SHOWN - SHOWN :]
+
+
+def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
+    and would ask where they are again and again."""
+    scores = [accuracy_of(trial) for trial in trials if trial.state in LEARNT_FROM]
+    worst = min((score for score in scores if score is not None), default=0.0)
+
+    def told(trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.FAIL:
+            return trial
+        bad = copy_trial(trial, trial.params, trial.distributions)
+        bad.state, bad.values, bad.intermediate_values = TrialState.COMPLETE, [worst], {}
+        bad.user_attrs = trial.user_attrs
+        return bad
+
+    return [told(trial) for trial in trials]
+
+
+def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The interrupted trials whose networks were not asked again since."""
+    last = {digest_of(trial): trial for trial in trials}
+    return [trial for trial in trials if interrupted(trial) and last[digest_of(trial)] is trial]
+
+
+def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
+    """The known networks of a space that fit a budget with no choice changed, in the order of its file.
+
+    Where widths are not solved for, one that uses any share of the budget fits (see `Space.fit_known`).
+    """
+    for name in space.known:
+        candidate = space.fit_known(name, budget, band)
+        if candidate is not None:
+            yield Proposal(candidate, "baseline", name)

@@ -1,0 +1,319 @@
+"""Where a study is kept: in its run folder, or in a database server that several machines reach."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Container
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.config import CONFIG, SearchConfig
+from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
+from searchspace.errors import InputError
+
+NAME, FILE = "search", STUDY
+LOCK_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 10
+SERVERS = ("postgresql", "mysql", "mariadb")
+ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST/DATABASE is accepted"
+HEARTBEAT_S, DEAD_AFTER_S = 15, 120
+ATTEMPTS = 3
+BATCH = 250
+LONGEST = 507  # bytes of a path
+REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
+# What a database says where nothing is wrong with the study.
+WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
+LARGEST_ID = 2**31 - 1  # after which no trial comes
+NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLocation:
+    """A study's storage: `url` is empty for the run folder's own file; `name` is the study's there."""
+
+    folder: Path
+    url: str = field(default="", repr=False)
+    name: str = NAME
+
+    def __str__(self) -> str:
+        return f"study {self.name} in {without_password(self.url)}" if self.url else str(self.folder / FILE)
+
+    @classmethod
+    def of(cls, run: Path) -> StudyLocation:
+        """Where a run folder says that its study is; `InputError` where it is no run folder."""
+        if (run / FILE).is_file():
+            return cls(run)
+        conduct = SearchConfig.load(run).conduct if (run / CONFIG).is_file() else None
+        if conduct is None or not conduct.storage:
+            raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
+        return cls(run, conduct.storage, conduct.study)
+
+
+def server(text: str) -> URL:
+    """The address of a database server; `InputError` where it is none. The message has no password."""
+    if text.partition("?")[0].count("@") > 1:  # else what follows the first one is shown as the host
+        raise InputError("storage: an @ in a user's name or password is written %40")
+    try:
+        url = make_url(text)
+        kind = url.get_backend_name()
+        url.get_dialect()  # which knows the names of drivers
+    except (SQLAlchemyError, ValueError):
+        raise InputError(f"storage: not an address of a database; {ACCEPTED}") from None
+    if kind not in SERVERS:
+        raise InputError(f"storage {kind}: {ACCEPTED}; a run folder keeps a SQLite file of its own")
+    if not url.database:
+        raise InputError(f"storage {without_password(text)}: names no database; {ACCEPTED}")
+    return url
+
+
+def without_password(text: str) -> str:
+    """The address as it may be shown and kept: a password is asked of the environment when it is used again."""
+    url = make_url(text)
+    secret = [name for name in url.query if re.search("pass(word|wd|phrase)|secret|token", name, re.IGNORECASE)]
+    bare = URL.create(
+        url.drivername,
+        url.username,
+        None,
+        url.host,
+        url.port,
+        url.database,
+        {name: value for name, value in url.query.items() if name not in secret},
+    )
+    return bare.render_as_string(hide_password=False)
+
+
+def hidden(words: str, text: str) -> str:
+    """Words without the password of the address `text`, whatever form it has in them."""
+    if not text:
+        return words
+    words = words.replace(text, without_password(text))
+    password = make_url(text).password
+    return words.replace(str(password), "***") if password else words
+
+
+class Storage(optuna.storages.RDBStorage):
+    """Optuna's storage, which reads trials some hundreds at a time and keeps what they share once.
+
+    All of 10,000 trials at once are a gigabyte of rows, and every trial would keep distributions of its own.
+    """
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        identity, later = models.TrialModel.trial_id, models.TrialModel.trial_id > trial_id_greater_than
+        query = sqlalchemy.select(identity).where(
+            models.TrialModel.study_id == study_id, sqlalchemy.or_(later, identity.in_(included_trial_ids))
+        )
+        with self.engine.connect() as connection:
+            wanted = sorted(connection.execute(query).scalars())
+        trials: list[FrozenTrial] = []
+        for first in range(0, len(wanted), BATCH):
+            batch = set(wanted[first : first + BATCH])
+            trials += map(self._shared, super()._get_trials(study_id, states, batch, LARGEST_ID))
+        return trials
+
+    def _shared(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial with the distributions, and of them the choices, that other trials have too."""
+        known: dict[Any, BaseDistribution] = vars(self).setdefault("_kinds", {})
+        kinds = {name: known.setdefault(_exactly(kind), kind) for name, kind in trial.distributions.items()}
+        trial.params = {
+            name: kinds[name].to_external_repr(kinds[name].to_internal_repr(value))
+            for name, value in trial.params.items()
+        }
+        trial.distributions = kinds
+        return trial
+
+
+def _exactly(kind: BaseDistribution) -> tuple[Any, ...]:
+    """What tells distributions apart: (0, 1) and (False, True) are equal, and not the same choices."""
+    return kind, *map(type, getattr(kind, "choices", ()))
+
+
+def database(place: StudyLocation | Path, make: bool = True) -> optuna.storages.RDBStorage:
+    """The storage, opened, and its tables made where there are none; `InputError` where that cannot be done."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = place if isinstance(place, StudyLocation) else StudyLocation.of(place)
+    return _of_server(place) if place.url else _of_folder(place.folder / FILE, make)
+
+
+def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
+    """SQLite in write-ahead mode: a dashboard may read while the search writes."""
+    try:
+        if make:
+            with closing(_connection(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        storage = Storage("sqlite://", engine_kwargs=_by_path(path), skip_table_creation=not make)
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(StudyLocation(path.parent), error) from None
+    return storage
+
+
+def _by_path(path: Path) -> dict[str, Any]:
+    """How SQLAlchemy opens a file: by its path, and not by an address, where ?, % and {} would mean something else."""
+    return {"creator": lambda: _connection(path), "poolclass": sqlalchemy.pool.QueuePool}
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    """A connection that any thread may use; where the folder cannot be written, one that only reads."""
+    options: dict[str, Any] = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        how = "mode=ro" if path.with_name(AHEAD).exists() else "mode=ro&immutable=1"
+        address = f"file:{quote(os.fsencode(path.absolute()))}?{how}"
+        reading: sqlite3.Connection = sqlite3.connect(address, uri=True, **options)
+        return reading
+    connection: sqlite3.Connection = sqlite3.connect(path.absolute(), **options)  # file:… relative would be an address
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
+    """Connections are tried before they are used, since a server may have been started anew between two uses."""
+    url = server(place.url)
+    connect: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    for attempt in range(ATTEMPTS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return Storage(
+                    url.render_as_string(hide_password=False),
+                    engine_kwargs={"pool_pre_ping": True, "hide_parameters": True, "connect_args": connect},
+                    heartbeat_interval=HEARTBEAT_S,
+                    grace_period=DEAD_AFTER_S,
+                )
+        except ImportError:
+            extra = (
+                "; pip install 'cnn-budget-search[postgres]' brings it" if url.drivername.endswith("psycopg") else ""
+            )
+            raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
+            # Of two that make the tables at once, one fails: they are there when it tries again.
+            final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
+            if attempt + 1 == ATTEMPTS or (final and "already exists" not in str(error)):
+                said = hidden(_brief(error), place.url)
+                raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
+    raise AssertionError
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def holds(place: StudyLocation) -> bool:
+    """Whether the study is there already, with trials; `InputError` where it has lost some, or is another's."""
+    kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE)
+    if not place.url and not kept.study:
+        kept.check(())
+        return False
+    engine = database(place).engine if place.url else sqlalchemy.create_engine("sqlite://", **by_path)
+    try:
+        names = _names(engine)
+        states = _states(engine, place.name) if place.name in names else {}
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(place, error) from None
+    finally:
+        engine.dispose()
+    if names and place.name not in names and not place.url:
+        raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
+    kept.check([number for number, state in states.items() if state.is_finished()])
+    return bool(states)
+
+
+def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
+    """How the trials of a study stand, by number."""
+    trial, study = models.TrialModel, models.StudyModel
+    query = sqlalchemy.select(trial.number, trial.state).join(study, trial.study_id == study.study_id)
+    with engine.connect() as connection:
+        found = connection.execute(query.where(study.study_name == name)).all()
+    return {number: state for number, state in found if number is not None}  # which it is while a trial is made
+
+
+def _names(engine: sqlalchemy.Engine) -> list[str]:
+    """The studies there; none where there are no tables yet."""
+    if not sqlalchemy.inspect(engine).has_table(models.StudyModel.__tablename__):
+        return []
+    with engine.connect() as connection:
+        return list(connection.execute(sqlalchemy.select(models.StudyModel.study_name)).scalars())
+
+
+def settle(folder: Path) -> None:
+    """Bring the write-ahead file into the study's own, so that a copy needs one file; not where others read it now."""
+    file = folder / FILE
+    if file.is_file():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file.absolute(), timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def run_folder(run: str | Path) -> Path:
+    """The path of a run folder; `InputError` for an empty text, which would mean the current one."""
+    if not str(run):
+        raise InputError("run folder: a path is accepted, not an empty text")
+    return Path(run)
+
+
+def load(run: str | Path) -> optuna.Study:
+    """The Optuna study of a run folder, as it is, without closing or queueing anything."""
+    place = StudyLocation.of(run_folder(run))
+    holds(place)
+    storage = database(place, make=False)
+    try:
+        study = optuna.load_study(study_name=place.name, storage=storage)
+    except KeyError:
+        raise InputError(f"{place}: holds no search") from None
+    except Exception as error:
+        raise damaged(place, error) from None
+    check(study, place)
+    return study
+
+
+def check(study: optuna.Study, place: StudyLocation) -> None:
+    """Read all of a study; `InputError` where that cannot be done, or a trial has no network."""
+    try:
+        trials, _ = study.get_trials(deepcopy=False), study.user_attrs
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise damaged(place, error) from None
+    for index, trial in enumerate(trials):
+        if trial.number != index:
+            raise InputError(f"{place}: trial {index} is missing; the study is damaged")
+        if trial.state == TrialState.COMPLETE and not trial.values:
+            raise InputError(f"{place}: trial {index} is complete and has no accuracy; the study is damaged")
+        for name in NEEDED:
+            if name not in trial.user_attrs:
+                raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
+
+
+def damaged(place: StudyLocation, error: Exception) -> InputError | OSError:
+    """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
+    cause: BaseException = error
+    while inner := getattr(cause, "orig", None) or cause.__cause__:
+        cause = inner
+    said = hidden(_brief(cause), place.url)
+    if not place.url and "unable to open" in said and len(os.fsencode(place.folder.resolve() / FILE)) > LONGEST:
+        return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
+    if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
+        return InputError(f"{place}: holds no search")
+    if not place.url and re.search(REFUSED, said):
+        return OSError(errno.EIO, said, str(place.folder / FILE))
+    if re.search(WHOLE, said):
+        return InputError(f"{place}: cannot be read ({said})")
+    beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]
+    left = f"; {' and '.join(beside)} beside it can still be read" if beside else ""
+    return InputError(f"{place}: cannot be read, it may be damaged ({said}){left}")

@@ -1,0 +1,1 @@
+"""Training: batches, augmentation, recipes, process groups, checkpoints; scores without training."""

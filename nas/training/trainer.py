@@ -1,0 +1,345 @@
+"""Training as an iterator of epochs: whoever iterates decides when to stop. Knows no Ray and no Optuna."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.config import TrainConfig
+from nas.data.datasets import Labels, Split
+from nas.data.decoding import Images
+from nas.training.augment import mixed, randaugment
+from nas.training.batches import BatchLoader
+from nas.training.cpu_convolutions import use_fast_convolutions
+from nas.training.cuda_graphs import CudaGraphStep, eager
+from nas.training.ranks import SINGLE_PROCESS, SingleProcess
+
+EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
+CALIBRATION_BATCHES = 8
+SCORING_COST = 1 / 3  # of an image, of its cost in training, which goes through the network forwards and backwards
+OPTIMIZER_STATE = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
+
+
+Each = Callable[[str, int, int], None]
+"""Is told after every batch what goes on, how many images are done and of how many. It must not wait for a GPU."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Nobody is told."""
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training images, and the validation score after it."""
+
+    number: int
+    train_loss: float
+    accuracy: float
+    loss: float
+    images_per_s: float
+
+
+def fit(
+    model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str, graphs: bool = False
+) -> Iterator[Epoch]:
+    """Train with AdamW, or SGD and Nesterov momentum, a linear warm-up and a cosine to zero; yields after every epoch.
+
+    The images come to the device as uint8 and are augmented there in batches (shift by up to 1/8, flip where classes
+    allow); bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
+    same seed gives the same numbers.
+    """
+    yield from Training(model, split, config, seed, device, graphs=graphs)
+
+
+class Training:
+    """`fit` as an object, for a training that is put aside after an epoch and taken up again in another process.
+
+    Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
+    gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
+    replayed as CUDA graphs. Images that have other than `pixels` a side are brought to these on the device, augmented.
+    `each` is told of every batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        split: Split,
+        config: TrainConfig,
+        seed: int,
+        device: str,
+        gang: SingleProcess = SINGLE_PROCESS,
+        graphs: bool = False,
+        pixels: int | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.gang = seed, gang
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device == "cpu":
+            use_fast_convolutions(model)
+        self.learning = gang.wrapped(model)
+        self.feed, self.labels = BatchLoader(split.train_images, device), _on(device, split.train_labels)
+        self.batch = min(config.batch_size, len(self.labels))
+        self.mean, self.std = statistics(self.feed)
+        self.rate = torch.zeros((), device=device)
+        self.optimizer = _optimizer(model, config, device, self.rate if graphs else 0.0)
+        self.carry_out = CudaGraphStep() if graphs else eager
+        # While an epoch runs the averaged weights, between epochs the trained ones.
+        self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
+        self.policy = randaugment(config.randaugment)
+        self.done = 0
+        self.each: Each = unwatched
+        self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
+
+    def __iter__(self) -> Iterator[Epoch]:
+        while self.done < self.config.epochs:
+            self.done += 1
+            yield self._epoch(self.done)
+
+    def _epoch(self, number: int) -> Epoch:
+        labels, split, config, device, gang = self.labels, self.split, self.config, self.device, self.gang
+        batch = self.batch
+        steps, own = len(labels) // batch, gang.part(batch)
+        self.model.train()
+        self._exchange()
+        start, total = time.perf_counter(), torch.zeros((), device=device)
+        order = torch.randperm(len(labels), generator=self.shuffle).to(device)
+        for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
+            done = (number - 1) * steps + step
+            self._set_rate(_learning_rate(config, done, config.epochs * steps))
+            x = resized(self.policy(_augmented(images, self.split.flip, self.shuffle)), self.pixels)
+            x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
+            with gang.apart(self.seed, done, device):
+                total += self.carry_out(self._step, x[own], told[own])
+            self._average(done)
+            self.each("training", (step + 1) * batch, steps * batch)
+            if time.perf_counter() > self.deadline:
+                raise TimeoutError
+        train_loss = float(gang.total(total)) / (steps * gang.size)
+        seconds = time.perf_counter() - start
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"training loss is {train_loss} in epoch {number}")
+        self._exchange()
+        some = resized(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
+        recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
+        gang.agree(self.model)
+        return Epoch(number, train_loss, *self.scored(split.val_images, split.val_labels), steps * batch / seconds)
+
+    def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
+        """(accuracy, cross-entropy) on these images, with the weights as they are."""
+        return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels, self.each)
+
+    def answers(self, images: Images, each: Each = unwatched) -> Tensor:
+        """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
+        return answers(self.model, images, self.mean, self.std, self.device, self.pixels, each)
+
+    def _step(self, x: Tensor, told: Tensor) -> Tensor:
+        """The loss of a batch, from which the network has learnt."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+            loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
+            loss = loss * self.gang.share(self.batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            if group["lr"] is not self.rate:
+                group["lr"] = rate
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Move the averages towards the weights, at first faster, so that they forget the initial ones."""
+        if self.aside:
+            decay = min(self.config.ema, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.aside, list(self.model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for p, other in zip(self.model.parameters(), self.aside, strict=False):
+            kept = p.clone()
+            p.copy_(other)
+            other.copy_(kept)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the epochs to come depend on, as tensors alone, so that no file of it has to be pickled."""
+        parameters = list(self.model.parameters())
+        kept = [self.optimizer.state[p] for p in parameters]
+        return {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"optimizer.{index}.{name}": t for index, state in enumerate(kept) for name, t in state.items()},
+            **{f"aside.{index}": tensor for index, tensor in enumerate(self.aside)},
+            "done": torch.tensor(self.done),
+            "shuffle": self.shuffle.get_state(),
+            **{f"random.{kind}": tensor for kind, tensor in _random_states(self.device).items()},
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state` was taken; `KeyError`, `RuntimeError` or `TypeError` where it is of another training."""
+        prefix = "model."
+        weights = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+        self.model.load_state_dict(weights)
+        for index, p in enumerate(self.model.parameters()):
+            for name in OPTIMIZER_STATE[self.config.optimizer]:
+                kept = state[f"optimizer.{index}.{name}"]
+                like = torch.empty_like(p) if kept.ndim else torch.empty((), device=p.device)
+                self.optimizer.state[p][name] = like.copy_(kept)
+        for index, tensor in enumerate(self.aside):
+            tensor.copy_(state[f"aside.{index}"])
+        self.done = int(state["done"])
+        self.shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["random.cpu"])
+        if self.device.startswith("cuda"):
+            torch.cuda.set_rng_state(state["random.cuda"], self.device)
+
+
+def _random_states(device: str) -> dict[str, Tensor]:
+    """The global generators that dropout and stochastic depth draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else states
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
+    """Batch-norm statistics as plain means over some training images, with the weights as they are now.
+
+    After few steps at a high learning rate the running averages describe weights long gone, and scores in eval mode
+    are chance: a network at 0.1 accuracy by them may be at 0.9 by these.
+    """
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
+        for first in range(0, len(x), batch):
+            model(x[first : first + batch])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    images: Images,
+    labels: Labels,
+    mean: Tensor,
+    std: Tensor,
+    device: str,
+    gang: SingleProcess = SINGLE_PROCESS,
+    pixels: int | None = None,
+    each: Each = unwatched,
+) -> tuple[float, float]:
+    """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
+    scores a part of them."""
+    model.eval()
+    right, loss, own = 0, 0.0, gang.part(len(labels))
+    batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
+    for first in range(own.start, own.stop, batch):
+        some = slice(first, min(first + batch, own.stop))
+        x, y = resized(_on(device, images[some]), pixels), _on(device, labels[some])
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
+            logits = model(_normalised(x, mean, std)).float()
+        right += int((logits.argmax(1) == y).sum())
+        loss += float(F.cross_entropy(logits, y, reduction="sum"))
+        each("scoring", some.stop - own.start, own.stop - own.start)
+    sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
+    return sums[0] / len(labels), sums[1] / len(labels)
+
+
+@torch.no_grad()
+def answers(
+    model: nn.Module,
+    images: Images,
+    mean: Tensor,
+    std: Tensor,
+    device: str,
+    pixels: int | None = None,
+    each: Each = unwatched,
+) -> Tensor:
+    """The class that the network takes each image for, brought to so many `pixels` a side, in eval mode, as numbers on
+    the CPU."""
+    model.eval()
+    batch, found = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU, []
+    for first in range(0, len(images), batch):
+        x = _normalised(resized(_on(device, images[first : first + batch]), pixels), mean, std)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
+            found.append(model(x).argmax(1))
+        each("scoring", min(first + batch, len(images)), len(images))
+    return torch.cat(found).cpu()
+
+
+def _on(device: str, array: object) -> Tensor:
+    return torch.tensor(array).to(device)
+
+
+def statistics(feed: BatchLoader) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation a channel, in 0…255, as (1, 3, 1, 1)."""
+    number = len(feed.images)
+    sample = feed.at(torch.arange(0, number, max(1, number // 5000), device=feed.device)).float()
+    mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)
+    return mean, std.clamp_min(1.0)
+
+
+def resized(images: Tensor, pixels: int | None) -> Tensor:
+    """Images (N, C, H, W) brought to so many pixels a side, antialiased; as they are where they have these."""
+    if pixels is None or images.shape[-1] == pixels:
+        return images
+    return F.interpolate(images.float(), size=(pixels, pixels), mode="bilinear", antialias=True)
+
+
+def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
+    """Every image shifted by its own offset of up to 1/8 of its size, edges repeated, and flipped by a coin."""
+    count, _, height, width = images.shape
+    far = max(1, height // 8)
+    offset = torch.randint(-far, far + 1, (2, count, 1), generator=generator)
+    rows = (torch.arange(height) + offset[0]).clamp(0, height - 1)
+    columns = (torch.arange(width) + offset[1]).clamp(0, width - 1)
+    if flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    index = torch.arange(count)[:, None, None]
+    rows, columns, index = (t.to(images.device, non_blocking=True) for t in (rows, columns, index))
+    picked: Tensor = images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _optimizer(model: nn.Module, config: TrainConfig, device: str, rate: Tensor | float) -> torch.optim.Optimizer:
+    """Fused where that was measured to be faster. With a `rate` that is a tensor its steps can be captured."""
+    groups, on_gpu = _groups(model, config.weight_decay), device.startswith("cuda")
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu and isinstance(rate, Tensor))
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=True, fused=on_gpu)
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay on convolution and linear weights; none on norms, biases and scales."""
+    decayed = [p for p in model.parameters() if p.ndim in (2, 4)]
+    others = [p for p in model.parameters() if p.ndim not in (2, 4)]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    warm = max(1, round(config.warmup * steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -1,0 +1,325 @@
+"""A run as one page of HTML that needs no network. Everything that it shows is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nas.analysis import confusion, results
+from nas.analysis.agreement import Retrained, sentences
+from nas.analysis.channels import channel_profile
+from nas.analysis.confusion import Confusion
+from nas.analysis.importance import Importances
+from nas.analysis.progress import progress
+from nas.analysis.state import State
+from nas.bundle import confusion_matrix
+from nas.config import SearchConfig
+from nas.trial import Outcome
+from nas.views import figures, trial_details
+from nas.views.markup import Row, document, grid, link, table
+from nas.views.next_steps import steps
+from searchspace.arch import Arch
+from searchspace.figures import picture
+from searchspace.latency import LatencyTable
+
+DRAWN = 3
+BEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a run's page is made of. `folder` is the run's as it was given, `volumes` are hypervolumes by trial where
+    costs are minimised, `confusions` are of the trials that were trained in full."""
+
+    name: str
+    config: SearchConfig
+    trials: Sequence[Outcome]
+    images: int
+    mattered: Importances
+    state: State
+    folder: Path
+    volumes: Sequence[tuple[int, float]] = ()
+    table: LatencyTable | None = None
+    environments: Sequence[Mapping[str, str]] = ()
+    retrained: Sequence[Retrained] = ()
+    confusions: dict[int, Confusion] = field(default_factory=dict)
+
+    @property
+    def titles(self) -> dict[int, str]:
+        """What the dots of every trial say."""
+        return {trial.number: trial_details.title(trial, self.images) for trial in self.trials}
+
+
+def page(found: Findings) -> str:
+    config = found.config
+    title = f"{found.name}: {config.space_name} within {config.budget} at {config.space.pixels}"
+    sections = (
+        f"<h1>{escape(title)}</h1>",
+        verdict(found),
+        best(found),
+        section("What to do next", next_steps(found)),
+        section("How the search went", grid(course(found.trials), found.titles)),
+        section("Accuracy and cost", grid(costs(found), found.titles)),
+        section("Parameter importance", weights(found.mattered)),
+        section("Channels over depth", schedules(found.trials)),
+        section("Do brief scores predict full training?", full_training(found)) if found.retrained else "",
+        section("Which classes are confused?", mistakes(found)) if found.confusions else "",
+        section("Failures", failures([trial for trial in found.trials if trial.outcome == "failed"])),
+        section("All trials", everything(found)),
+        section("How to repeat it", f"<pre>{escape(config.conduct.command)}</pre>{conditions(found)}"),
+    )
+    return document(found.name, sections)
+
+
+def section(title: str, content: str) -> str:
+    return f"<h2>{escape(title)}</h2>{content}"
+
+
+def verdict(found: Findings) -> str:
+    lines = [*found.state.sentences, *results.findings(found.trials, found.images)]
+    return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
+
+
+def next_steps(found: Findings) -> str:
+    """Commands to go on with."""
+    run, command = found.folder, found.config.conduct.command
+    told = steps(run, command, found.state, found.trials, found.retrained)
+    rows = "".join(f"<dt>{escape(step.what)}</dt><dd><pre>{escape(step.command)}</pre></dd>" for step in told)
+    return f'<div class="next"><dl>{rows}</dl></div>'
+
+
+def best(found: Findings) -> str:
+    """The best networks and, where costs are minimised, the Pareto front."""
+    complete, front = results.best_complete(found.trials), results.front(found.trials)
+    if not complete:
+        return section("Best networks", "<p>No trial is complete yet.</p>")
+    told = main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
+    unbeaten = section("Pareto front", main_table(front, found.images)) if front else ""
+    return section("Best networks", told) + unbeaten
+
+
+def main_table(trials: Sequence[Outcome], images: int) -> str:
+    """Complete trials as a table without what nobody measured, and in words what its two latencies are."""
+    rows = [row(trial, images) for trial in trials]
+    empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
+    kept = [{name: cell for name, cell in cells.items() if name not in empty} for cells in rows]
+    both = {"ms (predicted)", "ms (alone)"} - empty
+    note = (
+        "ms: latency of one image, predicted from layer times or measured alone, when nothing else ran." if both else ""
+    )
+    return table(kept) + (f'<p class="note">{note}</p>' if note else "")
+
+
+def everything(found: Findings) -> str:
+    """All trials as a table, and the networks that dots lead to."""
+    trials, shown = found.trials, trial_details.detailed(found.trials)
+    if not trials:
+        return "<p>No trial has begun.</p>"
+    others = {trial.number for trial in trials} - {trial.number for trial in shown}
+    rows = [row(trial, found.images) | timing(trial) for trial in trials]
+    left_out = (
+        f"<p>Of {len(trials)} networks these are the known ones, the Pareto front and the best; "
+        "<code>python -m nas.export RUN --trial N --out DIR</code> takes any home.</p>"
+        if others
+        else ""
+    )
+    return (
+        f"<details><summary>{len(trials)} trials, also in trials.csv and trials.parquet, there with their parameters "
+        f"and all that was measured</summary>{table(rows, others)}</details>"
+        f"<h3>Their networks, layer by layer</h3>{left_out}{trial_details.details(shown, found.images)}"
+    )
+
+
+def drawings(best: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
+    """The best networks: channels, resolution and multiply-adds over depth."""
+    for trial in best:
+        m = trial.measured
+        arch = Arch.from_dict(json.loads(m["arch"]), f"trial {trial.number}")
+        name = f"{m['baseline']}, " if m.get("baseline") else ""
+        yield picture(arch, f"trial {trial.number}", (4.4, 3.7)), f"{name}{m['network']}"
+
+
+def course(trials: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
+    found = progress(trials)
+    if found is not None:
+        yield (
+            figures.progress(found),
+            "The best of the first n networks that the search proposed, beside the best of n random networks within "
+            "the same budget: while the line is inside the band, luck alone does as well.",
+        )
+    told = "Point at a dot to see which trial it is, click to see its network."
+    yield figures.by_trial(trials), f"The last validation accuracy of every trial; pale ones were stopped early. {told}"
+    yield figures.learning_curves(trials), "Validation accuracy after every epoch; pale lines were stopped early."
+
+
+def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
+    trials, minimized = found.trials, found.config.identity.minimize
+    for name in minimized:
+        yield (
+            figures.tradeoff(trials, minimized, name),
+            "Rings: the Pareto front. No complete trial is better in accuracy and all that is minimised.",
+        )
+    if minimized:
+        yield figures.hypervolume(found.volumes), "What the Pareto front covers of all that is within the budget."
+    rings = "Rings: the Pareto front. No complete trial is more accurate at less cost."
+    fitted = "Networks are fitted to the budget, so their multiply-adds differ little. "
+    yield figures.against(trials, "macs", "FLOPs (million multiply-adds)", 1e6), ("" if minimized else fitted) + rings
+    yield figures.against(trials, "params", "parameters (million)", 1e6), rings
+    if any(trial.measured.get("predicted_ms") is not None for trial in trials):
+        said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
+        said += f"measured when nothing else ran. {rings}"
+        yield figures.against(trials, "predicted_ms", "latency (predicted, ms)", measured="measured_ms"), said
+    elif any(trial.measured.get("latency_ms") for trial in trials):
+        said = f"Milliseconds of one image, measured while other trials ran. {rings}"
+        yield (
+            figures.against(trials, "latency_ms", "latency (measured beside other trials, ms)", measured="measured_ms"),
+            said,
+        )
+
+
+def device(table: LatencyTable | None) -> str:
+    return "" if table is None else f" on {table}"
+
+
+def weights(mattered: Importances) -> str:
+    """The factors with their shares, as a figure and a table; one sentence where nothing can be said."""
+    said = f"<p>{escape(mattered.sentence)}</p>"
+    if not mattered.factors:
+        return said
+    rows = (
+        {"factor": f.factor, "share": f"{f.share:.3f}", "90 % of resamples": f"{f.low:.3f} to {f.high:.3f}"}
+        for f in mattered.factors
+    )
+    meaning = (
+        "The share of the variance of accuracy that a model no longer explains when a factor's values are shuffled "
+        "over trials; lines hold 90 % of resamples. What reaches 0 cannot be told from noise."
+    )
+    drawn = grid([(figures.importance(mattered), meaning)])
+    return f"{said}{drawn}<details><summary>Numbers</summary>{table(rows)}</details>"
+
+
+def schedules(trials: Sequence[Outcome]) -> str:
+    """ReXNet's figure, where there are networks enough."""
+    found = channel_profile(trials)
+    if not found.groups:
+        return f"<p>{escape(found.sentence)}</p>"
+    meaning = (
+        f"{found.sentence} Bands are one standard deviation. After figure 2 of ReXNet (arXiv 2007.00992), where the "
+        "best networks widen linearly. Where bands overlap, this run shows no difference."
+    )
+    return grid([(figures.channels(found), meaning)])
+
+
+def full_training(found: Findings) -> str:
+    """Brief scores beside accuracies after full training, with how well the one ranks the other."""
+    rows = found.retrained
+    said = "".join(f"<p>{escape(line)}</p>" for line in sentences(rows))
+    cells = (
+        {
+            "trial": str(row.trial),
+            "role": row.role,
+            "brief": f"{row.brief:.4f}",
+            "epochs in full": str(row.epochs),
+            "validation": f"{row.full:.4f}",
+            "90 % interval": within(row.full, row.images),
+            "test": "" if row.test is None else f"{row.test:.4f}",
+            "90 % interval of test": "" if row.test is None else within(row.test, row.test_images),
+        }
+        for row in rows
+    )
+    meaning = (
+        "Every point is a network with its trial's number: the nearer to a rising line, the better brief scores rank."
+    )
+    return said + table(cells) + grid([(figures.retrained(rows), meaning)], found.titles)
+
+
+def within(accuracy: float, images: int) -> str:
+    low, high = results.interval(accuracy, images)
+    return f"[{low:.4f}, {high:.4f}]"
+
+
+def mistakes(found: Findings) -> str:
+    """Of every network that was trained in full, which classes it takes for which; the best is unfolded."""
+    trained = [row for row in found.retrained if row.trial in found.confusions]
+    return "".join(
+        f"<details{'' if index else ' open'}><summary>Trial {link(row.trial)} after {row.epochs} epochs</summary>"
+        f"{classes(found.confusions[row.trial])}</details>"
+        for index, row in enumerate(trained)
+    )
+
+
+def classes(one: Confusion) -> str:
+    drawn = f"<figure>{confusion_matrix.matrix(one)}<figcaption>{escape(confusion.meaning(one))}</figcaption></figure>"
+    return f"<p>{escape(' '.join(confusion.sentences(one)))}</p>{drawn}{table(confusion.rows(one))}"
+
+
+def failures(failed: Sequence[Outcome]) -> str:
+    """Every reason with how often it was met, and in which trials."""
+    if not failed:
+        return "<p>None.</p>"
+    reasons = Counter(str(trial.measured.get("error", "")) for trial in failed)
+    numbers = {r: ", ".join(str(t.number) for t in failed if t.measured.get("error", "") == r) for r in reasons}
+    return table({"trials": numbers[r], "times": str(n), "reason": r} for r, n in reasons.most_common())
+
+
+def conditions(found: Findings) -> str:
+    """What was counted, trained and measured, and on what."""
+    identity = found.config.identity
+    count = (
+        "One FLOP is one multiply-add of a convolution or linear layer. Accuracy is on the "
+        f"{found.images or 'not yet known number of'} validation images, {100 * identity.data.validation:g} % of the "
+        f"training images of {identity.data.dataset}, after at most {identity.train.epochs} epochs; the test set was "
+        "not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network: predicted "
+        f"from layer times{device(found.table)}, and of the best measured alone, when nothing else ran; what was "
+        "measured while other trials ran is in trials.csv."
+    )
+    settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
+    settings |= {"baselines": identity.baselines, "recipe": f"({identity.train.words()})"}
+    if identity.prescreen.draws > 1:
+        settings["pre-screen"] = f"the best of {identity.prescreen.draws} proposals by {identity.prescreen.by}"
+    if identity.warm_start:
+        settings["warm start"] = ", ".join(identity.warm_start)
+    ran = [", ".join(f"{name} {value}" for name, value in one.items()) for one in found.environments]
+    ran = ran or ["It was not kept what this run ran on."]
+    return (
+        f"<p>{escape(count)}</p><pre>{escape(', '.join(f'{name} {value}' for name, value in settings.items()))}</pre>"
+        f"<p>Environment: {'<br>'.join(escape(one) for one in ran)}</p>"
+    )
+
+
+def row(trial: Outcome, images: int) -> Row:
+    """A trial's cells, by column."""
+    m = trial.measured
+    latencies = {"ms (predicted)": m.get("predicted_ms"), "ms (alone)": m.get("measured_ms")}
+    return {
+        "trial": str(trial.number),
+        "role": m.get("baseline") or trial.role,
+        "outcome": trial.outcome,
+        "accuracy": "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
+        "90 % interval": trial_details.interval(trial, images),
+        "epochs": str(max(trial.curve, default=0)),
+        "MFLOPs": million(m["macs"]),
+        "MParams": million(m["params"]),
+        **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
+        "network": str(m["network"]),
+    }
+
+
+def million(number: int) -> str:
+    """In millions, to three digits or one decimal."""
+    return f"{number / 1e6:.1f}" if number >= 1e8 else f"{number / 1e6:#.3g}"
+
+
+def timing(trial: Outcome) -> Row:
+    """How fast a trial was trained."""
+    speed, seconds = trial.measured.get("images_per_s"), trial.measured.get("seconds")
+    return {
+        "images/s": "" if speed is None else f"{speed:.0f}",
+        "seconds": "" if seconds is None else f"{seconds:.1f}",
+    }

@@ -1,0 +1,334 @@
+"""What a person sees of a search in a terminal: the pre-flight, a live table (elsewhere plain lines), the summary."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from nas.analysis import results
+from nas.analysis.importance import importances
+from nas.analysis.time_left import TimeLeft
+from nas.config import SearchConfig
+from nas.study.objectives import format_cost
+from nas.study.study import Study, interruption_sentences
+from nas.trial import Result, Trial
+from nas.views.gpu_use import GpuUse
+from searchspace import command
+from searchspace.budget import Limit, amount
+from searchspace.latency import LatencyTable
+from searchspace.preflight import Preflight
+from searchspace.space import Space
+
+SHOWN = 8
+WIDTH = 80
+SILENCE_S, LONGEST_SILENCE_S, FIRST_HOUR_S = 8.0, 60.0, 3600.0
+PRUNED = "pruned: stopped early, its score was behind those of the best third"
+STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
+OUTCOMES = ("complete", "pruned", "failed")
+LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
+HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
+MS_GAP = 9
+# A median network this many times the budget is shrunk to where widths come to their floors.
+DEAR, LEAST_PIXELS, DENSE, SMALLER = 8.0, 96, ("fused_mbconv", "inverted"), "mobile_small"
+
+
+class Display:
+    """A watcher (see `course.Watcher`) that draws; at most 80 columns.
+
+    Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
+    line is printed for every trial that has ended, and one of how far the run is where there was none for a while.
+    `counts` are the outcomes of the run so far; `pace` says how long the rest takes.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        log: logging.Logger,
+        total: int,
+        finished: int,
+        best: float,
+        quiet: bool,
+        ended: Callable[[], None],
+        timed: bool = False,
+        title: str = "",
+        counts: Mapping[str, int] | None = None,
+        time_left: TimeLeft | None = None,
+    ) -> None:
+        self.gap = MS_GAP if timed else 0
+        self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
+        self.console, self.log, self.best, self.quiet = console, log, best, quiet
+        self.after_end, self.title, self.gpus = ended, title, GpuUse()
+        self.total, self.finished, self.ended_here = total, finished, 0
+        self.time_left, self.notice = time_left or TimeLeft(total, 1), ""
+        self.begun = self.printed_at = time.monotonic()
+        self.over = threading.Event()
+        self.counts: Counter[str] = Counter(counts or {})
+        self.rows: dict[int, str] = {}
+        self.recent: deque[int] = deque(maxlen=SHOWN)
+        self.speeds: dict[int, float] = {}
+        self.bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[trials]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("trials", total=1, trials=f"{finished}/{total}")
+        self.live = Live(get_renderable=self.draw, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet:
+            self.live.start()
+        elif not self.quiet:
+            self._print("starting workers")
+            self._print(self.header)
+            threading.Thread(target=self._tell, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        if self.live.is_started:
+            self.live.stop()
+
+    def draw(self) -> Group:
+        """What the run is, how far it is, what came of it, how fast it goes, and the latest trials."""
+        self.bar.update(self.task, completed=self.time_left.share(), trials=f"{self.finished}/{self.total}")
+        best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
+        outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
+        images = sum(self.speeds.values())
+        waits = "first epochs" if self.speeds else "starting workers"
+        speed = f"{images:.0f} images/s" if images else "" if self.ended_here else waits
+        pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
+        lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
+        shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
+        rows = [Text(self.rows[number]) for number in self.recent]
+        return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
+
+    def left(self) -> str:
+        """How long the rest takes; empty before the first epoch."""
+        seconds = self.time_left.left()
+        return "" if seconds is None else f"about {timedelta(seconds=round(seconds))} left"
+
+    def standing(self) -> str:
+        """How far the run is, in a line."""
+        running = f"{len(self.speeds)} running" if self.speeds else ""
+        done = [f"{self.finished} of {self.total} trials", f"{self.time_left.done} epochs done", running, self.left()]
+        return ", ".join(part for part in done if part)
+
+    def _tell(self) -> None:
+        """Where nothing was printed for some seconds, after an hour for a minute, say how far it is."""
+        while not self.over.wait(1.0):
+            now = time.monotonic()
+            silence = SILENCE_S if now - self.begun < FIRST_HOUR_S else LONGEST_SILENCE_S
+            if now - self.printed_at >= silence:
+                self._print(self.standing())
+
+    def _print(self, line: str) -> None:
+        self.printed_at = time.monotonic()
+        self.console.print(line, highlight=False)
+
+    def started(self, trial: Trial) -> None:
+        self.speeds[trial.number] = 0.0
+        self.time_left.started(trial.number)
+        self._row(trial, Result(), "running")
+        self.log.info("trial %d started: %s %s", trial.number, trial.role, trial.digest)
+
+    def epoch(self, trial: Trial, result: Result) -> None:
+        self.speeds[trial.number] = result.images_per_s
+        self.time_left.epoch(trial.number, result.epoch, result.seconds)
+        self._row(trial, result, "running")
+        self.log.info(
+            "trial %d epoch %d: accuracy %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
+            trial.number,
+            result.epoch,
+            result.accuracy,
+            result.loss,
+            result.train_loss,
+            result.images_per_s,
+            result.seconds,
+        )
+
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None:
+        self.speeds.pop(trial.number, None)
+        self.counts[outcome] += 1
+        if outcome == "complete":
+            self.best = max(self.best, result.accuracy)
+        self._row(trial, result, outcome)
+        if outcome != "interrupted":
+            self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
+        self.time_left.ended(trial.number, counts=outcome != "interrupted")
+        self.log.info("trial %d %s %s", trial.number, outcome, result.error)
+        if not self.live.is_started and not self.quiet:
+            self._print(self.rows[trial.number])
+        if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
+            self._print(PRUNED)
+        self.after_end()
+
+    def stopping(self) -> None:
+        if self.live.is_started:
+            self.notice = STOPPING  # drawn by another thread
+        else:
+            command.say(STOPPING)
+
+    def _row(self, trial: Trial, result: Result, outcome: str) -> None:
+        if trial.number not in self.rows:
+            self.recent.append(trial.number)
+        accuracy = f"{result.accuracy:.4f}" if result.epoch else ""
+        speed = f"{result.images_per_s:.0f}" if result.epoch else ""
+        macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
+        ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
+        cells = (trial.number, trial.role, macs, params, result.epoch or "", accuracy, speed, outcome)
+        self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
+
+
+def print_preflight(console: Console, found: Preflight, config: SearchConfig, classes_of: str = "") -> None:
+    """What the budget leaves of the space. `classes_of` says whose number of classes it is."""
+    space, budget = config.space, config.budget
+    limit = budget.limits[0]
+    whose = f" ({classes_of})" if classes_of else ""
+    low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
+    half = amount(found.quantile(0.5), limit.currency)
+    scaled = "before widths are scaled to the budget, " if space.fit_range else ""
+    band = f"{100 * config.identity.band:g}-100 % of the budget" if space.fit_range else "85-100 % of the budget"
+    lines = [
+        f"budget {budget} for the network as deployed: {space.pixels}, {space.network.num_classes} classes{whose}; "
+        "1 FLOP = 1 multiply-add of a convolution or linear layer",
+        f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
+        f"its networks cost {low} to {high}; {scaled}half of them cost more than {half}",
+        f"of {found.tried} random networks {100 * found.fits:.0f} % can be brought to {band}; only such are trained",
+    ]
+    if space.fit_range:
+        typical = f"typical width multiplier {found.width_mult:.2g} (first stage {found.first_width} channels)"
+        changed = f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
+        lines.append(typical + (f"; {changed}" if found.changed else ""))
+    lines += advice(found, space, limit)
+    lines += [f"known network {name} is left out: {why}" for name, why in found.left_out.items()]
+    for line in lines:
+        console.print(line)
+
+
+def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
+    """What else a budget could be kept by that is small for the space; nothing where it is not."""
+    over = found.quantile(0.5) / limit.high
+    if over < DEAR or not space.fit_range:
+        return []
+    levers = []
+    if limit.currency != "params" and len(space.resolutions) == 1 and space.resolutions[0] > LEAST_PIXELS:
+        smaller = [str(pixels) for pixels in (96, 128, 160) if pixels < space.resolutions[0]]
+        levers.append(f"--resolution {','.join(smaller)}")
+    dear = [block for block in DENSE if any(block in options for options in space.choices.values())]
+    if dear:
+        levers.append(f"--without {','.join(dear)}")
+    if space.source != f"{SMALLER}.yaml" and limit.currency != "params":
+        levers.append(f"--space {SMALLER}")
+    return [
+        f"the budget is small for this space: half of its networks cost {over:.0f} times as much or more; "
+        f"{' or '.join(levers)} would leave wider networks"
+    ] * bool(levers)
+
+
+def measured_when(table: LatencyTable | None, predicted: bool) -> list[str]:
+    """What the milliseconds of a summary are of."""
+    images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
+    lines = [f"ms: of {images}, measured when nothing else ran" + ("; pred.: predicted" if predicted else "")]
+    return lines if table is None else [*lines, f"{'both are' if predicted else 'it is'} of {table}"]
+
+
+def print_device(console: Console, table: LatencyTable) -> None:
+    """Which device predicted latencies are of."""
+    times = sum(len(rows) for rows in table.times.values())
+    busy = table.busiest
+    when = f", timed at a load of up to {busy.load:.1f} on {busy.cores} cores" if busy else ""
+    console.print(f"latency predicted for {table}, from {times:,} layer times{when}")
+
+
+def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
+    """The best networks beside the random control, and where they are."""
+    trials = results.frame(study.outcomes)
+    images = study.validation_images
+    best = results.best(trials)
+    over = results.over_when_measured(study.outcomes, study.budget)
+    if not best.empty and images:
+        table = Table(title=f"best networks within {study.budget}", title_justify="left")
+        timed = bool(best["predicted_ms"].notna().any())
+        scored = ("accuracy", "interval") if timed else ("val. accuracy", "90 % interval")
+        for name in ("trial", "role", *scored, "MFLOPs", "MParams", *(["pred."] if timed else []), "ms"):
+            table.add_column(name, justify="left" if name == "role" else "right")
+        for row in best.to_dict("records"):
+            low, high = results.interval(row["accuracy"], images)
+            accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
+            macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
+            shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
+            ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
+            ms[-1] += "*" if row["trial"] in over else ""
+            table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
+        console.print(table)
+        if best["measured_ms"].notna().any():
+            for line in measured_when(study.space.latency, timed):
+                console.print(line)
+        if over:
+            console.print(results.over_sentence(study.outcomes, study.budget))
+        for row in best.head(3).to_dict("records"):
+            known = f"{row['baseline']}, " if row["baseline"] else ""
+            pixels = f"{row['resolution']} px, " if study.space.extremes else ""
+            console.print(f"trial {row['trial']}: {known}{pixels}{row['network']}")
+        for line in (results.beside_baselines(study.outcomes, images), results.meaning(study.outcomes)):
+            if line:
+                console.print(line)
+        print_front(console, study)
+        found = results.compare(study.outcomes, images)
+        for line in results.sentences(found) if found else ():
+            console.print(line)
+        console.print(importances(study.outcomes).line)
+    outcomes = Counter(trials["outcome"])
+    failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
+    for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
+        console.print(f"{count} failed: {reason}")
+    for line in interruption_sentences(study.interrupted):
+        console.print(line)
+    done = study.finished
+    total = max(done, config.conduct.trials)
+    ends = ("complete", "pruned", "failed", "running")
+    counted = [f"{outcomes[end]} {end}" for end in ends if outcomes[end]]
+    waiting = len(study.waiting)
+    again = "which the same command takes up" if done < total else "whose networks a larger --trials takes up"
+    counted += [f"{waiting} interrupted, {again}"] if waiting else []
+    listed = f" ({', '.join(counted)})" if counted else ""
+    console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
+    if study.ranked:
+        console.print(f"best network: {run / 'best.yaml'}")
+    if done < total:
+        console.print("the same command carries on")
+    else:
+        console.print(f"done; --trials {2 * total} adds {2 * total - done}")
+
+
+def print_front(console: Console, study: Study) -> None:
+    """What no other network beats in accuracy and in all that is minimised; nothing where nothing is."""
+    front = results.front(study.outcomes)
+    if not front:
+        return
+    title = f"accuracy against {', '.join(study.minimize)}: what nothing else beats"
+    table = Table(title=title, title_justify="left")
+    for name in ("trial", "role", "val. accuracy", *study.minimize):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    for trial in front:
+        spent = (format_cost(name, value) for name, value in trial.measured["minimize"].items())
+        table.add_row(str(trial.number), trial.role, f"{trial.accuracy:.4f}", *spent)
+    console.print(table)

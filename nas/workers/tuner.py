@@ -1,0 +1,192 @@
+"""`run(study, …)`: the trials of a study on Ray workers, with early stopping. The door of Ray Tune.
+
+Ray Tune only carries: the study decides what runs next and keeps every outcome, so nothing has to be restored from
+Ray. A new run on the same study carries on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from nas.config import Execution, TrainConfig
+from nas.data.datasets import Split
+from nas.trial import Result
+from nas.workers import cluster
+from nas.workers.cluster import Cluster
+from nas.workers.coordinator import Coordinator
+from searchspace import command
+from searchspace.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Resources:
+    """Where trials run: how many at once (None: as many as there is room for), and what each is given."""
+
+    device: str
+    concurrent: int | None
+    cpus: float
+    gpus: float
+
+
+def run(
+    course: Coordinator,
+    split: Split,
+    train: TrainConfig,
+    conduct: Execution,
+    log: logging.Logger,
+    seed: int,
+    here: Cluster,
+) -> str:
+    """Run the trials of a course; returns why it ended, "" where all are done.
+
+    Raises `InputError` where the device that was asked for is not there, `StorageError` where the study cannot be
+    written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP end it cleanly: what was running is
+    closed as interrupted, and asked first by the next run; the course says which signal it was. After every epoch
+    trials put their training aside in the course's `checkpoints`, where their machine has that folder; one that is
+    asked again goes on from there.
+    """
+    cluster.quieten()
+    import ray
+    from ray import tune
+    from ray.tune.execution import class_cache
+
+    from nas.workers.actor import Worker
+
+    if not conduct.ray_address:  # an environment of its own keeps a trial from the workers that are there already
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    here.ready()
+    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course):
+        here.log_to(log)
+        resources = plan(ray.cluster_resources(), conduct)
+        trainable = tune.with_parameters(
+            Worker,
+            split=split,
+            train=train,
+            device=resources.device,
+            seed=seed,
+            folder=course.checkpoints,
+            timeout_s=conduct.trial_timeout_s or math.inf,
+            gpu_share=resources.gpus or 1.0,
+            graphs=conduct.cuda_graphs and resources.device == "cuda",
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune_config=tune.TuneConfig(
+                metric="accuracy",
+                mode="max",
+                search_alg=_searcher(course),
+                scheduler=_scheduler(course),
+                num_samples=-1,
+                max_concurrent_trials=resources.concurrent,
+                time_budget_s=conduct.time_limit_s,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(folder),
+                verbose=0,
+                progress_reporter=tune.CLIReporter(),  # silent; the one for notebooks wipes what was printed before
+            ),
+        )
+        tuner.fit()
+        return course.close(limited=bool(conduct.time_limit_s))
+
+
+def plan(available: dict[str, float], conduct: Execution) -> Resources:
+    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores.
+
+    In a cluster that was joined, nodes that come later are used too.
+    """
+    gpus, cpus = available.get("GPU", 0.0), available.get("CPU", 1.0)
+    device = conduct.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus:
+        raise InputError("device cuda: Ray sees no GPU here; cpu and auto are accepted")
+    share = conduct.gpus_per_trial if device == "cuda" else 0.0
+    room = int(gpus / share + 1e-9) if device == "cuda" else int(cpus)
+    if room < 1:
+        raise InputError(f"gpus-per-trial {share}: Ray sees {gpus:g} GPUs")
+    concurrent = min(conduct.concurrent or room, room)
+    each = min(1.0, cpus / concurrent)
+    return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
+
+
+def _searcher(course: Coordinator) -> Any:
+    """Ray's view of a course: it asks here and tells here."""
+    from ray.tune.search import Searcher
+
+    class CourseSearcher(Searcher):  # type: ignore[misc]
+        def suggest(self, trial_id: str) -> Any:
+            trial = course.ask(trial_id)
+            self.heed()
+            if trial:
+                return {"trial": trial.to_text()}
+            return Searcher.FINISHED if course.over else None
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            course.report(trial_id, Result.of(result))
+            self.heed()
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            course.end(trial_id, Result.of(result) if result else None, died=error)
+            self.heed()
+
+        def heed(self) -> None:
+            if course.broken and threading.current_thread() is threading.main_thread():
+                _end_tune()
+
+        def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+            """Nothing: the study is the state."""
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """Ray Tune pickles its parts for a restore that never comes."""
+            return object, ()
+
+    return CourseSearcher(metric="accuracy", mode="max")
+
+
+def _scheduler(course: Coordinator) -> Any:
+    """Ray's view of early stopping: first come, first served, and after every epoch the course is asked."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class CourseScheduler(FIFOScheduler):  # type: ignore[misc]
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            return str(self.STOP if course.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """As the searcher."""
+            return object, ()
+
+    return CourseScheduler()
+
+
+@contextmanager
+def _stoppable(course: Coordinator) -> Iterator[None]:
+    """A signal that ends commands halts the course; Ray Tune then ends at its next step. A second one is not caught."""
+
+    def halt(number: int) -> None:
+        course.halt(number)
+        _end_tune()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    try:
+        with command.ending(halt):
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _end_tune() -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)  # which Ray Tune listens to
