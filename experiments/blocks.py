@@ -36,10 +36,10 @@ from nas.config import recipe
 from nas.latency import timing
 from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower
-from searchspace.blocks import Block
-from searchspace.ends import Stem
-from searchspace.layers import Gate, Residual, size
-from searchspace.layers import steps as layer_steps
+from searchspace.blocks.blocks import Block
+from searchspace.blocks.layers import Gate, Residual, size
+from searchspace.blocks.layers import steps as layer_steps
+from searchspace.blocks.stem_head import Stem
 
 FLOAT_BYTES = 4
 ROUNDS = 9

@@ -43,9 +43,9 @@ from nas.analysis.agreement import agreement
 from nas.config import recipe
 from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, cost
-from searchspace.ends import Head, Stem
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 SLOPES = (0, 1, 2, 4, 8)
 BAND = 0.97

@@ -40,9 +40,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from searchspace import Arch, Budget, Space, build, cost, costs
+from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower, sections
-from searchspace.preflight import preflight
+from searchspace.costs import costs
+from searchspace.space.preflight import preflight
 
 HERE = Path(__file__).resolve().parent
 BUDGET = Budget.parse("300MFLOPs")
@@ -143,7 +144,7 @@ def walked(arch: Arch) -> int:
     shape = (arch.in_channels, arch.resolution, arch.resolution)
     macs = 0
     for section in sections(arch):
-        part = costs.measure(section, shape)
+        part = costs.count_layers(section, shape)
         macs, shape = macs + part.macs, part.output
     return macs
 

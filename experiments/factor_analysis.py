@@ -40,9 +40,9 @@ from nas.config import recipe
 from nas.latency.timing import device_for, device_name
 from nas.training.trainer import Training
 from searchspace import Arch, cost
-from searchspace.blocks import Block
-from searchspace.ends import Head, Stem
-from searchspace.layers import Activation
+from searchspace.blocks.blocks import Block
+from searchspace.blocks.layers import Activation
+from searchspace.blocks.stem_head import Head, Stem
 
 HEAD = 512
 ENERGY = 0.99

@@ -29,11 +29,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from searchspace import Budget, InputError, Space, cost, space
+from searchspace import Budget, InputError, Space, cost
 from searchspace.budget import Cost, Currency, Limit
-from searchspace.outline import Outline
-from searchspace.preflight import preflight
-from searchspace.space import ready
+from searchspace.format.resolve import OpenNetwork
+from searchspace.space import space
+from searchspace.space.preflight import preflight
+from searchspace.space.space import ready
 
 HERE = Path(__file__).resolve().parent
 SEEN = 2000
@@ -59,7 +60,7 @@ class Counting:
     def __init__(self, real: Callable[..., Cost]) -> None:
         self.real, self.calls = real, 0
 
-    def __call__(self, outline: Outline, *more: Any) -> Cost:
+    def __call__(self, outline: OpenNetwork, *more: Any) -> Cost:
         self.calls += 1
         return self.real(outline, *more)
 

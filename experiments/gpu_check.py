@@ -42,7 +42,7 @@ from nas.data.datasets import load
 from nas.latency.timing import device_for, device_name
 from nas.training.trainer import Training, fit
 from searchspace import Arch, Budget, Space, build, zoo
-from searchspace.space import ready
+from searchspace.space.space import ready
 
 HERE = Path(__file__).resolve().parent
 KNOWN = (

@@ -35,9 +35,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from nas.latency.timing import device_name
-from searchspace.blocks import Block, BlockType, activate, lower_block, normalize, sequential
-from searchspace.layers import Activation, Conv, Layer, Norm
-from searchspace.module import module
+from searchspace.blocks.blocks import Block, BlockType, activate, lower_block, normalize, sequential
+from searchspace.blocks.layers import Activation, Conv, Layer, Norm
+from searchspace.pytorch.module import module
 
 RATIOS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 NONLINEARITIES: dict[str, Activation] = {

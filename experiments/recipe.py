@@ -25,7 +25,7 @@ from rich.console import Console
 from nas.config import TrainConfig, recipe
 from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, Space
-from searchspace.space import ready
+from searchspace.space.space import ready
 
 FAR_SEED = 10**6
 

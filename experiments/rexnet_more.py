@@ -43,7 +43,7 @@ from nas.latency import timing
 from nas.training.trainer import Training
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
 from searchspace.document import plain
-from searchspace.network import Network
+from searchspace.format.network import Network
 from searchspace.networks import network
 
 PARTS = ("scaling", "features", "depth")

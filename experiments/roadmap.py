@@ -29,7 +29,7 @@ from nas.analysis.agreement import agreement
 from nas.config import recipe
 from nas.latency.timing import device_for, device_name
 from searchspace import cost
-from searchspace.network import Network
+from searchspace.format.network import Network
 from searchspace.networks.roadmap import steps
 
 # Figure 2: GFLOPs and ImageNet top-1 of every step. The other kernels stand beside the road.

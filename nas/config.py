@@ -11,7 +11,7 @@ from typing import Any, Literal
 from searchspace.budget import Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
-from searchspace.space import FIT_BAND, Space
+from searchspace.space.space import FIT_BAND, Space
 
 
 @value

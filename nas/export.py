@@ -24,10 +24,10 @@ from searchspace import command
 from searchspace.__main__ import network
 from searchspace.arch import Arch
 from searchspace.budget import amount
-from searchspace.costs import cost
+from searchspace.costs.costs import cost
+from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable
-from searchspace.source import outputs
+from searchspace.pytorch.source import outputs
 
 Weights = dict[str, Tensor]
 

@@ -19,9 +19,9 @@ from nas.latency import device_table, timing
 from nas.views import figures
 from nas.views.meter import meter
 from searchspace import command
+from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable
-from searchspace.space import Space, ready
+from searchspace.space.space import Space, ready
 
 CHECKED = 30
 CHECK_ROUNDS = 9

@@ -13,9 +13,9 @@ from nas.run import environment, folder
 from nas.study import study
 from nas.views.page import Findings, page
 from searchspace import command
+from searchspace.costs.latency import LatencyTable
 from searchspace.document import write_text
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable
 
 
 def parser() -> command.Parser:

@@ -30,8 +30,8 @@ from nas.workers.coordinator import Coordinator, FailuresError
 from searchspace import command
 from searchspace.document import plain
 from searchspace.errors import InputError
-from searchspace.preflight import preflight
-from searchspace.space import Space
+from searchspace.space.preflight import preflight
+from searchspace.space.space import Space
 
 
 def main(arguments: Sequence[str]) -> int:

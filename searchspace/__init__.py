@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.costs import cost
+from searchspace.costs.costs import cost
 from searchspace.errors import InputError
-from searchspace.space import Space
+from searchspace.space.space import Space
 
 if TYPE_CHECKING:
-    from searchspace.module import build
     from searchspace.networks import zoo
+    from searchspace.pytorch.module import build
 
 __all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost", "zoo"]
 
@@ -18,7 +18,7 @@ __all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost", "zo
 def __getattr__(name: str) -> Any:
     """`build` and `zoo` on first use: a process that only counts waits neither for torch nor for the tables."""
     if name == "build":
-        from searchspace.module import build
+        from searchspace.pytorch.module import build
 
         return build
     if name == "zoo":

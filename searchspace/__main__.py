@@ -16,17 +16,17 @@ from rich.text import Text
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit, amount
-from searchspace.choices import Scalar
-from searchspace.costs import cost
+from searchspace.costs.costs import cost
+from searchspace.costs.latency import LatencyTable
 from searchspace.document import read_yaml
 from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
-from searchspace.latency import LatencyTable
+from searchspace.format.reference import SECTIONS, Key, about, keys
 from searchspace.networks import names, zoo
-from searchspace.preflight import MANY, known, preflight
 from searchspace.processes import processes
-from searchspace.reference import SECTIONS, Key, about, keys
-from searchspace.space import Space, ready
+from searchspace.space.choices import Scalar
+from searchspace.space.preflight import MANY, known, preflight
+from searchspace.space.space import Space, ready
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from searchspace import limits
-from searchspace.blocks import BETWEEN, Block, lower_block
+from searchspace.blocks.blocks import BETWEEN, Block, lower_block
+from searchspace.blocks.layers import Gate, Layer, Residual, Sequential
+from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
-from searchspace.ends import Head, Stem, lower_head, lower_stem
 from searchspace.errors import InputError
-from searchspace.layers import Gate, Layer, Residual, Sequential
-from searchspace.limits import whole
+from searchspace.limits import check_int
 
 Init = Literal["normal", "resnet", "mnasnet", "efficientnet", "convnext", "torch"]
 
@@ -39,7 +39,7 @@ class Arch:
     init: Init = "normal"
 
     def __post_init__(self) -> None:
-        whole(self, "resolution", "in_channels", "num_classes")
+        check_int(self, "resolution", "in_channels", "num_classes")
         if not 1 <= len(self.blocks) <= limits.BLOCKS:
             raise ValueError(
                 f"blocks: a network has at least one and at most {limits.BLOCKS:,}, not {len(self.blocks)}"

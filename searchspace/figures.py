@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from searchspace.arch import Arch
-from searchspace.blocks import BlockType
+from searchspace.blocks.blocks import BlockType
 from searchspace.budget import NAMES, Limit, amount
-from searchspace.costs import cost, section_costs
+from searchspace.costs.costs import cost, section_costs
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:

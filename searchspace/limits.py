@@ -9,7 +9,7 @@ from searchspace.errors import InputError
 BLOCKS = 1_000
 WIDTH = 65_536
 FACTOR = 1_000.0
-WHOLE = {
+LARGEST = {
     "in_channels": WIDTH,
     "hidden": WIDTH,
     "out_channels": WIDTH,
@@ -32,12 +32,12 @@ WHOLE = {
 }
 
 
-def whole(thing: Any, *names: str, least: int = 1) -> None:
+def check_int(thing: Any, *names: str, least: int = 1) -> None:
     """Refuses a value whose fields of these names are no whole numbers, below `least`, or above `WHOLE`."""
     for name in names:
         number = getattr(thing, name)
         if not isinstance(number, int) or isinstance(number, bool):
             raise InputError(f"{name}: a whole number, not {number!r}")
-        if not least <= number <= WHOLE[name]:
-            accepted = f"at least {least}" if number < least else f"at most {WHOLE[name]:,}"
+        if not least <= number <= LARGEST[name]:
+            accepted = f"at least {least}" if number < least else f"at most {LARGEST[name]:,}"
             raise InputError(f"{name}: {accepted}, not {number}")

@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from searchspace.arch import Arch, lower
-from searchspace.blocks import BETWEEN, STRUCTURES, Block
-from searchspace.costs import cost, section_costs
-from searchspace.network import filled
+from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block
+from searchspace.costs.costs import cost, section_costs
+from searchspace.format.network import with_defaults
 
 
 class Row(NamedTuple):
@@ -65,7 +65,7 @@ def _activations(block: Block) -> str:
 
 def _expansion(block: Block) -> str:
     """The hidden width by the reference of the block's paper: × input, × output (convnext), or output ÷."""
-    of_input = filled({"block": block.type})["expansion_from"] == "input"
+    of_input = with_defaults({"block": block.type})["expansion_from"] == "input"
     reference = block.in_channels if of_input else block.out_channels
     divides = STRUCTURES[block.type].divides
     return f"÷{reference / block.hidden:.3g}" if divides else f"×{block.hidden / reference:.3g}"

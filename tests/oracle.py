@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from searchspace.module import ChannelLayerNorm, ResidualAdd
+from searchspace.pytorch.module import ChannelLayerNorm, ResidualAdd
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, ChannelLayerNorm)
 _declared: list[torch.library.Library] = []

@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
+from searchspace.blocks.layers import Activation
 from searchspace.document import parse
-from searchspace.layers import Activation
-from searchspace.network import PAPER, Network, Stage
+from searchspace.format.network import PAPER_DEFAULTS, Network, Stage
 
 ACTS = st.sampled_from(get_args(Activation))
 NORMS = st.sampled_from([{"kind": "batch"}, {"kind": "layer"}, {"kind": "group"}, {"kind": "none"}, {"eps": 1e-3}])
@@ -19,7 +19,7 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 STAGE = st.fixed_dictionaries(
-    {"block": st.sampled_from(list(PAPER)), "depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])},
+    {"block": st.sampled_from(list(PAPER_DEFAULTS)), "depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])},
     optional={
         "expansion": st.floats(0.3, 6),
         "kernel": st.sampled_from([1, 3, 5, 7]),

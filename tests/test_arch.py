@@ -11,9 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from searchspace import Arch, Budget, InputError, Space, build, cost
-from searchspace.blocks import Block
-from searchspace.ends import Head, Stem
-from searchspace.network import Network
+from searchspace.blocks.blocks import Block
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network
 from tests.strategies import networks
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -224,7 +224,7 @@ def test_a_training_refuses_images_of_other_channels_before_it_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from searchspace.space import Space
+    from searchspace.space.space import Space
 
     Space({**NETWORK, "in_channels": 5}).arch().save(tmp_path / "five.yaml")
     with pytest.raises(InputError, match="networks of 1 or 3 channels; the network takes 5"):

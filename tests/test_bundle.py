@@ -23,8 +23,8 @@ from nas.bundle import bundle, card, onnx_file
 from nas.bundle.bundle import DifferentError
 from nas.bundle.card import ModelCard, TrainingRecord
 from searchspace import Arch, Budget, InputError, Space, build, zoo
-from searchspace.network import Network
-from searchspace.space import ready
+from searchspace.format.network import Network
+from searchspace.space.space import ready
 from tests.strategies import networks
 
 ARCH = Space(

@@ -15,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.workers.evaluate import AuditError, audit
 from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
 from searchspace.arch import sections
-from searchspace.blocks import Block, lower_block
+from searchspace.blocks.blocks import Block, lower_block
+from searchspace.blocks.layers import Sequential
+from searchspace.blocks.stem_head import Head, Output, Stem
 from searchspace.budget import Cost
-from searchspace.costs import Part, measure, outline_cost, section_costs
-from searchspace.ends import Head, Output, Stem
-from searchspace.layers import Sequential
-from searchspace.network import Network
+from searchspace.costs.costs import Part, count_layers, outline_cost, section_costs
+from searchspace.format.network import Network
 from searchspace.networks import names
-from searchspace.space import ready
+from searchspace.space.space import ready
 from tests.strategies import networks
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -108,7 +108,7 @@ def walked(arch: Arch) -> list[Part]:
     shape = (arch.in_channels, arch.resolution, arch.resolution)
     parts = []
     for section in sections(arch):
-        parts.append(measure(section, shape))
+        parts.append(count_layers(section, shape))
         shape = section.output(shape)
     return parts
 
@@ -133,7 +133,7 @@ def test_a_block_is_lowered_once_for_all_widths(monkeypatch: pytest.MonkeyPatch)
     space = Space.load("rexnet")
     point = space.random_point(random.Random(0))
     space.cost(point)
-    monkeypatch.setattr("searchspace.costs.lower_block", None)
+    monkeypatch.setattr("searchspace.costs.costs.lower_block", None)
     assert space.cost(point, 0.7).macs < space.cost(point, 1.3).macs
 
 
@@ -147,8 +147,8 @@ def test_group_widths_make_no_new_kinds_of_blocks(name: str, monkeypatch: pytest
         lowered.append(block)
         return lower_block(block)
 
-    monkeypatch.setattr("searchspace.costs._COUNTS", {})
-    monkeypatch.setattr("searchspace.costs.lower_block", lowering)
+    monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
+    monkeypatch.setattr("searchspace.costs.costs.lower_block", lowering)
     point = space.random_point(random.Random(0))
     for group_width in space.choices["stage1.group_width"] * 2:
         for width_mult in (0.5, 1.0, 2.0):
@@ -207,10 +207,10 @@ def test_what_was_counted_before_decides_nothing(monkeypatch: pytest.MonkeyPatch
         return found
 
     warm = answers()
-    monkeypatch.setattr("searchspace.costs._COUNTS", {})
+    monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
     cold = []
     for point, width in asked:
-        monkeypatch.setattr("searchspace.costs._COUNTS", {})
+        monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
         cold.append(space.cost(point, width) if width < 1000 else "refused")
     assert answers() == warm
     assert [a if not isinstance(a, str) else "refused" for a in warm] == cold

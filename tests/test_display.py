@@ -17,8 +17,8 @@ from nas.trial import Result, Trial
 from nas.views import gpu_use
 from nas.views.terminal import STOPPING, Display, print_preflight
 from searchspace import Budget, Space
-from searchspace.costs import cost
-from searchspace.preflight import preflight
+from searchspace.costs.costs import cost
+from searchspace.space.preflight import preflight
 
 ARCH = Space.load("rexnet").sample(seed=0, budget=Budget.parse("300MFLOPs"))
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from searchspace import Arch, Budget, InputError, Space, build, zoo
-from searchspace.pyramid import Pyramid
+from searchspace.pytorch.pyramid import Pyramid
 from tests.oracle import library
 
 SPACES = ["mobile", "rexnet", "resnet", "convnext", "regnet"]
@@ -61,7 +61,7 @@ def test_levels_are_chosen_as_timm_chooses_them() -> None:
 @pytest.fixture(scope="module")
 def timm() -> Any:
     found = library("timm")
-    importlib.import_module("searchspace.timm_models")
+    importlib.import_module("searchspace.pytorch.timm_models")
     return found
 
 

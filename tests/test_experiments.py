@@ -20,9 +20,9 @@ from rich.progress import Progress
 from nas.config import recipe
 from nas.data.datasets import load_test
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
-from searchspace.blocks import Block
-from searchspace.ends import Stem
-from searchspace.layers import Norm
+from searchspace.blocks.blocks import Block
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Stem
 from tests.oracle import library
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -10,7 +10,7 @@ import pytest
 
 from searchspace import Budget, Space, cost, zoo
 from searchspace.arch import Arch
-from searchspace.space import Candidate
+from searchspace.space.space import Candidate
 
 SPACES = {name: Space.load(name) for name in ("mobile", "all", "mobile_small", "resnet", "regnet")}
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from searchspace import Arch, Budget, InputError, Space, cost, zoo
-from searchspace.preflight import left_out
-from searchspace.space import ready
+from searchspace.space.preflight import left_out
+from searchspace.space.space import ready
 from tests.test_space import SMALL
 
 SPACES = {name: Space.load(name) for name in ready()}

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from searchspace import Arch, Budget, InputError, Space, cost
 from searchspace.arch import lower
-from searchspace.blocks import Block, SqueezeExcite
-from searchspace.ends import Head, Stem
-from searchspace.latency import LatencyTable, Size, operator, operators, quantities, sized
-from searchspace.layers import Gate, Residual, leaves, steps
-from searchspace.network import Network
+from searchspace.blocks.blocks import Block, SqueezeExcite
+from searchspace.blocks.layers import Gate, Residual, leaves, steps
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.costs.latency import LatencyTable, Size, operator, operators, quantities, sized
+from searchspace.format.network import Network
 from tests.strategies import networks
 
 MBCONV = Block(

@@ -13,7 +13,7 @@ import yaml
 from searchspace import Arch, InputError, Space
 from searchspace.__main__ import main
 from searchspace.document import Dumper, Loader, write_yaml
-from searchspace.limits import WHOLE
+from searchspace.limits import LARGEST
 
 NETWORK = """\
 resolution: 64
@@ -205,7 +205,7 @@ def test_a_command_says_it_in_one_line_and_exits_with_2(tmp_path: Path) -> None:
     path.write_text(NETWORK.replace("depth: 1}", "depth: 1000000000}"))
     done = subprocess.run([sys.executable, "-m", "searchspace", "show", path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"searchspace: {path.name}:5: stage1: depth: at most {WHOLE['depth']:,}, not 1000000000\n"
+    assert done.stderr == f"searchspace: {path.name}:5: stage1: depth: at most {LARGEST['depth']:,}, not 1000000000\n"
 
 
 def test_what_people_write_is_accepted(tmp_path: Path) -> None:

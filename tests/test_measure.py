@@ -23,9 +23,9 @@ from nas.run import estimate, latencies, search_options
 from nas.training.prescreen import Screen
 from searchspace import Budget, InputError, Space, build
 from searchspace.arch import lower
-from searchspace.latency import LatencyTable
-from searchspace.layers import steps
-from searchspace.network import Network
+from searchspace.blocks.layers import steps
+from searchspace.costs.latency import LatencyTable
+from searchspace.format.network import Network
 from tests.strategies import networks
 from tests.test_latency import SIZES, SPACE
 

@@ -13,12 +13,12 @@ from torch import nn
 
 from searchspace import Arch, Space, build, cost, zoo
 from searchspace.__main__ import main
-from searchspace.blocks import Block, BlockType
-from searchspace.ends import Output, Stem
+from searchspace.blocks.blocks import Block, BlockType
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Output, Stem
 from searchspace.figures import COLOURS, plot
-from searchspace.layers import Norm
-from searchspace.module import StochasticDepth
 from searchspace.networks import network
+from searchspace.pytorch.module import StochasticDepth
 
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = Path(str(resources.files("searchspace") / "networks" / "example.yaml"))

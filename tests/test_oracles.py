@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from searchspace import Arch, build, zoo
+from searchspace.format.schedule import Schedule
 from searchspace.networks import names, network
-from searchspace.schedule import Schedule
 from tests.oracle import copy, disturb, oracle
 from tests.references import REFERENCES
 

@@ -12,7 +12,7 @@ from nas.study.study import Study
 from nas.training.prescreen import Screen
 from nas.training.zero_cost import PROXIES
 from searchspace import Budget, InputError, Space, cost
-from searchspace.space import Candidate
+from searchspace.space.space import Candidate
 from tests.test_search import TINY
 
 BUDGET = Budget.parse("30MFLOPs")

@@ -11,9 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from searchspace import Arch, Space, build, cost
-from searchspace.blocks import BETWEEN, Block, BlockType, Shortcut, lower_block
-from searchspace.layers import Activation, Norm, leaves
-from searchspace.module import normalization
+from searchspace.blocks.blocks import BETWEEN, Block, BlockType, Shortcut, lower_block
+from searchspace.blocks.layers import Activation, Norm, leaves
+from searchspace.pytorch.module import normalization
 
 NORMS: list[dict[str, Any]] = [
     {"kind": "batch", "momentum": 0.01, "eps": 1e-3},

@@ -12,10 +12,10 @@ import torch
 from nas.training.zero_cost import PROXIES, grad_norm, naswot, synflow, zen
 from searchspace import Arch, Budget, Space, build
 from searchspace.arch import Stem
-from searchspace.blocks import Block
-from searchspace.ends import Head
-from searchspace.layers import Norm
-from searchspace.space import ready
+from searchspace.blocks.blocks import Block
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Head
+from searchspace.space.space import ready
 
 IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8)

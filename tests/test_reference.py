@@ -6,8 +6,8 @@ from dataclasses import fields
 import pytest
 
 from searchspace.__main__ import main
-from searchspace.network import PAPER, Stage, filled
-from searchspace.reference import SECTIONS, about, keys
+from searchspace.format.network import PAPER_DEFAULTS, Stage, with_defaults
+from searchspace.format.reference import SECTIONS, about, keys
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -26,8 +26,8 @@ def test_a_stages_defaults_are_those_that_hold() -> None:
     assert told["kernel"] == "3; convnext: 7"
     assert told["norm_at"] == "[expand, spatial, project]; convnext: [spatial]"
     assert (told["block"], told["depth"]) == ("has to be given", "1")
-    for block in PAPER:
-        for name, choice in filled(Stage(block).given).items():
+    for block in PAPER_DEFAULTS:
+        for name, choice in with_defaults(Stage(block).given).items():
             if isinstance(choice, (str, int, float)) and name not in ("block", "depth", "stride"):
                 text = str(choice).lower() if isinstance(choice, (bool, str)) else f"{choice:g}"
                 own = re.search(rf"\b{block}\b[^:;]*: ([^;]+)", told[name])

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchspace import Arch, build, cost
-from searchspace.blocks import Block, lower_block
-from searchspace.ends import Stem
-from searchspace.layers import Conv, leaves
-from searchspace.module import module
+from searchspace.blocks.blocks import Block, lower_block
+from searchspace.blocks.layers import Conv, leaves
+from searchspace.blocks.stem_head import Stem
 from searchspace.networks.resnet import resnext_shallow
+from searchspace.pytorch.module import module
 
 CARDINALITY, WIDTH, OUTSIDE = 32, 4, 256
 

@@ -26,7 +26,7 @@ from nas.views.terminal import print_summary
 from nas.workers.evaluate import evaluate
 from searchspace import Budget, InputError, Space, build, cost
 from searchspace.document import parse, plain
-from searchspace.preflight import preflight
+from searchspace.space.preflight import preflight
 
 SPACE = Space.load("mobile_small").at_resolutions((96, 224, 160))
 BUDGET = Budget.parse("40MFLOPs")

@@ -11,8 +11,8 @@ import yaml
 from nas.config import CONFIG, SearchConfig
 from nas.run import resume, search_options
 from searchspace import InputError, Space
-from searchspace import space as spaces
 from searchspace.command import line
+from searchspace.space import space as spaces
 
 WORDS = ["--budget", "30MFLOPs", "--space", "rexnet", "--resolution", "32", "--seed", "5"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchspace.schedule import Schedule, channels, round_channels
+from searchspace.format.schedule import Schedule, channels, round_channels
 
 REXNET_DEPTHS = [1, 2, 2, 3, 3, 5]
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from torch import nn
 
 from searchspace import Arch, Budget, Space, build, zoo
-from searchspace.layers import Layer, NormKind
-from searchspace.network import Network
+from searchspace.blocks.layers import Layer, NormKind
+from searchspace.format.network import Network
 from searchspace.networks import names
-from searchspace.source import expression, source
-from searchspace.space import ready
+from searchspace.pytorch.source import expression, source
+from searchspace.space.space import ready
 from tests.strategies import networks
 
 FAST = ["resnet18", "mobilenet_v3_small", "regnet_y_400mf", "rexnet_100", "rexnet_lite_100", "convnext_tiny"]

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from searchspace import Budget, InputError, Space, cost
 from searchspace.__main__ import alike
 from searchspace.budget import Cost
-from searchspace.costs import outline_cost
-from searchspace.outline import Outline
-from searchspace.preflight import MANY, preflight
+from searchspace.costs.costs import outline_cost
+from searchspace.format.resolve import OpenNetwork
 from searchspace.processes import processes
-from searchspace.repair import repair
-from searchspace.solve import solve
-from searchspace.space import ready
+from searchspace.space.preflight import MANY, preflight
+from searchspace.space.repair import repair
+from searchspace.space.space import ready
+from searchspace.space.width_solver import solve
 
 SMALL: dict[str, Any] = {
     "resolution": 64,
@@ -96,12 +96,12 @@ def test_nearly_every_point_is_fitted_in_few_evaluations(
     """At 60MFLOPs widths come to their floors, so that other choices are changed too."""
     calls = 0
 
-    def counting(outline: Outline, latency: None) -> Cost:
+    def counting(outline: OpenNetwork, latency: None) -> Cost:
         nonlocal calls
         calls += 1
         return outline_cost(outline, latency)
 
-    monkeypatch.setattr("searchspace.space.outline_cost", counting)
+    monkeypatch.setattr("searchspace.space.space.outline_cost", counting)
     space, budget, rng, spent = SPACES["mobile"], Budget.parse(text), random.Random(3), []
     for _ in range(100):
         calls = 0
@@ -118,7 +118,7 @@ def test_nearly_every_point_is_fitted_in_few_evaluations(
 def test_a_width_multiplier_is_solved_in_at_most_20_evaluations(name: str, seed: int, macs: float) -> None:
     space, spent = SPACES[name], []
 
-    def share(outline: Outline) -> float:
+    def share(outline: OpenNetwork) -> float:
         spent.append(outline_cost(outline).macs / macs)
         return spent[-1]
 
@@ -143,7 +143,7 @@ def test_what_a_candidate_says_makes_its_network(name: str) -> None:
 
 @pytest.mark.parametrize(("text", "says"), [("100TFLOPs", "is not reached"), ("100kFLOPs", "cannot be met")])
 def test_a_budget_out_of_reach_is_refused_soon(text: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchspace.space.SAMPLE_TRIES", 50)
+    monkeypatch.setattr("searchspace.space.space.SAMPLE_TRIES", 50)
     with pytest.raises(InputError, match=says):
         SPACES["rexnet"].sample(0, Budget.parse(text))
     with pytest.raises(InputError, match="band: a share"):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from searchspace import Space, zoo
+from searchspace.format.schedule import Schedule, channels
 from searchspace.networks.regnet import X, Y
-from searchspace.schedule import Schedule, channels
 
 REGNETS = {**X, **Y}
 

@@ -12,8 +12,8 @@ import pytest
 import nas
 import searchspace
 from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
-from searchspace.costs import section_costs
-from searchspace.preflight import preflight
+from searchspace.costs.costs import section_costs
+from searchspace.space.preflight import preflight
 
 SPACE = Space.load("mobile_small")
 

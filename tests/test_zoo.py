@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from searchspace import Arch, InputError, build, cost, zoo
+from searchspace.format.schedule import Schedule, channels
 from searchspace.networks import names, network
-from searchspace.schedule import Schedule, channels
 
 GOLDEN = list(csv.DictReader((Path(__file__).parent / "golden" / "models.csv").read_text("utf-8").splitlines()))
 ONE_A_FAMILY = [

@@ -29,8 +29,8 @@ from nas.config import CONFIG, DataConfig
 from nas.training import checkpoint
 from searchspace.document import plain
 from searchspace.errors import InputError
-from searchspace.module import build
-from searchspace.source import source
+from searchspace.pytorch.module import build
+from searchspace.pytorch.source import source
 
 CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
 # In the order they are put in place: what has weights is complete.

@@ -22,10 +22,10 @@ from nas.config import DataConfig
 from nas.latency.timing import device_name
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
-from searchspace.costs import cost
+from searchspace.costs.costs import cost
 from searchspace.document import parse, plain, value
 from searchspace.errors import InputError
-from searchspace.source import outputs
+from searchspace.pytorch.source import outputs
 
 MARK = "<!-- written by nas.export or nas.train, which may write it again -->"
 IMAGES = "<!-- images: "

@@ -14,7 +14,7 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.training.threads import counts, fewest, sentence, speeds
 from nas.training.trainer import SCORING_COST
 from searchspace.budget import amount
-from searchspace.costs import cost
+from searchspace.costs.costs import cost
 
 
 def described(out: Path, plan: TrainingPlan, split: Split, device: str, workers: int) -> str:

@@ -34,7 +34,7 @@ from nas.trial import proxy
 from searchspace.arch import Arch
 from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
 from searchspace.errors import InputError
-from searchspace.module import build
+from searchspace.pytorch.module import build
 
 PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
 

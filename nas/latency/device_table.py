@@ -24,9 +24,9 @@ from nas.cache import cache_folder
 from nas.latency import timing
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
+from searchspace.costs.latency import LatencyTable, Session, Size, operators
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable, Session, Size, operators
-from searchspace.space import Point, Space
+from searchspace.space.space import Point, Space
 
 NETWORKS = 24
 AT_ONCE = 4

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from searchspace.arch import Arch, lower
+from searchspace.blocks.layers import Gate, Layer, Residual, Sequential, steps
+from searchspace.costs.latency import LatencyTable, Size, operator, sized
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable, Size, operator, sized
-from searchspace.layers import Gate, Layer, Residual, Sequential, steps
-from searchspace.module import build
+from searchspace.pytorch.module import build
 
 LARGE_BYTES = 30 << 20
 FINE_S = 1e-6

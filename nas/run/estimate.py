@@ -20,9 +20,9 @@ from nas.trial import proxy
 from nas.workers.evaluate import LATENCY_ROUNDS, audit
 from searchspace.arch import Arch
 from searchspace.budget import amount
-from searchspace.costs import cost, section_costs
-from searchspace.module import build
-from searchspace.space import Space
+from searchspace.costs.costs import cost, section_costs
+from searchspace.pytorch.module import build
+from searchspace.space.space import Space
 
 TIMED_STEPS = 4
 RAY_S = 10.0  # to start Ray and its workers, on two cores

@@ -11,9 +11,9 @@ from nas.run import folder
 from nas.study.study import Study, record
 from nas.views.meter import meter
 from nas.views.terminal import print_device
+from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
-from searchspace.latency import LatencyTable
-from searchspace.space import Space
+from searchspace.space.space import Space
 
 TIMED_BEST = 5
 TIMED_ROUNDS = 9

@@ -17,7 +17,7 @@ from nas.config import CONFIG, SearchConfig, differences
 from nas.run import search_options
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.space import Space, ready
+from searchspace.space.space import Space, ready
 
 CHOICES = ("space", "fix", "without")
 IDENTITY = (

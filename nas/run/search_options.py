@@ -18,7 +18,7 @@ from nas.study.objectives import check as check_names
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.space import FIT_BAND, Space, ready
+from searchspace.space.space import FIT_BAND, Space, ready
 
 MAX_CONTROLS = 32
 SPACE = "mobile"

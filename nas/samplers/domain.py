@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from searchspace.errors import InputError
-from searchspace.repair import repair
+from searchspace.space.repair import repair
 
 Choices = Mapping[str, Sequence[Any]]
 Point = dict[str, Any]

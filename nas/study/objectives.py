@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nas.trial import Outcome, best_first
 from searchspace.budget import Budget, Cost, Currency, amount
 from searchspace.errors import InputError
-from searchspace.space import Space
+from searchspace.space.space import Space
 
 # What --minimize takes, as the field of `Cost` that it is.
 CURRENCIES = {

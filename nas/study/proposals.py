@@ -19,7 +19,7 @@ from nas.study.records import LEARNT_FROM, accuracy_of, costs_of, digest_of, int
 from nas.trial import Role
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.space import FIT_BAND, Candidate, Point, Space
+from searchspace.space.space import FIT_BAND, Candidate, Point, Space
 
 PROPOSALS = 30
 DRAWS = 1000

@@ -18,7 +18,7 @@ from nas.trial import Outcome, Trial, best_first
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
-from searchspace.space import Space
+from searchspace.space.space import Space
 
 INTERRUPTED = "interrupted"
 ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {

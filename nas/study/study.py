@@ -52,7 +52,7 @@ from nas.study.storage import load as load
 from nas.trial import Outcome, Result, Trial
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.space import FIT_BAND, Space
+from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
 RETRIES = 2

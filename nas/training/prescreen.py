@@ -16,7 +16,7 @@ from nas.training.batches import BatchLoader
 from nas.training.trainer import resized, statistics
 from nas.training.zero_cost import PROXIES
 from nas.trial import proxy
-from searchspace.space import Candidate
+from searchspace.space.space import Candidate
 
 IMAGES = 64
 

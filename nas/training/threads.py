@@ -18,7 +18,7 @@ from nas.data.datasets import Split
 from nas.latency.timing import threads
 from nas.training.trainer import DivergedError, Epoch, Training
 from searchspace.arch import Arch
-from searchspace.module import build
+from searchspace.pytorch.module import build
 
 LIMIT_S = 4.0
 TIE, HOPELESS = 0.95, 0.7

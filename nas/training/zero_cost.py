@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchspace.arch import Arch
-from searchspace.layers import Norm
-from searchspace.module import ChannelGate, build
+from searchspace.blocks.layers import Norm
+from searchspace.pytorch.module import ChannelGate, build
 
 NOISE = 0.01
 REPEATS = 8

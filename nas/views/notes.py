@@ -10,7 +10,7 @@ from nas.bundle.card import escaped, one_line
 from nas.config import SearchConfig
 from nas.trial import Outcome, Trial
 from searchspace.budget import Limit, amount
-from searchspace.preflight import known
+from searchspace.space.preflight import known
 from searchspace.table import Row, table
 
 ROLES = {

@@ -25,8 +25,8 @@ from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
 from nas.views.next_steps import steps
 from searchspace.arch import Arch
+from searchspace.costs.latency import LatencyTable
 from searchspace.figures import picture
-from searchspace.latency import LatencyTable
 
 DRAWN = 3
 BEST = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from searchspace.arch import Arch
-from searchspace.costs import section_costs
+from searchspace.costs.costs import section_costs
 from searchspace.figures import ANOTHER, COLOURS
 
 BAR, GAP = 14, 3

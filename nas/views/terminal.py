@@ -29,9 +29,9 @@ from nas.trial import Result, Trial
 from nas.views.gpu_use import GpuUse
 from searchspace import command
 from searchspace.budget import Limit, amount
-from searchspace.latency import LatencyTable
-from searchspace.preflight import Preflight
-from searchspace.space import Space
+from searchspace.costs.latency import LatencyTable
+from searchspace.space.preflight import Preflight
+from searchspace.space.space import Space
 
 SHOWN = 8
 WIDTH = 80

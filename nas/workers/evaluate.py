@@ -25,7 +25,7 @@ from nas.trial import Result, Trial, proxy
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 from searchspace.errors import InputError
-from searchspace.module import build
+from searchspace.pytorch.module import build
 
 LATENCY_ROUNDS = 3
 

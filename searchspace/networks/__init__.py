@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from searchspace.arch import Arch
-from searchspace.ends import Output
+from searchspace.blocks.stem_head import Output
 from searchspace.errors import InputError
-from searchspace.network import Network
+from searchspace.format.network import Network
 from searchspace.networks import convnext, efficientnet, mobilenet, mobilenet_v3, regnet, resnet, rexnet
 
 NETWORKS: dict[str, Callable[..., Network]] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from searchspace.ends import Head, Stem
-from searchspace.layers import Norm
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 LAYER_NORM = Norm("layer", eps=1e-6)
 STRIDES = (1, 2, 2, 2)

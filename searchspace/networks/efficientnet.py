@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from searchspace.ends import Head, Stem
-from searchspace.layers import Norm
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 Row = tuple[int, int, int, int, int]  # expansion, kernel, stride, output channels, repeats
 RowV2 = tuple[Literal["fused_mbconv", "mbconv"], int, int, int, int, int]  # block, then as above

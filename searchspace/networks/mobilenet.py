@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from searchspace.ends import Head, Stem
-from searchspace.layers import Norm
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 # Table 1 of each: (output channels, blocks, stride of the first)
 V1 = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from searchspace.ends import Head, Stem
-from searchspace.layers import Activation, Norm
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.layers import Activation, Norm
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 Row = tuple[int, int, int, bool, Literal["RE", "HS"], int]  # kernel, exp size, #out, SE, NL, s
 

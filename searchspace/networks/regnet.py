@@ -12,9 +12,9 @@ from functools import partial
 from itertools import groupby
 from typing import Literal
 
-from searchspace.ends import Head, Stem
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule, channels
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule, channels
 
 X: dict[str, tuple[int, int, float, float, int]] = {  # d, w_0, w_a, w_m, g
     "regnet_x_400mf": (22, 24, 24.48, 2.54, 16),

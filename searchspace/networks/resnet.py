@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from searchspace.blocks import StageBlock
-from searchspace.ends import Head, Stem
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.blocks import StageBlock
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 PLANES = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)

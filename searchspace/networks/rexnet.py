@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 
-from searchspace.ends import Head, Stem
-from searchspace.network import Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import Network, Stage
+from searchspace.format.schedule import Schedule
 
 # The last five of six stages; the first is one block without expansion.
 DEPTHS = (1, 2, 2, 3, 3, 5)

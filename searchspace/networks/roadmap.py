@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from searchspace.arch import Arch
-from searchspace.ends import Stem
-from searchspace.layers import Norm
-from searchspace.network import Network, Stage
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Stem
+from searchspace.format.network import Network, Stage
 from searchspace.networks.convnext import LAYER_NORM, SIZES, convnext
 from searchspace.networks.resnet import resnet
 

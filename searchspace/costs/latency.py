@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from searchspace.arch import Arch, sections
+from searchspace.blocks.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
 from searchspace.document import check_no_pipe, parse, write_text
 from searchspace.errors import InputError
-from searchspace.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
 
 LANES = 16
 REWEIGHTINGS = 4

@@ -8,10 +8,10 @@ import inspect
 import types
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from searchspace.ends import Head, Stem
-from searchspace.layers import Norm
-from searchspace.network import PAPER, USUAL, Network, Stage
-from searchspace.schedule import Schedule
+from searchspace.blocks.layers import Norm
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.network import DEFAULTS, PAPER_DEFAULTS, Network, Stage
+from searchspace.format.schedule import Schedule
 
 SECTIONS: dict[str, type] = {
     "network": Network,
@@ -61,14 +61,14 @@ def accepted(hint: Any) -> str:
 def _default(field: dataclasses.Field[Any], cls: type) -> str:
     if field.default is dataclasses.MISSING:
         return "has to be given"
-    if cls is not Stage or field.name not in (*USUAL, "expansion"):
+    if cls is not Stage or field.name not in (*DEFAULTS, "expansion"):
         return _said(field.default)
     own: dict[str, list[str]] = {}
-    for block, choices in PAPER.items():
+    for block, choices in PAPER_DEFAULTS.items():
         if field.name in choices:
             own.setdefault(_said(choices[field.name]), []).append(block)
     told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
-    return "; ".join([_said(USUAL[field.name]), *told] if field.name in USUAL else told)
+    return "; ".join([_said(DEFAULTS[field.name]), *told] if field.name in DEFAULTS else told)
 
 
 def _said(choice: Any) -> str:

@@ -19,21 +19,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from searchspace import choices as free
 from searchspace import limits
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
-from searchspace.choices import Scalar, Slots
-from searchspace.costs import cost, outline_cost
+from searchspace.costs.costs import cost, outline_cost
+from searchspace.costs.latency import LatencyTable
 from searchspace.document import Location, parse, read_yaml, scalar
 from searchspace.errors import InputError
-from searchspace.known import known_points
-from searchspace.latency import LatencyTable
-from searchspace.narrow import without
-from searchspace.network import Network, filled
-from searchspace.outline import Outline
-from searchspace.repair import least, repair
-from searchspace.solve import solve
+from searchspace.format.network import Network, with_defaults
+from searchspace.format.resolve import OpenNetwork
+from searchspace.space import choices as free
+from searchspace.space.choices import Scalar, Slots
+from searchspace.space.known_networks import known_points
+from searchspace.space.narrow import without
+from searchspace.space.repair import least, repair
+from searchspace.space.width_solver import solve
 
 Point = Mapping[str, Scalar]
 BudgetLike = Budget | str | Iterable[str]
@@ -168,7 +168,7 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def outline(self, point: Point, width_mult: float | None = None) -> Outline:
+    def outline(self, point: Point, width_mult: float | None = None) -> OpenNetwork:
         """The network of a point before its widths are worked out."""
         if point.keys() != self.choices.keys():
             wrong = sorted(self.choices.keys() ^ point.keys())[0]
@@ -178,7 +178,7 @@ class Space:
         changed |= {name: self._section(name, slots, point) for name, slots in sections.items()}
         if width_mult is not None:
             changed["width_mult"] = width_mult
-        given = [filled({**own, **slots.changes(own.__getitem__, point)}) for own, slots in stages]
+        given = [with_defaults({**own, **slots.changes(own.__getitem__, point)}) for own, slots in stages]
         return replace(self._outline, stages=given, **changed)
 
     def _offered(self, point: Point) -> None:
@@ -271,7 +271,7 @@ class Space:
             return repair(point, choices, lambda p: share(p, high), floor, math.inf, rng)
         return None
 
-    def _candidate(self, outline: Outline, point: Point, budget: Budget) -> Candidate | None:
+    def _candidate(self, outline: OpenNetwork, point: Point, budget: Budget) -> Candidate | None:
         """The outline's network as a candidate, where it can be made and keeps the budget."""
         try:
             arch = outline.arch()
@@ -351,7 +351,7 @@ class Space:
         if entries:
             data["known"] = {**data["known"], **entries}
 
-    def _value(self, outline: Outline, location: Location) -> Any:
+    def _value(self, outline: OpenNetwork, location: Location) -> Any:
         """What a network has at a place, as it is written or as it is where nothing is written; None where nothing is
         known of such a place."""
         try:
@@ -444,7 +444,7 @@ class Space:
         return self._sections[key]
 
 
-def _share(budget: Budget, clock: LatencyTable | None, outline: Outline) -> float:
+def _share(budget: Budget, clock: LatencyTable | None, outline: OpenNetwork) -> float:
     """The part of a budget that an outline's network uses, as solvers want it."""
     return budget.reached(outline_cost(outline, clock))
 

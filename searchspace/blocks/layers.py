@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from searchspace.document import value
-from searchspace.limits import whole
+from searchspace.limits import check_int
 
 Shape = tuple[int, int, int]
 
@@ -47,7 +47,7 @@ class Norm:
             raise ValueError(f"eps: above 0 and at most 1, not {self.eps}")
         if not 0 < self.momentum <= 1:
             raise ValueError(f"momentum: above 0 and at most 1, not {self.momentum}")
-        whole(self, "groups")
+        check_int(self, "groups")
 
 
 class Layer:

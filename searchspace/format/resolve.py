@@ -12,27 +12,27 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from searchspace.arch import Arch, Init, relaxed
-from searchspace.blocks import BETWEEN, STRUCTURES, Block, Shortcut, SqueezeExcite
-from searchspace.ends import Head, Stem
-from searchspace.layers import DropMode
-from searchspace.schedule import Schedule, channels, round_channels
+from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, Shortcut, SqueezeExcite
+from searchspace.blocks.layers import DropMode
+from searchspace.blocks.stem_head import Head, Stem
+from searchspace.format.schedule import Schedule, channels, round_channels
 
 Scaling = Literal["both", "up", "none"]
 Choices = dict[str, Any]
 
 # What a block takes over from its stage as it is; everything else of a block is worked out from widths.
-TAKEN = (
+COPIED_FIELDS = (
     *("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
     *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act"),
 )
 
 
 # One block to be: whose choices it follows, its stride, the channels that come in and those that go out.
-Step = tuple[Choices, int, int, int]
+BlockSpec = tuple[Choices, int, int, int]
 
 
 @dataclass(slots=True)
-class Outline:
+class OpenNetwork:
     """What a network file, or a point of a space, says. `stages` are every stage's choices with nothing left out."""
 
     stages: list[Choices]
@@ -89,7 +89,7 @@ class Outline:
         widths = [stem, *channels(self.schedule, self.depths, self.width_mult)]
         return [*self.settled, *widths[len(self.settled) :]]
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[BlockSpec]:
         """Every block to be, in order; a downsampling layer of its own is one too."""
         depths = self.depths
         width, *rest = self.widths()
@@ -112,7 +112,7 @@ class Outline:
         return round_channels(width * self.width_mult, s.divisor, s.rounding, s.min_width)
 
 
-def block(step: Step, drop_path: float = 0.0, mode: DropMode = "row") -> Block:
+def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Block:
     """The step as a block in integers."""
     choices, stride, width, out = step
     kind = choices["block"]
@@ -133,11 +133,11 @@ def block(step: Step, drop_path: float = 0.0, mode: DropMode = "row") -> Block:
         shortcut=shortcut(choices["shortcut"], width, out, stride),
         drop_path=drop_path,
         drop_path_mode=mode,
-        **{name: choices[name] for name in TAKEN},
+        **{name: choices[name] for name in COPIED_FIELDS},
     )
 
 
-def _between(choices: Choices, stride: int, width: int, out: int) -> Step:
+def _between(choices: Choices, stride: int, width: int, out: int) -> BlockSpec:
     """The layer that takes a stage's stride before its first block, with its few choices."""
     if choices["downsample"] == "pool":
         return {"block": "max_pool"}, stride, width, width

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from searchspace.blocks import activate, normalize, sequential
-from searchspace.document import value
-from searchspace.layers import (
+from searchspace.blocks.blocks import activate, normalize, sequential
+from searchspace.blocks.layers import (
     Activation,
     Conv,
     Dropout,
@@ -17,7 +16,8 @@ from searchspace.layers import (
     Norm,
     Sequential,
 )
-from searchspace.limits import whole
+from searchspace.document import value
+from searchspace.limits import check_int
 
 Output = Literal["logits", "features", "map"]
 
@@ -35,7 +35,7 @@ class Stem:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        whole(self, "width", "kernel", "stride", "pool")
+        check_int(self, "width", "kernel", "stride", "pool")
         normalize(self.width, self.norm)  # raises where the norm's groups do not divide the width
 
 
@@ -59,7 +59,7 @@ class Head:
     output: Output = "logits"
 
     def __post_init__(self) -> None:
-        whole(self, "width", "hidden", least=0)
+        check_int(self, "width", "hidden", least=0)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: a probability below 1, not {self.dropout}")
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from searchspace import limits
 from searchspace.document import value
-from searchspace.limits import whole
+from searchspace.limits import check_int
 
 Rounding = Literal["mobilenet", "twice", "nearest"]
 
@@ -50,7 +50,7 @@ class Schedule:
     min_width: int = 1
 
     def __post_init__(self) -> None:
-        whole(self, "divisor", "min_width")
+        check_int(self, "divisor", "min_width")
         if not all(0 < width <= limits.WIDTH for width in (self.start, *self.widths)):
             raise ValueError(f"start and widths: above 0 and at most {limits.WIDTH:,}")
         if max(self.end or 0.0, self.increment or 0.0) > limits.WIDTH:

@@ -7,11 +7,11 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from searchspace import choices as free
-from searchspace.choices import Scalar
 from searchspace.document import Location, scalar
 from searchspace.errors import InputError
-from searchspace.network import USUAL
+from searchspace.format.network import DEFAULTS
+from searchspace.space import choices as free
+from searchspace.space.choices import Scalar
 
 OFF = (0, None, "none", False)  # what switches a field off
 NEAR = 0.5
@@ -57,7 +57,7 @@ def _is_off(data: Any, field: str) -> bool:
 
 def _meant(choices: Mapping[str, Iterable[Scalar]], word: str, source: str) -> str:
     """What could have been meant by a word that nothing free has: the nearest words, or all."""
-    if word in USUAL:
+    if word in DEFAULTS:
         return f"{source} does not say it: it is as in the blocks' papers; --fix stage*.{word}=VALUE sets it"
     values = {option for options in choices.values() for option in options if isinstance(option, str)}
     off = {name.rpartition(".")[2] for name, options in choices.items() if any(option in OFF for option in options)}

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, groupby
 
-from searchspace.outline import Outline
-from searchspace.schedule import channels
+from searchspace.format.resolve import OpenNetwork
+from searchspace.format.schedule import channels
 
 EVALUATIONS = 20
 JUMP = 2e-2
@@ -24,7 +24,7 @@ class OutOfEvaluationsError(Exception):
     """A point was given up: its cost has been asked for often enough."""
 
 
-def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low: float, high: float) -> bool:
+def solve(outline: OpenNetwork, share: Callable[[OpenNetwork], float], floor: float, low: float, high: float) -> bool:
     """Give the outline widths at which floor ≤ share ≤ 1, its multiplier between `low` and `high`; False where none
     was found in `EVALUATIONS` calls of `share`. Widths never decrease for it; stages, and a stage's steps of a
     quantised line, keep one each."""
@@ -45,7 +45,7 @@ def solve(outline: Outline, share: Callable[[Outline], float], floor: float, low
 
 
 def _solve(
-    outline: Outline, at: Callable[[Sequence[int], float], float], floor: float, low: float, high: float
+    outline: OpenNetwork, at: Callable[[Sequence[int], float], float], floor: float, low: float, high: float
 ) -> bool:
     """Whether floor ≤ share ≤ 1 for the outline as the last call of `at` left it."""
     cuts = list(accumulate(_runs(outline), initial=1))
@@ -74,7 +74,7 @@ def _solve(
     return False
 
 
-def _runs(outline: Outline) -> list[int]:
+def _runs(outline: OpenNetwork) -> list[int]:
     """How many blocks in a row keep one width: a stage's, or a stage's on one step of a quantised line."""
     depths = outline.depths
     match outline.schedule.kind:

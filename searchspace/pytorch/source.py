@@ -15,12 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
-from searchspace import module
 from searchspace.arch import Arch, lower
-from searchspace.costs import cost
-from searchspace.expression import Call, Expression, lines
-from searchspace.initialise import RECIPES, Fill, Recipe
-from searchspace.layers import (
+from searchspace.blocks.layers import (
     Activate,
     Conv,
     Dropout,
@@ -38,6 +34,10 @@ from searchspace.layers import (
     Residual,
     Sequential,
 )
+from searchspace.costs.costs import cost
+from searchspace.pytorch import module
+from searchspace.pytorch.expression import Call, Expression, lines
+from searchspace.pytorch.initialise import RECIPES, Fill, Recipe
 
 FEW = 3  # from so many equal blocks in a row on, a loop makes them
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from searchspace.choices import Scalar, name
 from searchspace.document import Location
 from searchspace.errors import InputError
+from searchspace.space.choices import Scalar, name
 
 RESOLUTION = "resolution"
 

@@ -13,12 +13,8 @@ from typing import Any, NamedTuple
 
 from searchspace import limits
 from searchspace.arch import Arch, check_arch
-from searchspace.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
-from searchspace.budget import Cost
-from searchspace.ends import Head, Stem, lower_head, lower_stem
-from searchspace.formula import Groups, Width, formula, function, largest, named
-from searchspace.latency import LatencyTable
-from searchspace.layers import (
+from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
+from searchspace.blocks.layers import (
     Activate,
     Conv,
     Dropout,
@@ -36,7 +32,20 @@ from searchspace.layers import (
     leaves,
     size,
 )
-from searchspace.outline import TAKEN, Choices, Outline, Step, block, hidden_and_groups, shortcut, squeezed_width
+from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
+from searchspace.budget import Cost
+from searchspace.costs.formula import Groups, Width, formula, function, largest, named
+from searchspace.costs.latency import LatencyTable
+from searchspace.format.resolve import (
+    COPIED_FIELDS,
+    BlockSpec,
+    Choices,
+    OpenNetwork,
+    block,
+    hidden_and_groups,
+    shortcut,
+    squeezed_width,
+)
 
 BYTES_PER_NUMBER = 4
 REMEMBERED = 1 << 16
@@ -89,7 +98,7 @@ def _counts(arch: Arch) -> list[Counted]:
     return counts
 
 
-def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
+def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None) -> Cost:
     """The cost of the outline's network, without its blocks being made (unless a table has to time them)."""
     if latency is not None:
         return cost(outline.arch(), latency)
@@ -124,7 +133,7 @@ def outline_cost(outline: Outline, latency: LatencyTable | None = None) -> Cost:
     return _total(parts)
 
 
-def _any_groups(step: Step) -> Step:
+def _any_groups(step: BlockSpec) -> BlockSpec:
     """The step with a group norm that goes with all widths: it costs the same, whether its groups divide these or not.
 
     Else the first network of a kind would be refused for what the next ones, whose formula is known, are not.
@@ -140,10 +149,10 @@ def _total(parts: Sequence[tuple[Any, ...]], latency_ms: float | None = None) ->
     return Cost(sum(macs), sum(params), sum(activations), BYTES_PER_NUMBER * max(peaks), latency_ms)
 
 
-def measure(layer: Layer, shape: Shape) -> Part:
+def count_layers(layer: Layer, shape: Shape) -> Part:
     """The costs of any layers at an input shape, layer by layer."""
     macs, params, activations = _sums(layer, shape)
-    return Part(macs, params, activations, max(_alive(layer, shape, held=False)), layer.output(shape))
+    return Part(macs, params, activations, max(live_numbers(layer, shape, held=False)), layer.output(shape))
 
 
 def _sums(layer: Layer, shape: Shape) -> tuple[int, int, int]:
@@ -156,7 +165,7 @@ def _sums(layer: Layer, shape: Shape) -> tuple[int, int, int]:
     return macs, params, activations
 
 
-def _alive(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
+def live_numbers(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
     """The numbers alive at each moment while a layer runs, its input included; `held`: the input must survive it."""
     match layer:
         case Sequential(parts=parts):
@@ -164,16 +173,16 @@ def _alive(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
             yield own
             for index, (_, part) in enumerate(parts):
                 beside = own if held and index else 0
-                yield from (beside + alive for alive in _alive(part, shape, held and index == 0))
+                yield from (beside + alive for alive in live_numbers(part, shape, held and index == 0))
                 shape = part.output(shape)
         case Residual(body=body, shortcut=shortcut):
             out = size(layer.output(shape))
-            yield from _alive(body, shape, held=True)
+            yield from live_numbers(body, shape, held=True)
             if shortcut is not None:
-                yield from (out + alive for alive in _alive(shortcut, shape, held))
+                yield from (out + alive for alive in live_numbers(shortcut, shape, held))
             yield out + (0 if shortcut is None else out) + (size(shape) if held or shortcut is None else 0)
         case Gate(body=body):
-            yield from _alive(body, shape, held=True)
+            yield from live_numbers(body, shape, held=True)
             yield (2 if held else 1) * size(shape)
         case Normalize() | Activate() | LayerScale():
             yield (2 if held else 1) * size(shape)
@@ -191,7 +200,7 @@ _KINDS: dict[Hashable, int] = {}
 BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
 HEAD_WIDTHS = ("into", "width", "hidden")
 # Nonlinearities cost nothing here, and of a norm only counts that it is there.
-SETTINGS = tuple(name for name in TAKEN if name != "norm" and not name.endswith("_act"))
+SETTINGS = tuple(name for name in COPIED_FIELDS if name != "norm" and not name.endswith("_act"))
 settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
 gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
 settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
@@ -211,7 +220,7 @@ def _count_of(b: Block, side: int) -> Count:
     same = b.in_channels == b.out_channels
     added = "identity" if same and b.shortcut == "partial" else b.shortcut  # with equal widths nothing is padded
     key = (kind, side, b.stride, added, fixed, b.hidden == b.in_channels, same)
-    return _COUNTS.get(key) or _remembered(key, *_named(b, side), BLOCK_WIDTHS)
+    return _COUNTS.get(key) or compile_formula(key, *_named(b, side), BLOCK_WIDTHS)
 
 
 def _named(b: Block, side: int) -> tuple[Layer, Shape]:
@@ -235,7 +244,7 @@ def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
     count = _COUNTS.get(key)
     if count is None:
         layers = lower_stem(named(stem, width=Width(stem.width, "width")), in_channels)
-        count = _remembered(key, layers, (in_channels, side, side), ("width",))
+        count = compile_formula(key, layers, (in_channels, side, side), ("width",))
     return count(stem.width)
 
 
@@ -245,13 +254,13 @@ def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
     if count is None:
         into = Width(width, "into")
         open_head = named(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
-        count = _remembered(key, lower_head(open_head, into, num_classes), (into, side, side), HEAD_WIDTHS)
+        count = compile_formula(key, lower_head(open_head, into, num_classes), (into, side, side), HEAD_WIDTHS)
     return count(width, head.width, head.hidden)
 
 
-def _remembered(key: Hashable, layer: Layer, shape: Shape, widths: Sequence[str]) -> Count:
+def compile_formula(key: Hashable, layer: Layer, shape: Shape, widths: Sequence[str]) -> Count:
     """`measure` as a function of the widths that layer and shape were given by name."""
-    peaks = ", ".join(str(alive) for alive in largest(_alive(layer, shape, held=False)))
+    peaks = ", ".join(str(alive) for alive in largest(live_numbers(layer, shape, held=False)))
     counts = [str(formula(number)) for number in _sums(layer, shape)]
     if len(_COUNTS) >= REMEMBERED:
         _COUNTS.clear()

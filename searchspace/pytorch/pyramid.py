@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from searchspace.arch import Arch
 from searchspace.errors import InputError
-from searchspace.module import build
+from searchspace.pytorch.module import build
 
 
 class Level(NamedTuple):

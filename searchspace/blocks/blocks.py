@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from searchspace.document import value
-from searchspace.layers import (
+from searchspace.blocks.layers import (
     Activate,
     Activation,
     Conv,
@@ -38,7 +37,8 @@ from searchspace.layers import (
     Sequential,
     leaves,
 )
-from searchspace.limits import whole
+from searchspace.document import value
+from searchspace.limits import check_int
 
 StageBlock = Literal["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext"]
 Between = Literal["downsample", "max_pool"]  # what only changes the resolution, between two stages
@@ -65,7 +65,7 @@ class SqueezeExcite:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        whole(self, "channels")
+        check_int(self, "channels")
 
 
 @value
@@ -102,7 +102,7 @@ class Block:
     drop_path_mode: DropMode = "row"
 
     def __post_init__(self) -> None:
-        whole(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
+        check_int(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
         if self.type not in BETWEEN:
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel: an odd number, not {self.kernel}")

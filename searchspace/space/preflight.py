@@ -12,11 +12,11 @@ from statistics import median_low
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.costs import cost
-from searchspace.latency import LatencyTable
+from searchspace.costs.costs import cost
+from searchspace.costs.latency import LatencyTable
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
-from searchspace.space import FIT_BAND, BudgetLike, Space
+from searchspace.space.space import FIT_BAND, BudgetLike, Space
 
 SAMPLE = 2_000
 FITTED = 200

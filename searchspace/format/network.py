@@ -14,17 +14,17 @@ from typing import Any, Literal
 
 from searchspace import limits
 from searchspace.arch import Arch, Init
-from searchspace.blocks import BlockType, Position, Shortcut, StageBlock
+from searchspace.blocks.blocks import BlockType, Position, Shortcut, StageBlock
+from searchspace.blocks.layers import Activation, DropMode, Gating, Norm
+from searchspace.blocks.stem_head import Head, Stem
 from searchspace.document import value
-from searchspace.ends import Head, Stem
-from searchspace.layers import Activation, DropMode, Gating, Norm
-from searchspace.limits import whole
-from searchspace.outline import Choices, Outline, Scaling
-from searchspace.schedule import Schedule
+from searchspace.format.resolve import Choices, OpenNetwork, Scaling
+from searchspace.format.schedule import Schedule
+from searchspace.limits import check_int
 
 MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
 
-PAPER: dict[BlockType, dict[str, Any]] = {
+PAPER_DEFAULTS: dict[BlockType, dict[str, Any]] = {
     # He et al. 2016; hidden = out ÷ expansion
     "basic": {"expansion": 1.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
     "bottleneck": {"expansion": 4.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
@@ -56,7 +56,7 @@ PAPER: dict[BlockType, dict[str, Any]] = {
     },
 }
 # What holds where neither the stage nor the block's paper says anything.
-USUAL: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "kernel": 3,
     "expansion_from": "input",
     "groups": 1,
@@ -150,7 +150,7 @@ class Stage:
             "se_min",
             "hidden_min",
         )
-        whole(self, *(name for name in numbers if getattr(self, name) is not None))
+        check_int(self, *(name for name in numbers if getattr(self, name) is not None))
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel: an odd number, not {self.kernel}")
         if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
@@ -169,7 +169,7 @@ class Stage:
 
     def filled(self) -> Choices:
         """Every field, with the paper's choice where the stage makes none."""
-        return filled(self.given)
+        return with_defaults(self.given)
 
 
 @value
@@ -208,7 +208,7 @@ class Network:
                 raise ValueError(f"{name}: above 0 and at most {limits.FACTOR:,.0f}, not {getattr(self, name)}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path: a probability below 1, not {self.drop_path}")
-        limits.whole(self, "resolution")
+        limits.check_int(self, "resolution")
         if self.smallest_map < 1:
             raise ValueError(f"smallest_map: at least 1 pixel, not {self.smallest_map}")
         if self.resolution < self.smallest_map:
@@ -223,16 +223,16 @@ class Network:
         """Blocks of every stage."""
         return [math.ceil(stage.depth * self.depth_mult) for stage in self.stages]
 
-    def outline(self) -> Outline:
+    def outline(self) -> OpenNetwork:
         """What the file says, with every stage filled in."""
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
-        return Outline(stages=[stage.filled() for stage in self.stages], **rest)
+        return OpenNetwork(stages=[stage.filled() for stage in self.stages], **rest)
 
     def arch(self) -> Arch:
         return self.outline().arch()
 
 
-def filled(given: Mapping[str, Any]) -> Choices:
+def with_defaults(given: Mapping[str, Any]) -> Choices:
     """A stage's choices with nothing left out: those given and not None, then the block's paper's, then the usual."""
     if given.get("groups") is not None and given.get("group_width") is not None:
         raise ValueError("groups: give groups or group_width, not both")
@@ -243,4 +243,4 @@ def filled(given: Mapping[str, Any]) -> Choices:
 
 @cache
 def _papers(block: BlockType) -> Choices:
-    return {**USUAL, **PAPER[block]}
+    return {**DEFAULTS, **PAPER_DEFAULTS[block]}

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchspace.arch import Arch, check_arch, lower
-from searchspace.initialise import initialise
-from searchspace.layers import (
+from searchspace.blocks.layers import (
     Activate,
     Activation,
     Conv,
@@ -34,6 +33,7 @@ from searchspace.layers import (
     Residual,
     Sequential,
 )
+from searchspace.pytorch.initialise import initialise
 
 ACTIVATIONS: dict[Activation | Gating, type[nn.Module]] = {
     "none": nn.Identity,

@@ -21,11 +21,11 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from searchspace.arch import Arch
-from searchspace.blocks import BETWEEN
+from searchspace.blocks.blocks import BETWEEN
 from searchspace.errors import InputError
-from searchspace.module import build
 from searchspace.networks import names, zoo
-from searchspace.pyramid import Level, Pyramid, levels
+from searchspace.pytorch.module import build
+from searchspace.pytorch.pyramid import Level, Pyramid, levels
 
 __all__ = ["searchspace"]
 

@@ -1,0 +1,1 @@
+"""The file that people write: stages, a channel schedule, defaults of the papers; how it resolves to an `Arch`."""

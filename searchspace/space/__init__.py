@@ -1,0 +1,1 @@
+"""Spaces: what is free in a file, its points, their widths solved for a budget, and what of them fits."""
