@@ -1,5 +1,6 @@
 """What can be searched: networks as data, their exact cost, their modules, and spaces of them. See README.md."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from searchspace.arch import Arch
@@ -11,18 +12,15 @@ from searchspace.space.space import Space
 if TYPE_CHECKING:
     from searchspace.networks import zoo
     from searchspace.pytorch.module import build
+    from searchspace.pytorch.pyramid import Pyramid
 
-__all__ = ["Arch", "Budget", "Cost", "InputError", "Space", "build", "cost", "zoo"]
+__all__ = ["Arch", "Budget", "Cost", "InputError", "Pyramid", "Space", "build", "cost", "zoo"]
+
+# What a process that only counts need not wait for: torch, and the tables of the zoo.
+LATE = {"build": "searchspace.pytorch.module", "Pyramid": "searchspace.pytorch.pyramid", "zoo": "searchspace.networks"}
 
 
 def __getattr__(name: str) -> Any:
-    """`build` and `zoo` on first use: a process that only counts waits neither for torch nor for the tables."""
-    if name == "build":
-        from searchspace.pytorch.module import build
-
-        return build
-    if name == "zoo":
-        from searchspace.networks import zoo
-
-        return zoo
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
     raise AttributeError(f"module 'searchspace' has no attribute {name!r}")

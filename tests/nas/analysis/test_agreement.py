@@ -1,0 +1,140 @@
+"""Do brief scores rank like full training: which networks are trained, how rankings are compared, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from nas import report, search, train
+from nas.analysis import agreement
+from nas.run import folder, search_options
+from nas.training import checkpoint
+from nas.trial import Outcome, Result
+from searchspace.errors import InputError
+from tests.nas.test_search import refusal
+
+SPACE = """
+resolution: 32
+num_classes: 10
+width_mult: {fit: [0.2, 4.0]}
+stem: {width: 8, act: relu}
+schedule: {kind: linear, start: 8, end: {choice: [12, 16, 20, 24]}}
+defaults: {block: mbconv, expansion: {choice: [1, 2, 3]}}
+stages:
+  - {depth: 1, stride: 2}
+head: {width: 32, act: relu}
+"""
+
+
+def outcome(number: int, role: str, accuracy: float, state: Any = "complete") -> Outcome:
+    return Outcome(number, state, accuracy, {1: accuracy}, {}, {"role": role, "loss": 0.0})
+
+
+def test_the_best_and_random_controls_are_trained_and_none_twice() -> None:
+    trials = [outcome(n, "control", 0.1 * n, "pruned" if n % 2 else "complete") for n in range(8)]
+    trials += [outcome(8 + n, "search", 0.5 + 0.01 * n) for n in range(4)]
+    picked = agreement.chosen(trials, 3, 4, seed=0)
+    assert [trial.number for trial in picked[:3]] == [6, 11, 10]
+    assert len({trial.number for trial in picked}) == 7
+    assert all(trial.role == "control" for trial in picked[3:])
+    assert picked == agreement.chosen(trials, 3, 4, seed=0)
+    draws = [tuple(t.number for t in agreement.chosen(trials, 0, 4, seed)) for seed in range(20)]
+    assert len(set(draws)) > 5
+    for top, controls, said in ((9, 0, "top 9: the run has 8"), (0, 9, "control 9: the run has 8")):
+        with pytest.raises(InputError, match=said):
+            agreement.chosen(trials, top, controls, 0)
+
+
+def test_rank_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = rng.integers(0, 8, 12).astype(float), rng.integers(0, 8, 12).astype(float)
+        assert agreement.spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+        assert agreement.kendall(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+
+
+def test_networks_of_different_lengths_of_training_are_not_compared() -> None:
+    rows = [agreement.Retrained(i, "search", 0.1 * i, 5 if i % 2 else 30, 0.1 * i, 100, None, 0) for i in range(6)]
+    assert agreement.sentences(rows) == [
+        "6 networks were trained for different numbers of epochs (5, 30): not compared."
+    ]
+    assert "Spearman" in agreement.sentences(rows[1::2] + rows[1::2])[0]
+
+
+def test_agreement_has_intervals_or_says_nothing() -> None:
+    brief = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    same = agreement.agreement(brief, brief)
+    assert same is not None
+    assert (same.spearman, same.kendall) == (pytest.approx(1), pytest.approx(1))
+    assert same.spearman_interval == pytest.approx((1, 1))
+    mixed = agreement.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
+    assert mixed is not None
+    assert mixed.spearman_interval[0] < mixed.spearman < mixed.spearman_interval[1]
+    assert mixed == agreement.agreement(brief, [0.3, 0.1, 0.2, 0.5, 0.4, 0.8, 0.6, 0.7])
+    assert agreement.agreement([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]) is None
+    assert agreement.agreement(brief, [0.5] * 8) is None
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of small networks, made through the study alone."""
+    here = tmp_path_factory.mktemp("retrain")
+    (here / "tiny.yaml").write_text(SPACE)
+    words = ["--budget", "200kFLOPs", "--space", str(here / "tiny.yaml"), "--trials", "6", "--sampler", "random"]
+    config = search_options.config_from_args(search_options.parser().parse_args(words))
+    with folder.lock_run(here / "run", config):
+        study = search.open_study(here / "run", config)
+        study.validation_images = 287
+        for index in range(6):
+            trial = study.ask()
+            study.report(trial, Result(epoch=1, accuracy=0.3 + index / 10))
+            study.tell(trial, 0.3 + index / 10)
+    return here / "run"
+
+
+def test_a_search_is_retrained_and_carried_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [str(run), "--top", "2", "--control", "2", "--epochs", "1"]
+    assert train.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("data digits:") == 1
+    assert said.count("epoch 1 of 1:") == 4
+    assert "Brief scores and full training of 4 networks, validation images" in said
+    assert "Brief scores and full training of 4 networks, test images" in said
+    folders = sorted(path.name for path in (run / "retrained").iterdir())
+    assert folders[-2:] == ["trial-4", "trial-5"]
+    first = {name: checkpoint.read(run / "retrained" / name / "weights.safetensors")[0] for name in folders}
+    assert train.main(command) == 0
+    assert "epoch 1" not in capsys.readouterr().out
+    again = {name: checkpoint.read(run / "retrained" / name / "weights.safetensors")[0] for name in folders}
+    assert all(torch.equal(first[name][key], again[name][key]) for name in folders for key in first[name])
+    assert report.main([str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Do brief scores predict full training?" in page
+    assert ">Brief and full training</text>" in page
+    assert page.count('<svg class="matrix"') == 4
+    assert page.count(" test images of 10 classes ") == 4
+    assert f"python -m nas.export {run}/retrained/trial-" in page
+    assert "Brief scores and full training of 4 networks" in capsys.readouterr().out
+
+
+def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the run has 6" in refusal(train.main, [str(run), "--top", "7"], capsys)
+    assert "at least 0" in refusal(train.main, [str(run), "--top", "-1"], capsys)
+    assert "not both 0" in refusal(train.main, [str(run), "--top", "0"], capsys)
+    assert "no run folder" in refusal(train.main, [str(tmp_path), "--top", "1"], capsys)
+    made = agreement.folder_of(tmp_path, outcome(3, "search", 0.5))
+    made.mkdir()
+    (made / "weights.safetensors").write_bytes(b"{}")
+    with pytest.raises(InputError, match="not of a training"):
+        agreement.load(tmp_path, [outcome(3, "search", 0.5)])
+    checkpoint.write(
+        made / "weights.safetensors", {}, {"trained": json.dumps({"accuracy": 0.5, "images": 9, "epochs": 2})}
+    )
+    (row,) = agreement.load(tmp_path, [outcome(3, "search", 0.5)])
+    assert (row.full, row.test) == (0.5, None)

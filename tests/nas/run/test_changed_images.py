@@ -1,0 +1,127 @@
+"""Images that change under a run or a training are noticed: their numbers could not be compared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas import train
+from nas.config import DataConfig, same_images
+from nas.data.datasets import Split, load
+from nas.full_training import training_folder
+from nas.study.study import Study
+from searchspace import InputError, Space
+from tests.nas.data.test_image_folder import images
+from tests.nas.study.test_study import BUDGET, SPACE, advance, opened
+from tests.nas.test_train import NETWORK
+
+
+def split(root: Path) -> Split:
+    return load(DataConfig(str(root)), 0, 16)
+
+
+def test_equal_folders_are_told_from_changed_ones(tmp_path: Path) -> None:
+    root = images(tmp_path / "photos", ["cat", "dog", "owl"])
+    whole = split(root)
+    assert split(shutil.copytree(root, tmp_path / "copy")).fingerprint == whole.fingerprint
+    (root / "owl").rename(root / "ant")
+    assert split(root).fingerprint != whole.fingerprint, "the same labels, for other classes"
+    (root / "ant").rename(root / "owl")
+    first = min((root / "cat").iterdir())
+    first.write_bytes(first.read_bytes() + b"0")
+    assert not same_images(whole.fingerprint, split(root).fingerprint), "a file that shows something else"
+    assert same_images(whole.fingerprint.partition("-")[0], split(root).fingerprint), "a run that knew no files"
+    os.unlink(first)
+    assert split(root).fingerprint != whole.fingerprint
+
+
+def test_a_search_does_not_compare_scores_on_other_images(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        study.check_images("before", 300)
+        study.check_images("other", 200)  # no trial was scored yet
+        advance(study, 1)
+        study.check_images("other", 200)
+        with pytest.raises(InputError, match=r"1 trials were scored on 200 images that are not those of now \(300"):
+            study.check_images("before", 300)
+        assert study.validation_images == 200
+
+
+def test_a_run_from_before_has_the_number_of_its_images_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        study.validation_images = 200
+        advance(study, 1)
+        with pytest.raises(InputError, match="the dataset has changed"):
+            study.check_images("now", 300)
+        study.check_images("now", 200)
+
+
+def test_a_training_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = images(Path("photos"), ["cat", "dog", "owl"])
+    Space(NETWORK).arch().save(Path("tiny.yaml"))
+    command = ["tiny.yaml", "--dataset", "photos", "--epochs", "2", "--out", "out", "--quiet", "--resolution", "16"]
+    monkeypatch.setattr(training_folder, "write_metrics", lambda path, history: None)
+    real = training_folder.checkpoint.write
+
+    def stopped(*arguments: object, **options: object) -> None:
+        real(*arguments, **options)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_folder.checkpoint, "write", stopped)
+    assert train.main(command) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (root / "owl").rename(root / "ant")
+    with pytest.raises(InputError, match=r"out out: its first 1 epochs were trained on other images: .*30 images in 3"):
+        train.main(command)
+    (root / "ant").rename(root / "owl")
+    assert train.main(command) == 0
+
+
+def test_the_number_that_accuracies_are_is_checked(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        trial = study.ask()
+        for wrong in (5, -0.1, "0.5"):
+            with pytest.raises(InputError, match=r"accuracy: .*from 0 to 1 is accepted"):
+                study.tell(trial, wrong)  # type: ignore[arg-type]
+        assert study.tell(trial, np.float32(0.5))  # type: ignore[arg-type]
+        assert study.best.digest == trial.digest
+
+
+def test_a_split_keeps_its_fingerprint_when_images_are_replaced_by_arrays(tmp_path: Path) -> None:
+    whole = split(images(tmp_path / "photos", ["cat", "dog"]))
+    assert replace(whole, train_images=np.zeros_like(whole.train_images)).fingerprint == whole.fingerprint
+
+
+def test_a_study_with_holes_is_called_damaged(tmp_path: Path) -> None:
+    import sqlite3
+
+    for number, change in enumerate(("delete from trials where number = 1", "delete from trial_values")):
+        run = tmp_path / str(number)
+        with Study.open(run, SPACE, BUDGET, controls=3) as study:
+            advance(study, 3)
+        with sqlite3.connect(run / "study.db") as database:
+            database.execute(change)
+        with pytest.raises(InputError, match="the study is damaged"):
+            Study.read(run)
+        with pytest.raises(InputError, match="the study is damaged"):
+            opened(run, seed=0)
+
+
+def test_a_network_that_is_not_the_one_that_was_trained_is_not_exported(tmp_path: Path) -> None:
+    import sqlite3
+
+    with opened(tmp_path) as study:
+        advance(study, 2)
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        (first,) = database.execute(
+            "select value_json from trial_user_attributes where key = 'arch' order by trial_id limit 1"
+        ).fetchone()
+        database.execute("update trial_user_attributes set value_json = ? where key = 'arch'", (first,))
+    with Study.read(tmp_path) as study, pytest.raises(InputError, match="is not the one that was trained"):
+        study.front()

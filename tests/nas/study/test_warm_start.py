@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from nas import search
+from nas.config import SearchConfig, SearchSpec, TrainConfig
+from nas.samplers import Predictor
+from nas.samplers.domain import Domain
+from nas.samplers.observations import PriorObservation
+from nas.study import warm_start
+from nas.study.study import Study
+from searchspace import InputError, Space
+from tests.nas.samplers.test_samplers import BUDGET, CHOICES, advanced, macs, score
+from tests.nas.study.test_study import advance
+from tests.searchspace.space.test_space import SMALL
+
+SPACE = Space({**SMALL, "width_mult": {"fit": [0.2, 4.0]}}, "small.yaml")
+
+
+def config(space: Space = SPACE, **changes: Any) -> SearchConfig:
+    return SearchConfig(SearchSpec(**{"space": space.data, "budget": ("1MFLOPs",), **changes}), space_name="small.yaml")
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 14 trials."""
+    run = tmp_path_factory.mktemp("runs") / "old"
+    study = Study.open(run, SPACE, config().budget, controls=8)
+    advance(study, 14)
+    config().save(run)
+    return run
+
+
+def test_the_same_task_teaches_its_scores_another_only_their_order(old: Path) -> None:
+    (same,) = warm_start.gather([str(old)], config()).sources
+    (other,) = warm_start.gather([str(old)], config(train=TrainConfig(epochs=9))).sources
+    assert same.same
+    assert not other.same
+    assert len(same.y) == len(other.y) == 14
+    assert sorted(range(14), key=same.y.__getitem__) == sorted(range(14), key=other.y.__getitem__)
+    assert max(same.unsure) == 0
+    assert min(other.unsure) == warm_start.UNSURE_ELSEWHERE
+    assert (other.dataset, other.budget, other.train) == ("digits", ("1MFLOPs",), {})
+
+
+def test_only_whole_points_of_this_space_are_taken_over(old: Path) -> None:
+    narrow = SPACE.fix(["stage1.depth=2"])
+    (source,) = warm_start.gather([str(old)], config(narrow)).sources
+    assert 0 < len(source.y) < 14
+    assert all(point.keys() == narrow.choices.keys() for point in source.points)
+    wide = Space({**SPACE.data, "stem": {"width": {"choice": [8, 16]}}}, "wide.yaml")
+    (source,) = warm_start.gather([str(old)], config(wide)).sources
+    assert len(source.y) == 14
+    assert {point["stem.width"] for point in source.points} == {8}
+    with pytest.raises(InputError, match="of 14 finished trials 0 are points of this space"):
+        warm_start.gather([str(old)], config(SPACE.fix(["stem.width=24"])))
+    with pytest.raises(InputError, match=r"warm-start .*no run folder"):
+        warm_start.gather([str(old.parent / "nothing")], config())
+
+
+def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> None:
+    begun = config(warm_start=(str(old),))
+    taught = warm_start.gather(begun.identity.warm_start, begun)
+
+    def opened(run: str) -> Study:
+        return search.open_study(tmp_path / run, begun, taught=found)
+
+    found = taught
+    straight = advance(opened("a"), 8)
+    advance(opened("b"), 5)
+    warm_start.save(taught, tmp_path / "b")
+    loaded = warm_start.saved(tmp_path / "b")
+    assert loaded is not None
+    assert loaded == taught
+    found = loaded
+    assert advance(opened("b"), 3) == straight[5:]
+    assert len(opened("a").trials) == 8
+    assert warm_start.saved(tmp_path / "a") is None
+    assert straight != advance(search.open_study(tmp_path / "c", config(), taught=warm_start.Sources()), 8)
+    (tmp_path / "a" / warm_start.FILE).write_text("[")
+    with pytest.raises(InputError, match=r"evidence.json: cannot be read"):
+        warm_start.saved(tmp_path / "a")
+    tpe = replace(begun, identity=replace(begun.identity, sampler="tpe"))
+    with pytest.raises(InputError, match="teaches the sampler predictor"):
+        search.open_study(tmp_path / "d", tpe, taught=taught)
+
+
+def test_evidence_of_another_task_helps() -> None:
+    """Best of 8 trials; the evidence ranks 40 random points by a distorted score, of another scale."""
+    luck, domain = random.Random(0), Domain(CHOICES, macs, BUDGET)
+    points = [domain.fresh(domain.drawn(luck), (), luck) for _ in range(40)]
+    scores = {i: (score(point) + luck.gauss(0, 0.3)) ** 3 for i, point in enumerate(points)}
+    ranks = {i: rank for rank, i in enumerate(sorted(scores, key=scores.__getitem__))}
+    known = [
+        PriorObservation(point, 3.4 * ranks[i] / 39 - 1.7, warm_start.UNSURE_ELSEWHERE)
+        for i, point in enumerate(points)
+    ]
+    best: dict[bool, list[float]] = {True: [], False: []}
+    for warm in best:
+        for seed in range(4):
+            sampler = Predictor(CHOICES, macs, BUDGET, seed, evidence=known if warm else ())
+            best[warm].append(max(map(score, advanced(optuna.create_study(direction="maximize", sampler=sampler), 8))))
+    assert min(best[True]) > max(best[False])

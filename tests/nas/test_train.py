@@ -1,0 +1,372 @@
+"""`nas.train` as a person runs it: killed and carried on, it ends with the same weights; nonsense is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nas import export, train
+from nas.bundle import bundle, card
+from nas.config import DataConfig, full_recipe
+from nas.data.datasets import load, load_test
+from nas.full_training import tensorboard, training_folder
+from nas.latency import timing
+from nas.training import checkpoint
+from nas.training.trainer import Epoch, Training
+from nas.views.training_progress import TrainingProgress
+from searchspace import Arch, InputError, Space, build
+from searchspace.command import StoppedError
+from tests.nas.test_search import refusal
+
+NETWORK = {
+    "resolution": 64,
+    "stem": {"width": 8, "act": "relu"},
+    "schedule": {"kind": "explicit", "widths": [8, 12]},
+    "stages": [{"block": "mbconv", "depth": 2, "stride": 2, "expansion": 2, "shortcut": "partial"}],
+    "head": {"width": 32, "act": "relu", "dropout": 0.1},
+    "drop_path": 0.1,
+}
+
+
+DIGITS = ("--dataset", "digits")
+
+
+@pytest.fixture(scope="module")
+def arch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("arch") / "tiny.yaml"
+    Space(NETWORK).arch().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(arch: Path) -> Path:
+    """Two epochs without interruption."""
+    out = arch.parent / "whole"
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = arch.parent / "events"
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet", "--tensorboard"]
+    assert train.main(command) == 0
+    (file,) = (out / "tensorboard").iterdir()
+    written = file.read_bytes()
+    assert all(name in written for name in (b"loss/train", b"loss/validation", b"accuracy/validation", b"images_per_s"))
+    assert load_file(out / "weights.safetensors").keys() == load_file(trained / "weights.safetensors").keys()
+    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="tensorboard needs tensorboardX"):
+        train.main(command)
+
+
+def test_killed_and_carried_on_it_ends_the_same(arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = arch.parent / "killed"
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.train", *command], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while not (out / training_folder.STATE).exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert "not finished" in refusal(export.main, [str(out), "--out", str(arch.parent / "x")], capsys)
+    assert "epochs: 2 → 4" in refusal(train.main, [str(arch), *DIGITS, "--epochs", "4", "--out", str(out)], capsys)
+    assert train.main(command) == 0
+    assert "1 of 2 epochs done" in capsys.readouterr().out
+    whole, pieced = load_file(trained / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)
+    assert whole.keys() == pieced.keys()
+    assert all(torch.equal(whole[name], pieced[name]) for name in whole)
+    measured = ["epoch", "train_loss", "accuracy", "loss"]
+    tables = [pd.read_csv(folder / training_folder.METRICS)[measured] for folder in (trained, out)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_the_folder_is_complete_and_says_so_again(
+    arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"arch.yaml", "model.py", "weights.safetensors", "classes.json", "card.md", "metrics.csv", "training.yaml"}
+    names |= {"confusion.json", "confusion.svg"}
+    assert {path.name for path in trained.iterdir()} == names
+    weights = (trained / bundle.WEIGHTS).stat().st_mtime_ns
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(trained)]) == 0
+    said = capsys.readouterr().out
+    assert "test accuracy" in said
+    assert "on 364 images" in said
+    assert (trained / bundle.WEIGHTS).stat().st_mtime_ns == weights
+    card = (trained / "card.md").read_text()
+    assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
+    assert "mixup" not in card
+    assert "## By class, on test images" in card
+    assert "| class | images | accuracy | 90 % interval | precision | most often taken for |" in card
+    facts, _ = training_folder.result(trained)
+    assert facts.trained is not None
+    assert facts.commands == (facts.trained.command,)
+    assert facts.trained.command.startswith(f"python -m nas.train {arch}")
+    assert facts.arch == Arch.load(arch).adapt(10, 16)
+    assert facts.deployed == Arch.load(arch)
+
+
+def test_the_test_accuracy_is_that_of_the_weights_on_the_test_images(trained: Path) -> None:
+    facts, weights = training_folder.result(trained)
+    assert facts.trained is not None
+    split = load(DataConfig(), seed=0)
+    found = load_test(split)
+    assert found is not None
+    images, labels = found
+    model = build(facts.arch).eval()
+    model.load_state_dict(weights)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (facts.trained.mean, facts.trained.std))
+    right = (model((torch.from_numpy(images) - mean) / std).argmax(1).numpy() == labels).mean()
+    assert facts.trained.test_accuracy == pytest.approx(right)
+    assert facts.confusion is not None
+    for counts, accuracy, number in (
+        (facts.confusion.test, right, len(labels)),
+        (facts.confusion.validation, facts.trained.accuracy, len(split.val_labels)),
+    ):
+        assert sum(n for *_, n in counts) == number
+        assert sum(n for truth, answer, n in counts if truth == answer) == pytest.approx(accuracy * number)
+    seen = {image.tobytes() for image in (*split.train_images, *split.val_images)}
+    assert not any(image.tobytes() in seen for image in images)
+
+
+def test_averaged_weights_are_scored_and_trained_ones_go_on(arch: Path) -> None:
+    split = load(DataConfig(), seed=0)
+    few = replace(split, train_images=split.train_images[:64], train_labels=split.train_labels[:64])
+    recipe = replace(full_recipe("digits"), epochs=2)
+    models = {}
+    for ema in (0.0, 0.9):
+        torch.manual_seed(0)
+        models[ema] = Training(build(Arch.load(arch).adapt(10, 16)), few, replace(recipe, ema=ema), 0, "cpu")
+        list(models[ema])
+    plain = list(models[0.0].model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(plain, models[0.9].aside, strict=True))
+    assert not torch.equal(plain[0], next(models[0.9].model.parameters()))
+
+
+def test_unreadable_test_images_do_not_cost_the_training(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("dataset x: unreadable image")
+
+    monkeypatch.setattr(train, "load_test", broken)
+    out = tmp_path / "out"
+    assert train.main([str(arch), *DIGITS, "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "not tested: dataset x" in said.err
+    assert "test accuracy" not in said.out
+    assert "It was not tested" in (out / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonesuch"], "no such name in the zoo"),
+        (["nothing.yaml"], "no such file"),
+        (["."], "neither an arch.yaml nor a best.yaml"),
+        (["resnet18", *DIGITS, "--epochs", "0"], "epochs: at least 1"),
+        (["resnet18", *DIGITS, "--learning-rate", "-1"], "learning-rate: above 0"),
+        (["resnet18", *DIGITS, "--learning-rate", "nan"], "learning-rate: above 0"),
+        (["resnet18", *DIGITS, "--ema", "1"], "ema: from 0"),
+        (["resnet18", *DIGITS, "--resolution", "0"], "resolution: at least 1"),
+        (["resnet18", "--dataset", "nowhere/at/all"], "dataset nowhere/at/all: there is no such folder"),
+        (["resnet18", *DIGITS, "--out", "file"], "a folder is accepted, not a file"),
+        (["resnet18", *DIGITS, "--out", "file/x"], "cannot be written"),
+        (["resnet18", *DIGITS, "--out", "mine"], "has a model.py that no export wrote"),
+        ([], "arch"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("mine").mkdir()
+    Path("mine/model.py").write_text("mine")
+    assert says in refusal(train.main, arguments, capsys)
+    assert Path("mine/model.py").read_text() == "mine"
+
+
+def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
+    arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [str(arch), "--epochs", "1", "--out", str(out), "--quiet", "--dataset"]
+    assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
+    assert not out.exists()
+    out.mkdir()
+    (out / "note.txt").write_text("mine")
+    assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
+    assert [path.name for path in out.iterdir()] == ["note.txt"]
+    plan = training_folder.TrainingPlan(Arch.load(arch), DataConfig("elsewhere"))
+    with training_folder.opened(out, plan):  # one that was killed in its first epoch, or by an earlier version
+        pass
+    assert training_folder.load_plan(out) == plan
+    with training_folder.opened(out, replace(plan, seed=1)):
+        assert training_folder.load_plan(out).seed == 1
+
+
+def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
+    arch: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main([str(arch), *DIGITS, "--epochs", "7", "--images", "300", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "300 used: 240 train, 60 score" in said
+    assert re.search(
+        r"would train tiny \(.* params.*\) on cpu in runs/train-tiny-digits-300-images: 0 of 7 epochs", said
+    )
+    assert re.search(r"1 thread: \d+ images/s\nabout [\d.]+ s per epoch, 0:00:\d+ for 7 epochs", said)
+    assert not list(tmp_path.iterdir())
+    assert train.main([str(arch), *DIGITS, "--epochs", "2", "--out", str(trained), "--dry-run"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert "images: at least 2" in refusal(train.main, [str(arch), *DIGITS, "--images", "1", "--dry-run"], capsys)
+    assert "threads: from 1 to" in refusal(train.main, [str(arch), *DIGITS, "--threads", "0"], capsys)
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (StoppedError(signal.SIGTERM), 143)])
+def test_stopped_it_says_where_it_stands(
+    error: BaseException,
+    code: int,
+    arch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the first epoch, then in the second."""
+    out, real = tmp_path / "out", TrainingProgress.__call__
+    command = [str(arch), *DIGITS, "--epochs", "3", "--images", "100", "--out", str(out), "--quiet"]
+
+    at = {"stop in": 0}
+
+    def stopped(self: TrainingProgress, what: str, done: int, total: int) -> None:
+        if self.number == at["stop in"]:
+            raise error
+        real(self, what, done, total)
+
+    monkeypatch.setattr(TrainingProgress, "__call__", stopped)
+    for at["stop in"], where in ((1, "in the first epoch of 3"), (2, "after epoch 1 of 3")):
+        assert train.main(command) == code
+        assert capsys.readouterr().err == f"nas.train: stopped {where}; the same command carries on\n"
+    at["stop in"] = 0
+    assert train.main(command) == 0
+
+
+def test_a_training_that_is_carried_on_keeps_its_threads(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, used = tmp_path / "out", list[int]()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(train, "speeds", lambda *_: {2: 300.0, 1: 100.0})
+    real = training_folder.train_remaining
+
+    def once(folder: Path, state: Training, watch: Callable[[Epoch], None]) -> None:
+        def stop(epoch: Epoch) -> None:
+            used.append(torch.get_num_threads())
+            raise KeyboardInterrupt
+
+        real(folder, state, stop)
+
+    monkeypatch.setattr(training_folder, "carry_out", once)
+    command = [str(arch), *DIGITS, "--epochs", "4", "--images", "100", "--out", str(out)]
+    with timing.threads(4):
+        assert train.main(command) == 130
+        assert "2 threads: 300 images/s; 1: 100\n" in capsys.readouterr().out
+        monkeypatch.setattr(train, "speeds", lambda *_: {2: 100.0, 1: 300.0})
+        assert train.main(command) == 130
+        assert "images/s; " not in capsys.readouterr().out
+        assert train.main([*command, "--threads", "1"]) == 130
+        assert "it began with 2 threads: numbers may differ in their last digits" in capsys.readouterr().out
+        assert torch.get_num_threads() == 4
+    assert used == [2, 2, 1]
+
+
+def test_divergence_is_one_line_and_exit_1(arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        str(arch),
+        *DIGITS,
+        "--learning-rate",
+        "1e30",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "wild"),
+        "--quiet",
+    ]
+    assert train.main(command) == 1
+    assert capsys.readouterr().err.count("training loss is") == 1
+
+
+def test_a_damaged_or_foreign_file_is_refused(
+    arch: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / training_folder.PLAN).write_bytes((trained / training_folder.PLAN).read_bytes())
+    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet"]
+    (out / training_folder.STATE).write_bytes(b"\x80\x04K\x01.")  # a pickle
+    assert "not a safetensors file" in refusal(train.main, command, capsys)
+    save_file({"done": torch.tensor(1)}, out / training_folder.STATE)
+    assert "not of this training" in refusal(train.main, command, capsys)
+    (out / training_folder.STATE).unlink()
+    save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS)
+    assert "not of a training" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
+    _, notes = checkpoint.read(trained / bundle.WEIGHTS)
+    save_file({"x": torch.zeros(1)}, out / bundle.WEIGHTS, notes)
+    (out / "arch.yaml").write_bytes((trained / "arch.yaml").read_bytes())
+    assert "Missing key" in refusal(export.main, [str(out), "--out", str(tmp_path / "x")], capsys)
+
+
+def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
+    plan = training_folder.TrainingPlan(Arch.load(arch))
+    refused = pytest.raises(InputError, match="another training is running")
+    with training_folder.opened(tmp_path / "out", plan), refused, training_folder.opened(tmp_path / "out", plan):
+        pass
+    with training_folder.opened(tmp_path / "out", plan):
+        assert training_folder.load_plan(tmp_path / "out") == plan
+
+
+def test_a_training_of_a_version_without_confusions_still_opens(trained: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(trained, old, ignore=shutil.ignore_patterns("confusion.*"))
+    facts, _ = training_folder.result(old)
+    assert facts.confusion is None
+    assert "By class" not in card.text(facts, onnx=False)
+
+
+def test_a_trained_network_goes_on_to_another_folder(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(trained), "--out", str(tmp_path / "home")]) == 0
+    for name in ("model.py", "classes.json", "arch.yaml", "confusion.json", "confusion.svg"):
+        assert (tmp_path / "home" / name).read_bytes() == (trained / name).read_bytes()
+    assert "is a training, not a search" in refusal(
+        export.main, [str(trained), "--out", str(tmp_path / "y"), "--trial", "1"], capsys
+    )
+    assert "holds a training" in refusal(export.main, [str(tmp_path), "--out", str(trained)], capsys)
+
+
+def test_a_training_that_is_given_by_its_folder_goes_on_as_it_began(
+    arch: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its epochs nor its folder have to be said again."""
+    assert train.main([str(trained), "--dry-run"]) == 0
+    assert "2 of 2 epochs done" in capsys.readouterr().out
+    assert "train.epochs: 2 → 3" in refusal(train.main, [str(trained), "--epochs", "3"], capsys)

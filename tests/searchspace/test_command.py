@@ -1,0 +1,152 @@
+"""What every command shares: options by their whole names, one line for what is wrong, an output that never fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from nas import __main__ as overview
+from nas import deploy, search
+from nas.run import search_options
+from searchspace import InputError, command
+from tests.support.paths import ROOT
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
+MODULES = [*(f"nas.{name}" for name in overview.COMMANDS), "searchspace.__main__"]
+
+
+def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
+    with pytest.raises(InputError) as refused:
+        main(arguments)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--buget", "40MFLOPs"], "no such option --buget; did you mean --budget?"),
+        (["--buget=40MFLOPs"], "no such option --buget; did you mean --budget?"),
+        (["--budget", "40MFLOPs", "--epoch", "2"], "no such option --epoch; did you mean --epochs?"),
+        (["--budget", "40MFLOPs", "--zzzzz"], "no such option --zzzzz (see"),
+        (["-b", "40MFLOPs"], "no such option -b"),
+        (["--epochs", "2"], "--budget is missing, as in: python -m nas.search --budget 300MFLOPs"),
+        (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
+        (["--budget", "40MFLOPs", "--without", "swish"], "did you mean hard_swish or stagewise?"),
+        (["--budget", "40MFLOPs", "--without", "hardswish"], "no free value has it; did you mean hard_swish?"),
+        (["--budget", "40MFLOPs", "--storage", "postgresql://me:a@b@db/runs"], "is written %40"),
+    ],
+)
+def test_a_wrong_option_is_named_first_with_the_nearest(arguments: list[str], says: str) -> None:
+    assert says in refusal(search.main, *arguments)
+
+
+def test_a_plan_for_a_device_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["--budget", "2MFLOPs", "--space", "rexnet", "--resolution", "32", "--run", str(tmp_path / "run")]
+    assert "PyTorch sees no GPU here" in refusal(search.main, *words, "--dry-run", "--device", "cuda")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_command_takes_a_part_of_an_option_for_it_and_all_tell_the_version(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = import_module(module).main
+    assert "no such option --versio; did you mean --version?" in refusal(main, "--versio")
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == f"cnn-budget-search {command.version()}"
+
+
+def test_options_of_a_subcommand_are_its_own() -> None:
+    main = import_module("searchspace.__main__").main
+    assert "no such option --plo; did you mean --plot?" in refusal(main, "show", "rexnet_100", "--plo", "x.png")
+    assert "show" in refusal(main, "shwo")
+
+
+def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert overview.main([]) == 0
+    said = capsys.readouterr().out
+    folder = Path(str(overview.__file__)).parent
+    runnable = {path.stem for path in folder.glob("*.py") if "command.run(main" in path.read_text()} - {"__main__"}
+    assert runnable == set(overview.COMMANDS)
+    assert all(f"python -m nas.{name} " in said for name in runnable)
+    assert "no such command serach; did you mean search?" in refusal(overview.main, "serach")
+    assert "did you mean --budget?" in refusal(overview.main, "search", "--buget", "1")
+
+
+def test_the_commands_that_are_shown_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    overview.main([])
+    said, makefile = capsys.readouterr().out, (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = [line.split()[2:] for line in said.splitlines() if " --budget " in line]
+    demo = makefile.partition("SEARCH = $(if $(BUDGET),--budget $(BUDGET),")[2].partition(")")[0]
+    assert [words[0] for words in shown] == ["nas.search", "nas.deploy"]
+    first = search_options.parser().parse_args(shown[0][1:])
+    assert f"python -m nas.report runs/{search_options.default_name(first)}\n" in said
+    assert shown[0][1:] == demo.split()
+    assert deploy.parser().parse_args(shown[1][1:]).out == Path("deploy")
+
+
+def ran(script: str, *before: str) -> subprocess.CompletedProcess[str]:
+    """A main that is this script, as a process of its own."""
+    code = f"import sys, os\nfrom searchspace import command\ndef main(words):\n    {script}\ncommand.run(main, 'it')"
+    return subprocess.run([sys.executable, "-c", code, *before], capture_output=True, text=True, env=ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("script", "word", "code", "says"),
+    [
+        ("raise PermissionError(13, 'Permission denied', words[0])", "run", 2, "it: run: Permission denied"),
+        ("raise OSError(36, 'File name too long', os.path.abspath(words[0]))", "a", 2, "/a: File name too long"),
+        ("raise PermissionError(13, 'Permission denied', '/no/such/cache')", "run", 1, "it: /no/such/cache: Perm"),
+        ("raise OSError(28, 'No space left on device', words[0])", "run", 1, "it: run: No space left on device"),
+        ("raise OSError(28, 'No space left on device')", "run", 1, "it: No space left on device"),
+        ("raise IsADirectoryError(21, 'Is a directory', 'run/best.yaml')", "--run=run", 1, "it: run/best.yaml: Is a"),
+        ("print(words[0].encode('utf-8'))", b"\xff\xfe".decode("utf-8", "surrogateescape"), 2, "names in UTF-8"),
+        ("raise KeyboardInterrupt", "run", 130, "it: interrupted"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(script: str, word: str, code: int, says: str) -> None:
+    done = ran(script, word)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def shell(text: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    script = f"export PY={sys.executable}; {text}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, env={**ENVIRONMENT, **environment})
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "says"),
+    [
+        ("> /dev/full", 1, b"searchspace: standard output: No space left on device\n"),
+        ("--help > /dev/full", 1, b""),
+        (">&-", 0, b""),
+        ("2>&-", 0, b""),
+        ("<&- >&- 2>&-", 0, b""),
+        ("| head -1 > /dev/null; exit ${PIPESTATUS[0]}", None, b""),
+    ],
+)
+def test_an_output_that_cannot_be_written(redirected: str, code: int | None, says: bytes) -> None:
+    done = shell(f"$PY -m searchspace keys stem {redirected}")
+    assert done.stderr == says
+    assert code is None or done.returncode == code
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_lacks_characters(encoding: str) -> None:
+    done = shell(
+        "$PY -m searchspace show rexnet_100 && $PY -m searchspace describe rexnet --budget 1kFLOPs --points 9",
+        PYTHONIOENCODING=encoding,
+    )
+    assert b"Traceback" not in done.stderr
+    assert b"total" in done.stdout
+    assert b"cannot be met" in done.stderr

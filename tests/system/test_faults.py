@@ -1,0 +1,145 @@
+"""What breaks under a running search, other than its driver: Ray's daemon, the disk, the networks themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from nas.study.study import load, outcomes
+from nas.workers import coordinator
+from tests.nas.test_search import ENVIRONMENT
+from tests.system.test_chaos import SMALL, begin, checked, events, finish
+
+WILD = """
+import sys
+from dataclasses import replace
+from nas import search
+from nas.run import search_options
+from searchspace import command
+tame = search_options.recipe
+search_options.recipe = lambda dataset: replace(tame(dataset), learning_rate=1e30, warmup=0.0)
+command.run(search.main, "nas.search")
+"""
+
+
+def wait_for_events(run: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while events(run) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def descendants(pid: int, name: str) -> list[int]:
+    """The processes of that name which a process, or its children, began."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    parents = {int(child): int(parent) for child, parent, _ in rows}
+
+    def ours(one: int) -> bool:
+        return one == pid or (one in parents and one > 1 and ours(parents[one]))
+
+    return [int(child) for child, _, called in rows if called.startswith(name) and ours(int(child))]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "says"),
+    [
+        (["diverged: loss is nan"] * 7, ""),
+        (["diverged: loss is nan", ""] * 4, ""),
+        (["diverged: loss is nan"] * 3 + ["out of memory: 7 GB", "out of memory: 8 GB"] + [""] * 4, "5 of 9"),
+        ([""] * 20 + ["out of memory: 7 GB"] * 20, ""),
+    ],
+)
+def test_a_run_is_stopped_where_more_than_half_of_eight_or_more_fail(reasons: list[str], says: str) -> None:
+    said = coordinator.failing(reasons)
+    assert (says in said) if says else not said
+    if says:
+        assert said.endswith("3 of diverged, as in: diverged: loss is nan")
+
+
+@pytest.mark.slow
+def test_a_run_whose_networks_all_fail_is_stopped_with_the_reason(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [sys.executable, "-c", WILD, *SMALL[:-1], "--trials", "30", "--run", str(run)]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("nas.search: 8 of 8 trials failed, so the run was stopped; 8 of diverged, as in: diverged:")
+    assert "Traceback" not in done.stderr
+    assert "8 failed: diverged" in done.stdout
+    trials = outcomes(load(run))
+    assert {trial.outcome for trial in trials} == {"failed"}
+
+
+@pytest.mark.slow
+def test_the_same_command_carries_on_without_rays_daemon(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = begin(run, 8, [])
+    wait_for_events(run, 6, process)
+    (daemon,) = descendants(process.pid, "raylet")
+    os.kill(daemon, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0, out + err
+    finish(run, 8, [])
+    checked(load(run), run, 8, [])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_the_same_command_carries_on(small_disk: Path) -> None:
+    run = small_disk / "run"
+    process = begin(run, 8, [])
+    wait_for_events(run, 6, process)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert "Traceback" not in out + err
+    assert "the same command carries on" in err
+    filler.unlink()
+    finish(run, 8, [])
+    checked(load(run), run, 8, [])
+
+
+@pytest.mark.slow
+def test_a_stop_takes_less_than_ten_seconds(tmp_path: Path) -> None:
+    for number, count in enumerate((0, 3)):
+        run = tmp_path / str(number)
+        process = begin(run, 8, [])
+        deadline = time.monotonic() + 60
+        while not (run / "log.txt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        wait_for_events(run, count, process)
+        time.sleep(0.0 if count else 2.0)
+        asked = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        took = time.monotonic() - asked
+        print(f"stopped after {took:.1f} s")
+        assert took < 10, out + err
+        assert "Traceback" not in out + err
+        assert process.returncode == 128 + signal.SIGTERM
+        assert ("stopping: keeping epochs" if count else "nas.search: interrupted") in err
+        assert run.exists() == bool(count), "a start without trials leaves nothing"
