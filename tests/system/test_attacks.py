@@ -25,6 +25,7 @@ from nas.run import folder, search_options
 from nas.trial import Result
 from searchspace import command, zoo
 from tests.nas.study.test_study import score
+from tests.support.paths import ROOT
 
 WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--resolution", "32", "--trials", "4", "--no-baselines"]
 ODD = "mk[/x] m[bold]y :smile: it's [/]"
