@@ -15,23 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas.config import DataConfig
+from nas.config import LARGEST, DataConfig
+from nas.data.arrays import checked_images, checked_labels, contents, named
 from nas.data.decoding import SMALLEST, Decoded, Form, Images, Progress, Source, decoded, own_size, part, pixels
 from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.labelled import Labelled, Rows, counted, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import mirrored
 from nas.data.pictures import File, misfit
-from nas.data.tabular import first_records, split_names, tabular
+from nas.data.tabular import first_records, of_table, split_names, tabular
 from searchspace.errors import InputError
 
-LARGEST = 64
+IN_MEMORY = "in memory"  # what a dataset is called that no name or folder has
 DIGITS = tuple(map(str, range(10)))
 PEEKED = 8
 DARK, LOOKED_AT = 64, 500
+HASHED_BYTES, HASHED_AT_ONCE = 1 << 30, 1024
 SHOWN = 5
 
 
@@ -56,13 +59,39 @@ class Split:
     notes: tuple[str, ...] = ()
     contents: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        labels: Any,
+        classes: Sequence[str] | None = None,
+        validation: float = 0.2,
+        seed: int = 0,
+        flip: bool | None = None,
+        name: str = IN_MEMORY,
+    ) -> Split:
+        """A split of images that are in memory: (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats from 0 to 1.
+
+        `labels` are numbers or names, one per image; `classes` name them in their sorted order. The share `validation`
+        is held out by class and `seed` to score on. `InputError` for what does not fit together.
+        """
+        found = checked_images(images)
+        numbers, kinds = checked_labels(labels, len(found))
+        kinds = named(classes, kinds)
+        config = DataConfig(name, validation, flip=flip)
+        train, val = _stratified(numbers, config.validation, seed, name, kinds)
+        mirror, why = mirrored(kinds, True) if flip is None else (flip, "as the caller says")
+        parts = found[train], numbers[train], found[val], numbers[val]
+        return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)
 
     @property
     def fingerprint(self) -> str:
-        """What tells the classes, the labels of all images, and their files' names and sizes, from those of others."""
+        """What tells the classes, the labels of all images, their files and what they show from those of others (see
+        `config.same_images`)."""
         parts = (json.dumps(self.classes).encode(), self.train_labels.tobytes(), self.val_labels.tobytes())
         labels = hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
         return f"{labels}-{self.contents}" if self.contents else labels
@@ -89,24 +118,100 @@ def load(
     Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
     """
     name = config.dataset
-    if name == "digits":
-        there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
-        found = Labelled(there[1], DIGITS, _no_source)
-        used = _part(found, config.images, seed, name)
-        images: Images = there[0][used]
-        labels, notes, contents = found.labels[used], found.notes, ""
-    else:
+    if name != "digits":
         found = _training(name, progress)
-        used = _part(found, config.images, seed, name)
-        source = found.images(used)
-        form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
-        made = decoded(source, form, config.skip_bad, progress)
-        images, labels = made.images, found.labels[used][made.rows]
-        notes, contents = found.notes + _notes(made) + _darkness(images), source.contents
+        return _decoded_split(found, name, config, seed, resolution, progress, largest, channels)
+    there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
+    found = Labelled(there[1], DIGITS, _no_source)
+    used = _part(found, config.images, seed, name)
+    return _split(found, name, config, seed, there[0][used], found.labels[used])
+
+
+def _decoded_split(
+    found: Labelled,
+    name: str,
+    config: DataConfig,
+    seed: int,
+    resolution: int | None,
+    progress: Progress | None,
+    largest: int,
+    channels: int,
+) -> Split:
+    """The images that are used of what was found, decoded and split."""
+    used = _part(found, config.images, seed, name)
+    source = found.images(used)
+    form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
+    made = decoded(source, form, config.skip_bad, progress)
+    notes = _notes(made) + _darkness(made.images)
+    known = f"{source.contents}-{shown_by(made.images)}"
+    return _split(found, name, config, seed, made.images, found.labels[used][made.rows], notes, known)
+
+
+def shown_by(images: Images) -> str:
+    """What tells what images show from what others do, and by which Pillow they were decoded; of very many a part."""
+    step = -(-images.nbytes // HASHED_BYTES) or 1
+    told = hashlib.sha256()
+    for first in range(0, len(images), step * HASHED_AT_ONCE):
+        told.update(np.ascontiguousarray(images[first : first + step * HASHED_AT_ONCE : step]).tobytes())
+    return f"{told.hexdigest()[:16]}@{PIL.__version__}"
+
+
+def digests(images: Images) -> Iterator[bytes]:
+    """What tells every image from all that show something else."""
+    for index in range(len(images)):
+        yield hashlib.blake2b(np.asarray(images[index]).tobytes(), digest_size=16).digest()
+
+
+def _split(
+    found: Labelled,
+    name: str,
+    config: DataConfig,
+    seed: int,
+    images: Images,
+    labels: Labels,
+    notes: tuple[str, ...] = (),
+    contents: str = "",
+) -> Split:
     train, val = _stratified(labels, config.validation, seed, name, found.classes)
     flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
+    notes = found.notes + notes
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
+
+
+def load_object(given: Any, config: DataConfig, seed: int, resolution: int | None, channels: int) -> Split:
+    """A dataset that Python has: a `Split`, a `datasets.Dataset`, (images, labels), or a callable that makes one.
+
+    `InputError` where it is none of these, or its images have other channels than the network.
+    """
+    if callable(given) and not isinstance(given, Split):
+        try:
+            given = given()
+        except InputError:
+            raise
+        except Exception as error:
+            said = next(iter(str(error).splitlines()), "no reason given")[:160]
+            raise InputError(f"dataset: the callable failed ({type(error).__name__}: {said})") from None
+    if hasattr(given, "features") and hasattr(given, "select"):
+        return _decoded_table(given, config, seed, resolution, channels)
+    if isinstance(given, tuple) and len(given) == 2:
+        given = Split.of(*given, validation=config.validation, seed=seed, flip=config.flip)
+    if not isinstance(given, Split):
+        raise InputError(
+            f"dataset: a name, a folder, a Split, a datasets.Dataset, (images, labels) or a callable that makes one of "
+            f"these is accepted, not {type(given).__name__}"
+        )
+    if given.channels != channels:
+        raise InputError(
+            f"dataset {given.name}: images of {given.channels} channels, for networks of as many; the network takes "
+            f"{channels} (--fix in_channels={given.channels} where the space has it)"
+        )
+    return given
+
+
+def _decoded_table(table: Any, config: DataConfig, seed: int, resolution: int | None, channels: int) -> Split:
+    found = of_table(table, IN_MEMORY)
+    return _decoded_split(found, IN_MEMORY, config, seed, resolution, None, LARGEST, channels)
 
 
 def class_names(config: DataConfig) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from searchspace.processes import processes
 Array = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-VERSION = 2  # of what `pixels` makes of a file
+VERSION = 3  # of what `pixels` makes of a file
 SMALLEST = 16
 MEMORY_LIMIT_BYTES = 8 * 10**9
 MEMORY_SHARE = 0.25
@@ -292,22 +292,27 @@ def pixels(
     """(channels, size, size): upright, transparency on white, shorter side resized, centre cropped.
 
     1 channel is grey, 3 are red, green and blue; of other numbers an image has to have as many bands. Values of more
-    than 8 bits are scaled so that `data_range` is white: by default 65,535 of whole numbers (255 where a photo has
-    none above), 1 of floats. Needs NumPy and Pillow alone: an export brings a copy.
+    than 8 bits are scaled so that `data_range` is white: by default 65,535 of whole numbers, 1 of floats. Needs NumPy
+    and Pillow alone: an export brings a copy.
     """
     top = data_range
     if isinstance(picture, Image.Image):
         picture.draft(None, (2 * size, 2 * size))  # a large JPEG is read at a half, a quarter or an eighth
+        # Of colours of 16 bits Pillow keeps the upper 8.
+        deep_colours = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
         picture.load()
         try:
             picture = ImageOps.exif_transpose(picture)
         except Exception:  # what cannot be read of EXIF says nothing of the orientation
             picture = picture.copy()
+        if deep_colours and data_range and picture.mode in ("RGB", "RGBA"):
+            scale = 65535 / data_range
+            levels = [min(255, round(level * scale)) for level in range(256)]
+            opaque = [band.point(levels) for band in picture.split()[:3]]
+            picture = Image.merge(picture.mode, [*opaque, *picture.split()[3:]])
         if channels in (1, 3) and (picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info):
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        if picture.mode.startswith("I") and top is None:
-            top = 65535.0 if np.asarray(picture).max(initial=0) > 255 else 255.0
     if not isinstance(picture, Image.Image) or picture.mode.startswith(("I", "F")):
         values = np.asarray(picture)
         if values.dtype == bool:

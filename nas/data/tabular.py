@@ -24,7 +24,12 @@ PATTERN = frozenset("[]*?")
 
 def tabular(name: str, kind: str, known: tuple[str, ...] | None = None) -> Labelled:
     """A split of a dataset that `datasets` reads: Parquet, or from the hub."""
-    table = _table(name, kind)
+    return of_table(_table(name, kind), name, kind, known)
+
+
+def of_table(table: Any, name: str, kind: str = "train", known: tuple[str, ...] | None = None) -> Labelled:
+    """The images and labels of a `datasets.Dataset`."""
+    table = _undecoded(table)
     labels, classes, named = _labels(table, name, known)
     words = "training" if kind == "train" else kind
     splits = {split: found.num_examples for split, found in (table.info.splits or {}).items()}
@@ -33,7 +38,7 @@ def tabular(name: str, kind: str, known: tuple[str, ...] | None = None) -> Label
 
 def first_records(name: str, number: int) -> list[Any]:
     """Some encoded training images."""
-    table = _table(name, "train")
+    table = _undecoded(_table(name, "train"))
     column, _ = _columns(table, name)
     return [table.select_columns([column])[index][column] for index in range(min(number, len(table)))]
 
@@ -70,6 +75,13 @@ def _table(name: str, part: str) -> Any:
             table = datasets.load_dataset(asked, data_files=files, split=part)
         except Exception as error:
             raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    return table
+
+
+def _undecoded(table: Any) -> Any:
+    """The table with its images as encoded bytes."""
+    import datasets
+
     for column, feature in table.features.items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(column, datasets.Image(decode=False))

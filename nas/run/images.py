@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from nas.config import DataConfig
-from nas.data.datasets import LARGEST, Split, load
+from nas.config import LARGEST, DataConfig
+from nas.data.datasets import Split, load
 from nas.data.labelled import NO_TEST
 from nas.views.meter import meter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from nas.data.decoding import pixels
 from nas.data.mirroring import mirrored
 from nas.latency import device_table
 from nas.run.images import describe, read_images
+from nas.run.train import repeated
 from nas.views import meter
 from searchspace.errors import InputError
 
@@ -309,6 +311,7 @@ def test_one_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_long_steps_are_told_where_no_bar_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = images(tmp_path / "a[bold]", ["cat", "dog"])
     monkeypatch.setattr("nas.views.meter.EVERY_S", 0.0)
+    monkeypatch.setattr("nas.views.meter.Meter.tell", lambda *_: None)
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     page = Console(file=io.StringIO(), width=300)
     read_images(DataConfig(str(root)), 0, None, page, quiet=False)
@@ -364,3 +367,38 @@ def test_channels_are_checked_before_anything_begins(tmp_path: Path) -> None:
         check_channels(DataConfig(root), channels)
     assert "an image of 3 channels; the network takes 5" in refused(lambda: check_channels(DataConfig(root), 5))
     assert "networks of 1 or 3 channels" in refused(lambda: check_channels(DataConfig(), 5))
+
+
+def test_one_white_for_all_deep_images_and_for_colours_too(tmp_path: Path) -> None:
+    """A picture whose values are small is dark, whatever the brightest pixel of it or of another."""
+    low = pixels(Image.fromarray(np.full((20, 20), 255, np.uint16)), 20, 1)
+    assert low.max() == 0
+    assert pixels(Image.fromarray(np.full((20, 20), 255, np.uint16)), 20, 1, 255.0).min() == 255
+    deep = np.zeros((20, 20, 3), np.uint16)
+    deep[..., 0] = 4095  # 12 bits of red in a file of 16
+    tifffile = tmp_path / "red.tif"
+    tifffile.write_bytes(colour_tiff(deep))
+    assert pixels(Image.open(tifffile), 20, 3).max() <= 15
+    assert pixels(Image.open(tifffile), 20, 3, 4095.0)[:, 5, 5].tolist() == [240, 0, 0]
+
+
+def colour_tiff(image: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    """An uncompressed TIFF of three bands of 16 bits."""
+    height, width, _ = image.shape
+    data = image.astype("<u2").tobytes()
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14)]
+    tags += [(277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(data))]
+    head = struct.pack("<2sHI", b"II", 42, 14 + len(data)) + struct.pack("<3H", 16, 16, 16)
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    return head + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path: Path) -> None:
+    root = images(tmp_path / "train", ["cat", "dog"]).parent
+    images(root / "test", ["cat", "dog"], 2)
+    shutil.copy(root / "train" / "cat" / "0.jpg", root / "test" / "cat" / "again.jpg")
+    split = loaded(root)[0]
+    found = load_test(split)
+    assert found is not None
+    assert repeated(split, found[0]) >= 1
+    assert repeated(split, found[0][:0]) == 0

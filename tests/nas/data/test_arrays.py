@@ -1,0 +1,75 @@
+"""Images that Python has: arrays, splits, tables, callables, and what is none of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.config import DataConfig
+from nas.data.datasets import Split, load_object
+from searchspace import InputError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (20, 12, 12, 3), np.uint8)
+LABELS = np.arange(20) % 2
+
+
+def test_arrays_of_every_form_become_one() -> None:
+    split = Split.of(IMAGES, LABELS)
+    assert split.train_images.shape == (16, 3, 12, 12)
+    assert (split.found, split.num_classes, split.classes) == (20, 2, ("0", "1"))
+    assert np.array_equal(np.bincount(split.val_labels), [2, 2])
+    for form in (IMAGES.transpose(0, 3, 1, 2), IMAGES / 255, (IMAGES / np.float32(255)).transpose(0, 3, 1, 2)):
+        assert Split.of(form, LABELS).fingerprint == split.fingerprint
+    assert Split.of(IMAGES[..., 0], LABELS).channels == 1
+    assert Split.of(IMAGES, ["no", "yes"] * 10).classes == ("no", "yes")
+    assert Split.of(IMAGES, LABELS, classes=("cat", "dog")).classes == ("cat", "dog")
+    assert Split.of(IMAGES[::-1], LABELS).fingerprint != split.fingerprint
+    assert not Split.of(IMAGES, LABELS, classes=("left", "right")).flip
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        (IMAGES[0, 0], LABELS, "not of shape"),
+        (IMAGES[:, :10], LABELS, "square ones"),
+        (IMAGES.astype(np.int32), LABELS, "not int32"),
+        (IMAGES.astype(float), LABELS, "floats from 0 to 1"),
+        (IMAGES, LABELS[:-1], "one for each of 20 images"),
+        (IMAGES, LABELS.astype(float), "not float64"),
+        (IMAGES, LABELS - 1, "whole numbers from 0"),
+        (IMAGES, np.zeros(20, int), "at least two classes"),
+        (IMAGES, np.arange(20), "have one image"),
+        ("photos", LABELS, "not of shape"),
+        ([[1, 2], [3]], LABELS, "an array is accepted"),
+    ],
+)
+def test_what_does_not_fit_is_said(images: Any, labels: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Split.of(images, labels)
+    with pytest.raises(InputError, match="2 names are accepted"):
+        Split.of(IMAGES, LABELS, classes=("cat",))
+
+
+def test_a_dataset_is_a_split_a_pair_a_table_or_what_makes_one() -> None:
+    split = Split.of(IMAGES, LABELS)
+    rows = {"image": [Image.fromarray(image) for image in IMAGES], "label": LABELS.tolist()}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    table = datasets.Dataset.from_dict(rows, features=features)
+
+    def given(thing: Any) -> Split:
+        return load_object(thing, DataConfig(), 0, None, 3)
+
+    assert given(split) is split
+    assert given((IMAGES, LABELS)).fingerprint == split.fingerprint == given(lambda: (IMAGES, LABELS)).fingerprint
+    found = given(table)
+    assert (found.classes, found.resolution, len(found.train_labels)) == (("cat", "dog"), 16, 16)
+    for wrong, says in ((7, "not int"), (lambda: 1 / 0, "ZeroDivisionError"), (lambda: IMAGES[0], "not ndarray")):
+        with pytest.raises(InputError, match=says):
+            given(wrong)
+    with pytest.raises(InputError, match=r"images of 3 channels, .* the network takes 1"):
+        load_object(split, DataConfig(), 0, None, 1)
