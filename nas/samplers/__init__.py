@@ -18,61 +18,48 @@
 `Repaired` does the same for any other Optuna sampler. `SAMPLERS` holds them all by name, with the same arguments.
 """
 
-from __future__ import annotations
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from collections.abc import Callable
-from functools import partial
-from typing import Protocol
-
-import optuna
-from optuna.samplers import BaseSampler
-
-from nas.samplers.domain import Choices, CostOf, ExhaustedError
-from nas.samplers.evolution import Evolution
-from nas.samplers.local_search import Local
-from nas.samplers.nsga2 import Generations
-from nas.samplers.point_sampler import PointSampler
-from nas.samplers.predictor import Predictor
-from nas.samplers.repaired import Repaired, seeded
+if TYPE_CHECKING:
+    from nas.samplers.by_name import INNER, SAMPLERS
+    from nas.samplers.domain import ExhaustedError
+    from nas.samplers.evolution import Evolution
+    from nas.samplers.local_search import Local
+    from nas.samplers.nsga2 import Generations
+    from nas.samplers.point_sampler import PointSampler
+    from nas.samplers.predictor import Predictor
+    from nas.samplers.repaired import Repaired
 
 __all__ = [
     "INNER",
+    "NAMES",
     "SAMPLERS",
     "Evolution",
     "ExhaustedError",
     "Generations",
     "Local",
+    "PointSampler",
     "Predictor",
-    "Proposing",
     "Repaired",
 ]
 
-
-class Maker(Protocol):
-    """A sampler for a space, inside a budget where there is one."""
-
-    def __call__(
-        self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0
-    ) -> PointSampler: ...
-
-
-def _repaired(make: Callable[[int], BaseSampler]) -> Maker:
-    return partial(Repaired, make)
-
-
-# What `Repaired` is put around.
-INNER: dict[str, Callable[[int], BaseSampler]] = {
-    "random": seeded(optuna.samplers.RandomSampler),
-    # Its random start is enough of one at 12 trials, or the controls of a run: it models from then on.
-    "tpe": seeded(optuna.samplers.TPESampler, n_startup_trials=10),
-    "gp": seeded(optuna.samplers.GPSampler, deterministic_objective=False),
-    "nsga2": seeded(Generations, population_size=20),
-    "evolution": seeded(Evolution),
-    "local": seeded(Local),
+# The keys of `SAMPLERS`, for who only asks for names and need not wait for Optuna.
+NAMES = ("random", "tpe", "gp", "nsga2", "evolution", "local", "predictor", "auto")
+_HOMES = {
+    "INNER": "by_name",
+    "SAMPLERS": "by_name",
+    "Evolution": "evolution",
+    "ExhaustedError": "domain",
+    "Generations": "nsga2",
+    "Local": "local_search",
+    "PointSampler": "point_sampler",
+    "Predictor": "predictor",
+    "Repaired": "repaired",
 }
 
-SAMPLERS: dict[str, Maker] = {
-    **{name: _repaired(make) for name, make in INNER.items()},
-    "predictor": Predictor,
-    "auto": Predictor,
-}
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"nas.samplers.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'nas.samplers' has no attribute {name!r}")

@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Domain, Key, Point
 
 PROPOSAL = "nas:proposal"
@@ -71,7 +72,7 @@ class PointSampler(BaseSampler):
             }
             point = domain.fresh(point, known.taken, rng)
             indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
-            study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, indices)
+            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), PROPOSAL, indices)
         return point
 
     def sample_independent(
@@ -140,7 +141,7 @@ def copy_trial(
     """The same outcome with these parameters alone."""
     return Replayed(
         number=trial.number,
-        trial_id=trial._trial_id,
+        trial_id=private.trial_id(trial),
         state=trial.state,
         value=None,
         values=trial.values,

@@ -10,6 +10,7 @@ import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
+from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
@@ -53,7 +54,7 @@ class Predictor(Repaired):
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
-        self._raise_error_if_multi_objective(study)
+        private.check_one_objective(self, study)
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:

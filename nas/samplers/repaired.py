@@ -13,6 +13,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Point
 from nas.samplers.point_sampler import PROPOSAL, History, PointSampler, copy_trial
 
@@ -61,7 +62,7 @@ class Repaired(PointSampler):
         sampler = self.make_sampler(rng.getrandbits(32))
         scratch = optuna.load_study(study_name="scratch", storage=storage, sampler=sampler)
         asked = scratch.ask(dict(self.distributions))
-        for name, value in storage.get_trial(asked._trial_id).system_attrs.items():
+        for name, value in storage.get_trial(private.trial_id(asked)).system_attrs.items():
             self._keep(study, trial, name, value)
         return {name: asked.params[name] for name in self.domain.choices}
 
@@ -71,7 +72,7 @@ class Repaired(PointSampler):
     def _keep(self, study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
         """What an inner sampler notes on a trial (NSGA-II: its generation), unless it is the unrepaired point."""
         if name != PROPOSAL and not name.startswith("tpe"):
-            study._storage.set_trial_system_attr(trial._trial_id, name, value)
+            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), name, value)
 
 
 def latest_and_best(study: Study, known: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -1,0 +1,48 @@
+"""All samplers by the names that commands and studies know them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from nas.samplers.domain import Choices, CostOf
+from nas.samplers.evolution import Evolution
+from nas.samplers.local_search import Local
+from nas.samplers.nsga2 import Generations
+from nas.samplers.point_sampler import PointSampler
+from nas.samplers.predictor import Predictor
+from nas.samplers.repaired import Repaired, seeded
+
+
+class Maker(Protocol):
+    """A sampler for a space, inside a budget where there is one."""
+
+    def __call__(
+        self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0
+    ) -> PointSampler: ...
+
+
+def _repaired(make: Callable[[int], BaseSampler]) -> Maker:
+    return partial(Repaired, make)
+
+
+# What `Repaired` is put around.
+INNER: dict[str, Callable[[int], BaseSampler]] = {
+    "random": seeded(optuna.samplers.RandomSampler),
+    # Its random start is enough of one at 12 trials, or the controls of a run: it models from then on.
+    "tpe": seeded(optuna.samplers.TPESampler, n_startup_trials=10),
+    "gp": seeded(optuna.samplers.GPSampler, deterministic_objective=False),
+    "nsga2": seeded(Generations, population_size=20),
+    "evolution": seeded(Evolution),
+    "local": seeded(Local),
+}
+
+SAMPLERS: dict[str, Maker] = {
+    **{name: _repaired(make) for name, make in INNER.items()},
+    "predictor": Predictor,
+    "auto": Predictor,
+}

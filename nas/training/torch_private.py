@@ -1,0 +1,33 @@
+"""Every name of PyTorch's that is used and not public, in one place, so that an upgrade has one place to look at.
+
+Tried with PyTorch 2.13. `tests/nas/training/test_torch_private.py` fails where one is gone or means something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TRIED = "2.13"
+
+
+def lerp_all_(averages: Sequence[Tensor], values: Sequence[Tensor], weight: float) -> None:
+    """Move every average towards its value by a share of the way, in one kernel for all of them."""
+    torch._foreach_lerp_(list(averages), list(values), weight)
+
+
+def convolution_backward(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of a convolution without a bias: of its images and of its weights, where wanted."""
+    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+        gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), groups, (*wanted, False)
+    )
