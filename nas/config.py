@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.budget import Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
@@ -70,8 +71,11 @@ class TrainConfig:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}: at least 1, not {number}")
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate: above 0, not {self.learning_rate}")
+        for name, most in (("epochs", 10**6), ("batch_size", 10**6), ("resolution", 4096)):
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"{name}: at most {most:,}, not {getattr(self, name)}")
+        if not 0.0 < self.learning_rate <= 1e38:
+            raise ValueError(f"learning_rate: above 0 and at most 1e38, not {self.learning_rate:g}")
         for name in ("momentum", "weight_decay", "label_smoothing", "warmup"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}: from 0 to below 1, not {getattr(self, name)}")
@@ -89,6 +93,9 @@ class TrainConfig:
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
 
 
+LARGEST = 64
+OWN_DATA = "own data"  # what a dataset is called where a training of somebody's own has its own
+CALLER = "scored by the caller"  # what evaluates where somebody's own code asks and tells
 CONFIG = "config.yaml"  # by which the folder of a search is known
 DIGITS_RECIPE = TrainConfig(epochs=6, optimizer="sgd", batch_size=32, learning_rate=0.05, weight_decay=5e-4)
 
@@ -103,6 +110,14 @@ def full_recipe(dataset: str) -> TrainConfig:
     return replace(recipe(dataset), epochs=30 if dataset == "digits" else 100, warmup=0.05, ema=0.999)
 
 
+# What --minimize takes, as the field of `Cost` that it is.
+CURRENCIES = {
+    "macs": "macs",
+    "params": "params",
+    "latency": "latency_ms",
+    "activations": "activations",
+    "peak_memory": "peak_memory_bytes",
+}
 COST_SCORES = ("params", "macs", "activations")
 SCORES = ("synflow", "naswot", "grad_norm", "zen", *COST_SCORES)
 
@@ -123,7 +138,8 @@ class Prescreen:
 
 @value
 class SearchSpec:
-    """What makes two runs the same search."""
+    """What makes two runs the same search. `evaluate` is a training of somebody's own, as `module:function`; empty is
+    the built-in one. `largest` is the most pixels that images are trained at where the recipe has no resolution."""
 
     space: dict[str, Any]
     budget: tuple[str, ...]
@@ -137,6 +153,9 @@ class SearchSpec:
     warm_start: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
     prescreen: Prescreen = Prescreen()
+    metric: Metric = DEFAULT_METRIC
+    evaluate: str = ""
+    largest: int = LARGEST
 
 
 @value
@@ -224,6 +243,17 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def same_images(kept: str, now: str) -> bool:
-    """Whether two fingerprints are of the same images: by their labels alone where one of them knows no files."""
-    (labels, _, files), (labels_now, _, files_now) = kept.partition("-"), now.partition("-")
-    return labels == labels_now and (files == files_now or not (files and files_now))
+    """Whether two fingerprints are of the same images, as far as both know: labels, then files, then what they show.
+
+    What images show is compared where the same Pillow decoded them.
+    """
+    (labels, files, shown), (labels_now, files_now, shown_now) = _known_of(kept), _known_of(now)
+    if labels != labels_now or (files and files_now and files != files_now):
+        return False
+    (pixels, _, by), (pixels_now, _, by_now) = shown.partition("@"), shown_now.partition("@")
+    return pixels == pixels_now or by != by_now or not (pixels and pixels_now)
+
+
+def _known_of(fingerprint: str) -> tuple[str, str, str]:
+    labels, files, shown = [*fingerprint.split("-", 2), "", ""][:3]
+    return labels, files, shown

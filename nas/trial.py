@@ -1,16 +1,19 @@
-"""The records that cross a process boundary: `Trial` to a worker, `Result` back. Plain values, no framework."""
+"""A trial in its forms: a `Trial` goes to a worker, a `Result` comes back, the study keeps a `TrialRecord`."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 
 Role = Literal["baseline", "control", "search"]
+State = Literal["running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +65,27 @@ def proxy(arch: Arch, num_classes: int, pixels: int, resolutions: tuple[int, int
 class Result:
     """What a worker measured by the end of one epoch; `error` says why a trial cannot go on.
 
-    `accuracy` and `loss` are of the validation images; `images_per_s` of training alone; `seconds` since the trial's
-    start, all included; `latency_ms` of one image through the deployment network on the worker's device.
+    `score` (of the run's metric) and `loss` are of the validation images; `images_per_s` of training alone; `seconds`
+    since the trial's start, all included; `contended_ms` of one image through the deployment network on the worker's
+    device, while other trials ran. `images` is how many images the score is measured on, where that is known. `last` is
+    the result that a training ends with.
     """
 
     epoch: int = 0
-    accuracy: float = 0.0
+    score: float = 0.0
     loss: float = 0.0
     train_loss: float = 0.0
     images_per_s: float = 0.0
     seconds: float = 0.0
-    latency_ms: float = 0.0
-    done: bool = False
+    contended_ms: float = 0.0
+    images: int = 0
+    last: bool = False
     error: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether there will not be another."""
+        return self.last or bool(self.error)
 
     @classmethod
     def of(cls, reported: dict[str, Any]) -> Result:
@@ -83,26 +94,81 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A trial as the study keeps it: how it ended, its validation accuracy after every epoch, what was measured.
+class TrialRecord:
+    """A trial as the study keeps it: its network, how it ended, its score after every epoch, what was measured.
 
-    `accuracy` is the final one, or of a trial that did not end the last one; None before the first epoch.
+    `score` is the final one, or of a trial that did not end the last one; None before the first epoch. `metric` is what
+    it is a score of. `cost.latency_ms` are predicted milliseconds, `contended_ms` were measured while other trials ran,
+    `alone_ms` when nothing else did. `minimized` are the costs that the study minimises, by name. `in_place_of` is the
+    interrupted trial whose network it has again, `driver` who
+    asked it where several share the study. `notes` are what a caller of `Study.tell` added.
     """
 
     number: int
-    outcome: Literal["running", "complete", "pruned", "failed"]
-    accuracy: float | None
+    state: State
+    score: float | None
     curve: dict[int, float]
     point: dict[str, Any]
-    measured: dict[str, Any]
+    role: Role
+    cost: Cost
+    digest: str = ""
+    baseline: str = ""
+    width_mult: float = 1.0
+    settled: str = ""
+    network: str = ""
+    arch_text: str = ""
+    metric: Metric = DEFAULT_METRIC
+    loss: float | None = None
+    train_loss: float | None = None
+    images_per_s: float | None = None
+    seconds: float | None = None
+    contended_ms: float | None = None
+    alone_ms: float | None = None
+    minimized: dict[str, float] = field(default_factory=dict)
+    in_place_of: int | None = None
+    error: str = ""
+    driver: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def role(self) -> Role:
-        role: Role = self.measured["role"]
-        return role
+    def arch(self) -> Arch:
+        """The deployment network."""
+        return Arch.from_dict(json.loads(self.arch_text), f"trial {self.number}")
+
+    @property
+    def name(self) -> str:
+        """What people know it by: a known network's name, else its role."""
+        return self.baseline or self.role
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it was trained."""
+        return max(self.curve, default=0)
+
+    @property
+    def predicted_ms(self) -> float | None:
+        return self.cost.latency_ms
+
+    @property
+    def gain(self) -> float | None:
+        """The score as a number of which more is better."""
+        return None if self.score is None else self.metric.gain(self.score)
+
+    def gain_after(self, epochs: int) -> float | None:
+        """The same after so many epochs; None where it was not trained that long."""
+        return self.metric.gain(self.curve[epochs]) if epochs in self.curve else None
+
+    def interval(self, images: int) -> tuple[float, float] | None:
+        """The 90 % interval of the score on so many images, where the metric has one."""
+        return None if self.score is None else self.metric.scores_within(self.score, images)
 
 
-def best_first(accuracy: float | None, loss: float | None, number: int) -> tuple[float, float, int]:
-    """The key that sorts trials: higher accuracy, then lower loss (an unknown one is the worst), then lower number."""
-    unknown = loss is None or math.isnan(loss)
-    return -(accuracy or 0.0), math.inf if unknown or loss is None else loss, number
+def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials, best first: by score, then lower loss (an unknown one is the worst), then lower number."""
+    return sorted((record for record in records if record.state == "complete"), key=_best_first)
+
+
+def _best_first(record: TrialRecord) -> tuple[float, float, int]:
+    unknown = record.loss is None or math.isnan(record.loss)
+    gain = -math.inf if record.gain is None else record.gain
+    return -gain, math.inf if unknown or record.loss is None else record.loss, record.number

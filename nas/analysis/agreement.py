@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nas.analysis.results import LEVEL, best_complete
-from nas.trial import Outcome
+from nas.analysis.comparison import LEVEL
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.trial import TrialRecord, ranked
 from searchspace.errors import InputError
 
+FULL, TEST = DEFAULT_METRIC.name, f"test_{DEFAULT_METRIC.name}"  # what every full training ends with
 FOLDER = "retrained"
 PREFIX = "trial-"
 WEIGHTS, STATE = "weights.safetensors", "checkpoint.safetensors"
@@ -32,7 +34,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """One network's accuracy after brief training and after `epochs` in full, and how many images each is of."""
+    """One network's score after brief training and after `epochs` in full, by which metric each is, and on how many
+    images."""
 
     trial: int
     role: str
@@ -42,6 +45,8 @@ class Retrained:
     images: int
     test: float | None
     test_images: int
+    metric: Metric = DEFAULT_METRIC
+    brief_metric: Metric = DEFAULT_METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,15 @@ class Agreement:
     kendall_interval: tuple[float, float]
 
 
-def chosen(trials: Sequence[Outcome], top: int, controls: int, seed: int) -> list[Outcome]:
+def chosen(trials: Sequence[TrialRecord], top: int, controls: int, seed: int) -> list[TrialRecord]:
     """The best complete trials, and random ones of the random networks that were scored; none twice.
 
     `InputError` where the run has fewer.
     """
-    complete = best_complete(trials)
+    complete = ranked(trials)
     best = complete[:top]
     taken = {trial.number for trial in best}
-    ended = [t for t in trials if t.role == "control" and t.outcome in ("complete", "pruned") and t.curve]
+    ended = [t for t in trials if t.role == "control" and t.state in ("complete", "pruned") and t.curve]
     others = [trial for trial in ended if trial.number not in taken]
     for name, wanted, there in (("top", top, len(complete)), ("control", controls, len(others))):
         if wanted > there:
@@ -72,30 +77,40 @@ def chosen(trials: Sequence[Outcome], top: int, controls: int, seed: int) -> lis
     return best + sorted(random.Random(seed).sample(others, controls), key=lambda trial: trial.number)
 
 
-def folder_of(base: Path, trial: Outcome) -> Path:
+def folder_of(base: Path, trial: TrialRecord) -> Path:
     return base / f"{PREFIX}{trial.number}"
 
 
-def load(base: Path, trials: Sequence[Outcome]) -> list[Retrained]:
+def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
     """Every trial whose full training is finished, best first."""
     found = []
     for trial in trials:
         folder = folder_of(base, trial)
-        if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.accuracy is not None:
+        if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.score is not None:
             trained = _trained(folder / WEIGHTS)
-            full, images, epochs = float(trained["accuracy"]), int(trained["images"]), int(trained["epochs"])
-            test = None if trained["test_accuracy"] is None else float(trained["test_accuracy"])
-            role = trial.measured.get("baseline") or trial.role
-            row = Retrained(trial.number, role, trial.accuracy, epochs, full, images, test, int(trained["test_images"]))
+            own = trained["score"] is not None  # by the search's metric, which is not what all trainings measure
+            full, test = (trained["score"], trained["test_score"]) if own else (trained[FULL], trained[TEST])
+            row = Retrained(
+                trial.number,
+                trial.name,
+                trial.score,
+                int(trained["epochs"]),
+                float(full),
+                int(trained["images"]),
+                None if test is None else float(test),
+                int(trained["test_images"]),
+                Metric.of(trained["metric"]) if own else DEFAULT_METRIC,
+                trial.metric,
+            )
             found.append(row)
-    return sorted(found, key=lambda one: -one.full)
+    return sorted(found, key=lambda one: -one.metric.gain(one.full))
 
 
 def _trained(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "np") as file:
             found: dict[str, Any] = json.loads((file.metadata() or {})["trained"])
-            return {"test_accuracy": None, "test_images": 0, **found}
+            return {TEST: None, "test_images": 0, "score": None, "test_score": None, **found}
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not of a training ({' '.join(str(error).split())[:120]})") from None
 
@@ -141,6 +156,11 @@ def sentences(rows: Sequence[Retrained]) -> list[str]:
     if len(lengths) > 1:
         trained = ", ".join(map(str, lengths))
         return [f"{len(rows)} networks were trained for different numbers of epochs ({trained}): not compared."]
+    other = [row for row in rows if row.metric != row.brief_metric]
+    if other:
+        return [
+            f"The search scored {other[0].brief_metric.words}, the full training {other[0].metric.words}: not compared."
+        ]
     told = [_sentence("validation", [row.full for row in rows], rows)]
     tests = [row.test for row in rows if row.test is not None]
     if rows and len(tests) == len(rows):
@@ -149,7 +169,8 @@ def sentences(rows: Sequence[Retrained]) -> list[str]:
 
 
 def _sentence(images: str, full: Sequence[float], rows: Sequence[Retrained]) -> str:
-    found = agreement([row.brief for row in rows], full)
+    gain = rows[0].metric.gain if rows else float
+    found = agreement([gain(row.brief) for row in rows], [gain(score) for score in full])
     begin = f"Brief scores and full training of {len(rows)} networks, {images} images"
     if found is None:
         return f"{begin}: too few, or too equal, to say how they agree."

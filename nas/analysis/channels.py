@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.analysis.results import common_epochs
-from nas.trial import Outcome
+from nas.analysis.comparison import common_epochs
+from nas.trial import TrialRecord
 
 FEWEST = 50
 SHARE = 0.1
@@ -54,13 +54,13 @@ class Widths:
         return f"Of {self.trials} networks ranked after {epochs}, {self.groups[0].networks} in each tenth."
 
 
-def channel_profile(trials: Sequence[Outcome]) -> Widths:
+def channel_profile(trials: Sequence[TrialRecord]) -> Widths:
     """Failed trials say nothing; ties are in the order of validation loss."""
     epochs = common_epochs(trials)
-    told = [t for t in trials if t.outcome in ("complete", "pruned") and epochs in t.curve]
+    told = [t for t in trials if t.state in ("complete", "pruned") and epochs in t.curve]
     if len(told) < FEWEST:
         return Widths(len(told), epochs)
-    told.sort(key=lambda t: (-t.curve[epochs], t.measured.get("loss", 0.0)))
+    told.sort(key=lambda t: (-(t.gain_after(epochs) or 0.0), t.loss or 0.0))
     channels = [np.array([block["out_channels"] for block in _blocks(trial)], np.float64) for trial in told]
     equal = len({len(one) for one in channels}) == 1
     positions = np.arange(1.0, len(channels[0]) + 1) if equal else np.linspace(0, 1, GRID)
@@ -71,8 +71,8 @@ def channel_profile(trials: Sequence[Outcome]) -> Widths:
     return Widths(len(told), epochs, equal, tuple(groups))
 
 
-def _blocks(trial: Outcome) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = json.loads(trial.measured["arch"])["blocks"]
+def _blocks(trial: TrialRecord) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = json.loads(trial.arch_text)["blocks"]
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.analysis.results import interval
+from nas.metric import DEFAULT_METRIC
 from searchspace.document import parse, plain, value
 from searchspace.errors import InputError
 
@@ -64,7 +64,7 @@ class ClassScore:
     times: int = 0
 
     @property
-    def accuracy(self) -> float:
+    def recall(self) -> float:
         return self.right / self.images
 
     @property
@@ -73,7 +73,9 @@ class ClassScore:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return interval(self.accuracy, self.images)
+        found = DEFAULT_METRIC.scores_within(self.recall, self.images)  # a share of the images of the class
+        assert found
+        return found
 
 
 def counted(labels: Any, answers: Any) -> Counts:
@@ -112,7 +114,7 @@ def listed(found: Confusion) -> list[ClassScore]:
     everything = scores(found)
     if len(everything) <= MOST:
         return everything
-    return sorted(everything, key=lambda one: (one.accuracy, -one.images))[:FEW]
+    return sorted(everything, key=lambda one: (one.recall, -one.images))[:FEW]
 
 
 def rows(found: Confusion) -> list[dict[str, str]]:
@@ -120,7 +122,7 @@ def rows(found: Confusion) -> list[dict[str, str]]:
     made = []
     for one in listed(found):
         low, high = one.interval
-        cells = {"class": one.name, "images": f"{one.images:,}", "accuracy": f"{one.accuracy:.4f}"}
+        cells = {"class": one.name, "images": f"{one.images:,}", "recall": f"{one.recall:.4f}"}
         cells |= {"90 % interval": f"[{low:.4f}, {high:.4f}]"}
         cells |= {"precision": "" if one.precision is None else f"{one.precision:.4f}"}
         made.append(cells | {"most often taken for": f"{one.taken_for} ({one.times})" if one.times else ""})
@@ -155,10 +157,10 @@ def sentences(found: Confusion) -> list[str]:
     mistakes = pairs(found)
     if not mistakes:
         return said
-    worst, best = (f(every, key=lambda one: one.accuracy) for f in (min, max))
-    if worst.accuracy < best.accuracy:
+    worst, best = (f(every, key=lambda one: one.recall) for f in (min, max))
+    if worst.recall < best.recall:
         said.append(
-            f"By class from {worst.accuracy:.1%} ({worst.name}, {worst.images} images) to {best.accuracy:.1%} "
+            f"By class from {worst.recall:.1%} ({worst.name}, {worst.images} images) to {best.recall:.1%} "
             f"({best.name}, {best.images} images)."
         )
     told = [f"{a} taken for {b} ({n} of {images})" for a, b, n, images in mistakes]

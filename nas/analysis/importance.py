@@ -1,4 +1,4 @@
-"""Which parameters mattered: how much of the accuracy a model loses without each factor, and how sure that is.
+"""Which parameters mattered: how much of the score a model loses without each factor, and how sure that is.
 
 A factor is what a parameter is about, over all stages: block, expansion, kernel, depth, nonlinearity, schedule, …
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.trial import Outcome
+from nas.trial import TrialRecord
 
 FEWEST = 40
 LATEST = 1000
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """The share of the variance of accuracy that a model no longer explains when a factor's values are shuffled.
+    """The share of the variance of the score that a model no longer explains when a factor's values are shuffled.
 
     The interval holds 90 % of the resamples.
     """
@@ -74,13 +74,13 @@ def factor(parameter: str) -> str:
     return "se" if field.startswith("se_") else field
 
 
-def usable(trials: Sequence[Outcome]) -> list[Outcome]:
+def usable(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials that importances are taken from: failed and running ones say nothing."""
-    return [t for t in trials if t.outcome in ("complete", "pruned") and t.curve][-LATEST:]
+    return [t for t in trials if t.state in ("complete", "pruned") and t.curve][-LATEST:]
 
 
-def importances(trials: Sequence[Outcome], seed: int = 0) -> Importances:
-    """From accuracies after the epochs that all trials had; failed trials say nothing.
+def importances(trials: Sequence[TrialRecord], seed: int = 0) -> Importances:
+    """From scores after the epochs that all trials had; failed trials say nothing.
 
     Extremely randomised trees are fitted to bootstrap resamples of the trials and asked about the trials left out, with
     all values of a factor shuffled together (Breiman 2001's permutation importance, of a group). At most the latest

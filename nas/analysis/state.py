@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.trial import Outcome
+from nas.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class State:
         return f"The search has stopped: {done}{begun}. The same command carries on."
 
 
-def state(trials: Sequence[Outcome], wanted: int, interruptions: Sequence[str], alive: bool | None) -> State:
-    running = tuple(trial.number for trial in trials if trial.outcome == "running")
+def state(trials: Sequence[TrialRecord], wanted: int, interruptions: Sequence[str], alive: bool | None) -> State:
+    running = tuple(trial.number for trial in trials if trial.state == "running")
     return State(len(trials) - len(running), wanted, running, tuple(interruptions), alive)
 
 

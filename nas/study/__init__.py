@@ -6,7 +6,8 @@ from nas.study import Study
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.study.study import ExhaustedError, FullError, Study
+    from nas.samplers import ExhaustedError
+    from nas.study.study import FullError, Study
 
 __all__ = ["ExhaustedError", "FullError", "Study"]
 

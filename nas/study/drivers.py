@@ -19,10 +19,10 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import StudyUserAttributeModel, TrialHeartbeatModel
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from nas.samplers import optuna_private as private
 from nas.study.storage import HEARTBEAT_S
 from searchspace.document import write_text
 
@@ -64,7 +64,7 @@ class SingleDriver:
 
     def abandoned(self, running: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Of the running trials those that nobody runs any more, as far as this driver can know."""
-        return [trial for trial in running if trial._trial_id not in self.mine]
+        return [trial for trial in running if private.trial_id(trial) not in self.mine]
 
     def persist(self, call: Callable[[], T]) -> T:
         """What the call returns; `StorageError` where the disk is full or the file has gone."""
@@ -82,7 +82,7 @@ class SharedDriver(SingleDriver):
 
     def __init__(self, study: optuna.Study, storage: RDBStorage, folder: Path) -> None:
         super().__init__()
-        self.study_id, self.storage = study._study_id, storage
+        self.study_id, self.storage = private.study_id(study), storage
         self.name = _name(folder / NAME)
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
@@ -95,9 +95,8 @@ class SharedDriver(SingleDriver):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        row = sqlalchemy.select(StudyUserAttributeModel.value_json).where(
-            StudyUserAttributeModel.study_id == self.study_id, StudyUserAttributeModel.key == TURN
-        )
+        kept = private.models().StudyUserAttributeModel
+        row = sqlalchemy.select(kept.value_json).where(kept.study_id == self.study_id, kept.key == TURN)
         with self.storage.engine.begin() as connection:
             if connection.dialect.name == "postgresql":  # one whose machine is cut off while it asks holds up nobody
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
@@ -117,13 +116,13 @@ class SharedDriver(SingleDriver):
 
         To be called in turn: only who asks has a trial that has no heartbeat yet.
         """
-        others = [trial for trial in running if trial._trial_id not in self.mine]
+        others = [trial for trial in running if private.trial_id(trial) not in self.mine]
         if not others:
             return []
         with self.storage.engine.connect() as connection:
-            alive = set(connection.execute(sqlalchemy.select(TrialHeartbeatModel.trial_id)).scalars())
-        alive -= set(self.storage._get_stale_trial_ids(self.study_id))
-        return [t for t in others if t._trial_id not in alive or t.user_attrs.get("driver") == self.name]
+            alive = set(connection.execute(sqlalchemy.select(private.models().TrialHeartbeatModel.trial_id)).scalars())
+        alive -= set(private.stale_trial_ids(self.storage, self.study_id))
+        return [t for t in others if private.trial_id(t) not in alive or t.user_attrs.get("driver") == self.name]
 
     def persist(self, call: Callable[[], T]) -> T:
         """Again and again for two minutes while the server cannot be reached; not where somebody wants to stop."""

@@ -7,7 +7,7 @@ that other trials had at the rung, so it is the same for a run that is carried o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +29,16 @@ class EarlyStopping:
         """The epoch after which trials are compared; 0 where none is stopped early."""
         return max(FIRST_EPOCH, math.ceil(self.epochs / REDUCTION)) if self.epochs >= FEWEST_EPOCHS else 0
 
-    def behind(self, score: float, others: Sequence[float], images: int) -> bool:
-        """Whether a trial with this accuracy at the rung is to be stopped, given those of `others` there.
+    def behind(self, gain: float, others: Sequence[float], standard_error: Callable[[float], float]) -> bool:
+        """Whether a trial with this gain (of which more is better) is to be stopped at the rung, given those of others.
 
-        It is where the accuracy is below that of the best third by more than one standard error of an accuracy
-        measured on so many `images`. That margin halves how often the best network of a run is stopped, and costs
-        3 to 8 % more epochs (simulated in the tests).
+        It is where the gain is below that of the best third by more than one standard error of such a gain. That margin
+        halves how often the best network of a run is stopped, and costs 3 to 8 % more epochs (simulated in the tests).
         """
         if len(others) < FEWEST_SCORES:
             return False
         cutoff = float(np.quantile(others, 1 - 1 / REDUCTION))
-        margin = math.sqrt(max(cutoff * (1 - cutoff), 0.0) / images) if images else 0.0
-        return score < cutoff - margin
+        return gain < cutoff - standard_error(cutoff)
 
     def expected(self, trials: int, scored: int, stopped: float = 1 - 1 / REDUCTION) -> float:
         """How many epochs so many new trials will take where `scored` have been at the rung: an estimate, with the

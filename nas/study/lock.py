@@ -80,6 +80,12 @@ def lent(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def check(folder: Path) -> None:
+    """Raises `HeldError` where somebody writes in the folder now."""
+    if is_held(folder):
+        raise HeldError(f"run {folder}: another search is running in it, {holder(folder)}")
+
+
 def is_held(folder: Path) -> bool:
     """Whether somebody writes in the folder now, this process too. Nothing is made to find that out."""
     for path in (folder, folder / FILE):
@@ -114,7 +120,11 @@ def _command(process: int) -> str:
         words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
-    return f" ({' '.join(words).strip()[:80]})"
+    return f" ({_shortened(' '.join(words).strip())})"
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= 120 else f"{words[:119]}…"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Several objectives: accuracy against costs that are to be small. What is compared, the front, how one number is made.
+"""Several objectives: score against costs that are to be small. What is compared, the front, how one number is made.
 
-What a network costs is known before it is trained, so nothing but accuracy has to be modelled, and a study of one
-objective does: for every proposal each trial's accuracy and costs become one number, in a direction drawn at random.
+What a network costs is known before it is trained, so nothing but score has to be modelled, and a study of one
+objective does: for every proposal each trial's score and costs become one number, in a direction drawn at random.
 Any sampler then works, learning curves and early stopping as well, which an Optuna study of several objectives has not.
 """
 
@@ -14,19 +14,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.trial import Outcome, best_first
+from nas.config import CURRENCIES
+from nas.trial import TrialRecord, ranked
 from searchspace.budget import Budget, Cost, Currency, amount
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
-# What --minimize takes, as the field of `Cost` that it is.
-CURRENCIES = {
-    "macs": "macs",
-    "params": "params",
-    "latency": "latency_ms",
-    "activations": "activations",
-    "peak_memory": "peak_memory_bytes",
-}
 # Networks are fitted to these shares of the budget, about a quarter apart (Renard's R10 series). A parameter of the
 # study then, under this name.
 SHARE = "budget_share"
@@ -71,9 +64,9 @@ def shares(budget: Budget) -> tuple[float, ...]:
     return tuple(share for share in SHARES if share > floor)
 
 
-def front(accuracies: Sequence[float], costly: Sequence[Sequence[float]]) -> list[int]:
+def front(scores: Sequence[float], costly: Sequence[Sequence[float]]) -> list[int]:
     """The indices of what nothing else beats in everything, cheapest first; of equals the first."""
-    rows = [(*row, -accuracy) for accuracy, row in zip(accuracies, costly, strict=True)]
+    rows = [(*row, -score) for score, row in zip(scores, costly, strict=True)]
     kept: list[int] = []
     for index in sorted(range(len(rows)), key=lambda i: (rows[i], i)):
         if not any(all(a <= b for a, b in zip(rows[other], rows[index], strict=True)) for other in kept):
@@ -81,27 +74,26 @@ def front(accuracies: Sequence[float], costly: Sequence[Sequence[float]]) -> lis
     return kept
 
 
-def unbeaten(trials: Iterable[Outcome], spent: Callable[[Outcome], Sequence[float]]) -> list[Outcome]:
-    """The complete trials that no other beats in accuracy and in all that was spent, cheapest first; of equals the best
-    (see `best_first`). Those of which nothing is known to be spent are left out."""
-    known = [t for t in trials if t.outcome == "complete" and t.accuracy is not None and spent(t)]
-    known.sort(key=lambda t: best_first(t.accuracy, t.measured.get("loss"), t.number))
-    return [known[i] for i in front([t.accuracy or 0.0 for t in known], [spent(t) for t in known])]
+def unbeaten(records: Iterable[TrialRecord], spent: Callable[[TrialRecord], Sequence[float]]) -> list[TrialRecord]:
+    """The complete trials that no other beats in score and in all that was spent, cheapest first; of equals the best
+    (see `ranked`). Those of which nothing is known to be spent are left out."""
+    known = ranked(t for t in records if t.gain is not None and spent(t))
+    return [known[i] for i in front([t.gain or 0.0 for t in known], [spent(t) for t in known])]
 
 
-def minimized(trial: Outcome) -> list[float]:
+def minimized(record: TrialRecord) -> list[float]:
     """What a trial spent of all that its study minimises."""
-    return list(trial.measured.get("minimize", {}).values())
+    return list(record.minimized.values())
 
 
-def scalarisation(accuracies: Sequence[float], costly: Sequence[Sequence[float]], rng: random.Random) -> Scalarised:
-    """One number of an accuracy and costs, more is better: the least of what is gained in each, over its weight.
+def scalarisation(scores: Sequence[float], costly: Sequence[Sequence[float]], rng: random.Random) -> Scalarised:
+    """One number of an score and costs, more is better: the least of what is gained in each, over its weight.
 
     The weights are a random direction; the hypervolume is the mean over all directions of the best such number, to a
     power (Golovin & Zhang 2020, arXiv 2006.04655). Gains are measured from just beyond the worst trial, costs by their
-    logarithm; very bad accuracies do not stretch the scale.
+    logarithm; very bad scores do not stretch the scale.
     """
-    seen = np.array([_gains(accuracy, row) for accuracy, row in zip(accuracies, costly, strict=True)])
+    seen = np.array([_gains(score, row) for score, row in zip(scores, costly, strict=True)])
     low, high = seen.min(0), seen.max(0)
     quarter, upper = np.percentile(seen[:, 0], [25, 75])
     low[0] = max(low[0], quarter - 1.5 * (upper - quarter))
@@ -110,18 +102,18 @@ def scalarisation(accuracies: Sequence[float], costly: Sequence[Sequence[float]]
     weights = np.abs([rng.gauss(0, 1) for _ in span]) + 1e-9
     weights /= np.linalg.norm(weights)
 
-    def scalarised(accuracy: float, row: Sequence[float]) -> float:
-        return float(((_gains(accuracy, row) - reference) / span / weights).min())
+    def scalarised(score: float, row: Sequence[float]) -> float:
+        return float(((_gains(score, row) - reference) / span / weights).min())
 
     return scalarised
 
 
-def _gains(accuracy: float, row: Sequence[float]) -> Array:
-    return np.array([accuracy, *(-np.log(max(cost, 1e-9)) for cost in row)])
+def _gains(score: float, row: Sequence[float]) -> Array:
+    return np.array([score, *(-np.log(max(cost, 1e-9)) for cost in row)])
 
 
 def reference(budget: Budget, names: Sequence[str], costly: Sequence[Sequence[float]]) -> list[float]:
-    """What hypervolume is measured from, beside accuracy 0: the budget, or the dearest trial where it sets no limit."""
+    """What hypervolume is measured from, beside score 0: the budget, or the dearest trial where it sets no limit."""
     limits: Mapping[str, float] = {limit.currency: float(limit.high) for limit in budget.limits}
     dearest = [max(column) for column in zip(*costly, strict=True)] or [1.0] * len(names)
     return [limits.get(CURRENCIES[name], most) for name, most in zip(names, dearest, strict=True)]

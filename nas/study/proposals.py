@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers import SAMPLERS, ExhaustedError, Predictor
-from nas.samplers.observations import PriorObservation
+from nas.samplers import ExhaustedError
+from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import objectives
-from nas.study.records import LEARNT_FROM, accuracy_of, costs_of, digest_of, interrupted, record
+from nas.study.design import Design
+from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, interrupted, trial_of
 from nas.trial import Role
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -54,26 +54,13 @@ class Chooser(Protocol):
 class Proposals:
     """Candidates inside a budget, none twice: a function of the seed and of the trials so far."""
 
-    def __init__(
-        self,
-        space: Space,
-        budget: Budget,
-        sampler: str,
-        seed: int,
-        band: float,
-        controls: int,
-        baselines: int,
-        evidence: Sequence[PriorObservation],
-        minimize: Sequence[str],
-    ) -> None:
-        self.space, self.budget, self.seed, self.band = space, budget, seed, band
-        self.controls, self.baselines = controls, baselines
-        self.minimize = objectives.check(minimize)
-        self.choices: dict[str, tuple[Any, ...]] = dict(space.choices)
+    def __init__(self, design: Design) -> None:
+        self.design, self.space, self.budget, self.seed = design, design.space, design.budget, design.seed
+        self.band, self.minimize = design.band, design.minimize
+        self.choices: dict[str, tuple[Any, ...]] = dict(self.space.choices)
         if self.minimize:
-            self.choices[objectives.SHARE] = objectives.shares(budget)
+            self.choices[objectives.SHARE] = objectives.shares(self.budget)
         check_distinct(self.choices)
-        self._sampler = partial(Predictor, evidence=evidence) if evidence else SAMPLERS[sampler]
         self.distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(options) for name, options in self.choices.items()
         }
@@ -90,14 +77,14 @@ class Proposals:
         first = next(iter(waiting(trials)), None)
         if first is None:
             return None
-        known = record(first)
+        known = trial_of(first)
         candidate = Candidate(known.point, known.arch, known.cost, known.width_mult, known.settled)
         return Proposal(candidate, known.role, known.baseline, first.params.get(objectives.SHARE, 1.0))
 
     def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first known network that was not asked yet and fits the budget as it is, scaled in width where it can."""
         asked = [trial for trial in trials if trial.user_attrs["role"] == "baseline"]
-        if len(asked) >= self.baselines:
+        if len(asked) >= self.design.baselines:
             return None
         seen = {digest_of(trial) for trial in trials}
         known = known_within(self.space, self.budget, self.band)
@@ -105,7 +92,7 @@ class Proposals:
 
     def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
         controls = sum(trial.user_attrs["role"] == "control" for trial in trials)
-        role: Role = "control" if controls < self.controls else "search"
+        role: Role = "control" if controls < self.design.controls else "search"
         return self._propose(role, trials)
 
     def _propose(self, role: Role, trials: list[FrozenTrial]) -> Proposal:
@@ -150,14 +137,16 @@ class Proposals:
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
         trials = _failures_as_bad(_telling(trials))
-        sampler = self._sampler(self.choices, cost, budget, seed)
+        sampler = self.design.make_sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
-            scratch._storage.create_new_trial(scratch._study_id, copy_trial(trial, trial.params, self.distributions))
+            private.storage_of(scratch).create_new_trial(
+                private.study_id(scratch), copy_trial(trial, trial.params, self.distributions)
+            )
         return scratch.ask(self.distributions).params
 
     def _in_one_number(self, trials: list[FrozenTrial], seed: int) -> list[FrozenTrial]:
-        """The trials with accuracy and costs made one number, in a direction that the seed decides."""
+        """The trials with score and costs made one number, in a direction that the seed decides."""
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         if not complete:
             return trials
@@ -203,7 +192,7 @@ def _telling(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials with those that failed as complete, as bad as the worst: no sampler learns from failures themselves,
     and would ask where they are again and again."""
-    scores = [accuracy_of(trial) for trial in trials if trial.state in LEARNT_FROM]
+    scores = [gain_of(trial) for trial in trials if trial.state in LEARNT_FROM]
     worst = min((score for score in scores if score is not None), default=0.0)
 
     def told(trial: FrozenTrial) -> FrozenTrial:

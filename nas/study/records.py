@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import optuna
-from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import objectives
-from nas.trial import Outcome, Trial, best_first
+from nas.trial import State, Trial, TrialRecord, ranked
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
+from searchspace.document import parse
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
 INTERRUPTED = "interrupted"
-ENDS: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
+STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -36,17 +37,27 @@ def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[Froze
     return [copy_trial(trial, point, kinds) for trial, point in points if point is not None]
 
 
-def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials (all are inside the budget), best first (see `best_first`)."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(complete, key=lambda t: best_first(t.value, t.user_attrs.get("loss"), t.number))
+def metric_of(study: optuna.Study) -> Metric:
+    """What a study's trials are scored by; the default where it says nothing, as in studies of before."""
+    known = study.user_attrs.get("metric")
+    return DEFAULT_METRIC if known is None else parse(Metric, known, "the study's metric")
 
 
-def outcomes(study: optuna.Study) -> list[Outcome]:
+def trial_records(study: optuna.Study) -> list[TrialRecord]:
     """Every trial but the interrupted ones, whose networks have trials of their own again."""
-    alone, trials = latencies(study), study.get_trials(deepcopy=False)
+    alone, metric, trials = alone_ms(study), metric_of(study), study.get_trials(deepcopy=False)
     before = {again: number for number, again in interruptions(trials).items()}
-    return [outcome(trial, alone, before.get(trial.number)) for trial in trials if not interrupted(trial)]
+    return [
+        trial_record(trial, metric, alone.get(trial.number), before.get(trial.number))
+        for trial in trials
+        if not interrupted(trial)
+    ]
+
+
+def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials as Optuna has them, best first."""
+    stored = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    return [stored[record.number] for record in ranked(trial_records(study))]
 
 
 def interruptions(trials: Sequence[FrozenTrial]) -> dict[int, int | None]:
@@ -77,28 +88,64 @@ def _counted(numbers: Sequence[int]) -> str:
     return f"{len(numbers)} interrupted {trials} ({', '.join(map(str, numbers))})"
 
 
-def latencies(study: optuna.Study) -> dict[int, float]:
-    """See `Study.latencies`: kept with the study, since a finished trial takes no more attributes."""
+def alone_ms(study: optuna.Study) -> dict[int, float]:
+    """See `Study.alone_ms`: kept with the study, since a finished trial takes no more attributes."""
     return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
 
 
-def outcome(trial: FrozenTrial, alone: Mapping[int, float], before: int | None = None) -> Outcome:
-    """How a trial ended, with what was measured of it; `alone` are the study's `latencies`, and `before` the number of
-    the interrupted trial whose place it took."""
-    curve = dict(trial.intermediate_values)
-    measured = {**trial.user_attrs, "measured_ms": alone.get(trial.number)}
-    measured["in_place_of"] = None if before is None else str(before)
-    return Outcome(trial.number, ENDS.get(trial.state, "running"), accuracy_of(trial), curve, trial.params, measured)
+# The user attributes of a trial that `TrialRecord` has as fields; all others are notes of a caller's.
+KEPT = {
+    *("role", "baseline", "digest", "macs", "params", "activations", "peak_memory_mb", "predicted_ms", "width_mult"),
+    *("settled", "network", "arch", "resolutions", "driver", "minimize", "loss", "train_loss", "images_per_s"),
+    *("seconds", "latency_ms", "error", "lost"),
+}
+# Of these what a caller of `Study.tell` may say too.
+MEASURED = {"loss", "train_loss", "images_per_s", "seconds", "latency_ms"}
 
 
-def accuracy_of(trial: FrozenTrial) -> float | None:
-    """A trial's final accuracy, or that of its last epoch; None before the first."""
+def trial_record(
+    trial: FrozenTrial, metric: Metric = DEFAULT_METRIC, alone: float | None = None, before: int | None = None
+) -> TrialRecord:
+    """A trial with what was measured of it: `alone` the milliseconds when nothing else ran, `before` the number of the
+    interrupted trial whose place it took."""
+    a, gain = trial.user_attrs, gain_of(trial)
+    return TrialRecord(
+        number=trial.number,
+        state=STATES.get(trial.state, "running"),
+        score=None if gain is None else metric.natural(gain),
+        curve={epoch: metric.natural(gain) for epoch, gain in trial.intermediate_values.items()},
+        point=trial.params,
+        role=a["role"],
+        cost=cost_of(trial),
+        digest=a["digest"],
+        baseline=a.get("baseline", ""),
+        width_mult=a["width_mult"],
+        settled=a.get("settled", ""),
+        network=a.get("network", ""),
+        arch_text=a["arch"],
+        metric=metric,
+        loss=a.get("loss"),
+        train_loss=a.get("train_loss"),
+        images_per_s=a.get("images_per_s"),
+        seconds=a.get("seconds"),
+        contended_ms=a.get("latency_ms"),
+        alone_ms=alone,
+        minimized=dict(a.get("minimize", {})),
+        in_place_of=before,
+        error=str(a.get("error", "")),
+        driver=a.get("driver", ""),
+        notes={name: value for name, value in a.items() if name not in KEPT},
+    )
+
+
+def gain_of(trial: FrozenTrial) -> float | None:
+    """A trial's final value, of which more is better, or that of its last epoch; None before the first."""
     curve = trial.intermediate_values
     return trial.value if trial.values else curve.get(max(curve, default=0))
 
 
-def record(trial: FrozenTrial) -> Trial:
-    """A stored trial as the record that workers and reports know."""
+def trial_of(trial: FrozenTrial) -> Trial:
+    """A stored trial as workers know it; `InputError` where its network is not the one that was trained."""
     attributes = trial.user_attrs
     try:
         network = json.loads(str(attributes["arch"]))
@@ -126,17 +173,25 @@ def resolutions_of(trial: FrozenTrial) -> tuple[int, int] | None:
     return None if found is None else (int(found[0]), int(found[1]))
 
 
-def hypervolumes(trials: Sequence[Outcome], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:
-    """Trial by trial, the share of the box from accuracy 0 and the budget to accuracy 1 and cost 0 that is beaten.
+def hypervolumes(records: Sequence[TrialRecord], names: Sequence[str], budget: Budget) -> list[tuple[int, float]]:
+    """Trial by trial, the share of a box that is beaten: from the worst score to the best there can be, and from the
+    budget to no cost.
 
-    Where the budget does not limit a currency, the dearest trial takes its place.
+    Where the budget does not limit a currency, the dearest trial takes its place, and where a metric has no worst and
+    best score, the worst and best of the trials do.
     """
-    complete = [t for t in trials if t.outcome == "complete" and t.accuracy is not None]
-    costly = [[t.measured["minimize"][name] for name in names] for t in complete]
+    complete = [t for t in records if t.state == "complete" and t.gain is not None]
+    if not complete:
+        return []
+    gains = np.array([t.gain for t in complete], np.float64)
+    worst, best = complete[0].metric.worst, complete[0].metric.best
+    low, high = (gains.min(), gains.max()) if worst is None or best is None else (worst, best)
+    costly = [[t.minimized[name] for name in names] for t in complete]
     most = np.array(objectives.reference(budget, names, costly))
-    losses = [[1 - (t.accuracy or 0.0), *(np.array(row) / most)] for t, row in zip(complete, costly, strict=True)]
+    lost = (high - gains) / ((high - low) or 1.0)
+    losses = [[loss, *(np.array(row) / most)] for loss, row in zip(lost, costly, strict=True)]
     corner = np.ones(1 + len(names))
-    return [(t.number, compute_hypervolume(np.array(losses[: i + 1]), corner)) for i, t in enumerate(complete)]
+    return [(t.number, private.hypervolume(np.array(losses[: i + 1]), corner)) for i, t in enumerate(complete)]
 
 
 def cost_of(trial: FrozenTrial) -> Cost:

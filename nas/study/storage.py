@@ -17,12 +17,12 @@ from urllib.parse import quote
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
+from nas.samplers import optuna_private as private
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from searchspace.errors import InputError
 
@@ -119,6 +119,7 @@ class Storage(optuna.storages.RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
+        models = private.models()
         identity, later = models.TrialModel.trial_id, models.TrialModel.trial_id > trial_id_greater_than
         query = sqlalchemy.select(identity).where(
             models.TrialModel.study_id == study_id, sqlalchemy.or_(later, identity.in_(included_trial_ids))
@@ -239,6 +240,7 @@ def holds(place: StudyLocation) -> bool:
 
 def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
     """How the trials of a study stand, by number."""
+    models = private.models()
     trial, study = models.TrialModel, models.StudyModel
     query = sqlalchemy.select(trial.number, trial.state).join(study, trial.study_id == study.study_id)
     with engine.connect() as connection:
@@ -248,10 +250,10 @@ def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
 
 def _names(engine: sqlalchemy.Engine) -> list[str]:
     """The studies there; none where there are no tables yet."""
-    if not sqlalchemy.inspect(engine).has_table(models.StudyModel.__tablename__):
+    if not sqlalchemy.inspect(engine).has_table(private.models().StudyModel.__tablename__):
         return []
     with engine.connect() as connection:
-        return list(connection.execute(sqlalchemy.select(models.StudyModel.study_name)).scalars())
+        return list(connection.execute(sqlalchemy.select(private.models().StudyModel.study_name)).scalars())
 
 
 def settle(folder: Path) -> None:
@@ -264,8 +266,8 @@ def settle(folder: Path) -> None:
 
 def run_folder(run: str | Path) -> Path:
     """The path of a run folder; `InputError` for an empty text, which would mean the current one."""
-    if not str(run):
-        raise InputError("run folder: a path is accepted, not an empty text")
+    if not isinstance(run, (str, Path)) or not str(run):
+        raise InputError(f"run folder: a path is accepted, not {run!r}")
     return Path(run)
 
 
@@ -294,7 +296,7 @@ def check(study: optuna.Study, place: StudyLocation) -> None:
         if trial.number != index:
             raise InputError(f"{place}: trial {index} is missing; the study is damaged")
         if trial.state == TrialState.COMPLETE and not trial.values:
-            raise InputError(f"{place}: trial {index} is complete and has no accuracy; the study is damaged")
+            raise InputError(f"{place}: trial {index} is complete and has no score; the study is damaged")
         for name in NEEDED:
             if name not in trial.user_attrs:
                 raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")

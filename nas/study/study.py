@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, SupportsFloat
@@ -24,42 +26,63 @@ from typing import Any, Self, SupportsFloat
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.config import differences, same_images
-from nas.samplers import SAMPLERS, Predictor
+from nas.config import CALLER, CONFIG, OWN_DATA, DataConfig, SearchConfig, SearchSpec, differences, same_images
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import ExhaustedError as ExhaustedError
+from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
 from nas.study import lock, objectives, records, storage
+from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, SharedDriver, SingleDriver
-from nas.study.drivers import StorageError as StorageError
+from nas.study.early_stopping import EarlyStopping
 from nas.study.lock import FolderLock
-from nas.study.proposals import Proposal as Proposal
-from nas.study.proposals import Proposals, waiting
-from nas.study.proposals import known_within as known_within
-from nas.study.records import INTERRUPTED, digest_of, interrupted
-from nas.study.records import adopted as adopted
-from nas.study.records import hypervolumes as hypervolumes
-from nas.study.records import interruption_sentences as interruption_sentences
-from nas.study.records import interruptions as interruptions
-from nas.study.records import latencies as latencies
-from nas.study.records import outcome as outcome
-from nas.study.records import outcomes as outcomes
-from nas.study.records import ranked as ranked
-from nas.study.records import record as record
-from nas.study.storage import FILE as FILE
-from nas.study.storage import HEARTBEAT_S, StudyLocation
-from nas.study.storage import database as database
-from nas.study.storage import load as load
-from nas.trial import Outcome, Result, Trial
+from nas.study.proposals import Proposal, Proposals, waiting
+from nas.study.records import INTERRUPTED, digest_of, interrupted, interruptions, trial_of, trial_records
+from nas.study.storage import HEARTBEAT_S, StudyLocation, database
+from nas.trial import Result, Trial, TrialRecord, ranked
 from searchspace.budget import Budget
+from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
 RETRIES = 2
+MOST_EPOCHS = 10**9
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class FullError(RuntimeError):
     """As many trials as were wanted have ended or run, here or elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Whether an epoch's score was kept, which is what it is as a truth value, and whether the trial should stop."""
+
+    kept: bool
+    stop: bool = False
+
+    def __bool__(self) -> bool:
+        return self.kept
+
+
+def told_by_caller(design: Design) -> SearchConfig:
+    """What the run of a study says that somebody's own code asks and tells."""
+    sampler = design.sampler if isinstance(design.sampler, str) else getattr(design.sampler, "__name__", "own")
+    spec = SearchSpec(
+        space=design.space.data,
+        budget=tuple(str(limit) for limit in design.budget.limits),
+        data=DataConfig(OWN_DATA),
+        sampler=sampler,
+        seed=design.seed,
+        band=design.band,
+        controls=design.controls,
+        baselines=design.baselines,
+        minimize=tuple(design.minimize),
+        metric=design.metric,
+        evaluate=CALLER,
+    )
+    return SearchConfig(spec, space_name=design.space.source)
 
 
 class Study:
@@ -71,37 +94,26 @@ class Study:
     """
 
     def __init__(
-        self,
-        study: optuna.Study,
-        space: Space,
-        budget: Budget,
-        sampler: str = "auto",
-        seed: int = 0,
-        band: float = FIT_BAND,
-        controls: int = 8,
-        baselines: int = 0,
-        evidence: Sequence[PriorObservation] = (),
-        minimize: Sequence[str] = (),
-        drivers: SingleDriver | None = None,
-        read_only: bool = False,
+        self, study: optuna.Study, design: Design, drivers: SingleDriver | None = None, read_only: bool = False
     ) -> None:
-        self.optuna, self.read_only = study, read_only
+        self.optuna, self.design, self.read_only = study, design, read_only
         self._lock: FolderLock | None = None
         self._release: weakref.finalize[..., Any] | None = None
         self.drivers = drivers or SingleDriver()
         self._ids: dict[int, int] = {}
         self._looked = -math.inf
-        self.space, self.budget, self.band = space, budget, band
-        self.minimize = objectives.check(minimize)
-        self.proposals = Proposals(space, budget, sampler, seed, band, controls, baselines, evidence, minimize)
+        self.early_stopping: EarlyStopping | None = None
+        self.space, self.budget, self.metric = design.space, design.budget, design.metric
+        self.minimize = tuple(design.minimize)
+        self.proposals = Proposals(design)
 
     @classmethod
     def open(
         cls,
         run: str | Path,
-        space: Space,
-        budget: Budget,
-        sampler: str = "auto",
+        space: Space | str | Path | Mapping[str, Any],
+        budget: Budget | str | Sequence[str],
+        sampler: str | MakeSampler = "auto",
         seed: int = 0,
         band: float = FIT_BAND,
         controls: int = 8,
@@ -109,24 +121,38 @@ class Study:
         evidence: Sequence[PriorObservation] = (),
         minimize: Sequence[str] = (),
         place: StudyLocation | None = None,
-        identity: Mapping[str, Any] = MappingProxyType({}),
+        identity: Mapping[str, Any] = NOTHING,
+        metric: str | Metric = DEFAULT_METRIC,
+        epochs: int | None = None,
     ) -> Study:
         """The study of a run folder, made where there is none. What a dead run left running is closed and queued.
 
-        `place` says where it is kept, where that is not in the folder, and `identity` what else has to be equal then.
+        `space` is also a ready name or a file, `budget` a text, `metric` a name (see `Metric.of`), `sampler` a function
+        as those in `nas.samplers`. With `epochs`, how many a trial has, `report` says which to stop. `place` says where
+        the study is kept, where that is not in the folder, and `identity` what else has to be equal then. For the rest
+        see `Design`.
 
-        The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`.
-        `evidence` of earlier studies teaches the predictor. Costs to `minimize` beside accuracy (see `objectives`) make
-        the search seek a front, over smaller shares of the budget too.
-        Raises `InputError` for an unknown sampler, one that evidence cannot teach, a folder whose study has another
-        space or budget or has lost trials, and one in which somebody else writes: `Study.read` reads it meanwhile.
+        Raises `InputError` for an unknown sampler, one that evidence cannot teach, a budget that no network of the
+        space keeps, a folder whose study has another space or budget or has lost trials, and one in which somebody else
+        writes: `Study.read` reads it meanwhile.
         """
-        if sampler not in SAMPLERS:
-            raise InputError(f"sampler {sampler!r}: {', '.join(SAMPLERS)} is accepted")
-        if minimize and evidence:
-            raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
-        if evidence and SAMPLERS[sampler] is not Predictor:
-            raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {sampler}")
+        given = Space.of(space), Budget.parse(budget), sampler, seed, band, controls, baselines, evidence, minimize
+        design = Design(*given, Metric.of(metric))
+        if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
+            raise InputError(f"epochs: a whole number from 1 is accepted, not {epochs!r}")
+        design.space.reach(design.budget, design.band, random.Random(0))  # `InputError` where nothing is within it
+        study = cls.begin(run, design, place, identity)
+        study.early_stopping = None if epochs is None else EarlyStopping(epochs)
+        folder = storage.run_folder(run)
+        if not (folder / CONFIG).is_file():  # of a search it is there, and says more
+            told_by_caller(design).save(folder)
+        return study
+
+    @classmethod
+    def begin(
+        cls, run: str | Path, design: Design, place: StudyLocation | None = None, identity: Mapping[str, Any] = NOTHING
+    ) -> Study:
+        """As `open`, of a design."""
         folder = storage.run_folder(run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,19 +162,7 @@ class Study:
         except (OSError, ValueError) as error:  # of a path that the system does not take
             raise InputError(f"run folder {folder}: cannot be made ({getattr(error, 'strerror', error)})") from None
         try:
-            study = cls._opened(
-                place or StudyLocation(folder),
-                space,
-                budget,
-                sampler,
-                seed,
-                band,
-                controls,
-                baselines,
-                evidence,
-                minimize,
-                identity,
-            )
+            study = cls._opened(place or StudyLocation(folder), design, identity)
         except BaseException:
             held.release()
             raise
@@ -163,28 +177,16 @@ class Study:
     @classmethod
     def read(cls, run: str | Path) -> Study:
         """The study of a run folder to look at, also while somebody writes: it changes nothing, and keeps up."""
-        found = load(run)
+        found = storage.load(run)
         identity = found.user_attrs.get("identity")
         if not isinstance(identity, dict):
             raise InputError(f"{run}: holds no search")
         space, budget = Space(identity["space"], str(run)), Budget.parse(identity["budget"])
-        return cls(found, space, budget, minimize=identity.get("minimize", ()), read_only=True)
+        design = Design(space, budget, minimize=identity.get("minimize", ()), metric=records.metric_of(found))
+        return cls(found, design, read_only=True)
 
     @classmethod
-    def _opened(
-        cls,
-        place: StudyLocation,
-        space: Space,
-        budget: Budget,
-        sampler: str,
-        seed: int,
-        band: float,
-        controls: int,
-        baselines: int,
-        evidence: Sequence[PriorObservation],
-        minimize: Sequence[str],
-        identity: Mapping[str, Any],
-    ) -> Study:
+    def _opened(cls, place: StudyLocation, design: Design, identity: Mapping[str, Any]) -> Study:
         """The study at its place, whose folder is locked."""
         storage.holds(place)  # whole, before anything is made there
         rdb = database(place)
@@ -192,26 +194,24 @@ class Study:
             found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
         except Exception as error:
             raise storage.damaged(place, error) from None
-        identity = {"space": space.data, "budget": str(budget), **identity}
-        if minimize:
-            identity["minimize"] = list(objectives.check(minimize))
-        identity = json.loads(json.dumps(identity))
+        identity = json.loads(json.dumps({**design.identity, **identity}))
         storage.check(found, place)
         known = found.user_attrs.get("identity")
         if known is None:
-            found.set_user_attr("begun", {"controls": controls, "baselines": baselines})
+            found.set_user_attr("begun", {"controls": design.controls, "baselines": design.baselines})
+            if design.metric != DEFAULT_METRIC:
+                found.set_user_attr("metric", plain(design.metric))
             found.set_user_attr("identity", identity)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                found.set_metric_names(["validation accuracy"])
+                found.set_metric_names([design.metric.stored_name])
         elif known != identity:
             changed = "; ".join(differences(known, identity)[:3])
             raise InputError(f"{place}: holds another search ({changed}); give another --run")
         if place.url:
             begun = found.user_attrs.get("begun", {})
-            controls, baselines = begun.get("controls", controls), begun.get("baselines", baselines)
-        drivers = SharedDriver(found, rdb, place.folder) if place.url else SingleDriver()
-        return cls(found, space, budget, sampler, seed, band, controls, baselines, evidence, minimize, drivers)
+            design = replace(design, **{name: begun[name] for name in ("controls", "baselines") if name in begun})
+        return cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver())
 
     def ask(self, total: int | None = None) -> Trial:
         """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left.
@@ -266,49 +266,85 @@ class Study:
 
     def _recorded(self, proposal: Proposal) -> Trial:
         """A proposal as a running trial of the study, in one write."""
-        trial_id = self._rdb.create_new_trial(self.optuna._study_id, self.template(proposal))
+        trial_id = self._rdb.create_new_trial(private.study_id(self.optuna), self.template(proposal))
         number = self._rdb.get_trial(trial_id).number
         self._ids[number] = trial_id
         (candidate, role, baseline, _) = proposal
         point, arch, cost, width_mult, settled = candidate
         return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline, self.space.extremes)
 
-    def report(self, trial: Trial, result: Result) -> bool:
-        """Keep one epoch's score: a point of the learning curve. False, with a warning, where the trial is closed."""
+    def report(self, trial: Trial, result: Result) -> Reported:
+        """Keep one epoch's score: a point of the learning curve. Not kept, with a warning, where the trial is closed.
+
+        Of a study that knows how many `epochs` trials have, `stop` says whether this one is behind (see
+        `EarlyStopping`): then `tell(trial, pruned=True)` closes it. Known networks never are.
+
+        Raises `InputError` for a score that is not finite, or that the metric cannot have, and an epoch below 1.
+        """
         self._check_writer()
-        measured = {
-            name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds", "latency_ms")
-        }
+        score = self._checked(result.score)
+        if not math.isfinite(score):
+            raise InputError(
+                f"{self.metric.words}: a finite number is accepted, not {score}; tell(error=…) closes a trial"
+            )
+        if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= MOST_EPOCHS:
+            raise InputError(f"epoch: a whole number from 1 to {MOST_EPOCHS:,} is accepted, not {result.epoch!r}")
+        measured = {name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds")}
+        measured |= {"latency_ms": result.contended_ms}
 
         def write() -> None:
             trial_id = self._id(trial.number)
-            self._rdb.set_trial_intermediate_value(trial_id, result.epoch, result.accuracy)
+            self._rdb.set_trial_intermediate_value(trial_id, result.epoch, self.metric.gain(score))
             self._annotate(trial_id, measured)
 
-        return self._written(write) or self._refused(trial, f"accuracy {result.accuracy} of epoch {result.epoch}")
+        kept = self._written(write)
+        if not kept:
+            return Reported(self._refused(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
+        rule = self.early_stopping
+        stop = rule is not None and trial.role != "baseline" and self.is_behind(trial, result, rule)
+        return Reported(True, stop)
+
+    def is_behind(self, trial: Trial, result: Result, rule: EarlyStopping) -> bool:
+        """Whether a trial is to be stopped early, after what it measured by the end of an epoch.
+
+        It is compared with what the study's other trials, of earlier runs and other drivers too, had scored when they
+        were so far. Where costs are minimised beside the score, only with those that cost no more: a cheap network need
+        not be among the best.
+        """
+        if result.epoch != rule.rung:
+            return False
+        kept, images = self.records, self.validation_images
+        costs = next((objectives.minimized(one) for one in kept if one.number == trial.number), [])
+        others = [one for one in kept if one.number != trial.number and one.state != "failed"]
+        cheaper = [o for o in others if all(a <= b for a, b in zip(objectives.minimized(o), costs, strict=True))]
+        rivals = [gain for one in cheaper if (gain := one.gain_after(rule.rung)) is not None]
+        return rule.behind(
+            self.metric.gain(result.score), rivals, lambda cutoff: self.metric.standard_error(cutoff, images)
+        )
 
     def tell(
-        self, trial: Trial, accuracy: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
+        self, trial: Trial, score: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
     ) -> bool:
-        """Close a trial: with its final accuracy, as stopped early (`pruned`), or as failed with the reason.
+        """Close a trial: with its final score, as stopped early (`pruned`), or as failed with the reason.
 
         False where the trial is closed already, with a warning that its score is lost; of a study in a server without:
         another driver believed us dead, and asks its network again.
         """
         self._check_writer()
-        if accuracy is not None and not isinstance(accuracy, SupportsFloat):
-            raise InputError(f"accuracy: a number from 0 to 1 is accepted, not {accuracy!r}")
-        accuracy = None if accuracy is None else float(accuracy)
-        if accuracy is not None and not 0 <= accuracy <= 1 and math.isfinite(accuracy):
-            raise InputError(f"accuracy: from 0 to 1 is accepted, not {accuracy}; another metric is not known here")
-        if not error and not pruned and (accuracy is None or not math.isfinite(accuracy)):
-            error = f"accuracy is {accuracy}"
+        if score is None and self.metric.name in attributes:  # by its name
+            score = attributes.pop(self.metric.name)
+        self._check_attributes(attributes)
+        if score is not None:
+            score = self._checked(score)
+        if not error and not pruned and (score is None or not math.isfinite(score)):
+            error = f"{self.metric.words} is {score}"
+        gain = None if score is None else self.metric.gain(score)
         state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE
 
         def write() -> None:
             self._annotate(trial_id, {**attributes, **({"error": error} if error else {})})
             scores = self._rdb.get_trial(trial_id).intermediate_values
-            final = accuracy if state == TrialState.COMPLETE else scores.get(max(scores, default=0))
+            final = gain if state == TrialState.COMPLETE else scores.get(max(scores, default=0))
             values = None if final is None or state == TrialState.FAIL else [final]
             self._rdb.set_trial_state_values(trial_id, state, values)
 
@@ -319,8 +355,30 @@ class Study:
         if told or error:
             return told
         closed = self.drivers.persist(lambda: self._rdb.get_trial(trial_id))
-        same = closed.state == state and (pruned or closed.value == accuracy)  # written before the server said so
-        return same or self._refused(trial, f"accuracy {accuracy}")
+        same = closed.state == state and (pruned or closed.value == gain)  # written before the server said so
+        return same or self._refused(trial, f"{self.metric.words} {score}")
+
+    def _check_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """`InputError` for attributes that the study keeps itself, or that are no plain data."""
+        for name, attribute in attributes.items():
+            if name in records.KEPT - records.MEASURED:
+                raise InputError(f"{name}: is what the study keeps of a trial itself; give another name")
+            try:
+                json.dumps(attribute)
+            except (TypeError, ValueError):
+                raise InputError(f"{name}: plain data is accepted, not {type(attribute).__name__}") from None
+
+    def _checked(self, score: Any) -> float:
+        """A score as a number; `InputError` for what is none, or none that the metric can have."""
+        if not isinstance(score, SupportsFloat):
+            what = "a number from 0 to 1" if self.metric.is_share else "a number"
+            raise InputError(f"{self.metric.words}: {what} is accepted, not {score!r}")
+        try:
+            number = float(score)
+        except (TypeError, ValueError):
+            raise InputError(f"{self.metric.words}: one number is accepted, not {type(score).__name__}") from None
+        self.metric.check(number)
+        return number
 
     def interrupt(self, trial: Trial) -> bool:
         """Close a trial whose worker died; its network is asked again, unless it took a worker with it before.
@@ -330,7 +388,8 @@ class Study:
         self._check_writer()
         before = sum(bool(known.user_attrs.get("lost")) and digest_of(known) == trial.digest for known in self.trials)
         died = f"its worker died {before + 1} times (killed, or out of memory)"
-        self.tell(trial, error=INTERRUPTED if before < RETRIES else died, lost=True)
+        self._annotate(self._id(trial.number), {"lost": True})
+        self.tell(trial, error=INTERRUPTED if before < RETRIES else died)
         return before < RETRIES
 
     def close_abandoned(self) -> int:
@@ -352,7 +411,7 @@ class Study:
     def close(self) -> None:
         """The driver ends and gives the folder back; the study stays. What runs is asked again by the next one."""
         self.drivers.close()
-        rdb = getattr(self._rdb, "_backend", self._rdb)  # behind Optuna's cache
+        rdb = private.backend_of(self._rdb)
         if isinstance(rdb, optuna.storages.RDBStorage):
             rdb.remove_session()
             rdb.engine.dispose()
@@ -387,8 +446,8 @@ class Study:
 
     def _interrupt(self, trials: Sequence[FrozenTrial]) -> int:
         for trial in trials:
-            self._annotate(trial._trial_id, {"error": INTERRUPTED})
-            self._rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._annotate(private.trial_id(trial), {"error": INTERRUPTED})
+            self._rdb.set_trial_state_values(private.trial_id(trial), TrialState.FAIL)
         return len(trials)
 
     def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
@@ -403,12 +462,14 @@ class Study:
         return True
 
     def _id(self, number: int) -> int:
-        """Optuna's own number of a trial, which is not its number in the study."""
-        return self._ids[number] if number in self._ids else self.trials[number]._trial_id
+        """Optuna's own number of a trial, which is not its number in the study; `InputError` where there is none."""
+        if number not in self._ids and not 0 <= number < len(self.trials):
+            raise InputError(f"trial {number}: none of this study's, which has {len(self.trials)}")
+        return self._ids[number] if number in self._ids else private.trial_id(self.trials[number])
 
     @property
     def _rdb(self) -> optuna.storages.BaseStorage:
-        return self.optuna._storage
+        return private.storage_of(self.optuna)
 
     @property
     def _running(self) -> list[FrozenTrial]:
@@ -441,12 +502,13 @@ class Study:
         return self.drivers.persist(lambda: self.optuna.get_trials(deepcopy=False))
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return self.drivers.persist(lambda: outcomes(self.optuna))
+    def records(self) -> list[TrialRecord]:
+        """Every trial but the interrupted ones, in their order."""
+        return self.drivers.persist(lambda: trial_records(self.optuna))
 
     @property
     def validation_images(self) -> int:
-        """How many images every accuracy was measured on; 0 before the first run."""
+        """How many images every score was measured on; 0 before the first run."""
         return int(self.optuna.user_attrs.get("validation_images", 0))
 
     @validation_images.setter
@@ -454,8 +516,8 @@ class Study:
         self._check_writer()
         self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
 
-    def check_images(self, fingerprint: str, number: int) -> None:
-        """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
+    def check_same_images(self, fingerprint: str, number: int) -> None:
+        """`InputError` where the trials that there are were scored on other images."""
         kept = self.optuna.user_attrs.get("images")
         other = not same_images(kept, fingerprint) if kept else self.validation_images not in (0, number)
         if other and self.finished:
@@ -463,6 +525,10 @@ class Study:
                 f"its {self.finished} trials were scored on {self.validation_images} images that are not "
                 f"those of now ({number} to score on): the dataset has changed since; give another --run"
             )
+
+    def check_images(self, fingerprint: str, number: int) -> None:
+        """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
+        self.check_same_images(fingerprint, number)
         self.validation_images = number
         self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
 
@@ -472,31 +538,35 @@ class Study:
         return sum(trial.state.is_finished() and not interrupted(trial) for trial in self.trials)
 
     @property
-    def ranked(self) -> list[FrozenTrial]:
-        """Complete trials, best first: higher accuracy, then lower validation loss, then lower number."""
-        return self.drivers.persist(lambda: ranked(self.optuna))
+    def ranked(self) -> list[TrialRecord]:
+        """Complete trials, best first: by score, then lower validation loss, then lower number."""
+        return ranked(self.records)
 
     @property
     def best(self) -> Trial:
         """The best complete trial; `LookupError` where there is none yet."""
-        ranked = self.ranked
-        if not ranked:
+        best = self.ranked
+        if not best:
             raise LookupError("no trial is complete yet")
-        return record(ranked[0])
+        return self.trial(best[0].number)
+
+    def trial(self, number: int) -> Trial:
+        """A trial as it was asked."""
+        return trial_of(self.trials[number])
 
     def front(self) -> list[Trial]:
-        """Complete trials that no other beats in accuracy and minimised costs (else multiply-adds), cheapest first."""
-        unbeaten = objectives.unbeaten(self.outcomes, lambda t: objectives.minimized(t) or [t.measured["macs"]])
+        """Complete trials that no other beats in score and minimised costs (else multiply-adds), cheapest first."""
+        unbeaten = objectives.unbeaten(self.records, lambda t: objectives.minimized(t) or [t.cost.macs])
         stored = {trial.number: trial for trial in self.trials}
-        return [record(stored[trial.number]) for trial in unbeaten]
+        return [trial_of(stored[trial.number]) for trial in unbeaten]
 
     @property
-    def latencies(self) -> dict[int, float]:
+    def alone_ms(self) -> dict[int, float]:
         """Milliseconds measured of the best networks when nothing else ran, by trial; empty before a run's end."""
-        return self.drivers.persist(lambda: records.latencies(self.optuna))
+        return self.drivers.persist(lambda: records.alone_ms(self.optuna))
 
-    @latencies.setter
-    def latencies(self, measured: Mapping[int, float]) -> None:
+    @alone_ms.setter
+    def alone_ms(self, measured: Mapping[int, float]) -> None:
         self._check_writer()
         told = {str(number): ms for number, ms in measured.items()}
         self.drivers.persist(lambda: self.optuna.set_user_attr("measured_ms", told))

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from scipy.special import ndtri
 
 from nas.config import SearchConfig, SearchSpec, resumed
 from nas.samplers.observations import LEARNT, PriorObservation, lessons
-from nas.study.study import adopted, load
+from nas.study.records import adopted
 from searchspace.document import parse, plain, value, write_text
 from searchspace.errors import InputError
 
@@ -54,18 +55,21 @@ class Sources:
         return [PriorObservation(dict(point), y, unsure) for source in rows for point, y, unsure in source]
 
 
-def gather(runs: Iterable[str], config: SearchConfig) -> Sources:
-    """What finished trials of runs teach a search; `InputError` for a folder that is no run, or teaches nothing."""
-    return Sources(tuple(_source(Path(run), config) for run in runs))
+def gather(runs: Iterable[tuple[str, SearchConfig, optuna.Study]], config: SearchConfig) -> Sources:
+    """What finished trials of runs, each with its name and study, teach a search; `InputError` for one that teaches
+    nothing."""
+    return Sources(tuple(_source(*run, config) for run in runs))
 
 
-def _source(run: Path, config: SearchConfig) -> Source:
+def _source(run: str, old: SearchConfig, study: optuna.Study, config: SearchConfig) -> Source:
     from scipy.stats import rankdata  # half a second, which a search without a warm start need not wait
 
-    try:
-        old, study = SearchConfig.load(run), load(run)
-    except InputError as error:
-        raise InputError(f"warm-start {error}") from None
+    if (old.identity.metric, old.identity.evaluate) != (config.identity.metric, config.identity.evaluate):
+        raise InputError(
+            f"warm-start {run}: its trials are scored by {old.identity.metric}, "
+            f"this search's by {config.identity.metric}"
+            + (", and trained otherwise" if old.identity.evaluate != config.identity.evaluate else "")
+        )
     trials = study.get_trials(deepcopy=False)
     taught = lessons(adopted(trials, old.space, config.space), maximize=True)
     if len(taught.y) < 2:
@@ -77,11 +81,11 @@ def _source(run: Path, config: SearchConfig) -> Source:
     unsure = taught.unsure if same else np.hypot(taught.unsure, UNSURE_ELSEWHERE)
     i = old.identity
     rows = tuple(tuple(np.round(row, 4).tolist()) for row in (y, unsure))
-    return Source(str(run), i.budget, i.data.dataset, plain(i.train), same, tuple(taught.points), *rows)
+    return Source(run, i.budget, i.data.dataset, plain(i.train), same, tuple(taught.points), *rows)
 
 
 def _task(identity: SearchSpec) -> tuple[object, ...]:
-    """What has to be equal for accuracies to be comparable."""
+    """What has to be equal for scores to be comparable."""
     return identity.budget, identity.data, identity.train
 
 

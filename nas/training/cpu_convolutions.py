@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.training import torch_private
+
 COLUMNS = 3  # of a kernel, at most, for which oneDNN has the gradient of depthwise weights
 
 
@@ -111,6 +113,4 @@ def _gradients(
     wanted: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(of the images, of the weights), where wanted."""
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
-        grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (*wanted, False)
-    )
+    return torch_private.convolution_backward(grad, x, weight, stride, padding, len(weight), wanted)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nas.config import TrainConfig
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
+from nas.training import torch_private
 from nas.training.augment import mixed, randaugment
 from nas.training.batches import BatchLoader
 from nas.training.cpu_convolutions import use_fast_convolutions
@@ -47,6 +48,11 @@ class Epoch:
     accuracy: float
     loss: float
     images_per_s: float
+
+    @property
+    def score(self) -> float:
+        """What every training measures."""
+        return self.accuracy
 
 
 def fit(
@@ -142,7 +148,14 @@ class Training:
 
     def answers(self, images: Images, each: Each = unwatched) -> Tensor:
         """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
-        return answers(self.model, images, self.mean, self.std, self.device, self.pixels, each)
+        return torch.cat([logits.argmax(1) for logits in self._logits(images, each)]).cpu()
+
+    def probabilities(self, images: Images) -> Tensor:
+        """What the network says of every class (N, classes), with the weights as they are, on the CPU."""
+        return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, unwatched)])
+
+    def _logits(self, images: Images, each: Each) -> Iterator[Tensor]:
+        return logits_of(self.model, images, self.mean, self.std, self.device, self.pixels, each)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
@@ -165,7 +178,7 @@ class Training:
         """Move the averages towards the weights, at first faster, so that they forget the initial ones."""
         if self.aside:
             decay = min(self.config.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.aside, list(self.model.parameters()), 1 - decay)
+            torch_private.lerp_all_(self.aside, list(self.model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def _exchange(self) -> None:
@@ -263,7 +276,7 @@ def score(
 
 
 @torch.no_grad()
-def answers(
+def logits_of(
     model: nn.Module,
     images: Images,
     mean: Tensor,
@@ -271,17 +284,15 @@ def answers(
     device: str,
     pixels: int | None = None,
     each: Each = unwatched,
-) -> Tensor:
-    """The class that the network takes each image for, brought to so many `pixels` a side, in eval mode, as numbers on
-    the CPU."""
+) -> Iterator[Tensor]:
+    """What the network answers to images, brought to so many `pixels` a side, in eval mode: batches of (N, classes)."""
     model.eval()
-    batch, found = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU, []
+    batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
     for first in range(0, len(images), batch):
         x = _normalised(resized(_on(device, images[first : first + batch]), pixels), mean, std)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-            found.append(model(x).argmax(1))
+            yield model(x).float()
         each("scoring", min(first + batch, len(images)), len(images))
-    return torch.cat(found).cpu()
 
 
 def _on(device: str, array: object) -> Tensor:

@@ -11,13 +11,16 @@ import pytest
 import torch
 from scipy import stats
 
-from nas import report, search, train
+from nas import report, train
 from nas.analysis import agreement
+from nas.metric import Metric
 from nas.run import folder, search_options
+from nas.run.search import open_study
 from nas.training import checkpoint
-from nas.trial import Outcome, Result
+from nas.trial import Result, TrialRecord
 from searchspace.errors import InputError
 from tests.nas.test_search import refusal
+from tests.support.records import record
 
 SPACE = """
 resolution: 32
@@ -32,8 +35,8 @@ head: {width: 32, act: relu}
 """
 
 
-def outcome(number: int, role: str, accuracy: float, state: Any = "complete") -> Outcome:
-    return Outcome(number, state, accuracy, {1: accuracy}, {}, {"role": role, "loss": 0.0})
+def outcome(number: int, role: str, accuracy: float, state: Any = "complete") -> TrialRecord:
+    return record(number, state, accuracy, role=role, loss=0.0)
 
 
 def test_the_best_and_random_controls_are_trained_and_none_twice() -> None:
@@ -89,11 +92,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--budget", "200kFLOPs", "--space", str(here / "tiny.yaml"), "--trials", "6", "--sampler", "random"]
     config = search_options.config_from_args(search_options.parser().parse_args(words))
     with folder.lock_run(here / "run", config):
-        study = search.open_study(here / "run", config)
+        study = open_study(here / "run", config)
         study.validation_images = 287
         for index in range(6):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=0.3 + index / 10))
+            study.report(trial, Result(epoch=1, score=0.3 + index / 10))
             study.tell(trial, 0.3 + index / 10)
     return here / "run"
 
@@ -138,3 +141,11 @@ def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     (row,) = agreement.load(tmp_path, [outcome(3, "search", 0.5)])
     assert (row.full, row.test) == (0.5, None)
+
+
+def test_scores_of_two_metrics_are_not_compared_and_where_less_is_better_the_order_is_that() -> None:
+    error = Metric("error", "minimize")
+    rows = [agreement.Retrained(i, "search", 0.1 * i, 5, 0.1 * i, 100, None, 0, error, error) for i in range(6)]
+    assert "Spearman 1.00" in agreement.sentences(rows)[0]
+    rows = [agreement.Retrained(i, "search", 0.1 * i, 5, 0.1 * i, 100, None, 0, brief_metric=error) for i in range(6)]
+    assert agreement.sentences(rows) == ["The search scored error, the full training accuracy: not compared."]

@@ -50,12 +50,12 @@ def test_counts_accuracies_and_precisions_are_scikit_learns() -> None:
         table[truth, answer] = n
     assert (table == confusion_matrix(labels, answers)).all()
     scores = confusion.scores(found)
-    assert [one.accuracy for one in scores] == pytest.approx(recall_score(labels, answers, average=None))
+    assert [one.recall for one in scores] == pytest.approx(recall_score(labels, answers, average=None))
     assert [one.precision for one in scores] == pytest.approx(precision_score(labels, answers, average=None))
     for one in scores:
         mistakes = np.delete(table[scores.index(one)], scores.index(one))
         assert one.times == mistakes.max()
-        assert one.interval[0] < one.accuracy < one.interval[1]
+        assert one.interval[0] < one.recall < one.interval[1]
 
 
 def test_the_most_confused_classes_are_said() -> None:
@@ -81,7 +81,7 @@ def test_of_many_classes_only_the_worst_are_listed_and_the_most_confused_drawn()
     found = made(200, 20_000)
     listed = confusion.listed(found)
     assert len(listed) == confusion.FEW
-    assert max(one.accuracy for one in listed) <= sorted(o.accuracy for o in confusion.scores(found))[confusion.FEW]
+    assert max(one.recall for one in listed) <= sorted(o.recall for o in confusion.scores(found))[confusion.FEW]
     assert len(confusion.shown(found)) == confusion.FEW
     assert "Of 200 classes the table has the 25 that are recognised worst" in confusion.meaning(found)
     assert "200" not in confusion.meaning(made(50))

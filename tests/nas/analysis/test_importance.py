@@ -6,21 +6,22 @@ from typing import Any
 import pytest
 
 from nas.analysis.importance import FEWEST, Importances, factor, importances
-from nas.trial import Outcome
+from nas.trial import TrialRecord
 from nas.views import figures
 from nas.views.page import weights
 from searchspace import Space
+from tests.support.records import record
 
 SPACE = Space.load("mobile")
 
 
-def trials(number: int, effect: Any, seed: int = 0) -> list[Outcome]:
+def trials(number: int, effect: Any, seed: int = 0) -> list[TrialRecord]:
     """Random points with an accuracy that `effect` gives, and noise."""
     rng, made = random.Random(seed), []
     for index in range(number):
         point = SPACE.random_point(rng)
         accuracy = 0.5 + effect(point) + rng.gauss(0, 0.01)
-        made.append(Outcome(index, "complete", accuracy, {1: accuracy}, point, {"role": "search"}))
+        made.append(record(index, score=accuracy, point=point))
     return made
 
 

@@ -8,21 +8,16 @@ import numpy as np
 import pytest
 
 from nas.analysis.channels import FEWEST, channel_profile
-from nas.analysis.progress import progress
-from nas.trial import Outcome
+from nas.analysis.comparison import progress
+from nas.trial import TrialRecord
 from nas.views import figures
+from tests.support.records import record
 
 
-def outcome(number: int, role: str, accuracy: float, channels: list[int], epochs: int = 2) -> Outcome:
+def outcome(number: int, role: str, accuracy: float, channels: list[int], epochs: int = 2) -> TrialRecord:
     arch = json.dumps({"blocks": [{"out_channels": width} for width in channels]})
-    return Outcome(
-        number,
-        "complete",
-        accuracy,
-        dict.fromkeys(range(1, epochs + 1), accuracy),
-        {},
-        {"role": role, "arch": arch, "baseline": "r"},
-    )
+    curve = dict.fromkeys(range(1, epochs + 1), accuracy)
+    return record(number, score=accuracy, curve=curve, role=role, arch_text=arch, baseline="r")
 
 
 def test_progress_is_the_best_so_far_over_the_best_of_as_many_random_networks() -> None:
@@ -31,10 +26,10 @@ def test_progress_is_the_best_so_far_over_the_best_of_as_many_random_networks() 
     trials += [outcome(9, "baseline", 0.35, [8])]
     trials += [outcome(10 + n, "search", accuracy, [8]) for n, accuracy in enumerate([0.2, 0.5, 0.4])]
     trials += [
-        Outcome(20, "failed", None, {}, {}, {"role": "search"}),
-        Outcome(21, "running", 0.9, {1: 0.9}, {}, {"role": "search"}),
+        record(20, "failed", None),
+        record(21, "running", 0.9),
     ]
-    trials[0] = Outcome(0, "pruned", 0.1, {1: 0.1}, {}, {"role": "control"})
+    trials[0] = record(0, "pruned", 0.1, role="control")
     found = progress(trials)
     assert found is not None
     assert found.epochs == 1
@@ -53,7 +48,7 @@ def test_nothing_to_show_without_a_control() -> None:
     assert progress([]) is None
 
 
-def ramps(depths: list[int]) -> list[Outcome]:
+def ramps(depths: list[int]) -> list[TrialRecord]:
     """Networks that are the better the more they widen."""
     return [
         outcome(n, "search", n / 100, [10 + round(n * i / (depth - 1)) for i in range(depth)], 1)

@@ -10,21 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas.analysis import results
+from nas.analysis import comparison, tables
+from nas.metric import DEFAULT_METRIC
 from nas.run import folder
 from nas.study import objectives
-from nas.trial import Outcome, Result
+from nas.trial import Result, TrialRecord, ranked
 from searchspace import Arch, Budget
 from tests.nas.study.test_study import opened
+from tests.support.records import record
 
 
-def outcome(number: int, role: str, accuracy: float, state: Any = "complete", epochs: int = 2) -> Outcome:
+def outcome(number: int, role: str, accuracy: float, state: Any = "complete", epochs: int = 2) -> TrialRecord:
     curve = dict.fromkeys(range(1, epochs + 1), accuracy)
-    measured = {"role": role, "loss": 1 - accuracy, "macs": 10, "params": 5, "network": "n, with a comma"}
-    return Outcome(number, state, accuracy, curve, {"stage1.block": "mbconv"}, measured)
+    point = {"stage1.block": "mbconv"}
+    measured = {"loss": 1 - accuracy, "network": "n, with a comma"}
+    return record(number, state, accuracy, curve=curve, point=point, role=role, **measured)
 
 
-def outcomes(search: list[float], control: list[float]) -> list[Outcome]:
+def outcomes(search: list[float], control: list[float]) -> list[TrialRecord]:
     roles = [("search", a) for a in search] + [("control", a) for a in control]
     return [outcome(number, role, accuracy) for number, (role, accuracy) in enumerate(roles)]
 
@@ -33,23 +36,23 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
     scores = np.array([0.3, 0.9, 0.5, 0.7, 0.1])
     for k in range(1, 6):
         every = np.mean([max(subset) for subset in combinations(scores, k)])
-        assert results.expected_best(scores, k) == pytest.approx(every)
+        assert comparison.expected_best(scores, k) == pytest.approx(every)
 
 
 def test_a_clear_difference_is_called_one_and_noise_noise() -> None:
-    clear = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
+    clear = comparison.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
     assert clear is not None
     assert clear.k == 3
     assert not clear.noise
     assert clear.difference > 0.3
-    equal = results.compare(outcomes([0.90, 0.91, 0.92], [0.92, 0.90, 0.91]), images=300)
+    equal = comparison.compare(outcomes([0.90, 0.91, 0.92], [0.92, 0.90, 0.91]), images=300)
     assert equal is not None
     assert equal.noise
 
 
 def test_too_few_trials_prove_nothing() -> None:
     """Two of four by chance best on one side: the interval leaves 0 out, the exact test does not."""
-    few = results.compare(outcomes([0.90, 0.91], [0.50, 0.55]), images=1000)
+    few = comparison.compare(outcomes([0.90, 0.91], [0.50, 0.55]), images=1000)
     assert few is not None
     assert few.difference_interval[0] > 0
     assert few.p_value == pytest.approx(1 / 3, abs=0.05)
@@ -61,7 +64,7 @@ def test_intervals_cover_about_what_they_say() -> None:
     rng, wrong = np.random.default_rng(0), 0
     for repeat in range(20):
         accuracies = rng.binomial(300, np.clip(rng.normal(0.9, 0.03, 16), 0, 1)) / 300
-        found = results.compare(outcomes(list(accuracies[:8]), list(accuracies[8:])), images=300, seed=repeat)
+        found = comparison.compare(outcomes(list(accuracies[:8]), list(accuracies[8:])), images=300, seed=repeat)
         assert found is not None
         wrong += not found.noise
     assert wrong <= 5
@@ -69,11 +72,11 @@ def test_intervals_cover_about_what_they_say() -> None:
 
 def test_compares_at_the_epoch_that_all_reached() -> None:
     trials = [outcome(0, "control", 0.9, epochs=8), outcome(1, "search", 0.8, "pruned", epochs=3)]
-    found = results.compare(trials, images=100)
+    found = comparison.compare(trials, images=100)
     assert found is not None
     assert found.epochs == 3
     failed = [*trials, outcome(2, "search", 0.99, "failed", epochs=4)]
-    found = results.compare(failed, images=100)
+    found = comparison.compare(failed, images=100)
     assert found is not None
     assert found.search < 0.8
 
@@ -81,49 +84,58 @@ def test_compares_at_the_epoch_that_all_reached() -> None:
 def test_a_failure_after_one_epoch_shortens_no_comparison() -> None:
     ends = [("complete", 6), ("pruned", 2), ("failed", 1)]
     trials = [outcome(i, "search", 0.5, end, epochs) for i, (end, epochs) in enumerate(ends)]
-    assert results.common_epochs(trials) == 2
+    assert comparison.common_epochs(trials) == 2
 
 
 def test_nothing_to_compare() -> None:
-    assert results.compare([], images=100) is None
-    assert results.compare([outcome(0, "control", 0.5)], images=100) is None
+    assert comparison.compare([], images=100) is None
+    assert comparison.compare([outcome(0, "control", 0.5)], images=100) is None
 
 
 def test_known_networks_are_told_by_name() -> None:
     trials = [outcome(0, "baseline", 0.6), outcome(1, "control", 0.7), outcome(2, "baseline", 0.5, "pruned")]
-    assert results.beside_baselines(trials[1:2]) == ""
-    trials[0].measured["baseline"], trials[2].measured["baseline"] = "resnet18", "resnet50"
+    assert comparison.beside_baselines(trials[1:2]) == ""
+    trials[0], trials[2] = replace(trials[0], baseline="resnet18"), replace(trials[2], baseline="resnet50")
     known = "Known networks at this budget: resnet18 0.6000 (trial 0), resnet50 0.5000 (trial 2, stopped early: "
     known += "not comparable)."
-    assert results.beside_baselines(trials) == known, "without an interval no gain is told"
-    assert results.beside_baselines(trials, 400) == (
+    assert comparison.beside_baselines(trials) == known, "without an interval no gain is told"
+    assert comparison.beside_baselines(trials, 400) == (
         f"{known} The best network, trial 1, is +0.1000 [+0.0445, +0.1546] (90 % interval) from the best of them: "
         "more than the draw of the images explains, though it is the best of 2: train both to be sure."
     )
-    assert results.beside_baselines(trials, 50).endswith("from the best of them: no reliable difference.")
+    assert comparison.beside_baselines(trials, 50).endswith("from the best of them: no reliable difference.")
     trials[1] = outcome(1, "control", 0.6)
-    assert results.beside_baselines(trials, 400) == f"{known} No network scored more than resnet18."
-    assert results.compare(trials, images=100) is None
+    assert comparison.beside_baselines(trials, 400) == f"{known} No network scored better than resnet18."
+    assert comparison.compare(trials, images=100) is None
 
 
 def test_a_known_network_without_an_end_is_told_and_compared_with_nothing() -> None:
     trials = [outcome(0, "baseline", 0.6, "running"), outcome(1, "baseline", 0.0, "failed"), outcome(2, "search", 0.7)]
-    trials[1] = replace(trials[1], accuracy=None, curve={})
-    trials[0].measured["baseline"], trials[1].measured["baseline"] = "resnet18", "resnet50"
-    assert results.beside_baselines(trials, 400) == (
+    trials[1] = replace(trials[1], score=None, curve={}, baseline="resnet50")
+    trials[0] = replace(trials[0], baseline="resnet18")
+    assert comparison.beside_baselines(trials, 400) == (
         "Known networks at this budget: resnet18 0.6000 (trial 0, still running: not comparable), "
         "resnet50 (trial 1, failed: not comparable)."
     )
 
 
+def within(a: float, b: float, images: int) -> tuple[float, float]:
+    found = comparison.difference_interval(DEFAULT_METRIC, a, b, images)
+    assert found
+    return found
+
+
 def test_the_interval_of_a_difference_is_made_of_those_of_both() -> None:
-    low, high = results.difference_interval(0.8, 0.6, 400)
-    (la, ha), (lb, hb) = results.interval(0.8, 400), results.interval(0.6, 400)
+    low, high = within(0.8, 0.6, 400)
+    (la, ha), (lb, hb) = (
+        DEFAULT_METRIC.scores_within(0.8, 400) or (0, 0),
+        DEFAULT_METRIC.scores_within(0.6, 400) or (0, 0),
+    )
     assert low == pytest.approx(0.2 - np.sqrt((0.8 - la) ** 2 + (hb - 0.6) ** 2))
     assert high == pytest.approx(0.2 + np.sqrt((ha - 0.8) ** 2 + (0.6 - lb) ** 2))
-    assert results.difference_interval(0.6, 0.8, 400) == pytest.approx((-high, -low))
-    assert results.difference_interval(1.0, 1.0, 300)[0] < 0 < results.difference_interval(1.0, 1.0, 300)[1]
-    assert results.difference_interval(0.3250 + 0.0175, 0.3250, 400)[0] < 0, "7 images of 400 are noise"
+    assert within(0.6, 0.8, 400) == pytest.approx((-high, -low))
+    assert within(1.0, 1.0, 300)[0] < 0 < within(1.0, 1.0, 300)[1]
+    assert within(0.3250 + 0.0175, 0.3250, 400)[0] < 0, "7 images of 400 are noise"
 
 
 def test_the_interval_of_a_difference_covers_what_it_says_also_on_the_same_images() -> None:
@@ -134,54 +146,52 @@ def test_the_interval_of_a_difference_covers_what_it_says_also_on_the_same_image
             hard = rng.random(300)
             own = [np.where(rng.random(300) < shared, hard, rng.random(300)) for _ in range(2)]
             a, b = float(np.mean(own[0] < 0.70)), float(np.mean(own[1] < 0.65))
-            low, high = results.difference_interval(a, b, 300)
+            low, high = within(a, b, 300)
             missed += not low <= 0.05 <= high
         assert missed / 2000 < 0.115
 
 
 def test_sentences_say_once_what_scores_are_worth() -> None:
     trials = [outcome(n, "search", 0.5 + n / 100) for n in range(37)]
-    assert results.meaning(trials) == (
+    assert comparison.meaning(trials) == (
         "Scores after 2 brief epochs rank networks; they are not the accuracy of full training, and the best of 37 "
         "scores is an optimistic estimate: python -m nas.train RUN --top 3 trains the best in full."
     )
-    assert results.meaning([]) == ""
-    assert results.meaning([outcome(0, "search", 0.5, epochs=1)]).startswith("Scores after 1 brief epoch rank networks")
-    assert "best of" not in results.meaning(trials[:1])
-    assert results.meaning(trials) in results.findings(trials, 400)
+    assert comparison.meaning([]) == ""
+    assert comparison.meaning([outcome(0, "search", 0.5, epochs=1)]).startswith(
+        "Scores after 1 brief epoch rank networks"
+    )
+    assert "best of" not in comparison.meaning(trials[:1])
+    assert comparison.meaning(trials) in comparison.findings(trials, 400)
 
 
 def test_the_comparison_is_read_once() -> None:
-    found = results.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
+    found = comparison.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
     assert found is not None
-    assert results.sentences(found)[0].startswith(
+    assert comparison.sentences(found)[0].startswith(
         "Search against random networks, at equal numbers of trials (best of 3 of each) and equal epochs (2): 0.92"
     )
-    assert " against 0.5" in results.sentences(found)[0]
+    assert " against 0.5" in comparison.sentences(found)[0]
 
 
 def test_failures_alone_are_no_comparison() -> None:
     failed = [outcome(0, "search", 0.0, "failed"), outcome(1, "control", 0.0, "failed")]
-    assert results.compare(failed, images=100) is None
+    assert comparison.compare(failed, images=100) is None
 
 
 def test_wilson_interval() -> None:
-    low, high = results.interval(1.0, 287)
+    low, high = DEFAULT_METRIC.scores_within(1.0, 287) or (0, 0)
     assert 0.98 < low < 1.0
     assert high == pytest.approx(1.0)
 
 
 def test_csv_has_every_trial(tmp_path: Path) -> None:
-    results.write_csv([outcome(0, "control", 0.5), outcome(1, "search", 0.7, "pruned")], tmp_path)
+    tables.write_csv([outcome(0, "control", 0.5), outcome(1, "search", 0.7, "pruned")], tmp_path)
     table = pd.read_csv(tmp_path / "trials.csv")
     assert table["outcome"].tolist() == ["complete", "pruned"]
     assert table["stage1.block"].tolist() == ["mbconv", "mbconv"]
     assert table["network"][0] == "n, with a comma"
-    assert results.best(results.frame([outcome(0, "control", 0.5), outcome(1, "search", 0.7)]))["trial"].tolist() == [
-        1,
-        0,
-    ]
-    results.write_csv([], tmp_path)
+    tables.write_csv([], tmp_path)
     assert "accuracy" in (tmp_path / "trials.csv").read_text()
 
 
@@ -192,15 +202,13 @@ def test_the_best_is_the_same_everywhere(tmp_path: Path) -> None:
         for accuracy, loss in told:
             trial = study.ask()
             if loss is not None:
-                study.report(trial, Result(epoch=1, accuracy=accuracy, loss=loss))
+                study.report(trial, Result(epoch=1, score=accuracy, loss=loss))
             study.tell(trial, accuracy)
         order = [5, 2, 4, 1, 3, 6, 0]
         assert [trial.number for trial in study.ranked] == order
-        assert [trial.number for trial in results.best_complete(study.outcomes)] == order
-        assert results.best(results.frame(study.outcomes), 9)["trial"].tolist() == order
+        assert [trial.number for trial in ranked(study.records)] == order
         folder.write_results(study, tmp_path)
         assert Arch.load(tmp_path / "best.yaml") == study.best.arch
-    assert results.best(results.frame([])).empty
 
 
 def test_there_is_one_front(tmp_path: Path) -> None:
@@ -208,37 +216,32 @@ def test_there_is_one_front(tmp_path: Path) -> None:
     with opened(tmp_path, minimize=["params"]) as study:
         for loss in (0.5, 0.3, 0.4):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=0.9, loss=loss))
+            study.report(trial, Result(epoch=1, score=0.9, loss=loss))
             study.tell(trial, 0.9)
-        trials = study.outcomes
-        for trial in trials:
-            trial.measured["minimize"] = {"params": 7}
-        assert [trial.number for trial in results.front(trials)] == [1]
+        trials = [replace(trial, minimized={"params": 7}) for trial in study.records]
+        assert [trial.number for trial in comparison.front(trials)] == [1]
         assert [trial.number for trial in objectives.unbeaten(reversed(trials), lambda trial: [1.0])] == [1]
-        assert [t.number for t in study.front()] == [t.number for t in results.front(study.outcomes)]
+        assert [t.number for t in study.front()] == [t.number for t in comparison.front(study.records)]
 
 
 def test_parquet_keeps_numbers_and_makes_text_of_what_is_mixed(tmp_path: Path) -> None:
     trials = [outcome(0, "control", 0.5), outcome(1, "search", 0.7)]
     trials[0].point["stage1.se"], trials[1].point["stage1.se"] = 0, "none"
-    results.write_parquet(trials, tmp_path)
+    tables.write_parquet(trials, tmp_path)
     table = pd.read_parquet(tmp_path / "trials.parquet")
     assert table["accuracy"].tolist() == [0.5, 0.7]
     assert table["stage1.se"].tolist() == ["0", "none"]
-    results.write_parquet([], tmp_path)
+    tables.write_parquet([], tmp_path)
     assert pd.read_parquet(tmp_path / "trials.parquet").empty
 
 
 def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
-    trials = [
-        Outcome(number, "complete", 0.5, {1: 0.5}, {}, {"measured_ms": ms})
-        for number, ms in ((0, 8.44), (1, 7.9), (2, None), (3, 9.0))
-    ]
+    trials = [record(number, alone_ms=ms) for number, ms in ((0, 8.44), (1, 7.9), (2, None), (3, 9.0))]
     budget = Budget.parse("3MFLOPs,8ms")
-    assert results.over_when_measured(trials, budget) == {0: 8.44, 3: 9.0}
+    assert comparison.over_when_measured(trials, budget) == {0: 8.44, 3: 9.0}
     assert (
-        results.over_sentence(trials, budget)
+        comparison.over_sentence(trials, budget)
         == f"* over the budget of {budget} when measured: trial 0 (8.44 ms), trial 3 (9 ms)"
     )
-    assert results.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
-    assert results.over_sentence(trials[1:3], budget) == ""
+    assert comparison.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
+    assert comparison.over_sentence(trials[1:3], budget) == ""

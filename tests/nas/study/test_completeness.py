@@ -14,11 +14,13 @@ from optuna.exceptions import StorageInternalError
 
 from nas import dashboard, export, report, search
 from nas.run import folder, search_options
+from nas.run.run import Run
+from nas.run.search import open_study
 from nas.study import storage
-from nas.study.storage import StudyLocation
-from nas.study.study import Study, load
+from nas.study.storage import StudyLocation, load
+from nas.study.study import Study
 from nas.trial import Result
-from nas.views import dashboard_storage
+from nas.views.dashboard_storage import ReadOnlyStorage
 from searchspace import InputError
 from tests.nas.study.test_study import SPACE, advance, opened
 
@@ -28,13 +30,19 @@ NAMES = ["a?1", "p%41q", "q{x}", "m[/x]", "#a", "a b", "x;y:z&", "~", "-q", "fil
 NAMES += ["ümlaut", os.fsdecode(b"raw\xff"), "a?b/run", "p%41{x}/run", os.fsdecode(b"\xff?/run")]
 
 
+def shown(folder: Path) -> ReadOnlyStorage:
+    """What the dashboard reads of a run."""
+    run = Run.open(folder)
+    return ReadOnlyStorage(run.name, run.config, run.study)
+
+
 def made(run: Path, trials: int = 3) -> Path:
     """A run folder with so many finished trials, their table and the best network."""
-    with folder.lock_run(run, CONFIG), search.open_study(run, CONFIG) as study:
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
         study.validation_images = 300
         for number in range(trials):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=number / 10, loss=1.0))
+            study.report(trial, Result(epoch=1, score=number / 10, loss=1.0))
             study.tell(trial, number / 10)
         folder.write_results(study, run)
     return run
@@ -47,7 +55,7 @@ def test_a_study_is_in_its_own_folder_whatever_that_is_called(tmp_path: Path, na
         digests = advance(study, 1)
     assert (run / "study.db").stat().st_size > 0
     files = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {run / "study.db"}, "and nowhere else"
+    assert files == {run / "study.db", run / "config.yaml"}, "and nowhere else"
     assert storage.holds(StudyLocation(run))
     assert [trial.user_attrs["digest"] for trial in load(run).trials] == digests
     other = run.with_name(f"{run.name}2")  # which shares what stands before a question mark
@@ -59,10 +67,10 @@ def test_every_command_finds_a_run_that_was_moved_to_a_strange_name(tmp_path: Pa
     run = made(tmp_path / "plain").rename(tmp_path / "q?x%41{y}[z]#")
     assert report.main([str(run)]) == 0
     assert export.main([str(run), "--out", str(tmp_path / "best")]) == 0
-    assert len(dashboard_storage.ReadOnlyStorage(run).get_all_trials(1)) == 3
+    assert len(shown(run).get_all_trials(1)) == 3
     with pytest.raises(InputError, match="port"):
         dashboard.main([str(run), "--port", "0"])
-    with folder.lock_run(run, CONFIG), search.open_study(run, CONFIG) as study:
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
         assert study.finished == 3
     assert {path.name for path in tmp_path.iterdir()} == {run.name, "best"}
 
@@ -158,7 +166,7 @@ def test_a_study_that_is_gone_is_not_begun_anew(tmp_path: Path, empty: bool) -> 
     (run / "study.db").unlink()
     if empty:
         (run / "study.db").touch()
-    for refuse in (lambda: search.main([*ARGUMENTS, "--run", str(run)]), lambda: search.open_study(run, CONFIG)):
+    for refuse in (lambda: search.main([*ARGUMENTS, "--run", str(run)]), lambda: open_study(run, CONFIG)):
         with pytest.raises(InputError, match=r"its study is gone, with the 3 trials of trials.csv"):
             refuse()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 
+from nas.metric import DEFAULT_METRIC
 from nas.study.early_stopping import FEWEST_SCORES, EarlyStopping
 
 
@@ -17,33 +19,38 @@ def test_trials_are_compared_after_a_third_of_their_epochs_but_never_after_one(e
     assert EarlyStopping(epochs).rung == rung
 
 
+def of(images: int) -> Callable[[float], float]:
+    """The standard error of an accuracy on so many images."""
+    return lambda accuracy: DEFAULT_METRIC.standard_error(accuracy, images)
+
+
 def test_a_handful_of_scores_decides_nothing() -> None:
     rule = EarlyStopping(6)
     for count in range(FEWEST_SCORES):
-        assert not rule.behind(0.1, [0.9] * count, 400)
-    assert rule.behind(0.1, [0.9] * FEWEST_SCORES, 400)
+        assert not rule.behind(0.1, [0.9] * count, of(400))
+    assert rule.behind(0.1, [0.9] * FEWEST_SCORES, of(400))
 
 
 def test_seven_images_of_four_hundred_stop_nobody() -> None:
     """0.1675 beside 0.1850, of 400 images each: luck of the draw."""
     rule = EarlyStopping(4)
-    assert not rule.behind(0.1675, [0.1850] * 20, 400)
-    assert rule.behind(0.1675, [0.1850] * 20, 40_000)
-    assert rule.behind(0.1850 - 0.03, [0.1850] * 20, 400)
+    assert not rule.behind(0.1675, [0.1850] * 20, of(400))
+    assert rule.behind(0.1675, [0.1850] * 20, of(40_000))
+    assert rule.behind(0.1850 - 0.03, [0.1850] * 20, of(400))
 
 
 def test_only_who_may_be_among_the_best_third_goes_on() -> None:
     others = [index / 100 for index in range(31, 91)]
     rule = EarlyStopping(6)
-    assert not rule.behind(0.71, others, 10_000)
-    assert rule.behind(0.69, others, 10_000)
-    assert not rule.behind(0.69, others, 100)
-    assert rule.behind(0.69, others, 0)  # on how many images is not known: a bare comparison
+    assert not rule.behind(0.71, others, of(10_000))
+    assert rule.behind(0.69, others, of(10_000))
+    assert not rule.behind(0.69, others, of(100))
+    assert rule.behind(0.69, others, of(0))  # on how many images is not known: a bare comparison
 
 
 def test_perfect_and_equal_scores_are_not_behind() -> None:
-    assert not EarlyStopping(6).behind(1.0, [1.0] * 9, 300)
-    assert not EarlyStopping(6).behind(0.0, [0.0] * 9, 300)
+    assert not EarlyStopping(6).behind(1.0, [1.0] * 9, of(300))
+    assert not EarlyStopping(6).behind(0.0, [0.0] * 9, of(300))
 
 
 @cache
@@ -57,7 +64,7 @@ def simulated(images: int, repeats: int = 100, trials: int = 48, correlation: fl
         middle = np.clip(0.33 + 0.05 * z[0], 0.01, 0.99)
         last = correlation * z[0] + np.sqrt(1 - correlation**2) * z[1]
         scores = rng.binomial(400, middle) / 400
-        stopped = [rule.behind(scores[i], scores[:i].tolist(), images) for i in range(trials)]
+        stopped = [rule.behind(scores[i], scores[:i].tolist(), of(images)) for i in range(trials)]
         spent += sum(rule.rung if stop else rule.epochs for stop in stopped)
         lost += stopped[int(np.argmax(last))]
     return spent / (repeats * trials * rule.epochs), lost / repeats

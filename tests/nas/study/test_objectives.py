@@ -7,24 +7,27 @@ import numpy as np
 import pytest
 
 from nas import report
-from nas.analysis import results
+from nas.analysis import comparison
 from nas.run.folder import lock_run as folder_opened
+from nas.run.search import open_study
 from nas.run.search_options import config_from_args, parser
 from nas.samplers import SAMPLERS
-from nas.search import main, open_study
+from nas.search import main
 from nas.study import objectives
 from nas.study.objectives import check_known
-from nas.study.study import Study, hypervolumes
-from nas.trial import Outcome, Result
+from nas.study.records import hypervolumes
+from nas.study.study import Study
+from nas.trial import Result, TrialRecord
 from searchspace import Budget, InputError, Space, cost
 from tests.nas.study.test_study import BUDGET, advance, opened
 from tests.searchspace.space.test_space import SMALL
+from tests.support.records import record
 
 NAMES = sorted(SAMPLERS)
 
 
-def outcome(number: int, accuracy: float, macs: float) -> Outcome:
-    return Outcome(number, "complete", accuracy, {1: accuracy}, {}, {"role": "search", "minimize": {"macs": macs}})
+def outcome(number: int, accuracy: float, macs: float) -> TrialRecord:
+    return record(number, score=accuracy, minimized={"macs": macs})
 
 
 def test_the_front_is_what_nothing_else_beats() -> None:
@@ -59,7 +62,7 @@ def test_hypervolume_is_the_share_of_the_box() -> None:
     assert [volume for _, volume in found] == pytest.approx([0.25, 0.25, 0.25, 0.6])
     unlimited = hypervolumes(trials, ["macs"], Budget.parse("1MParams"))
     assert [volume for _, volume in unlimited] == pytest.approx([0.25, 0.25, 0.25, 0.6])
-    assert [trial.number for trial in results.front(trials)] == [5]
+    assert [trial.number for trial in comparison.front(trials)] == [5]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in ("local", "predictor", "tpe")])
@@ -107,7 +110,7 @@ def test_a_front_is_found_sooner_than_by_chance(tmp_path: Path) -> None:
                 trial = study.ask()
                 matched = sum(trial.point[n] == options[-1] for n, options in space.choices.items())
                 study.tell(trial, 0.1 * matched + 0.1 * (trial.cost.macs / 1e6) ** 0.5)
-            found.append(hypervolumes(study.outcomes, ["macs"], study.budget)[-1][1])
+            found.append(hypervolumes(study.records, ["macs"], study.budget)[-1][1])
     assert sum(reached["predictor"]) > sum(reached["random"])
 
 
@@ -126,7 +129,7 @@ def test_the_command_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
         study.validation_images = 300
         for index in range(4):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=0.5 + index / 10, loss=1.0))
+            study.report(trial, Result(epoch=1, score=0.5 + index / 10, loss=1.0))
             study.tell(trial, 0.5 + index / 10)
     assert report.main([str(tmp_path / "run")]) == 0
     assert "networks that nothing else beats in accuracy and params, peak_memory." in capsys.readouterr().out

@@ -73,10 +73,10 @@ def test_the_command_that_is_kept_has_no_password(
     monkeypatch.setattr(storage, "holds", lambda place: True)
 
     def open_study(*arguments: Any) -> None:
-        assert arguments[-1].url == URLS[0][0]
+        assert arguments[-2].url == URLS[0][0]
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(search, "open_study", open_study)
+    monkeypatch.setattr("nas.run.search.open_study", open_study)
     given = [f"--storage={URLS[0][0]}"] if joined else ["--storage", URLS[0][0]]
     arguments = ["--budget", "20MFLOPs", "--space", "rexnet", "--quiet", "--run", str(tmp_path / "r")]
     with pytest.raises(RuntimeError, match="enough"):

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.samplers import SAMPLERS
+from nas.samplers import SAMPLERS, ExhaustedError
 from nas.study.proposals import _failures_as_bad
-from nas.study.study import ExhaustedError, Study, load, outcomes, record
+from nas.study.records import trial_of, trial_records
+from nas.study.storage import load
+from nas.study.study import Study
 from nas.trial import Result, Trial
 from searchspace import Budget, InputError, Space, cost
 from tests.searchspace.space.test_space import SMALL, points
@@ -33,7 +37,7 @@ def advance(study: Study, count: int) -> list[str]:
     digests = []
     for _ in range(count):
         trial = study.ask()
-        study.report(trial, Result(epoch=1, accuracy=score(trial) / 2, loss=1.0))
+        study.report(trial, Result(epoch=1, score=score(trial) / 2, loss=1.0))
         study.tell(trial, score(trial))
         digests.append(trial.digest)
     return digests
@@ -62,7 +66,7 @@ def test_everything_asked_is_inside_recorded_and_complete(tmp_path: Path) -> Non
         assert stored.params.keys() == SPACE.choices.keys()
         assert SPACE.arch(stored.params, trial.width_mult, trial.settled) == trial.arch
         assert Trial.of_text(trial.to_text()) == trial
-        assert record(stored) == trial
+        assert trial_of(stored) == trial
         study.tell(trial, score(trial))
 
 
@@ -99,7 +103,7 @@ def test_best_front_and_ties(tmp_path: Path) -> None:
     study = opened(tmp_path)
     for accuracy, loss in ((0.5, 2.0), (0.9, 1.0), (0.9, 0.5), (0.2, 0.1)):
         trial = study.ask()
-        study.report(trial, Result(epoch=1, accuracy=accuracy, loss=loss))
+        study.report(trial, Result(epoch=1, score=accuracy, loss=loss))
         study.tell(trial, accuracy)
     assert study.best.number == 2
     macs = [trial.cost.macs for trial in study.front()]
@@ -110,15 +114,15 @@ def test_best_front_and_ties(tmp_path: Path) -> None:
 def test_failures_and_pruning_are_outcomes(tmp_path: Path) -> None:
     study = opened(tmp_path)
     first, second, third, fourth = (study.ask() for _ in range(4))
-    study.report(first, Result(epoch=1, accuracy=0.3))
+    study.report(first, Result(epoch=1, score=0.3))
     study.tell(first, pruned=True)
     study.tell(second, error="out of memory: 5 GB")
     study.tell(third, math.nan)
-    found = {outcome.number: outcome for outcome in study.outcomes}
-    assert (found[0].outcome, found[0].accuracy, found[0].curve) == ("pruned", 0.3, {1: 0.3})
-    assert (found[1].outcome, found[1].measured["error"]) == ("failed", "out of memory: 5 GB")
-    assert (found[2].outcome, found[2].measured["error"]) == ("failed", "accuracy is nan")
-    assert found[3].outcome == "running"
+    found = {outcome.number: outcome for outcome in study.records}
+    assert (found[0].state, found[0].score, found[0].curve) == ("pruned", 0.3, {1: 0.3})
+    assert (found[1].state, found[1].error) == ("failed", "out of memory: 5 GB")
+    assert (found[2].state, found[2].error) == ("failed", "accuracy is nan")
+    assert found[3].state == "running"
     assert study.finished == 3
     with pytest.raises(LookupError, match="no trial is complete"):
         _ = study.best
@@ -142,7 +146,7 @@ def test_what_a_dead_run_left_is_asked_again_first(tmp_path: Path) -> None:
         again.tell(trial, score(trial))
     assert again.finished == 6
     third = advance(again, 1)
-    assert len(outcomes(load(tmp_path / "killed"))) == 7
+    assert len(trial_records(load(tmp_path / "killed"))) == 7
     assert len({*straight[:4], *(t.digest for t in lost), *third}) == 7
 
 
@@ -163,8 +167,8 @@ def test_a_network_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
     while study.interrupt(asked[-1]):
         asked.append(study.ask())
     assert [trial.digest for trial in asked] == [first.digest] * 3
-    (lost,) = study.outcomes
-    assert (lost.outcome, lost.measured["error"]) == ("failed", "its worker died 3 times (killed, or out of memory)")
+    (lost,) = study.records
+    assert (lost.state, lost.error) == ("failed", "its worker died 3 times (killed, or out of memory)")
     assert study.finished == 1
     assert study.ask().digest != first.digest
 
@@ -188,7 +192,7 @@ def test_a_failure_is_shown_to_samplers_as_no_better_than_the_worst(tmp_path: Pa
     ends = [{"accuracy": 0.9}, {"pruned": True}, {"error": "out of memory"}]
     for end in ends:
         trial = study.ask()
-        study.report(trial, Result(epoch=1, accuracy=0.3))
+        study.report(trial, Result(epoch=1, score=0.3))
         study.tell(trial, **end)  # type: ignore[arg-type]
     good, pruned, failed = _failures_as_bad(study.trials)
     assert (good.value, pruned.value, failed.value) == (0.9, 0.3, 0.3)
@@ -243,3 +247,69 @@ def test_is_an_ordinary_optuna_study(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert len(study.trials) == 5
     assert study.best_value == max(t.value or 0 for t in study.trials)
+
+
+def test_scores_that_are_none_are_refused_and_leave_the_study_as_it_was(tmp_path: Path) -> None:
+    """One that is not a number, once kept, would make the whole study unreadable."""
+    with opened(tmp_path) as study:
+        trial = study.ask()
+        for wrong in (math.nan, math.inf, 7.0, -0.1, "x", None, [1]):
+            with pytest.raises(InputError, match="accuracy: "):
+                study.report(trial, Result(epoch=1, score=wrong))  # type: ignore[arg-type]
+        for epoch in (0, -1, 1.5, "a", None, True, 10**12):
+            with pytest.raises(InputError, match="epoch: a whole number from 1"):
+                study.report(trial, Result(epoch=epoch, score=0.5))  # type: ignore[arg-type]
+        for name, told in (("arch", "zzz"), ("role", "best"), ("digest", "x"), ("error_", {1}), ("note", object())):
+            with pytest.raises(InputError, match=f"{name}: (is what the study keeps|plain data is accepted)"):
+                study.tell(trial, 0.5, **{name: told})
+        with pytest.raises(InputError, match="accuracy: one number is accepted"):
+            study.tell(trial, np.array([0.5, 0.6]))  # type: ignore[arg-type]
+        assert [record.state for record in study.records] == ["running"], "and can be told"
+        assert study.tell(trial, accuracy=0.5, loss=0.1, note="mine")
+        (record,) = study.records
+        assert (record.score, record.loss, record.notes) == (0.5, 0.1, {"note": "mine"})
+        with pytest.raises(InputError, match="trial 99: none of this study's, which has 1"):
+            study.tell(replace(trial, number=99), 0.5)
+    assert len(Study.read(tmp_path).records) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"band": math.nan}, "band: a share"),
+        ({"band": 2}, "band: a share"),
+        ({"band": -1}, "band: a share"),
+        ({"seed": "a"}, "seed: a whole number"),
+        ({"seed": 2**40}, "seed: a whole number"),
+        ({"controls": -1}, "controls: a whole number"),
+        ({"sampler": "best"}, "or a function is accepted"),
+        ({"metric": "x:least"}, "metric"),
+        ({"space": "moblie"}, "space 'moblie'"),
+        ({"budget": "many"}, "budget 'many'"),
+    ],
+)
+def test_a_study_is_not_begun_with_what_is_no_design(options: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        Study.open(tmp_path / "run", **{"space": SPACE, "budget": BUDGET, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_and_a_budget_may_be_texts(tmp_path: Path) -> None:
+    with Study.open(tmp_path, "rexnet", "300MFLOPs") as study:
+        assert Budget.parse("300MFLOPs").admits(study.ask().cost)
+
+
+def test_who_asks_and_tells_is_told_when_to_stop(tmp_path: Path) -> None:
+    """The rule of a search: after a third of the epochs, behind the best third of at least six, never a known one."""
+    with Study.open(tmp_path, SPACE, BUDGET, controls=20, epochs=6) as study:
+        study.validation_images = 1000
+        for number in range(8):
+            trial = study.ask()
+            assert not study.report(trial, Result(epoch=1, score=0.1)).stop
+            told = study.report(trial, Result(epoch=2, score=0.9 if number < 7 else 0.2))
+            assert told
+            assert told.stop == (number == 7)
+            study.tell(trial, pruned=told.stop, score=None if told.stop else 0.9)
+        assert [record.state for record in study.records] == ["complete"] * 7 + ["pruned"]
+    with pytest.raises(InputError, match="epochs: a whole number"):
+        Study.open(tmp_path / "b", SPACE, BUDGET, epochs=0)

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from nas import search
 from nas.run import folder, search_options
+from nas.run.search import open_study
 from nas.study import lock
 from nas.study.lock import HeldError
-from nas.study.study import Study, load
+from nas.study.storage import load
+from nas.study.study import Study
 from nas.trial import Result, Trial
 from nas.workers.cluster import Cluster
 from searchspace import InputError
@@ -38,7 +39,7 @@ from searchspace import Budget, Space
 
 with Study.open(sys.argv[1], Space.load("rexnet"), Budget.parse("100MFLOPs"), controls=3, seed=1) as study:
     trials = [study.ask(), study.ask()]
-    study.report(trials[0], Result(epoch=1, accuracy=0.4))
+    study.report(trials[0], Result(epoch=1, score=0.4))
     print("asked", flush=True)
     sys.stdin.readline()
     print(study.tell(trials[0], 0.9), study.tell(trials[1], 0.8), flush=True)
@@ -63,15 +64,15 @@ def test_threads_ask_different_networks_and_lose_no_score(tmp_path: Path) -> Non
             trials = []
             for _ in range(16):
                 trials.append(study.ask())
-                assert study.report(trials[-1], Result(epoch=1, accuracy=0.25))
+                assert study.report(trials[-1], Result(epoch=1, score=0.25))
                 assert study.tell(trials[-1], score(trials[-1]))
             return trials
 
         with ThreadPoolExecutor(4) as pool:
             asked = [trial for trials in pool.map(work, range(4)) for trial in trials]
         assert len({trial.digest for trial in asked}) == len({trial.number for trial in asked}) == 64
-        assert {t.number: t.accuracy for t in study.outcomes} == {t.number: score(t) for t in asked}
-        assert {o.curve[1] for o in study.outcomes} == {0.25}
+        assert {t.number: t.score for t in study.records} == {t.number: score(t) for t in asked}
+        assert {o.curve[1] for o in study.records} == {0.25}
         assert sum(trial.role == "control" for trial in asked) == 3
         study.close()
 
@@ -96,7 +97,7 @@ def test_two_processes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another search is running"), folder.lock_run(tmp_path, CONFIG):
         pass
     look = Study.read(tmp_path)
-    assert [trial.outcome for trial in look.outcomes] == ["running", "running"]
+    assert [trial.state for trial in look.records] == ["running", "running"]
     assert (look.space.data, str(look.budget)) == (SPACE.data, str(BUDGET))
     with pytest.raises(LookupError):
         _ = look.best
@@ -107,7 +108,7 @@ def test_two_processes(tmp_path: Path) -> None:
     assert out == "True True\n"
     assert look.best.number == 0
     assert [trial.digest for trial in look.front()][-1] == look.best.digest
-    assert [(t.outcome, t.accuracy) for t in look.outcomes] == [("complete", 0.9), ("complete", 0.8)]
+    assert [(t.state, t.score) for t in look.records] == [("complete", 0.9), ("complete", 0.8)]
     look.close()
     with opened(tmp_path) as study:
         assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
@@ -211,15 +212,15 @@ def test_no_file_can_be_taken_away_from_under_the_lock(tmp_path: Path) -> None:
 def test_a_search_lends_its_lock_to_one_study(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with folder.lock_run(run, CONFIG):
-        with search.open_study(run, CONFIG) as study:
+        with open_study(run, CONFIG) as study:
             study.ask()
             with pytest.raises(HeldError):
-                search.open_study(run, CONFIG)
-        left = search.open_study(run, CONFIG)
+                open_study(run, CONFIG)
+        left = open_study(run, CONFIG)
     with pytest.raises(HeldError):  # the study that is left has it still
-        search.open_study(run, CONFIG)
+        open_study(run, CONFIG)
     left.close()
-    search.open_study(run, CONFIG).close()
+    open_study(run, CONFIG).close()
 
 
 def test_where_folders_cannot_be_locked_a_file_in_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,7 @@ def test_a_score_that_comes_too_late_is_lost_loudly(tmp_path: Path) -> None:
         first, second = study.ask(), study.ask()
         study.close_interrupted()
         with pytest.warns(UserWarning, match=r"trial 0 is closed \(interrupted\): its accuracy 0.5 of epoch 1 is not"):
-            assert not study.report(first, Result(epoch=1, accuracy=0.5))
+            assert not study.report(first, Result(epoch=1, score=0.5))
         with pytest.warns(UserWarning, match=r"trial 1 is closed \(interrupted\): its accuracy 0.9 is not kept"):
             assert not study.tell(second, 0.9)
         third = study.ask()
@@ -262,10 +263,10 @@ def test_a_closed_study_is_one_file(tmp_path: Path) -> None:
     with opened(tmp_path / "run") as study:
         advance(study, 3)
         look = Study.read(tmp_path / "run")
-        assert len(look.outcomes) == 3
+        assert len(look.records) == 3
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "run" / "study.db", tmp_path / "copy")
-    assert len(Study.read(tmp_path / "copy").outcomes) == 3
+    assert len(Study.read(tmp_path / "copy").records) == 3
     look.close()
 
 
@@ -328,7 +329,7 @@ def test_results_are_written_after_every_trial_of_few_and_seldom_of_many(
 
 
 def test_every_trial_of_a_run_is_in_its_table(tmp_path: Path) -> None:
-    with folder.lock_run(tmp_path / "run", CONFIG) as log, search.open_study(tmp_path / "run", CONFIG) as study:
+    with folder.lock_run(tmp_path / "run", CONFIG) as log, open_study(tmp_path / "run", CONFIG) as study:
         results = folder.Results(study, tmp_path / "run", log)
         for index in range(5):
             advance(study, 1)

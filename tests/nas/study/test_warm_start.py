@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from nas import search
 from nas.config import SearchConfig, SearchSpec, TrainConfig
+from nas.run.search import open_study, taught_by
 from nas.samplers import Predictor
 from nas.samplers.domain import Domain
 from nas.samplers.observations import PriorObservation
@@ -38,8 +38,8 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_task_teaches_its_scores_another_only_their_order(old: Path) -> None:
-    (same,) = warm_start.gather([str(old)], config()).sources
-    (other,) = warm_start.gather([str(old)], config(train=TrainConfig(epochs=9))).sources
+    (same,) = taught_by([str(old)], config()).sources
+    (other,) = taught_by([str(old)], config(train=TrainConfig(epochs=9))).sources
     assert same.same
     assert not other.same
     assert len(same.y) == len(other.y) == 14
@@ -51,25 +51,25 @@ def test_the_same_task_teaches_its_scores_another_only_their_order(old: Path) ->
 
 def test_only_whole_points_of_this_space_are_taken_over(old: Path) -> None:
     narrow = SPACE.fix(["stage1.depth=2"])
-    (source,) = warm_start.gather([str(old)], config(narrow)).sources
+    (source,) = taught_by([str(old)], config(narrow)).sources
     assert 0 < len(source.y) < 14
     assert all(point.keys() == narrow.choices.keys() for point in source.points)
     wide = Space({**SPACE.data, "stem": {"width": {"choice": [8, 16]}}}, "wide.yaml")
-    (source,) = warm_start.gather([str(old)], config(wide)).sources
+    (source,) = taught_by([str(old)], config(wide)).sources
     assert len(source.y) == 14
     assert {point["stem.width"] for point in source.points} == {8}
     with pytest.raises(InputError, match="of 14 finished trials 0 are points of this space"):
-        warm_start.gather([str(old)], config(SPACE.fix(["stem.width=24"])))
+        taught_by([str(old)], config(SPACE.fix(["stem.width=24"])))
     with pytest.raises(InputError, match=r"warm-start .*no run folder"):
-        warm_start.gather([str(old.parent / "nothing")], config())
+        taught_by([str(old.parent / "nothing")], config())
 
 
 def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> None:
     begun = config(warm_start=(str(old),))
-    taught = warm_start.gather(begun.identity.warm_start, begun)
+    taught = taught_by(begun.identity.warm_start, begun)
 
     def opened(run: str) -> Study:
-        return search.open_study(tmp_path / run, begun, taught=found)
+        return open_study(tmp_path / run, begun, taught=found)
 
     found = taught
     straight = advance(opened("a"), 8)
@@ -82,13 +82,13 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
     assert advance(opened("b"), 3) == straight[5:]
     assert len(opened("a").trials) == 8
     assert warm_start.saved(tmp_path / "a") is None
-    assert straight != advance(search.open_study(tmp_path / "c", config(), taught=warm_start.Sources()), 8)
+    assert straight != advance(open_study(tmp_path / "c", config(), taught=warm_start.Sources()), 8)
     (tmp_path / "a" / warm_start.FILE).write_text("[")
     with pytest.raises(InputError, match=r"evidence.json: cannot be read"):
         warm_start.saved(tmp_path / "a")
     tpe = replace(begun, identity=replace(begun.identity, sampler="tpe"))
     with pytest.raises(InputError, match="teaches the sampler predictor"):
-        search.open_study(tmp_path / "d", tpe, taught=taught)
+        open_study(tmp_path / "d", tpe, taught=taught)
 
 
 def test_evidence_of_another_task_helps() -> None:

@@ -1,0 +1,294 @@
+"""What a run shows, in numbers and sentences: the search against random and known networks, the front, the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import lgamma
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.study import objectives
+from nas.trial import Role, TrialRecord, ranked
+from searchspace.budget import Budget
+
+RESAMPLES = 2000
+LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Best of k found by the search against best of k random networks, at equal k, with 90 % intervals.
+
+    All are gains, of which more is better (see `Metric`), after `epochs`, which all compared trials reached: what early
+    stopping cut off is unknown, and not equally for both sides (the first trials of a run are stopped less).
+    """
+
+    k: int
+    epochs: int
+    search: float
+    search_interval: tuple[float, float]
+    control: float
+    control_interval: tuple[float, float]
+    difference: float
+    difference_interval: tuple[float, float]
+    p_value: float
+    metric: Metric = DEFAULT_METRIC
+
+    @property
+    def noise(self) -> bool:
+        """Whether the difference may be luck. The interval alone is too narrow for few trials; the test is exact."""
+        return self.difference_interval[0] <= 0 <= self.difference_interval[1] or self.p_value > 1 - LEVEL
+
+
+def over_when_measured(trials: Sequence[TrialRecord], budget: Budget) -> dict[int, float]:
+    """By trial, the measured milliseconds above a latency budget, which is kept by predictions; measured ones vary."""
+    most = min((limit.high for limit in budget.limits if limit.currency == "latency_ms"), default=math.inf)
+    return {t.number: t.alone_ms for t in trials if t.alone_ms is not None and t.alone_ms > most}
+
+
+def over_sentence(trials: Sequence[TrialRecord], budget: Budget) -> str:
+    """Which networks are over a latency budget when measured; "" where none is."""
+    over = over_when_measured(trials, budget)
+    if not over:
+        return ""
+    shown = ", ".join(f"trial {number} ({ms:.3g} ms)" for number, ms in sorted(over.items()))
+    return f"* over the budget of {budget} when measured: {shown}"
+
+
+def difference_interval(metric: Metric, a: float, b: float, images: int) -> tuple[float, float] | None:
+    """The 90 % interval of a - b, two scores on the same number of images (Newcombe 1998, method 10); None where the
+    metric has no interval.
+
+    It takes the two for independent. Networks that are scored on the same images err on many of the same, so it is
+    wider than it need be: a difference that it calls reliable is one.
+    """
+    of_a, of_b = metric.scores_within(a, images), metric.scores_within(b, images)
+    if of_a is None or of_b is None:
+        return None
+    (low_a, high_a), (low_b, high_b) = of_a, of_b
+    return a - b - float(np.hypot(a - low_a, high_b - b)), a - b + float(np.hypot(high_a - a, b - low_b))
+
+
+def compare(trials: Sequence[TrialRecord], images: int, seed: int = 0) -> Comparison | None:
+    """The search against its random control; None where either has no score yet.
+
+    k is the smaller number of trials. Expected best of k, resampled with replacement over trials (which networks were
+    drawn) and, of a metric that is a share of images, over validation images (binomial: `images` decide every score),
+    so an interval covers both kinds of luck. Failed trials count as the worst (see `scores`).
+    """
+    epochs, metric = common_epochs(trials), metric_of(trials)
+    search, control = scores(trials, "search", epochs), scores(trials, "control", epochs)
+    k = min(len(control), len(search))
+    if k == 0 or epochs == 0:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = images if metric.is_share else 0
+    pairs = np.array([[_resampled_best(s, k, drawn, rng) for s in (search, control)] for _ in range(RESAMPLES)])
+    gaps = pairs[:, 0] - pairs[:, 1]
+    ours, random_ = expected_best(search, k), expected_best(control, k)
+    found = (ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps))
+    return Comparison(k, epochs, *found, p_value(search, control, k, rng), metric)
+
+
+def metric_of(trials: Sequence[TrialRecord]) -> Metric:
+    """What trials are scored by: those of one study all by one metric."""
+    return trials[0].metric if trials else DEFAULT_METRIC
+
+
+def p_value(search: NDArray[np.float64], control: NDArray[np.float64], k: int, rng: np.random.Generator) -> float:
+    """How often a difference this large, in either direction, comes from dealing the roles out at random."""
+    everything, n = np.concatenate([search, control]), len(search)
+    observed = abs(expected_best(search, k) - expected_best(control, k))
+    dealt = (rng.permutation(everything) for _ in range(RESAMPLES))
+    gaps = np.array([abs(expected_best(d[:n], k) - expected_best(d[n:], k)) for d in dealt])
+    return float((np.sum(gaps >= observed - 1e-12) + 1) / (RESAMPLES + 1))
+
+
+def sentences(found: Comparison) -> list[str]:
+    """A comparison in words, with what it is worth."""
+    m = found.metric
+    (a, b), (c, d) = m.natural_interval(*found.search_interval), m.natural_interval(*found.control_interval)
+    e, f = m.natural_interval(*found.difference_interval)
+    ahead = "the search is" if found.difference > 0 else "random networks are"
+    verdict = "it may be noise" if found.noise else f"more than noise at the 10 % level, {ahead} ahead"
+    return [
+        f"Search against random networks, at equal numbers of trials (best of {found.k} of each) and equal epochs "
+        f"({found.epochs}): {m.natural(found.search):.4f} [{a:.4f}, {b:.4f}] against {m.natural(found.control):.4f} "
+        f"[{c:.4f}, {d:.4f}].",
+        f"Difference {m.natural(found.difference):+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2g}: "
+        f"{verdict}.",
+    ]
+
+
+def meaning(trials: Sequence[TrialRecord]) -> str:
+    """What the scores of a search are worth, in a sentence; empty where no trial is complete."""
+    complete = ranked(trials)
+    if not complete:
+        return ""
+    epochs = max(trial.epochs for trial in complete)
+    brief = f"{epochs} brief epoch{'s' * (epochs != 1)}"
+    chosen = f", and the best of {len(complete)} scores is an optimistic estimate" if len(complete) > 1 else ""
+    return (
+        f"Scores after {brief} rank networks; they are not the {metric_of(trials).words} of full training{chosen}: "
+        "python -m nas.train RUN --top 3 trains the best in full."
+    )
+
+
+def findings(trials: Sequence[TrialRecord], images: int) -> list[str]:
+    """What the run shows, in sentences."""
+    complete, metric = ranked(trials), metric_of(trials)
+    counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
+    if complete:
+        best = complete[0]
+        within = best.interval(images)
+        measured = f" [{within[0]:.4f}, {within[1]:.4f}]" if within else ""
+        of = f" on {images} images" if images else ""
+        lines.append(f"Best: trial {best.number} ({best.role}), {metric.validation} {best.score:.4f}{measured}{of}.")
+    lines += [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
+    unbeaten = front(trials)
+    if unbeaten:
+        names = ", ".join(unbeaten[0].minimized)
+        lines.append(f"{len(unbeaten)} networks that nothing else beats in {metric.words} and {names}.")
+    found = compare(trials, images) if images or not metric.is_share else None
+    return lines + (sentences(found) if found else [])
+
+
+def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:
+    """The known networks of a run with their scores, and whether another network scored better than they did.
+
+    How much better is said with its interval (see `difference_interval`) where on how many `images` is known.
+    """
+    known = [trial for trial in trials if trial.role == "baseline"]
+    if not known:
+        return ""
+    told = f"Known networks at this budget: {', '.join(map(_known, known))}."
+    complete = ranked(trials)
+    rivals = [trial for trial in complete if trial.role == "baseline"]
+    if not rivals:
+        return told
+    best, rival = complete[0], rivals[0]
+    if best.score == rival.score:
+        return f"{told} No network scored better than {rival.baseline}."
+    return told + _gain(best, rival, images, len(complete))
+
+
+def _known(trial: TrialRecord) -> str:
+    score = "" if trial.score is None else f" {trial.score:.4f}"
+    why = {"complete": "", "pruned": "stopped early", "failed": "failed", "running": "still running"}[trial.state]
+    return f"{trial.baseline}{score} (trial {trial.number}{f', {why}: not comparable' if why else ''})"
+
+
+def _gain(best: TrialRecord, rival: TrialRecord, images: int, of: int) -> str:
+    """How much better the best network is than the best known one, where an interval says what that is worth."""
+    if not images or best.score is None or rival.score is None:
+        return ""
+    within = difference_interval(best.metric, best.score, rival.score, images)
+    if within is None:
+        return (
+            f" The best network, trial {best.number}, is ahead of the best of them; what that is worth is not known, "
+            f"as {best.metric.words} has no interval here: train both to be sure."
+        )
+    low, high = within
+    luck = f"more than the draw of the images explains, though it is the best of {of}: train both to be sure"
+    verdict = "no reliable difference" if low <= 0 <= high else luck
+    return (
+        f" The best network, trial {best.number}, is {best.score - rival.score:+.4f} [{low:+.4f}, {high:+.4f}] (90 % "
+        f"interval) from the best of them: {verdict}."
+    )
+
+
+def front(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials that no other beats in score and in all that is minimised, cheapest first."""
+    return objectives.unbeaten(trials, objectives.minimized)
+
+
+def common_epochs(trials: Sequence[TrialRecord]) -> int:
+    """How many epochs all trials had that are complete or were stopped early."""
+    return min((t.epochs for t in trials if t.state in ("complete", "pruned") and t.curve), default=0)
+
+
+def scores(trials: Sequence[TrialRecord], role: Role, epochs: int) -> NDArray[np.float64]:
+    """Gains after so many epochs of the trials of a role that have ended, in their order.
+
+    A failed trial counts as a network that gets nothing right or, where a metric has no such score, as the worst trial.
+    """
+    ended = [trial for trial in trials if trial.state != "running"]
+    gains = [None if t.state == "failed" else t.gain_after(epochs) for t in ended]
+    worst = metric_of(trials).worst
+    if worst is None:
+        worst = min((gain for gain in gains if gain is not None), default=0.0)
+    return np.array([worst if g is None else g for t, g in zip(ended, gains, strict=True) if t.role == role])
+
+
+def expected_best(scores: NDArray[np.float64], k: int) -> float:
+    """The mean, over all subsets of k, of the best score in the subset."""
+    return float(np.sort(scores)[k - 1 :] @ _shares(len(scores), k))
+
+
+@lru_cache
+def _shares(n: int, k: int) -> NDArray[np.float64]:
+    """Of all subsets of k of n scores, the share in which the k-th, …, the n-th in ascending order is the best."""
+    log = np.array([lgamma(i + 1) for i in range(n + 1)])  # of factorials
+    below = np.arange(k - 1, n)
+    of_these = log[below] - log[k - 1] - log[below - (k - 1)]
+    shares: NDArray[np.float64] = np.exp(of_these - (log[n] - log[k] - log[n - k]))
+    return shares
+
+
+def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
+    drawn = rng.choice(scores, len(scores))
+    return expected_best(rng.binomial(images, np.clip(drawn, 0, 1)) / images if images else drawn, k)
+
+
+def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Scores after `epochs`, which all trials had; entry n - 1 of each is of n networks.
+
+    `search` is the best of the first n networks that the sampler proposed. `control` is the mean best of n of the
+    random networks, `low` to `high` hold the best of n in 90 % of draws. `known` are the known networks by name.
+    """
+
+    epochs: int
+    search: list[float]
+    control: list[float]
+    low: list[float]
+    high: list[float]
+    known: dict[str, float]
+    metric: Metric = DEFAULT_METRIC
+
+
+def progress(trials: Sequence[TrialRecord]) -> Progress | None:
+    """None where the search or its control has no outcome yet."""
+    epochs = common_epochs(trials)
+    search, control = scores(trials, "search", epochs), scores(trials, "control", epochs)
+    if not len(search) or not len(control):
+        return None
+    counts, sign = range(1, len(control) + 1), metric_of(trials).sign
+    low, high = ([sign * _quantile(control, n, share) for n in counts] for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    known = {t.baseline: t.curve[epochs] for t in trials if t.role == "baseline" and epochs in t.curve}
+    return Progress(
+        epochs,
+        (sign * np.maximum.accumulate(search)).tolist(),
+        [sign * expected_best(control, n) for n in counts],
+        low if sign > 0 else high,
+        high if sign > 0 else low,
+        known,
+        metric_of(trials),
+    )
+
+
+def _quantile(of: NDArray[np.float64], n: int, share: float) -> float:
+    """What the best of n draws with replacement stays at or below with this probability: (i/N)^n for the i-th score."""
+    below = (np.arange(1, len(of) + 1) / len(of)) ** n
+    return float(np.sort(of)[int(np.argmax(below >= share - 1e-12))])

@@ -1,0 +1,72 @@
+"""Trials as tables: one row per trial, as CSV and Parquet. The pandas door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nas.metric import DEFAULT_METRIC
+from nas.trial import TrialRecord
+from searchspace.document import write_text
+
+CSV, PARQUET = "trials.csv", "trials.parquet"
+# The columns after the score, by what they have been called since the first release.
+COLUMNS: dict[str, Callable[[TrialRecord], Any]] = {
+    "epochs": lambda t: t.epochs,
+    "role": lambda t: t.role,
+    "baseline": lambda t: t.baseline,
+    "macs": lambda t: t.cost.macs,
+    "params": lambda t: t.cost.params,
+    "activations": lambda t: t.cost.activations,
+    "peak_memory_mb": lambda t: t.cost.peak_memory_mb,
+    "predicted_ms": lambda t: t.predicted_ms,
+    "latency_ms": lambda t: t.contended_ms,
+    "measured_ms": lambda t: t.alone_ms,
+    "images_per_s": lambda t: t.images_per_s,
+    "seconds": lambda t: t.seconds,
+    "loss": lambda t: t.loss,
+    "train_loss": lambda t: t.train_loss,
+    "width_mult": lambda t: t.width_mult,
+    "settled": lambda t: t.settled,
+    "digest": lambda t: t.digest,
+    "in_place_of": lambda t: None if t.in_place_of is None else str(t.in_place_of),
+    "network": lambda t: t.network,
+    "error": lambda t: t.error or None,
+}
+
+
+def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """One row per trial: how it ended, its score after how many epochs, what was measured, its parameters, notes."""
+    score = (records[0].metric if records else DEFAULT_METRIC).name
+    score = "score" if score in COLUMNS else score
+    rows = []
+    for record in records:
+        row = {"trial": record.number, "outcome": record.state, score: record.score}
+        row |= {name: of(record) for name, of in COLUMNS.items()}
+        rows.append({**record.notes, **row, **record.point})
+    if not rows:
+        return pd.DataFrame(columns=["trial", "outcome", score, *COLUMNS])
+    known = ["trial", "outcome", score, *COLUMNS]
+    table = pd.DataFrame(rows)
+    own = [name for name in table.columns if any(name in record.notes for record in records) and name not in known]
+    points = [name for name in table.columns if name not in known and name not in own]
+    return table[[*known, *points, *own]]
+
+
+def write_csv(records: Sequence[TrialRecord], run: Path) -> None:
+    """RUN/trials.csv, replaced in one step."""
+    write_text(run / CSV, frame(records).to_csv(index=False))
+
+
+def write_parquet(records: Sequence[TrialRecord], run: Path) -> None:
+    """RUN/trials.parquet, replaced in one step. A column whose values are of several types is text."""
+    table, part = frame(records), run / f"{PARQUET}.{os.getpid()}.part"
+    for name in table.columns:
+        if len({type(cell) for cell in table[name].dropna()}) > 1:
+            table[name] = table[name].map(str, na_action="ignore")
+    table.to_parquet(part, index=False)
+    part.replace(run / PARQUET)

@@ -1,0 +1,75 @@
+"""What a study is of: a space and a budget, what is proposed first and by whom, what trials are scored by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from optuna.samplers import BaseSampler
+
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.samplers import SAMPLERS, Predictor
+from nas.samplers.observations import PriorObservation
+from nas.study import objectives
+from searchspace.budget import Budget
+from searchspace.errors import InputError
+from searchspace.space.space import FIT_BAND, Space
+
+# Makes a sampler of (choices, cost of a point or None, budget of that cost or None, seed), as those in `nas.samplers`.
+MakeSampler = Callable[..., BaseSampler]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`;
+    then the `sampler` proposes, which `evidence` of earlier studies may teach. Costs to `minimize` beside the metric
+    (see `objectives`) make the search seek a front.
+
+    Raises `InputError` for an unknown sampler, and one that evidence cannot teach, a number that is none that is meant.
+    """
+
+    space: Space
+    budget: Budget
+    sampler: str | MakeSampler = "auto"
+    seed: int = 0
+    band: float = FIT_BAND
+    controls: int = 8
+    baselines: int = 0
+    evidence: Sequence[PriorObservation] = ()
+    minimize: Sequence[str] = ()
+    metric: Metric = DEFAULT_METRIC
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "minimize", objectives.check(self.minimize))
+        if not callable(self.sampler) and self.sampler not in SAMPLERS:
+            raise InputError(f"sampler {self.sampler!r}: {', '.join(SAMPLERS)} or a function is accepted")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: a whole number from 0 to {2**32 - 1} is accepted, not {self.seed!r}")
+        if not isinstance(self.band, (int, float)) or not 0 <= self.band <= 1:
+            raise InputError(f"band: a share of the budget from 0 to 1 is accepted, not {self.band!r}")
+        for name in ("controls", "baselines"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise InputError(f"{name}: a whole number from 0 is accepted, not {number!r}")
+        if self.minimize and self.evidence:
+            raise InputError("minimize: a warm start teaches scores alone; give one of the two")
+        if self.evidence and (callable(self.sampler) or SAMPLERS[self.sampler] is not Predictor):
+            raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {self.sampler}")
+
+    @property
+    def make_sampler(self) -> MakeSampler:
+        if self.evidence:
+            return partial(Predictor, evidence=self.evidence)
+        return self.sampler if callable(self.sampler) else SAMPLERS[self.sampler]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What has to be equal for a study to be carried on."""
+        found: dict[str, Any] = {"space": self.space.data, "budget": str(self.budget)}
+        if self.minimize:
+            found["minimize"] = list(self.minimize)
+        if self.metric != DEFAULT_METRIC:
+            found["metric"] = str(self.metric)
+        return found

@@ -1,0 +1,84 @@
+"""Any metric of a classifier, computed by scikit-learn from what a network answers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.metric import EXAMPLES, Metric
+from searchspace.errors import InputError
+
+Probabilities = NDArray[np.float64]
+# Of scikit-learn's scorers those of classifiers; the others are of regression and of clusters, and class numbers are
+# neither.
+CLASSIFIERS = (
+    *("accuracy", "balanced_accuracy", "top_k_accuracy", "average_precision", "f1", "precision", "recall", "jaccard"),
+    *("roc_auc", "matthews_corrcoef", "neg_log_loss", "neg_brier_score", "d2_log_loss_score", "d2_brier_score"),
+    *("positive_likelihood_ratio", "neg_negative_likelihood_ratio"),
+)
+
+
+def score(metric: Metric, labels: NDArray[np.int64], probabilities: Probabilities) -> float:
+    """The metric of answers (N, classes), each row a distribution; `ValueError` where it cannot be computed of them."""
+    from sklearn.metrics import get_scorer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are never answered, which count as 0
+        found = float(get_scorer(metric.name)(_Answers(probabilities.shape[1]), probabilities, labels))
+    if not math.isfinite(found):
+        raise ValueError(f"{metric.name} is {found} of these labels")
+    return found
+
+
+def check(metric: Metric, labels: NDArray[np.int64], num_classes: int) -> None:
+    """`InputError` for a metric that is none of classifiers, or cannot be computed of these labels."""
+    rng = np.random.default_rng(0)
+    answers = rng.dirichlet(np.ones(num_classes), len(labels))
+    try:
+        score(metric, labels, answers)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+        raise InputError(f"metric {metric.name}: cannot be computed of these validation images: {said}") from None
+
+
+def check_name(metric: Metric) -> None:
+    """`InputError` for a name that is none of scikit-learn's scorers."""
+    from sklearn.metrics import get_scorer_names
+
+    if metric.name not in get_scorer_names() or not metric.name.startswith(CLASSIFIERS):
+        raise InputError(
+            f"metric {metric.name!r}: the name of one of scikit-learn's scorers of classifiers is accepted "
+            f"({', '.join(EXAMPLES)}, …); other names are for a training of one's own (--evaluate), as NAME or "
+            "NAME:minimize"
+        )
+    if metric.sign < 0:
+        raise InputError(f"metric {metric}: of scikit-learn's scorers more is better; give {metric.name}")
+
+
+class _Answers:
+    """A fitted classifier, as far as a scorer asks: its features are the probabilities that it answers with."""
+
+    _estimator_type = "classifier"
+
+    def __init__(self, num_classes: int) -> None:
+        self.classes_ = np.arange(num_classes)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
+        )
+
+    def fit(self, x: Any, y: Any) -> _Answers:
+        return self
+
+    def predict(self, x: Probabilities) -> NDArray[np.int64]:
+        return np.asarray(x.argmax(1), np.int64)
+
+    def predict_proba(self, x: Probabilities) -> Probabilities:
+        return x

@@ -1,0 +1,54 @@
+"""Metrics of scikit-learn's, of what a network answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score, top_k_accuracy_score
+
+from nas.metric import Metric
+from nas.training import scoring
+from searchspace import InputError
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(60) % 4
+ANSWERS = RNG.dirichlet(np.ones(4), 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", float((ANSWERS.argmax(1) == LABELS).mean())),
+        ("balanced_accuracy", balanced_accuracy_score(LABELS, ANSWERS.argmax(1))),
+        ("f1_macro", f1_score(LABELS, ANSWERS.argmax(1), average="macro")),
+        ("roc_auc_ovr", roc_auc_score(LABELS, ANSWERS, multi_class="ovr")),
+        ("top_k_accuracy", top_k_accuracy_score(LABELS, ANSWERS, k=2)),
+        ("neg_log_loss", -log_loss(LABELS, ANSWERS)),
+    ],
+)
+def test_scores_are_scikit_learns(name: str, expected: float) -> None:
+    assert scoring.score(Metric(name), LABELS, ANSWERS) == pytest.approx(expected)
+
+
+def test_of_two_classes_too() -> None:
+    labels, answers = np.arange(40) % 2, RNG.dirichlet(np.ones(2), 40)
+    assert scoring.score(Metric("roc_auc"), labels, answers) == pytest.approx(roc_auc_score(labels, answers[:, 1]))
+
+
+@pytest.mark.parametrize("name", ["acuracy", "r2", "neg_mean_squared_error", "rand_score", "error:minimize", "loss"])
+def test_what_is_no_scorer_of_classifiers_is_refused_with_some_that_are(name: str) -> None:
+    with pytest.raises(InputError, match=r"scorers of classifiers is accepted .*accuracy, balanced_accuracy, f1_macro"):
+        scoring.check_name(Metric.of(name))
+
+
+def test_a_scorer_has_its_direction() -> None:
+    with pytest.raises(InputError, match="more is better; give f1_macro"):
+        scoring.check_name(Metric.of("f1_macro:minimize"))
+
+
+def test_a_metric_that_these_labels_do_not_take_is_refused_before_any_trial() -> None:
+    with pytest.raises(InputError, match=r"metric f1: cannot be computed of these validation images: .*multiclass"):
+        scoring.check(Metric("f1"), LABELS, 4)
+    with pytest.raises(InputError, match="metric roc_auc_ovr: cannot be computed"):
+        scoring.check(Metric("roc_auc_ovr"), np.zeros(10, np.int64), 4)
+    scoring.check(Metric("f1"), np.arange(10) % 2, 2)
