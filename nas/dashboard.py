@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage
-from nas.views.server import listening
 from searchspace import command
 from searchspace.errors import InputError
 
@@ -23,12 +21,19 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
-    shown = ReadOnlyStorage(args.run)
+
+    from nas.run.run import Run
+
+    run = Run.open(args.run)
     if not 0 < args.port < 65536:
         raise InputError(f"port: 1 to 65535, not {args.port}")
 
     import optuna_dashboard
 
+    from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage
+    from nas.views.server import listening
+
+    shown = ReadOnlyStorage(run.name, run.config, run.study)
     app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(args.run, shown))
     with listening(app, args.host, args.port) as server:
         console = command.console()

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas import export, search, train
-from nas.bundle import bundle
-from nas.full_training import training_folder
-from nas.run import resume, search_options
+from nas.run import search_options
 from searchspace import command
 
 TRAINED = "trained"
@@ -32,6 +30,11 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
+
+    from nas.bundle import bundle
+    from nas.full_training import training_folder
+    from nas.run.run import Run
+
     bundle.require_onnx()
     bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         code = search.main(search_words(arguments))
         if code or args.dry_run:
             return code
-    config = resume.find(run)
+    config = Run.config_of(run)
     assert config is not None
     code = train.main(training_words(run, config.identity.data.dataset, args.device, args.full_epochs, args.quiet))
     return code or export.main([str(trained), "--out", str(args.out), "--onnx"])
@@ -62,6 +65,8 @@ def search_words(arguments: Sequence[str]) -> list[str]:
 
 def training_words(run: Path, dataset: str, device: str, epochs: int | None, quiet: bool) -> list[str]:
     """The full training of a search's best network; once it has begun, of the network that it began with."""
+    from nas.full_training import training_folder
+
     trained = run / TRAINED
     arch = trained if training_folder.is_folder(trained) else run
     words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={device}"]

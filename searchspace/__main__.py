@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
@@ -18,13 +16,12 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit, amount
 from searchspace.costs.costs import cost
 from searchspace.costs.latency import LatencyTable
-from searchspace.document import read_yaml
 from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.format.reference import SECTIONS, Key, about, keys
-from searchspace.networks import names, zoo
 from searchspace.processes import processes
 from searchspace.space.choices import Scalar
+from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known, preflight
 from searchspace.space.space import Space, ready
 from searchspace.table import Row, summary, table
@@ -71,22 +68,6 @@ def main(arguments: Sequence[str]) -> int:
             space = space.timed(LatencyTable.load(args.latency_table))
         describe(console, space, Budget.parse(args.budget), args.points, args.plot)
     return 0
-
-
-def network(name: str) -> Arch:
-    """The zoo's network of this name, or that of a file, written in stages or in blocks."""
-    path = Path(name)
-    if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
-        return zoo(name)
-    data, _ = read_yaml(path)
-    if not (isinstance(data, dict) and "stages" in data):
-        return Arch.load(path)
-    space = Space.load(path)
-    if space.choices or space.fit_range:
-        raise InputError(
-            f"{path}: a space, not a network ({len(space.choices)} values are free); describe shows spaces"
-        )
-    return space.arch()
 
 
 def show(console: Console, arch: Arch) -> None:

@@ -130,6 +130,10 @@ class Budget:
             raise InputError(f"budget {', '.join(written)}: one limit a currency; give a range for two bounds")
         return cls(limits)
 
+    @property
+    def limits_latency(self) -> bool:
+        return any(limit.currency == "latency_ms" for limit in self.limits)
+
     def admits(self, cost: Cost) -> bool:
         return all(limit.low <= limit.of(cost) <= limit.high for limit in self.limits)
 

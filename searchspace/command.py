@@ -144,6 +144,12 @@ def say(line: str) -> None:
         os.write(2, f"{line}\n".encode())
 
 
+def failed(name: str, reason: str) -> int:
+    """Say on standard error why a command failed; returns its exit code."""
+    print(f"{name}: {reason}", file=sys.stderr)
+    return FAILED
+
+
 def code_of(stopped: KeyboardInterrupt) -> int:
     """The exit code of a command that a signal has ended; Ctrl-C where nothing else is known."""
     return BY_SIGNAL + (stopped.number if isinstance(stopped, StoppedError) else signal.SIGINT)

@@ -17,9 +17,9 @@ import torch
 
 from nas.analysis import confusion
 from nas.analysis.confusion import Confusion
-from nas.analysis.results import interval
 from nas.config import DataConfig
 from nas.latency.timing import device_name
+from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
 from searchspace.costs.costs import cost
@@ -41,6 +41,7 @@ class TrainingRecord:
     `mean` and `std` of a channel, in 0…255, are what images are normalised with. `accuracy` is of the `images` held out
     of the training images, `test_accuracy` of the dataset's own test images, None where it has none. `recipe` is what
     the training was told, "" in weights of earlier versions, and `data_range` which value is white in deep images.
+    `score` and `test_score` are of the `metric` that a search scored by, where that is another.
     """
 
     dataset: str
@@ -56,6 +57,21 @@ class TrainingRecord:
     command: str = ""
     recipe: str = ""
     data_range: float | None = None
+    metric: str = str(DEFAULT_METRIC)
+    score: float | None = None
+    test_score: float | None = None
+
+    @property
+    def scores(self) -> list[tuple[str, Metric, float, int]]:
+        """What was measured: on which images, what, how much of it, and on how many."""
+        other = Metric.of(self.metric)
+        found = [
+            ("validation", DEFAULT_METRIC, self.accuracy, self.images),
+            ("validation", other, self.score, self.images),
+            ("test", DEFAULT_METRIC, self.test_accuracy, self.test_images),
+            ("test", other, self.test_score, self.test_images),
+        ]
+        return [(name, metric, score, images) for name, metric, score, images in found if score is not None]
 
     def check(self, arch: Arch, title: str) -> None:
         """`InputError` where this is not said of such a network."""
@@ -133,7 +149,7 @@ def text(facts: ModelCard, onnx: bool, milliseconds: Mapping[str, float] = Mappi
         f"{outputs(facts.arch)} out. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
         "network for `searchspace.Arch.load`." + (" `model.onnx` takes any number of images." if onnx else ""),
         *(("## Classes", classes(trained)) if trained else ()),
-        "## Accuracy",
+        "## Scores",
         *(facts.scored + (scores(trained) if trained else ())),
         "" if trained else "The weights are not trained: `model.py` starts them fresh.",
         *(by_class(facts.confusion) if facts.confusion else ()),
@@ -245,7 +261,7 @@ def costs(facts: ModelCard) -> str:
 
 def scores(trained: TrainingRecord) -> tuple[str, ...]:
     """Accuracies with their split, number of images and 90 % interval."""
-    low, high = interval(trained.accuracy, trained.images)
+    low, high = DEFAULT_METRIC.scores_within(trained.accuracy, trained.images) or (0.0, 1.0)
     epochs = f"{trained.epochs} epoch{'s' * (trained.epochs != 1)}"
     recipe = f" Recipe: {escaped(trained.recipe)}." if trained.recipe else ""
     lines = [
@@ -253,9 +269,12 @@ def scores(trained: TrainingRecord) -> tuple[str, ...]:
         f"Validation accuracy {trained.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) on {trained.images:,} "
         "images held out of the training images, by class and seed.",
     ]
+    for name, metric, score, _ in trained.scores:
+        if metric != DEFAULT_METRIC:
+            lines.append(f"Of the same {name} images, {metric.words}: {score:.4f}.")
     if trained.test_accuracy is None:
         return (*lines, "It was not tested: the dataset has no test images with labels that can be read.")
-    low, high = interval(trained.test_accuracy, trained.test_images)
+    low, high = DEFAULT_METRIC.scores_within(trained.test_accuracy, trained.test_images) or (0.0, 1.0)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
     return (*lines, f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
 

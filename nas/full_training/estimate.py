@@ -16,6 +16,8 @@ from nas.training.trainer import SCORING_COST
 from searchspace.budget import amount
 from searchspace.costs.costs import cost
 
+LONGEST_S = 1e13  # of which a timedelta is made
+
 
 def described(out: Path, plan: TrainingPlan, split: Split, device: str, workers: int) -> str:
     """The network, where it is trained and how far it is."""
@@ -47,6 +49,6 @@ def sentences(
     yield (sentence(found, number) if device == "cpu" else f"{found[number]:.0f} images/s") + each
     seconds = (len(split.train_labels) + SCORING_COST * len(split.val_labels)) / found[number] / workers
     left = plan.train.epochs - len(training_folder.epochs_done(out))
-    total = timedelta(seconds=round(left * seconds))
+    total = timedelta(seconds=round(min(left * seconds, LONGEST_S)))
     tested = "then test images, where there are any, are read and scored"
     yield f"about {seconds:.1f} s per epoch, {total} for {left} epochs; {tested}"

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nas.metric import DEFAULT_METRIC
 from nas.training.trainer import Epoch
 from searchspace.errors import InputError
 
 FOLDER = "tensorboard"
-SCALARS = {"loss/train": "train_loss", "loss/validation": "loss", "accuracy/validation": "accuracy"}
+SCALARS = {"loss/train": "train_loss", "loss/validation": "loss", f"{DEFAULT_METRIC.name}/validation": "score"}
 
 
 def require() -> None:

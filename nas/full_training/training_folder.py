@@ -27,7 +27,8 @@ from nas.bundle.card import ModelCard, TrainingRecord
 from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, same_images
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
-from nas.training import checkpoint
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.training import checkpoint, scoring
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 from nas.training.trainer import Each, Epoch, Training, unwatched
 from nas.trial import proxy
@@ -42,7 +43,8 @@ PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
 @value
 class TrainingPlan:
     """What makes two trainings the same, and by what `name` and `command` they go. `resolutions` are the smallest and
-    the largest of the networks that it is compared with, where these have several (see `trial.proxy`)."""
+    the largest of the networks that it is compared with, where these have several (see `trial.proxy`); `metric` is what
+    they were scored by."""
 
     arch: Arch
     data: DataConfig = DataConfig()
@@ -51,6 +53,7 @@ class TrainingPlan:
     name: str = "network"
     command: str = ""
     resolutions: tuple[int, int] | None = None
+    metric: Metric = DEFAULT_METRIC
 
     def adapted(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
@@ -232,20 +235,27 @@ def outcome(
     of = [(split.val_images, split.val_labels, unwatched), *([(*test, each)] if test else [])]
     given = [(labels, training.answers(images, told)) for images, labels, told in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
+    other: list[float | None] = [None] * len(of)
+    if plan.metric != DEFAULT_METRIC:
+        answers = [training.probabilities(images).double().numpy() for images, _, _ in of]
+        other = [scoring.score(plan.metric, labels, found) for (_, labels, _), found in zip(of, answers, strict=True)]
     trained = TrainingRecord(
-        dataset=split.name,
-        seed=plan.seed,
-        epochs=len(history),
-        accuracy=history[-1].accuracy,
-        images=len(split.val_labels),
-        test_accuracy=None if test is None else right[1],
-        test_images=0 if test is None else len(test[1]),
+        split.name,
+        plan.seed,
+        len(history),
+        history[-1].score,
+        len(split.val_labels),
+        None if test is None else right[1],
+        0 if test is None else len(test[1]),
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         classes=split.classes,
         command=plan.command,
         recipe=plan.train.words(),
         data_range=plan.data.data_range,
+        metric=str(plan.metric),
+        score=other[0],
+        test_score=other[-1] if test else None,
     )
     confused = Confusion(split.classes, *(confusion.counted(*pair) for pair in given))
     return facts(plan, plan.adapted(split), trained, confused)

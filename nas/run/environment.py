@@ -51,5 +51,5 @@ def load(run: Path) -> list[Environment]:
         return []
     data, _ = read_yaml(path)
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise InputError(f"{path}: a list of mappings is accepted")
+        raise InputError(f"{path}: a list of mappings is accepted; the run can do without the file")
     return [{str(name): str(value) for name, value in entry.items()} for entry in data]

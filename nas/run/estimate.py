@@ -25,6 +25,7 @@ from searchspace.pytorch.module import build
 from searchspace.space.space import Space
 
 TIMED_STEPS = 4
+LONGEST_S = 1e13  # of which a timedelta is made
 RAY_S = 10.0  # to start Ray and its workers, on two cores
 BEST, BEST_ROUNDS = 5, 2 * 9  # networks that are timed at the end; how often each is run
 
@@ -88,7 +89,7 @@ def sentence(made: dict[str, tuple[float, float]], found: Sample) -> str:
 
 
 def clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, LONGEST_S))))
 
 
 def print_plan(

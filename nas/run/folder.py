@@ -14,18 +14,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from nas.analysis import results
+from nas.analysis import tables
 from nas.config import CONFIG, SearchConfig, differences, resumed
 from nas.run import environment
+from nas.run.run import TABLE, Run
 from nas.study import lock, storage
 from nas.study.completeness import BEST
 from nas.study.storage import NAME, StudyLocation, without_password
-from nas.study.study import Study, record
+from nas.study.study import Study
+from nas.trial import Result, Trial, ranked
 from searchspace.document import write_yaml
 from searchspace.errors import InputError
 
 Log = logging.Logger
-TABLE = "latency.json"
 CHECKPOINTS = "checkpoints"
 LOG = "log.txt"
 PART_S = 60  # after which a half written file is nobody's, also where its writer is on another machine
@@ -38,11 +39,12 @@ def can_resume(run: Path, config: SearchConfig) -> bool:
         return False
     if not run.is_dir():
         raise InputError(f"run {run}: a folder is accepted, not a file")
-    if not (run / CONFIG).is_file():
+    begun = Run.config_of(run)
+    if begun is None:
         if any(run.iterdir()):
             raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
-    old = SearchConfig.load(run).identity
+    old = begun.identity
     changed = differences(old, resumed(config.identity, old))
     if changed:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
@@ -55,7 +57,7 @@ def _has_outcomes(run: Path) -> bool:
     try:
         return storage.holds(StudyLocation(run))
     except InputError:
-        return (run / results.CSV).exists()
+        return (run / tables.CSV).exists()
 
 
 def discard(run: Path) -> None:
@@ -146,7 +148,7 @@ def _alive(process: int) -> bool:
 
 
 class Results:
-    """A run's files, brought up to date after every trial: of many trials now and then, in a small share of the time.
+    """A watcher that keeps a run's files up to date: after every trial, of many trials in a small share of the time.
 
     They are made of the study, so whatever is not written yet is written by the end or by the same command.
     """
@@ -154,6 +156,15 @@ class Results:
     def __init__(self, study: Study, run: Path, log: Log) -> None:
         self.study, self.run, self.log = study, run, log
         self._trials, self._ended, self._cost_s = 0, 0.0, 0.0
+
+    def started(self, trial: Trial) -> None: ...
+
+    def epoch(self, trial: Trial, result: Result) -> None: ...
+
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None:
+        self.update()
+
+    def stopping(self) -> None: ...
 
     def update(self) -> None:
         """Write them, unless it is too soon for so many trials. A failure ends nothing: the next time may do."""
@@ -170,16 +181,11 @@ class Results:
 
 def write_results(study: Study, run: Path) -> int:
     """trials.csv, and best.yaml once a trial is complete; returns how many trials there are."""
-    outcomes, ranked = study.outcomes, study.ranked
-    results.write_csv(outcomes, run)
-    if ranked:
-        title = f"trial {ranked[0].number}: validation accuracy {ranked[0].value:.4f} after brief training"
-        write_yaml(run / BEST, record(ranked[0]).arch.to_dict(), title)
-    return len(outcomes)
-
-
-def alive(run: Path, config: SearchConfig) -> bool | None:
-    """Whether a search is running in a folder; None where its study is in a server, which others may work on."""
-    if lock.is_held(run):
-        return True
-    return None if config.conduct.storage else False
+    records = study.records
+    best = ranked(records)
+    tables.write_csv(records, run)
+    if best:
+        score = f"{study.metric.validation} {best[0].score:.4f}"
+        title = f"trial {best[0].number}: {score} after brief training"
+        write_yaml(run / BEST, study.trial(best[0].number).arch.to_dict(), title)
+    return len(records)

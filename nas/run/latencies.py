@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
 
 from nas.config import Execution, SearchConfig
-from nas.run import folder
-from nas.study.study import Study, record
+from nas.run.run import TABLE
+from nas.study.study import Study
 from nas.views.meter import meter
 from nas.views.terminal import print_device
 from searchspace.costs.latency import LatencyTable
@@ -24,7 +25,7 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
     now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
     from nas.latency import device_table, timing
 
-    space, own = config.space, run / folder.TABLE
+    space, own = config.space, run / TABLE
     if own.is_file():
         table = LatencyTable.load(own)
         if given is not None and LatencyTable.load(given) != table:
@@ -32,8 +33,7 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
         return space.timed(table)
     if given is not None:
         return space.timed(LatencyTable.load(given))
-    limited = any(limit.currency == "latency_ms" for limit in config.budget.limits)
-    needed = limited or "latency" in config.identity.minimize
+    needed = config.budget.limits_latency or "latency" in config.identity.minimize
     if not needed and (existed or not timing.is_here(config.conduct.device)):
         return space
     device = timing.device_for(config.conduct.device)
@@ -63,7 +63,7 @@ def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Con
         if not quiet and space.latency is not None:
             print_device(console, space.latency)
     if space.latency is not None:
-        space.latency.save(run / folder.TABLE)
+        space.latency.save(run / TABLE)
     return space
 
 
@@ -100,14 +100,15 @@ def measured_here(space: Space, device: str, console: Console, quiet: bool) -> S
 
 
 def time_best(study: Study, conduct: Execution) -> str:
-    """Measure the best networks' latency, now that nothing else runs; returns why they were not measured, or "".
+    """Measure the best networks' latency, now that nothing else runs; returns why they were not measured, or that
+    somebody else's work was in the way, or "".
 
     Only on the device and under the conditions of the run's layer times, beside which they are shown.
     """
     from nas.latency import timing
 
-    best = [record(trial) for trial in study.ranked[:TIMED_BEST]]
-    known, table = study.latencies, study.space.latency
+    best = [study.trial(record.number) for record in study.ranked[:TIMED_BEST]]
+    known, table = study.alone_ms, study.space.latency
     if all(trial.number in known for trial in best):
         return ""
     device, why = where_to_time(table, conduct)
@@ -118,8 +119,11 @@ def time_best(study: Study, conduct: Execution) -> str:
     with timing.threads(here.threads):
         models = [timing.ready(arch, device) for arch in archs]
         times = timing.network_ms(models, archs, device, here.batch_size, TIMED_ROUNDS)
-    study.latencies = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
-    return ""
+    study.alone_ms = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= cores + 1:  # trials of this run are among it
+        return ""
+    return f"the best networks' milliseconds may be too long: the load was {load:.1f} on {cores} cores"
 
 
 def where_to_time(table: LatencyTable | None, conduct: Execution) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config import CONFIG, SearchConfig, differences
+from nas.config import SearchConfig, differences
 from nas.run import search_options
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -23,16 +23,11 @@ CHOICES = ("space", "fix", "without")
 IDENTITY = (
     *("space", "dataset", "images", "resolution", "num_classes", "epochs", "batch_size", "train_resolution"),
     *("flip", "skip_bad", "data_range", "sampler", "seed", "band", "fix", "without", "no_baselines", "minimize"),
-    *("warm_start", "prescreen", "prescreen_by"),
+    *("warm_start", "prescreen", "prescreen_by", "metric", "evaluate"),
 )
 SHOWN = 3
 
 Options = Mapping[str, Any]
-
-
-def find(run: Path) -> SearchConfig | None:
-    """The configuration of the run in a folder; None where there is no run."""
-    return SearchConfig.load(run) if (run / CONFIG).is_file() else None
 
 
 def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchConfig:

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas.config import SCORES, DataConfig, Execution, Prescreen, SearchConfig, SearchSpec, recipe
-from nas.data.datasets import class_names
-from nas.samplers import SAMPLERS, Predictor
-from nas.study.objectives import CURRENCIES
-from nas.study.objectives import check as check_names
+from nas.config import (
+    CURRENCIES,
+    LARGEST,
+    OWN_DATA,
+    SCORES,
+    DataConfig,
+    Execution,
+    Prescreen,
+    SearchConfig,
+    SearchSpec,
+    recipe,
+)
+from nas.metric import EXAMPLES, Metric
+from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.space.space import FIT_BAND, Space, ready
 
-MAX_CONTROLS = 32
+if TYPE_CHECKING:
+    from nas.data.datasets import Split
+
+LISTS = ("fix", "minimize", "warm_start", "track")
+MAX_CONTROLS, SMALLEST = 32, 16
+# Far beyond what anybody needs, and small enough that nothing overflows.
+MOST = {
+    **dict.fromkeys(("trials", "epochs", "batch_size", "concurrent", "prescreen"), 10**6),
+    **{"train_resolution": 4096, "gpus_per_trial": 1000},
+}
+TAUGHT = ("auto", "predictor")  # the samplers that a warm start teaches
+# The options whose value is no text, and no list of them.
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("images", "num_classes", "trials", "epochs", "batch_size", "train_resolution", "seed"), int),
+    **dict.fromkeys(("prescreen", "concurrent"), int),
+    **dict.fromkeys(("band", "gpus_per_trial", "data_range"), float),
+    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "dry_run", "quiet"), bool),
+}
 SPACE = "mobile"
+DEVICES = ("auto", "cpu", "cuda")
+TRACKERS = ("mlflow", "tensorboard", "wandb")
 EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
 DESCRIPTION = "`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."
 EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
@@ -62,7 +93,7 @@ def parser() -> command.Parser:
     )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
-    p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: auto, which is predictor)")
+    p.add_argument("--sampler", help=f"{', '.join(NAMES)} or MODULE:FUNCTION (default: auto, which is predictor)")
     p.add_argument("--seed", type=int, help="of the split, the proposals and training (default: 0)")
     p.add_argument("--band", type=float, help=f"use at least this percentage of the budget ({100 * FIT_BAND:g})")
     p.add_argument("--fix", action="append", metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
@@ -73,7 +104,7 @@ def parser() -> command.Parser:
         default=None,
         help="leave out the known networks that a search begins with",
     )
-    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside accuracy, {', '.join(CURRENCIES)}")
+    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)}")
     p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
     p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
     p.add_argument(
@@ -81,9 +112,18 @@ def parser() -> command.Parser:
         metavar="SCORE",
         help=f"best by {', '.join(SCORES)} (default: {Prescreen().by})",
     )
+    p.add_argument(
+        "--metric", help=f"what is scored: {', '.join(EXAMPLES)} or another of scikit-learn's (default: {EXAMPLES[0]})"
+    )
+    p.add_argument(
+        "--evaluate",
+        metavar="MODULE:FUNCTION",
+        help="train by a function of your own: a generator (trial, context) that yields a score after every epoch",
+    )
+    p.add_argument("--track", action="append", choices=TRACKERS, help="also log every trial there; several")
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--device", choices=DEVICES, default="auto")
     p.add_argument("--gpus-per-trial", type=float, default=1.0)
     p.add_argument(
         "--cuda-graphs", action="store_true", help="replay training steps as CUDA graphs (off: not yet measured)"
@@ -121,20 +161,152 @@ def image_options(p: command.Parser) -> None:
     )
 
 
-def config_from_args(args: argparse.Namespace) -> SearchConfig:
-    """The configuration of a new search; raises `InputError` where the arguments are wrong."""
+def config_from_args(args: argparse.Namespace, space: Space | None = None, split: Split | None = None) -> SearchConfig:
+    """The configuration of a new search; raises `InputError` where the arguments are wrong.
+
+    `space` and `split` take the place of what `--space` and `--dataset` name, where Python has them.
+    """
     check(args)
-    dataset, trials = args.dataset or DataConfig().dataset, args.trials or Execution().trials
-    space = space_of(args, Space.load(args.space or SPACE), dataset)
+    own = OWN_DATA if args.evaluate and split is None and args.dataset is None else None
+    dataset, trials = own or args.dataset or DataConfig().dataset, args.trials or Execution().trials
+    base = space or Space.load(args.space or SPACE)
+    space = space_of(args, base, dataset, split)
     identity = SearchSpec(
         space=space.data,
+        largest=max(SMALLEST, min(LARGEST, space.resolutions[-1])),
         budget=(),
         data=DataConfig(dataset),
         train=recipe(dataset),
         controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
         baselines=0 if args.no_baselines else max(trials // 4, int(trials > 2)),
     )
-    return SearchConfig(apply(args, identity), conduct(args), space.source)
+    return SearchConfig(apply(args, identity), conduct(args), base.source)
+
+
+def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of the command from keywords; `InputError` for one that it has not. None is what is not given."""
+    args = parser().parse_args(["--budget", "1MFLOPs"])
+    known = {name for name in vars(args) if name != "command"}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise InputError(
+                f"search has no option {name}=; " + (f"did you mean {near[0]}=?" if near else "see Run.search")
+            )
+        if value is not None or name == "budget":
+            setattr(args, name, _as_written(name, value))
+    args.command = " ".join(["python -m nas.search", *words_of(args)])
+    return args
+
+
+def _as_written(name: str, value: Any) -> Any:
+    """A keyword's value as the command's parser gives it."""
+    if name == "budget":
+        return [str(limit) for limit in Budget.parse(value).limits]
+    if name == "fix" and isinstance(value, Mapping):
+        return [f"{key}={one}" for key, one in value.items()]
+    if name in LISTS:
+        return _words(name, value)
+    if name == "without":
+        return value if isinstance(value, str) else ",".join(_words(name, value))
+    if name == "resolution":
+        return _pixels(value)
+    if name in ("time_limit", "trial_timeout") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value}s"
+    if name in ("run", "latency_table", "space", "dataset"):
+        if not isinstance(value, (str, Path)):
+            raise InputError(f"{'folder' if name == 'run' else name}: a path or a text is accepted, not {value!r}")
+        return Path(value) if name in ("run", "latency_table") else str(value)
+    wanted = KINDS.get(name, str)
+    if isinstance(value, bool) != (wanted is bool) or not isinstance(
+        value, (wanted, int) if wanted is float else wanted
+    ):
+        what = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}[wanted]
+        raise InputError(f"{name}: {what} is accepted, not {value!r}")
+    return value
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """One text, or several."""
+    several = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(several, (list, tuple)) or not all(isinstance(one, (str, Path)) for one in several):
+        raise InputError(f"{name}: a text or a list of texts is accepted, not {value!r}")
+    return [str(one) for one in several]
+
+
+def _pixels(value: Any) -> tuple[int, ...]:
+    """One resolution, or several, as a whole number, a list or a text."""
+    try:
+        if isinstance(value, str):
+            return resolutions(value)
+        several = (value,) if isinstance(value, int) and not isinstance(value, bool) else tuple(value)
+        return resolutions(",".join(map(str, several)))
+    except (TypeError, argparse.ArgumentTypeError):
+        raise InputError(f"resolution: pixels, or a list of several, are accepted, not {value!r}") from None
+
+
+def words_of(args: argparse.Namespace) -> list[str]:
+    """The words of a command that would give these options."""
+    usual = vars(parser().parse_args(["--budget", "1MFLOPs"]))
+    words = []
+    for name, value in vars(args).items():
+        if name in ("command", "quiet", "dry_run") or (value == usual[name] and name != "budget"):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{name.replace('_', '-')}")
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        values = text if isinstance(text, list) else [without_password_in(name, text)]
+        words += [shlex.quote(f"{flag}={one}") for one in values]
+    return words
+
+
+def without_password_in(name: str, value: Any) -> Any:
+    if name != "storage":
+        return value
+    from nas.study import storage
+
+    storage.server(value)  # `InputError` where it is no address
+    return storage.without_password(value)
+
+
+def without_password(address: str, words: Sequence[str]) -> list[str]:
+    """The words of a command without the password of a server's address; `InputError` where it is no address."""
+    if not address:
+        return list(words)
+    from nas.study import storage
+
+    storage.server(address)
+    return [word.replace(address, storage.without_password(address)) for word in words]
+
+
+def name_of(what: str, given: Any) -> str | None:
+    """How a function is called where it is kept: `module:function`; a text stays."""
+    if given is None or isinstance(given, str):
+        return given
+    if not callable(given):
+        raise InputError(f"{what}: a function or module:function is accepted, not {given!r}")
+    named = getattr(given, "__qualname__", type(given).__qualname__)
+    return f"{getattr(given, '__module__', None) or type(given).__module__}:{named}"
+
+
+def function(what: str, text: str) -> Any:
+    """The function that `module:function` names."""
+    module, _, name = text.partition(":")
+    found: Any
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "no reason given")[:160]
+        raise InputError(
+            f"{what} {text}: {module or 'no module'} cannot be imported ({type(error).__name__}: {said})"
+        ) from None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise InputError(f"{what} {text}: {module} has no such function; from Python, {what}= takes it itself")
+    return found
 
 
 def check(args: argparse.Namespace) -> None:
@@ -143,14 +315,29 @@ def check(args: argparse.Namespace) -> None:
         number = getattr(args, name)
         if number is not None and number < 1:
             raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
+    for name, most in MOST.items():
+        number = getattr(args, name)
+        if number is not None and number > most:
+            raise InputError(f"{name.replace('_', '-')}: at most {most:,}, not {number}")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise InputError(f"seed: from 0 to {2**32 - 1}, not {args.seed}")
     if args.images is not None and args.images < 2:
         raise InputError(f"images: at least 2, not {args.images}")
     if args.band is not None and not 0 < args.band <= 100:
         raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
     if not args.gpus_per_trial > 0:
         raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
-    if args.sampler is not None and args.sampler not in SAMPLERS:
-        raise InputError(f"sampler {args.sampler!r}: {', '.join(SAMPLERS)} is accepted")
+    if args.sampler is not None and args.sampler not in NAMES and ":" not in args.sampler:
+        raise InputError(f"sampler {args.sampler!r}: {', '.join(NAMES)} or module:function is accepted")
+    for name in args.track or ():
+        if name not in TRACKERS:
+            raise InputError(f"track {name!r}: {', '.join(TRACKERS)} is accepted")
+    if args.device not in DEVICES:
+        raise InputError(f"device {args.device!r}: {', '.join(DEVICES)} is accepted")
+    duration("time-limit", args.time_limit)
+    duration("trial-timeout", args.trial_timeout)
+    if args.evaluate is not None and ":" not in args.evaluate:
+        raise InputError(f"evaluate {args.evaluate!r}: module:function is accepted")
 
 
 def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
@@ -165,8 +352,10 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         "sampler": args.sampler,
         "seed": args.seed,
         "band": None if args.band is None else args.band / 100,
-        "minimize": None if args.minimize is None else check_names(args.minimize),
+        "minimize": None if args.minimize is None else _checked_costs(args.minimize),
         "warm_start": None if args.warm_start is None else tuple(args.warm_start),
+        "metric": None if args.metric is None else Metric.of(args.metric),
+        "evaluate": args.evaluate,
     }
     training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     identity = replace(
@@ -178,6 +367,18 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
     )
     check_together(identity)
     return identity
+
+
+def _checked_costs(names: Sequence[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in CURRENCIES:
+            raise InputError(f"minimize {name!r}: {', '.join(CURRENCIES)} is accepted")
+    return tuple(dict.fromkeys(names))
+
+
+def image_options_of(args: argparse.Namespace) -> DataConfig:
+    """How a dataset that Python gives is split and mirrored."""
+    return image_config(args, DataConfig())
 
 
 def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
@@ -195,12 +396,12 @@ def drop_unset(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_together(identity: SearchSpec) -> None:
     """`InputError` where parts of an identity do not go together."""
-    if identity.warm_start and SAMPLERS[identity.sampler] is not Predictor:
+    if identity.warm_start and identity.sampler not in TAUGHT:
         raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {identity.sampler}")
     if identity.prescreen.draws > 1 and identity.minimize:
-        raise InputError("prescreen: a score says nothing of accuracy at another cost; not with --minimize")
+        raise InputError("prescreen: a score says nothing of the metric at another cost; not with --minimize")
     if identity.warm_start and identity.minimize:
-        raise InputError("minimize: a warm start teaches accuracy alone; give one of the two")
+        raise InputError("minimize: a warm start teaches scores alone; give one of the two")
 
 
 def conduct(args: argparse.Namespace) -> Execution:
@@ -217,10 +418,12 @@ def conduct(args: argparse.Namespace) -> Execution:
     )
 
 
-def space_of(args: argparse.Namespace, space: Space, dataset: str) -> Space:
+def space_of(args: argparse.Namespace, space: Space, dataset: str, split: Split | None = None) -> Space:
     """The space as the arguments narrow it, for as many classes as they say, or the file of somebody's own, or the
     dataset has."""
-    classes = len(class_names(DataConfig(dataset))) if by_dataset(args, space) else args.num_classes
+    classes = args.num_classes
+    if by_dataset(args, space) and dataset != OWN_DATA:
+        classes = len(split.classes) if split else _classes_in(dataset)
     if classes is not None:
         space = space.fix([f"num_classes={classes}"])
     if args.resolution is not None:
@@ -229,6 +432,12 @@ def space_of(args: argparse.Namespace, space: Space, dataset: str) -> Space:
     if space.network.num_classes < 2:
         raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
     return space
+
+
+def _classes_in(dataset: str) -> int:
+    from nas.data.datasets import class_names
+
+    return len(class_names(DataConfig(dataset)))
 
 
 def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:
@@ -242,7 +451,7 @@ def by_dataset(args: argparse.Namespace, space: Space) -> bool:
 
 def classes_of(args: argparse.Namespace, config: SearchConfig) -> str:
     """Whose number of classes a new search takes, where no option says it."""
-    if args.num_classes is not None:
+    if args.num_classes is not None or config.identity.data.dataset == OWN_DATA:
         return ""
     return "the dataset's" if by_dataset(args, Space.load(args.space or SPACE)) else f"{config.space_name}'s"
 

@@ -6,23 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.bundle import bundle
-from nas.config import CONFIG, DataConfig, SearchConfig
+from nas.config import CONFIG, OWN_DATA, DataConfig
+from nas.data.datasets import IN_MEMORY
 from nas.full_training import training_folder
-from searchspace.__main__ import network
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.run.run import Run
 from searchspace.arch import Arch
 from searchspace.errors import InputError
 from searchspace.networks import names
+from searchspace.space.lookup import network
 
 BEST, ARCH = "best.yaml", "arch.yaml"
+NAMELESS = (IN_MEMORY, OWN_DATA)  # images that only Python had
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A network, a name to call it by, and the images it was searched or trained on; None where nothing says which."""
+    """A network, a name to call it by, the images it was searched or trained on (None where nothing says which), and
+    what it was scored by."""
 
     name: str
     arch: Arch
     data: DataConfig | None = None
+    metric: Metric = DEFAULT_METRIC
 
 
 def subject(text: str) -> Subject:
@@ -33,22 +39,32 @@ def subject(text: str) -> Subject:
         if path.name not in (ARCH, BEST):
             return Subject(path.stem, network(text))
         folder = path.resolve().parent
-        return Subject(folder.name, network(text), images(folder))
+        return Subject(folder.name, network(text), images(folder), metric_of(folder))
     if training_folder.is_folder(path):
         plan = training_folder.load_plan(path)
-        return Subject(plan.name, plan.arch, plan.data)
+        return Subject(plan.name, plan.arch, plan.data, plan.metric)
     for file in (ARCH, BEST):
         if (path / file).is_file():
-            return Subject(path.resolve().name, Arch.load(path / file), images(path))
+            return Subject(path.resolve().name, Arch.load(path / file), images(path), metric_of(path))
     if (path / CONFIG).is_file():
         raise InputError(f"{path}: no trial of this search is complete yet")
     raise InputError(f"{path}: has neither an {ARCH} nor a {BEST}; an exported network or a zoo name is accepted")
 
 
+def metric_of(folder: Path) -> Metric:
+    """What the networks of a search were scored by, where a full training can measure that too."""
+    searched = Run.config_of(folder)
+    if searched is None or (searched.identity.evaluate and searched.identity.metric != DEFAULT_METRIC):
+        return DEFAULT_METRIC
+    return searched.identity.metric
+
+
 def images(folder: Path) -> DataConfig | None:
     """The images that a search, a training or an export in a folder is of."""
-    if (folder / CONFIG).is_file():
-        return SearchConfig.load(folder).identity.data
+    searched = Run.config_of(folder)
+    if searched is not None:
+        data = searched.identity.data
+        return None if data.dataset in NAMELESS else data
     if training_folder.is_folder(folder):
         return training_folder.load_plan(folder).data
     return bundle.images(folder)

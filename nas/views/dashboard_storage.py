@@ -8,7 +8,6 @@ dashboard's writes. Notes that people write are kept in the study and then take 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import os
@@ -17,16 +16,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import bottle
+import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.config import SearchConfig
-from nas.study import records, study
-from nas.trial import Outcome
+from nas.samplers import optuna_private as private
+from nas.study import records
+from nas.trial import TrialRecord
 from nas.views import notes
 from searchspace.budget import Budget, Cost
 from searchspace.figures import plot
@@ -44,18 +44,16 @@ class ReadOnlyStorage(BaseStorage):
     Asked to change trials or the study, it answers 403 with the reason.
     """
 
-    def __init__(self, run: Path) -> None:
-        self.study = study.load(run)
-        self.config = SearchConfig.load(run)
-        self.name = run.resolve().name
-        self._kept: BaseStorage = self.study._storage
-        self._id: int = self.study._study_id
+    def __init__(self, name: str, config: SearchConfig, study: optuna.Study) -> None:
+        self.name, self.config, self.study = name, config, study
+        self._kept: BaseStorage = private.storage_of(self.study)
+        self._id: int = private.study_id(self.study)
         self._ended: dict[int, FrozenTrial] = {}
         self._notes: dict[str, str] = {}
         self._summary = (-1, "")
 
     def picture(self, trial: FrozenTrial) -> str:
-        return f"/artifacts/{self._id}/{trial._trial_id}/{records.digest_of(trial)}"
+        return f"/artifacts/{self._id}/{private.trial_id(trial)}/{records.digest_of(trial)}"
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -67,23 +65,21 @@ class ReadOnlyStorage(BaseStorage):
         return self._shown(self._kept.get_trial(trial_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        ranked = study.ranked(self.study)
+        ranked = records.ranked_trials(self.study)
         if not ranked:
             raise ValueError("No trials are completed yet.")
         return self._shown(ranked[0])
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
         """A copy with a picture and constraints; of ended trials the same one again."""
-        if trial._trial_id in self._ended:
-            return self._ended[trial._trial_id]
-        shown = copy.copy(trial)
+        if private.trial_id(trial) in self._ended:
+            return self._ended[private.trial_id(trial)]
         told = {
             name: value for name, value in trial.user_attrs.items() if name not in HIDDEN and value not in (None, "")
         }
         if records.interrupted(trial):
             del told["error"]
             told["interrupted"] = self._came_of(trial)
-        shown._user_attrs = told
         digest = records.digest_of(trial)
         meta = {
             "artifact_id": digest,
@@ -91,13 +87,13 @@ class ReadOnlyStorage(BaseStorage):
             "mimetype": "image/png",
             "encoding": None,
         }
-        shown._system_attrs = {
-            **trial._system_attrs,
+        system = {
             "constraints": constraints(self.config.budget, records.cost_of(trial)),
             f"artifacts:{digest}": json.dumps(meta),
         }
+        shown = private.with_attributes(trial, told, system)
         if trial.state.is_finished() and not records.interrupted(trial):
-            self._ended[trial._trial_id] = shown
+            self._ended[private.trial_id(trial)] = shown
         return shown
 
     def _came_of(self, trial: FrozenTrial) -> str:
@@ -105,15 +101,14 @@ class ReadOnlyStorage(BaseStorage):
         again = records.interruptions(self._kept.get_all_trials(self._id, deepcopy=False)).get(trial.number)
         return "will be asked again" if again is None else f"asked again as trial {again}"
 
-    def get_all_studies(self) -> list[FrozenStudy]:
+    def get_all_studies(self) -> list[Any]:
         return [
-            FrozenStudy(
+            private.frozen_study(
                 self.name,
-                None,
                 self.get_study_user_attrs(self._id),
                 self.get_study_system_attrs(self._id),
                 self._id,
-                directions=self.get_study_directions(self._id),
+                self.get_study_directions(self._id),
             )
         ]
 
@@ -135,32 +130,36 @@ class ReadOnlyStorage(BaseStorage):
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """What Optuna keeps, with our notes where people have written none."""
         kept = self._kept.get_study_system_attrs(study_id)
-        alone, made = study.latencies(self.study), dict[str, Any]()
+        metric, made = records.metric_of(self.study), dict[str, Any]()
+        alone = records.alone_ms(self.study)
         trials = self._kept.get_all_trials(self._id, deepcopy=False)
         for trial in trials:
-            key = f"dashboard:{trial._trial_id}:note_"
-            made[f"{key}ver"], made[f"{key}str:0"] = 1, self._note(trial, study.outcome(trial, alone))
+            key = f"dashboard:{private.trial_id(trial)}:note_"
+            made[f"{key}ver"], made[f"{key}str:0"] = (
+                1,
+                self._note(trial, records.trial_record(trial, metric, alone.get(trial.number))),
+            )
         ended = sum(trial.state.is_finished() for trial in trials)
         made["dashboard:note_ver"], made["dashboard:note_str:0"] = 1 + ended, self._about(ended)
         for name in [name for name in made if name.endswith("_ver") and name in kept]:
             del made[name], made[name.removesuffix("ver") + "str:0"]
         return {**made, **kept}
 
-    def _note(self, trial: FrozenTrial, outcome: Outcome) -> str:
+    def _note(self, trial: FrozenTrial, record: TrialRecord) -> str:
         """A trial's note; the part that takes time to make is made once for every way that a trial stands."""
         cut = f"Interrupted, {self._came_of(trial)}: no failure." if records.interrupted(trial) else ""
-        key = f"{trial._trial_id} {outcome.outcome} {outcome.accuracy} {cut}"
+        key = f"{private.trial_id(trial)} {record.state} {record.score} {cut}"
         if key not in self._notes:
-            self._notes[key] = notes.of_trial(study.record(trial), outcome, self.picture(trial), cut)
+            self._notes[key] = notes.of_trial(records.trial_of(trial), record, self.picture(trial), cut)
         return self._notes[key]
 
     def _about(self, ended: int) -> str:
         """The run's note, made anew when a trial has ended."""
         if self._summary[0] != ended:
-            ranked = study.ranked(self.study)
+            ranked = records.ranked_trials(self.study)
             picture = self.picture(ranked[0]) if ranked else ""
             found = records.interruptions(self.study.get_trials(deepcopy=False))
-            cut, outcomes = records.interruption_sentences(found), study.outcomes(self.study)
+            cut, outcomes = records.interruption_sentences(found), records.trial_records(self.study)
             said = notes.of_run(self.config, outcomes, self._images(), picture, cut)
             self._summary = (ended, said)
         return self._summary[1]
@@ -235,7 +234,7 @@ class PictureStore:
         if found is None:
             raise ArtifactNotFound(artifact_id)
         drawn = io.BytesIO()
-        plot(study.record(found).arch, drawn, f"trial {found.number}")
+        plot(records.trial_of(found).arch, drawn, f"trial {found.number}")
         drawn.seek(0)
         return drawn
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 import matplotlib
@@ -23,11 +24,12 @@ from matplotlib.ticker import MaxNLocator
 
 from nas.analysis.agreement import Retrained
 from nas.analysis.channels import Widths
+from nas.analysis.comparison import Progress, metric_of
+from nas.analysis.comparison import front as unbeaten_in
 from nas.analysis.importance import Importances
-from nas.analysis.progress import Progress
-from nas.analysis.results import front as unbeaten_in
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.objectives import front
-from nas.trial import Outcome
+from nas.trial import TrialRecord
 from searchspace.figures import legend_below, literal
 
 COLOURS = {"search": "#1f6fb4", "control": "#e08214", "baseline": "#2ca02c"}
@@ -36,7 +38,6 @@ MARKERS = {"search": "o", "control": "^", "baseline": "s"}  # told apart without
 PRUNED_ALPHA = 0.35
 NAMED = 3
 SIZE = (4.4, 3.2)
-ACCURACY = "validation accuracy"
 RINGS: dict[str, Any] = {"color": "#555555", "marker": "o", "mfc": "none", "ms": 9, "zorder": 1}
 FRONT = "Pareto front"
 # Letters of one width in every browser, in a tenth of the space that Matplotlib's list of fonts takes.
@@ -54,32 +55,32 @@ def single(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def by_trial(trials: Sequence[Outcome]) -> Figure:
-    """Every trial's last accuracy in the order of the run, and the best so far."""
+def by_trial(trials: Sequence[TrialRecord]) -> Figure:
+    """Every trial's last score in the order of the run, and the best so far."""
     figure, axes = single()
+    metric = metric_of(trials)
     _points(axes, trials, [float(trial.number) for trial in trials])
-    best: list[tuple[int, float]] = []
-    for trial in trials:
-        if trial.outcome == "complete" and trial.accuracy is not None:
-            best.append((trial.number, max(trial.accuracy, best[-1][1] if best else 0.0)))
-    if best:
-        axes.step(*zip(*best, strict=True), where="post", color="#555555", lw=1, label="best so far", zorder=1)
-    axes.set(xlabel="trial", ylabel=ACCURACY, title="Accuracy by trial")
+    complete = [(t.number, t.gain) for t in trials if t.state == "complete" and t.gain is not None]
+    if complete:
+        numbers, gains = zip(*complete, strict=True)
+        best = [metric.natural(gain) for gain in accumulate(gains, max)]
+        axes.step(numbers, best, where="post", color="#555555", lw=1, label="best so far", zorder=1)
+    axes.set(xlabel="trial", ylabel=metric.validation, title=f"{titled(metric)} by trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
-def learning_curves(trials: Sequence[Outcome]) -> Figure:
+def learning_curves(trials: Sequence[TrialRecord]) -> Figure:
     figure, axes = single()
     begun = [trial for trial in trials if trial.curve]
-    colours = [to_rgba(COLOURS[t.role], 1.0 if t.outcome == "complete" else PRUNED_ALPHA) for t in begun]
+    colours = [to_rgba(COLOURS[t.role], 1.0 if t.state == "complete" else PRUNED_ALPHA) for t in begun]
     lines = [sorted(trial.curve.items()) for trial in begun]
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.2, urls=_links(begun)))
     _dots(axes, begun, [line[-1] for line in lines], color=colours, s=12)
     for role, colour in COLOURS.items():
         if any(trial.role == role for trial in begun):
             axes.plot([], [], color=colour, label=NAMES[role])
-    axes.set(xlabel="epoch", ylabel=ACCURACY, title="Learning curves")
+    axes.set(xlabel="epoch", ylabel=metric_of(trials).validation, title="Learning curves")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.autoscale_view()
     return legend_below(figure, *axes.get_legend_handles_labels())
@@ -94,38 +95,53 @@ def progress(found: Progress) -> Figure:
     reached = range(1, len(found.search) + 1)
     axes.step(reached, found.search, where="post", color=COLOURS["search"], label="search", marker=".", ms=4)
     named = found.known if len(found.known) <= NAMED else {}
-    for (name, accuracy), dashes in zip(named.items(), ("--", ":", "-."), strict=False):
-        axes.axhline(accuracy, color=COLOURS["baseline"], lw=1, ls=dashes, label=literal(name))
+    for (name, score), dashes in zip(named.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(score, color=COLOURS["baseline"], lw=1, ls=dashes, label=literal(name))
     if not named and found.known:
-        best = max(found.known, key=lambda name: found.known[name])
+        best = max(found.known, key=lambda name: found.metric.gain(found.known[name]))
         axes.axhline(found.known[best], color=COLOURS["baseline"], lw=1, ls="--")
         label = literal(f"best of {len(found.known)} known networks: {best}")
         axes.plot([], [], color=COLOURS["baseline"], lw=1, ls="--", label=label)
     after = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
-    axes.set(xlabel="networks n", ylabel=f"best accuracy of n after {after}", title="Search and random control")
+    axes.set(
+        xlabel="networks n", ylabel=f"best {found.metric.words} of n after {after}", title="Search and random control"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
-def against(trials: Sequence[Outcome], cost: str, label: str, scale: float = 1.0, measured: str = "") -> Figure:
-    """Accuracy against a cost of the trials, over `scale`, and the complete ones that no other beats in both.
+def against(
+    trials: Sequence[TrialRecord],
+    spent: Callable[[TrialRecord], float | None],
+    label: str,
+    scale: float = 1.0,
+    measured: Callable[[TrialRecord], float | None] = lambda trial: None,
+) -> Figure:
+    """Score against a cost of the trials, over `scale`, and the complete ones that no other beats in both.
 
-    Where `measured` names another number of the same unit, what it says is marked with diamonds.
+    Where `measured` tells another number of the same unit, it is marked with a diamond.
     """
     figure, axes = single()
-    known = [trial for trial in trials if trial.measured.get(cost) is not None]
-    _points(axes, known, [trial.measured[cost] / scale for trial in known])
-    complete = [t for t in known if t.outcome == "complete" and t.accuracy is not None]
-    unbeaten = front([t.accuracy or 0.0 for t in complete], [[t.measured[cost]] for t in complete])
-    line = [(complete[i].measured[cost] / scale, complete[i].accuracy or 0.0) for i in unbeaten]
+    metric = metric_of(trials)
+    known = [(trial, cost) for trial in trials if (cost := spent(trial)) is not None]
+    _points(axes, [trial for trial, _ in known], [cost / scale for _, cost in known])
+    complete = [(cost, t.gain) for t, cost in known if t.state == "complete" and t.gain is not None]
+    unbeaten = front([gain for _, gain in complete], [[cost] for cost, _ in complete])
+    line = [(complete[i][0] / scale, metric.natural(complete[i][1])) for i in unbeaten]
     if line:
         axes.step(*zip(*line, strict=True), where="post", lw=1, label=FRONT, **RINGS)
-    pairs = [(t.measured[measured], t.accuracy) for t in known if t.measured.get(measured) is not None]
+    pairs = [(ms, t.score) for t, _ in known if (ms := measured(t)) is not None]
     if pairs:
-        at, accuracies = zip(*pairs, strict=True)
-        axes.scatter(at, accuracies, marker="D", s=28, fc="none", ec="black", label="measured alone", zorder=3)
-    axes.set(xlabel=label, ylabel=ACCURACY, title=f"Accuracy against {label.split(' (')[0]}")
+        at, scores = zip(*pairs, strict=True)
+        axes.scatter(at, scores, marker="D", s=28, fc="none", ec="black", label="measured alone", zorder=3)
+    title = f"{titled(metric)} against {label.split(' (')[0]}"
+    axes.set(xlabel=label, ylabel=metric.validation, title=title)
     return legend_below(figure, *axes.get_legend_handles_labels())
+
+
+def titled(metric: Metric) -> str:
+    """The metric's name where a title begins."""
+    return metric.words[:1].upper() + metric.words[1:]
 
 
 def channels(found: Widths) -> Figure:
@@ -140,24 +156,26 @@ def channels(found: Widths) -> Figure:
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
-def tradeoff(trials: Sequence[Outcome], minimized: Sequence[str], name: str) -> Figure:
-    """Accuracy against one of the costs that are minimised, with what nothing beats in accuracy and all of them."""
+def tradeoff(trials: Sequence[TrialRecord], minimized: Sequence[str], name: str) -> Figure:
+    """Score against one of the costs that are minimised, with what nothing beats in the score and all of them."""
     figure, axes = single()
-    _points(axes, trials, [trial.measured["minimize"][name] for trial in trials])
-    line = sorted((trial.measured["minimize"][name], trial.accuracy) for trial in unbeaten_in(trials))
+    _points(axes, trials, [trial.minimized[name] for trial in trials])
+    line = sorted((trial.minimized[name], trial.score) for trial in unbeaten_in(trials))
     joined = 1 if len(minimized) == 1 else 0  # a front over several costs is no line
     if line:
         axes.plot(*zip(*line, strict=True), lw=joined, label=FRONT, **RINGS)
-    axes.set(xlabel=name, ylabel=ACCURACY, xscale="log", title=f"Accuracy against {name}, minimised")
+    metric = metric_of(trials)
+    title = f"{titled(metric)} against {name}, minimised"
+    axes.set(xlabel=name, ylabel=metric.validation, xscale="log", title=title)
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def hypervolume(volumes: Sequence[tuple[int, float]]) -> Figure:
-    """The share of the box from accuracy 0 and the budget that is beaten, trial by trial."""
+    """The share of the box from the worst score and the budget that is beaten, trial by trial."""
     figure, axes = single()
     if volumes:
         axes.step(*zip(*volumes, strict=True), where="post", color=COLOURS["search"])
-    axes.set(xlabel="trial", ylabel="share of the box", title="Hypervolume from accuracy 0 and the budget")
+    axes.set(xlabel="trial", ylabel="share of the box", title="Hypervolume from the worst score and the budget")
     return figure
 
 
@@ -169,12 +187,12 @@ def importance(mattered: Importances) -> Figure:
     errors = [[max(0.0, f.share - f.low) for f in factors], [max(0.0, f.high - f.share) for f in factors]]
     axes.barh([f.factor for f in factors], shares, xerr=errors, color=COLOURS["search"], ecolor="#888888")
     axes.axvline(0, color="#555555", lw=0.8)
-    axes.set(xlabel="share of the variance of accuracy", title=f"Parameter importance ({mattered.trials} trials)")
+    axes.set(xlabel="share of the variance of the score", title=f"Parameter importance ({mattered.trials} trials)")
     return figure
 
 
 def retrained(rows: Sequence[Retrained]) -> Figure:
-    """Accuracy after full training over that after brief training, every network with its trial's number."""
+    """Scores after full training over that after brief training, every network with its trial's number."""
     figure, axes = single()
     for row in rows:
         dot = axes.scatter([row.brief], [row.full], color=COLOURS.get(row.role, COLOURS["baseline"]))
@@ -184,7 +202,10 @@ def retrained(rows: Sequence[Retrained]) -> Figure:
         axes.scatter([], [], color=COLOURS[role], label=NAMES[role])
     axes.margins(0.1)
     epochs = ", ".join(str(number) for number in sorted({row.epochs for row in rows}))
-    axes.set(xlabel="validation accuracy in the search", ylabel=f"after {epochs} epochs in full")
+    axes.set(
+        xlabel=f"{(rows[0].brief_metric if rows else DEFAULT_METRIC).validation} in the search",
+        ylabel=f"after {epochs} epochs in full",
+    )
     axes.set_title("Brief and full training")
     return legend_below(figure, *axes.get_legend_handles_labels())
 
@@ -204,13 +225,13 @@ def predictions(predicted: Sequence[float], measured: Sequence[float], condition
     return figure
 
 
-def _points(axes: Axes, trials: Sequence[Outcome], x: Sequence[float]) -> None:
+def _points(axes: Axes, trials: Sequence[TrialRecord], x: Sequence[float]) -> None:
     for role, colour in COLOURS.items():
         for complete in (True, False):
             chosen = [
-                (trial, (at, trial.accuracy))
+                (trial, (at, trial.score))
                 for at, trial in zip(x, trials, strict=True)
-                if trial.role == role and trial.accuracy is not None and (trial.outcome == "complete") == complete
+                if trial.role == role and trial.score is not None and (trial.state == "complete") == complete
             ]
             if chosen:
                 of, places = zip(*chosen, strict=True)
@@ -218,14 +239,14 @@ def _points(axes: Axes, trials: Sequence[Outcome], x: Sequence[float]) -> None:
                 _dots(axes, of, places, color=colour, marker=MARKERS[role], alpha=alpha, label=label)
 
 
-def _dots(axes: Axes, trials: Sequence[Outcome], places: Sequence[tuple[float, float]], **looks: Any) -> None:
+def _dots(axes: Axes, trials: Sequence[TrialRecord], places: Sequence[tuple[float, float]], **looks: Any) -> None:
     """A dot for every trial, which links to it."""
     if places:
         dots = axes.scatter(*zip(*places, strict=True), clip_on=False, **looks)
         dots.set_urls(_links(trials))
 
 
-def _links(trials: Sequence[Outcome]) -> list[str | None]:
+def _links(trials: Sequence[TrialRecord]) -> list[str | None]:
     """A link for every trial, and one that is not used: Matplotlib does not write a lone one."""
     return [*(f"#trial-{trial.number}" for trial in trials), None]
 

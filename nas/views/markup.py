@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nas.metric import DEFAULT_METRIC
 from nas.views import figures
 
 HERE = Path(__file__).parent
@@ -18,8 +19,8 @@ TEXT = {"role", "outcome", "network", "reason", "factor", "class", "most often t
 LONG = {"network", "reason"}
 MEANINGS = {
     "role": "baseline: a known network; control: a random one, to compare the search with; search: proposed",
-    "outcome": "complete: trained to the end; pruned: stopped early, so its accuracy is of fewer epochs",
-    "accuracy": "on the validation images, after the trial's last epoch",
+    "outcome": "complete: trained to the end; pruned: stopped early, so its score is of fewer epochs",
+    DEFAULT_METRIC.words: "on the validation images, after the trial's last epoch",
     "90 % interval": "how far the luck of which images were drawn reaches (Wilson)",
     "MFLOPs": "million multiply-adds of convolutions and linear layers, one image",
     "MParams": "million parameters",
@@ -27,6 +28,7 @@ MEANINGS = {
     "ms (alone)": "latency of one image, measured when nothing else ran",
     "images/s": "speed of training",
     "seconds": "what the trial took, all included",
+    "recall": "of the images of this class, the share that is recognised",
     "precision": "of the answers with this class, the share that is right",
 }
 Row = dict[str, str]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.analysis import agreement
-from nas.analysis.results import best_complete
 from nas.analysis.state import State
-from nas.trial import Outcome
+from nas.trial import TrialRecord, ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +19,16 @@ class Step:
 
 
 def steps(
-    run: Path, command: str, found: State, trials: Sequence[Outcome], trained: Sequence[agreement.Retrained]
+    run: Path, command: str, found: State, trials: Sequence[TrialRecord], trained: Sequence[agreement.Retrained]
 ) -> Iterator[Step]:
     """The commands for a run whose search was begun with `command`; paths are as the run's was given."""
     again = searched(command, run, found.wanted)
-    complete = best_complete(trials)
+    complete = ranked(trials)
     if found.unfinished and not found.alive and again:
         yield Step("Carry on with the search.", again)
     if complete and not trained:
         yield Step(
-            "Train the best network in full: brief scores only rank networks, this is the accuracy you get.",
+            "Train the best network in full: brief scores only rank networks, this is what you get.",
             said("nas.train", path(run), "--top", "1"),
         )
     if trained:
@@ -55,10 +54,10 @@ def steps(
         yield Step("Make this page anew.", said("nas.report", path(run)))
 
 
-def _controls(trials: Sequence[Outcome], complete: Sequence[Outcome]) -> list[str]:
+def _controls(trials: Sequence[TrialRecord], complete: Sequence[TrialRecord]) -> list[str]:
     """Random networks that are not among the best already, as many as `nas.train` accepts, at most 3."""
     best = {trial.number for trial in complete[:5]}
-    ended = [t for t in trials if t.role == "control" and t.outcome in ("complete", "pruned") and t.curve]
+    ended = [t for t in trials if t.role == "control" and t.state in ("complete", "pruned") and t.curve]
     number = min(3, sum(trial.number not in best for trial in ended))
     return ["--control", str(number)] if number else []
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nas.analysis.comparison import findings
 from nas.analysis.importance import FEWEST, usable
-from nas.analysis.results import best_complete, findings
 from nas.bundle.card import escaped, one_line
 from nas.config import SearchConfig
-from nas.trial import Outcome, Trial
+from nas.trial import Trial, TrialRecord, ranked
 from searchspace.budget import Limit, amount
 from searchspace.space.preflight import known
 from searchspace.table import Row, table
@@ -23,15 +23,15 @@ GAP = "\N{NO-BREAK SPACE}" * 2  # the dashboard sets its tables without any
 Cells = Iterable[Sequence[object]]
 
 
-def of_trial(trial: Trial, outcome: Outcome, picture: str, interrupted: str = "") -> str:
+def of_trial(trial: Trial, record: TrialRecord, picture: str, interrupted: str = "") -> str:
     """A trial's role and end, its network as a table, and the picture at that address. `interrupted` says what came of
     a trial that was."""
     role = ROLES[trial.role] + (f": {escaped(trial.baseline)}, scaled to the budget" if trial.baseline else "")
-    error = f": {escaped(outcome.measured['error'])}" if outcome.measured.get("error") else ""
-    accuracy = "" if outcome.accuracy is None else f", validation accuracy {outcome.accuracy:.4f}"
+    error = f": {escaped(record.error)}" if record.error else ""
+    score = "" if record.score is None else f", {record.metric.validation} {record.score:.4f}"
     rows = [[f"{cell:,}" if isinstance(cell, int) else escaped(cell) for cell in row] for row in table(trial.arch)]
     sections = [
-        f"**{role}.** {interrupted or f'{outcome.outcome.capitalize()}{error}{accuracy}.'}",
+        f"**{role}.** {interrupted or f'{record.state.capitalize()}{error}{score}.'}",
         f"![channels and resolution over depth]({picture})",
         markdown_table(Row._fields, rows),
         "One of the `macs` is one multiply-add of a convolution or linear layer, at "
@@ -41,20 +41,24 @@ def of_trial(trial: Trial, outcome: Outcome, picture: str, interrupted: str = ""
 
 
 def of_run(
-    config: SearchConfig, trials: Sequence[Outcome], images: int, picture: str = "", interruptions: Sequence[str] = ()
+    config: SearchConfig,
+    trials: Sequence[TrialRecord],
+    images: int,
+    picture: str = "",
+    interruptions: Sequence[str] = (),
 ) -> str:
     """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
     about trials that are not among the outcomes."""
     space, budget, identity = config.space, config.budget, config.identity
-    done = sum(trial.outcome != "running" for trial in trials)
-    complete = best_complete(trials)
+    done = sum(trial.state != "running" for trial in trials)
+    complete = ranked(trials)
     best = [
         (
             t.number,
-            escaped(t.measured["baseline"] or t.role),
-            f"{t.accuracy:.4f}",
+            escaped(t.name),
+            f"{t.score:.4f}",
             *costs(t),
-            escaped(t.measured["network"]),
+            escaped(t.network),
         )
         for t in complete[:SHOWN]
     ]
@@ -63,17 +67,20 @@ def of_run(
         *too_few(trials),
         f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
-        f"{escaped(identity.data.dataset)}; the objective is the accuracy on validation images.",
+        f"{escaped(identity.data.dataset)}; the objective is the {identity.metric.words} on validation images.",
         "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images), *interruptions]),
     ]
     if best:
-        sections += ["## Best networks", markdown_table(("trial", "role", "accuracy", *COSTS, "network"), best)]
+        sections += [
+            "## Best networks",
+            markdown_table(("trial", "role", identity.metric.words, *COSTS, "network"), best),
+        ]
     if best and picture:
         sections += [f"![channels and resolution of the best network over depth]({picture})"]
     return "\n\n".join([*sections, at_budget(config), "## Repeat", f"    {one_line(config.conduct.command)}"])
 
 
-def too_few(trials: Sequence[Outcome]) -> list[str]:
+def too_few(trials: Sequence[TrialRecord]) -> list[str]:
     """A warning where the dashboard's own figures show noise."""
     number = len(usable(trials))
     if number >= FEWEST:
@@ -87,10 +94,9 @@ def too_few(trials: Sequence[Outcome]) -> list[str]:
 COSTS = ("MFLOPs", "MParams", "pred. ms")
 
 
-def costs(trial: Outcome) -> tuple[str, str, str]:
-    m = trial.measured
-    ms = "" if m.get("predicted_ms") is None else f"{m['predicted_ms']:.1f}"
-    return f"{m['macs'] / 1e6:.1f}", f"{m['params'] / 1e6:.2f}", ms
+def costs(trial: TrialRecord) -> tuple[str, str, str]:
+    ms = "" if trial.predicted_ms is None else f"{trial.predicted_ms:.1f}"
+    return f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}", ms
 
 
 def at_budget(config: SearchConfig) -> str:

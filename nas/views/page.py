@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,20 +10,19 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nas.analysis import confusion, results
+from nas.analysis import comparison, confusion
 from nas.analysis.agreement import Retrained, sentences
 from nas.analysis.channels import channel_profile
+from nas.analysis.comparison import metric_of, progress
 from nas.analysis.confusion import Confusion
 from nas.analysis.importance import Importances
-from nas.analysis.progress import progress
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
-from nas.config import SearchConfig
-from nas.trial import Outcome
+from nas.config import CALLER, SearchConfig
+from nas.trial import TrialRecord, ranked
 from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
 from nas.views.next_steps import steps
-from searchspace.arch import Arch
 from searchspace.costs.latency import LatencyTable
 from searchspace.figures import picture
 
@@ -39,7 +37,7 @@ class Findings:
 
     name: str
     config: SearchConfig
-    trials: Sequence[Outcome]
+    trials: Sequence[TrialRecord]
     images: int
     mattered: Importances
     state: State
@@ -65,12 +63,12 @@ def page(found: Findings) -> str:
         best(found),
         section("What to do next", next_steps(found)),
         section("How the search went", grid(course(found.trials), found.titles)),
-        section("Accuracy and cost", grid(costs(found), found.titles)),
+        section(f"{figures.titled(metric_of(found.trials))} and cost", grid(costs(found), found.titles)),
         section("Parameter importance", weights(found.mattered)),
         section("Channels over depth", schedules(found.trials)),
         section("Do brief scores predict full training?", full_training(found)) if found.retrained else "",
         section("Which classes are confused?", mistakes(found)) if found.confusions else "",
-        section("Failures", failures([trial for trial in found.trials if trial.outcome == "failed"])),
+        section("Failures", failures([trial for trial in found.trials if trial.state == "failed"])),
         section("All trials", everything(found)),
         section("How to repeat it", f"<pre>{escape(config.conduct.command)}</pre>{conditions(found)}"),
     )
@@ -82,7 +80,7 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    lines = [*found.state.sentences, *results.findings(found.trials, found.images)]
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 
@@ -96,7 +94,7 @@ def next_steps(found: Findings) -> str:
 
 def best(found: Findings) -> str:
     """The best networks and, where costs are minimised, the Pareto front."""
-    complete, front = results.best_complete(found.trials), results.front(found.trials)
+    complete, front = ranked(found.trials), comparison.front(found.trials)
     if not complete:
         return section("Best networks", "<p>No trial is complete yet.</p>")
     told = main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
@@ -104,7 +102,7 @@ def best(found: Findings) -> str:
     return section("Best networks", told) + unbeaten
 
 
-def main_table(trials: Sequence[Outcome], images: int) -> str:
+def main_table(trials: Sequence[TrialRecord], images: int) -> str:
     """Complete trials as a table without what nobody measured, and in words what its two latencies are."""
     rows = [row(trial, images) for trial in trials]
     empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
@@ -136,16 +134,14 @@ def everything(found: Findings) -> str:
     )
 
 
-def drawings(best: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
+def drawings(best: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
     """The best networks: channels, resolution and multiply-adds over depth."""
     for trial in best:
-        m = trial.measured
-        arch = Arch.from_dict(json.loads(m["arch"]), f"trial {trial.number}")
-        name = f"{m['baseline']}, " if m.get("baseline") else ""
-        yield picture(arch, f"trial {trial.number}", (4.4, 3.7)), f"{name}{m['network']}"
+        name = f"{trial.baseline}, " if trial.baseline else ""
+        yield picture(trial.arch, f"trial {trial.number}", (4.4, 3.7)), f"{name}{trial.network}"
 
 
-def course(trials: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
+def course(trials: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
     found = progress(trials)
     if found is not None:
         yield (
@@ -154,33 +150,53 @@ def course(trials: Sequence[Outcome]) -> Iterator[tuple[Figure, str]]:
             "the same budget: while the line is inside the band, luck alone does as well.",
         )
     told = "Point at a dot to see which trial it is, click to see its network."
-    yield figures.by_trial(trials), f"The last validation accuracy of every trial; pale ones were stopped early. {told}"
-    yield figures.learning_curves(trials), "Validation accuracy after every epoch; pale lines were stopped early."
+    yield (
+        figures.by_trial(trials),
+        f"The last {metric_of(trials).validation} of every trial; pale ones were stopped early. {told}",
+    )
+    yield (
+        figures.learning_curves(trials),
+        f"{figures.titled(metric_of(trials))} on validation images after every epoch; pale lines were stopped early.",
+    )
 
 
 def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
     trials, minimized = found.trials, found.config.identity.minimize
+    metric = metric_of(trials).words
     for name in minimized:
         yield (
             figures.tradeoff(trials, minimized, name),
-            "Rings: the Pareto front. No complete trial is better in accuracy and all that is minimised.",
+            f"Rings: the Pareto front. No complete trial is better in {metric} and all that is minimised.",
         )
     if minimized:
         yield figures.hypervolume(found.volumes), "What the Pareto front covers of all that is within the budget."
-    rings = "Rings: the Pareto front. No complete trial is more accurate at less cost."
+    rings = f"Rings: the Pareto front. No complete trial is better in {metric} at less cost."
     fitted = "Networks are fitted to the budget, so their multiply-adds differ little. "
-    yield figures.against(trials, "macs", "FLOPs (million multiply-adds)", 1e6), ("" if minimized else fitted) + rings
-    yield figures.against(trials, "params", "parameters (million)", 1e6), rings
-    if any(trial.measured.get("predicted_ms") is not None for trial in trials):
+    said = rings if minimized else fitted + rings
+    yield figures.against(trials, lambda t: t.cost.macs, "FLOPs (million multiply-adds)", 1e6), said
+    yield figures.against(trials, lambda t: t.cost.params, "parameters (million)", 1e6), rings
+    if any(trial.predicted_ms is not None for trial in trials):
         said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
         said += f"measured when nothing else ran. {rings}"
-        yield figures.against(trials, "predicted_ms", "latency (predicted, ms)", measured="measured_ms"), said
-    elif any(trial.measured.get("latency_ms") for trial in trials):
+        yield figures.against(trials, predicted_ms, "latency (predicted, ms)", measured=alone_ms), said
+    elif any(trial.contended_ms for trial in trials):
         said = f"Milliseconds of one image, measured while other trials ran. {rings}"
         yield (
-            figures.against(trials, "latency_ms", "latency (measured beside other trials, ms)", measured="measured_ms"),
+            figures.against(trials, contended_ms, "latency (measured beside other trials, ms)", measured=alone_ms),
             said,
         )
+
+
+def predicted_ms(trial: TrialRecord) -> float | None:
+    return trial.predicted_ms
+
+
+def contended_ms(trial: TrialRecord) -> float | None:
+    return trial.contended_ms
+
+
+def alone_ms(trial: TrialRecord) -> float | None:
+    return trial.alone_ms
 
 
 def device(table: LatencyTable | None) -> str:
@@ -197,14 +213,14 @@ def weights(mattered: Importances) -> str:
         for f in mattered.factors
     )
     meaning = (
-        "The share of the variance of accuracy that a model no longer explains when a factor's values are shuffled "
+        "The share of the variance of the score that a model no longer explains when a factor's values are shuffled "
         "over trials; lines hold 90 % of resamples. What reaches 0 cannot be told from noise."
     )
     drawn = grid([(figures.importance(mattered), meaning)])
     return f"{said}{drawn}<details><summary>Numbers</summary>{table(rows)}</details>"
 
 
-def schedules(trials: Sequence[Outcome]) -> str:
+def schedules(trials: Sequence[TrialRecord]) -> str:
     """ReXNet's figure, where there are networks enough."""
     found = channel_profile(trials)
     if not found.groups:
@@ -217,7 +233,7 @@ def schedules(trials: Sequence[Outcome]) -> str:
 
 
 def full_training(found: Findings) -> str:
-    """Brief scores beside accuracies after full training, with how well the one ranks the other."""
+    """Brief scores beside those after full training, with how well the one ranks the other."""
     rows = found.retrained
     said = "".join(f"<p>{escape(line)}</p>" for line in sentences(rows))
     cells = (
@@ -227,9 +243,9 @@ def full_training(found: Findings) -> str:
             "brief": f"{row.brief:.4f}",
             "epochs in full": str(row.epochs),
             "validation": f"{row.full:.4f}",
-            "90 % interval": within(row.full, row.images),
+            "90 % interval": within(row, row.full, row.images),
             "test": "" if row.test is None else f"{row.test:.4f}",
-            "90 % interval of test": "" if row.test is None else within(row.test, row.test_images),
+            "90 % interval of test": "" if row.test is None else within(row, row.test, row.test_images),
         }
         for row in rows
     )
@@ -239,9 +255,10 @@ def full_training(found: Findings) -> str:
     return said + table(cells) + grid([(figures.retrained(rows), meaning)], found.titles)
 
 
-def within(accuracy: float, images: int) -> str:
-    low, high = results.interval(accuracy, images)
-    return f"[{low:.4f}, {high:.4f}]"
+def within(row: Retrained, score: float, images: int) -> str:
+    """The 90 % interval of what a full training ends with."""
+    found = row.metric.scores_within(score, images)
+    return f"[{found[0]:.4f}, {found[1]:.4f}]" if found else ""
 
 
 def mistakes(found: Findings) -> str:
@@ -259,25 +276,31 @@ def classes(one: Confusion) -> str:
     return f"<p>{escape(' '.join(confusion.sentences(one)))}</p>{drawn}{table(confusion.rows(one))}"
 
 
-def failures(failed: Sequence[Outcome]) -> str:
+def failures(failed: Sequence[TrialRecord]) -> str:
     """Every reason with how often it was met, and in which trials."""
     if not failed:
         return "<p>None.</p>"
-    reasons = Counter(str(trial.measured.get("error", "")) for trial in failed)
-    numbers = {r: ", ".join(str(t.number) for t in failed if t.measured.get("error", "") == r) for r in reasons}
+    reasons = Counter(trial.error for trial in failed)
+    numbers = {r: ", ".join(str(t.number) for t in failed if t.error == r) for r in reasons}
     return table({"trials": numbers[r], "times": str(n), "reason": r} for r, n in reasons.most_common())
 
 
 def conditions(found: Findings) -> str:
     """What was counted, trained and measured, and on what."""
     identity = found.config.identity
+    if identity.evaluate:
+        scored = f"The score is the {identity.metric.words}, {trained_by(identity.evaluate)}. "
+    else:
+        scored = (
+            f"The score is the {identity.metric.words} on the "
+            f"{found.images or 'not yet known number of'} validation images, {100 * identity.data.validation:g} % of "
+            f"the training images of {identity.data.dataset}, after at most {identity.train.epochs} epochs; the test "
+            "set was not read. "
+        )
     count = (
-        "One FLOP is one multiply-add of a convolution or linear layer. Accuracy is on the "
-        f"{found.images or 'not yet known number of'} validation images, {100 * identity.data.validation:g} % of the "
-        f"training images of {identity.data.dataset}, after at most {identity.train.epochs} epochs; the test set was "
-        "not read. Intervals are of 90 %. Milliseconds are of one image through the deployment network: predicted "
-        f"from layer times{device(found.table)}, and of the best measured alone, when nothing else ran; what was "
-        "measured while other trials ran is in trials.csv."
+        f"One FLOP is one multiply-add of a convolution or linear layer. {scored}Intervals are of 90 %. Milliseconds "
+        f"are of one image through the deployment network: predicted from layer times{device(found.table)}, and of the "
+        "best measured alone, when nothing else ran; what was measured while other trials ran is in trials.csv."
     )
     settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
     settings |= {"baselines": identity.baselines, "recipe": f"({identity.train.words()})"}
@@ -293,21 +316,25 @@ def conditions(found: Findings) -> str:
     )
 
 
-def row(trial: Outcome, images: int) -> Row:
+def trained_by(evaluate: str) -> str:
+    """Whose training gave the scores."""
+    return evaluate if evaluate == CALLER else f"after a training of the searcher's own, {evaluate}"
+
+
+def row(trial: TrialRecord, images: int) -> Row:
     """A trial's cells, by column."""
-    m = trial.measured
-    latencies = {"ms (predicted)": m.get("predicted_ms"), "ms (alone)": m.get("measured_ms")}
+    latencies = {"ms (predicted)": trial.predicted_ms, "ms (alone)": trial.alone_ms}
     return {
         "trial": str(trial.number),
-        "role": m.get("baseline") or trial.role,
-        "outcome": trial.outcome,
-        "accuracy": "" if trial.accuracy is None else f"{trial.accuracy:.4f}",
+        "role": trial.name,
+        "outcome": trial.state,
+        trial.metric.words: "" if trial.score is None else f"{trial.score:.4f}",
         "90 % interval": trial_details.interval(trial, images),
-        "epochs": str(max(trial.curve, default=0)),
-        "MFLOPs": million(m["macs"]),
-        "MParams": million(m["params"]),
+        "epochs": str(trial.epochs),
+        "MFLOPs": million(trial.cost.macs),
+        "MParams": million(trial.cost.params),
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
-        "network": str(m["network"]),
+        "network": trial.network,
     }
 
 
@@ -316,9 +343,9 @@ def million(number: int) -> str:
     return f"{number / 1e6:.1f}" if number >= 1e8 else f"{number / 1e6:#.3g}"
 
 
-def timing(trial: Outcome) -> Row:
+def timing(trial: TrialRecord) -> Row:
     """How fast a trial was trained."""
-    speed, seconds = trial.measured.get("images_per_s"), trial.measured.get("seconds")
+    speed, seconds = trial.images_per_s, trial.seconds
     return {
         "images/s": "" if speed is None else f"{speed:.0f}",
         "seconds": "" if seconds is None else f"{seconds:.1f}",

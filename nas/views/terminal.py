@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from nas.analysis import results
+from nas.analysis import comparison
 from nas.analysis.importance import importances
 from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.objectives import format_cost
-from nas.study.study import Study, interruption_sentences
-from nas.trial import Result, Trial
+from nas.study.records import interruption_sentences
+from nas.study.study import Study
+from nas.trial import Result, Trial, TrialRecord, ranked
 from nas.views.gpu_use import GpuUse
 from searchspace import command
 from searchspace.budget import Limit, amount
@@ -33,25 +34,25 @@ from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
 from searchspace.space.space import Space
 
-SHOWN = 8
+SHOWN, BEST = 8, 5
 WIDTH = 80
 SILENCE_S, LONGEST_SILENCE_S, FIRST_HOUR_S = 8.0, 60.0, 3600.0
 PRUNED = "pruned: stopped early, its score was behind those of the best third"
 STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
 OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
-HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "val. acc.", "img/s", "outcome")
+HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "score", "img/s", "outcome")
 MS_GAP = 9
 # A median network this many times the budget is shrunk to where widths come to their floors.
 DEAR, LEAST_PIXELS, DENSE, SMALLER = 8.0, 96, ("fused_mbconv", "inverted"), "mobile_small"
 
 
 class Display:
-    """A watcher (see `course.Watcher`) that draws; at most 80 columns.
+    """A watcher (see `coordinator.Watcher`) that draws; at most 80 columns.
 
     Drawn over and over in a terminal; elsewhere, as in a file, a notebook or a terminal that cannot move its cursor, a
     line is printed for every trial that has ended, and one of how far the run is where there was none for a while.
-    `counts` are the outcomes of the run so far; `pace` says how long the rest takes.
+    `counts` are the outcomes of the run so far; `time_left` says how long the rest takes.
     """
 
     def __init__(
@@ -60,18 +61,18 @@ class Display:
         log: logging.Logger,
         total: int,
         finished: int,
-        best: float,
+        best: float | None,
         quiet: bool,
-        ended: Callable[[], None],
+        metric: Metric = DEFAULT_METRIC,
         timed: bool = False,
         title: str = "",
         counts: Mapping[str, int] | None = None,
         time_left: TimeLeft | None = None,
     ) -> None:
         self.gap = MS_GAP if timed else 0
-        self.header = LINE.format(*HEADER, ms="pred. ms" if timed else "", gap=self.gap)
+        self.header = LINE.format(*HEADER[:5], metric.short, *HEADER[6:], ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
-        self.after_end, self.title, self.gpus = ended, title, GpuUse()
+        self.metric, self.title, self.gpus = metric, title, GpuUse()
         self.total, self.finished, self.ended_here = total, finished, 0
         self.time_left, self.notice = time_left or TimeLeft(total, 1), ""
         self.begun = self.printed_at = time.monotonic()
@@ -109,7 +110,7 @@ class Display:
     def draw(self) -> Group:
         """What the run is, how far it is, what came of it, how fast it goes, and the latest trials."""
         self.bar.update(self.task, completed=self.time_left.share(), trials=f"{self.finished}/{self.total}")
-        best = f"best {self.best:.4f}" if self.best >= 0 else "no trial complete yet"
+        best = "no trial complete yet" if self.best is None else f"best {self.best:.4f}"
         outcomes = ", ".join(f"{self.counts[outcome]} {outcome}" for outcome in OUTCOMES)
         images = sum(self.speeds.values())
         waits = "first epochs" if self.speeds else "starting workers"
@@ -123,12 +124,17 @@ class Display:
     def left(self) -> str:
         """How long the rest takes; empty before the first epoch."""
         seconds = self.time_left.left()
-        return "" if seconds is None else f"about {timedelta(seconds=round(seconds))} left"
+        return "" if seconds is None else f"about {timedelta(seconds=round(min(seconds, 1e13)))} left"
 
     def standing(self) -> str:
         """How far the run is, in a line."""
         running = f"{len(self.speeds)} running" if self.speeds else ""
-        done = [f"{self.finished} of {self.total} trials", f"{self.time_left.done} epochs done", running, self.left()]
+        done = [
+            f"{self.finished} of {self.total} trials",
+            f"{self.time_left.done} epoch{'s' * (self.time_left.done != 1)} done",
+            running,
+            self.left(),
+        ]
         return ", ".join(part for part in done if part)
 
     def _tell(self) -> None:
@@ -154,10 +160,11 @@ class Display:
         self.time_left.epoch(trial.number, result.epoch, result.seconds)
         self._row(trial, result, "running")
         self.log.info(
-            "trial %d epoch %d: accuracy %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
+            "trial %d epoch %d: %s %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
             trial.number,
             result.epoch,
-            result.accuracy,
+            self.metric.words,
+            result.score,
             result.loss,
             result.train_loss,
             result.images_per_s,
@@ -168,7 +175,8 @@ class Display:
         self.speeds.pop(trial.number, None)
         self.counts[outcome] += 1
         if outcome == "complete":
-            self.best = max(self.best, result.accuracy)
+            before = [] if self.best is None else [self.best]
+            self.best = max([*before, result.score], key=self.metric.gain)
         self._row(trial, result, outcome)
         if outcome != "interrupted":
             self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
@@ -178,7 +186,6 @@ class Display:
             self._print(self.rows[trial.number])
         if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
             self._print(PRUNED)
-        self.after_end()
 
     def stopping(self) -> None:
         if self.live.is_started:
@@ -189,11 +196,11 @@ class Display:
     def _row(self, trial: Trial, result: Result, outcome: str) -> None:
         if trial.number not in self.rows:
             self.recent.append(trial.number)
-        accuracy = f"{result.accuracy:.4f}" if result.epoch else ""
+        score = f"{result.score:.4f}" if result.epoch else ""
         speed = f"{result.images_per_s:.0f}" if result.epoch else ""
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
         ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
-        cells = (trial.number, trial.role, macs, params, result.epoch or "", accuracy, speed, outcome)
+        cells = (trial.number, trial.role, macs, params, result.epoch or "", score, speed, outcome)
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
@@ -260,45 +267,30 @@ def print_device(console: Console, table: LatencyTable) -> None:
 
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
     """The best networks beside the random control, and where they are."""
-    trials = results.frame(study.outcomes)
-    images = study.validation_images
-    best = results.best(trials)
-    over = results.over_when_measured(study.outcomes, study.budget)
-    if not best.empty and images:
-        table = Table(title=f"best networks within {study.budget}", title_justify="left")
-        timed = bool(best["predicted_ms"].notna().any())
-        scored = ("accuracy", "interval") if timed else ("val. accuracy", "90 % interval")
-        for name in ("trial", "role", *scored, "MFLOPs", "MParams", *(["pred."] if timed else []), "ms"):
-            table.add_column(name, justify="left" if name == "role" else "right")
-        for row in best.to_dict("records"):
-            low, high = results.interval(row["accuracy"], images)
-            accuracy, interval = f"{row['accuracy']:.4f}", f"{low:.3f}-{high:.3f}"
-            macs, params = f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}"
-            shown = [row[name] for name in (["predicted_ms", "measured_ms"] if timed else ["measured_ms"])]
-            ms = ["" if one is None or math.isnan(one) else f"{one:.1f}" for one in shown]
-            ms[-1] += "*" if row["trial"] in over else ""
-            table.add_row(str(row["trial"]), row["role"], accuracy, interval, macs, params, *ms)
-        console.print(table)
-        if best["measured_ms"].notna().any():
+    trials, images = study.records, study.validation_images
+    best = ranked(trials)[:BEST]
+    if best:
+        console.print(best_table(best, study, images))
+        timed = any(trial.predicted_ms is not None for trial in best)
+        if any(trial.alone_ms is not None for trial in best):
             for line in measured_when(study.space.latency, timed):
                 console.print(line)
-        if over:
-            console.print(results.over_sentence(study.outcomes, study.budget))
-        for row in best.head(3).to_dict("records"):
-            known = f"{row['baseline']}, " if row["baseline"] else ""
-            pixels = f"{row['resolution']} px, " if study.space.extremes else ""
-            console.print(f"trial {row['trial']}: {known}{pixels}{row['network']}")
-        for line in (results.beside_baselines(study.outcomes, images), results.meaning(study.outcomes)):
+        if over := comparison.over_sentence(trials, study.budget):
+            console.print(over)
+        for trial in best[:3]:
+            known = f"{trial.baseline}, " if trial.baseline else ""
+            pixels = f"{trial.point['resolution']} px, " if study.space.extremes else ""
+            console.print(f"trial {trial.number}: {known}{pixels}{trial.network}")
+        for line in (comparison.beside_baselines(trials, images), comparison.meaning(trials)):
             if line:
                 console.print(line)
         print_front(console, study)
-        found = results.compare(study.outcomes, images)
-        for line in results.sentences(found) if found else ():
+        found = comparison.compare(trials, images) if images or not study.metric.is_share else None
+        for line in comparison.sentences(found) if found else ():
             console.print(line)
-        console.print(importances(study.outcomes).line)
-    outcomes = Counter(trials["outcome"])
-    failed = trials[trials["outcome"] == "failed"] if len(trials) else trials
-    for reason, count in Counter(failed["error"]).most_common(3) if len(failed) else ():
+        console.print(importances(trials).line)
+    outcomes: Counter[str] = Counter(trial.state for trial in trials)
+    for reason, count in Counter(trial.error for trial in trials if trial.state == "failed").most_common(3):
         console.print(f"{count} failed: {reason}")
     for line in interruption_sentences(study.interrupted):
         console.print(line)
@@ -311,7 +303,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     counted += [f"{waiting} interrupted, {again}"] if waiting else []
     listed = f" ({', '.join(counted)})" if counted else ""
     console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
-    if study.ranked:
+    if best:
         console.print(f"best network: {run / 'best.yaml'}")
     if done < total:
         console.print("the same command carries on")
@@ -319,16 +311,36 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")
 
 
+def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
+    """The best trials with what they cost and, where it was measured, what one image takes."""
+    table = Table(title=f"best networks within {study.budget}", title_justify="left")
+    timed = any(trial.predicted_ms is not None for trial in best)
+    metric = study.metric
+    scored = (metric.words, "interval") if timed else (metric.short.replace("acc.", metric.words), "90 % interval")
+    for name in ("trial", "role", *scored, "MFLOPs", "MParams", *(["pred."] if timed else []), "ms"):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    over = comparison.over_when_measured(study.records, study.budget)
+    for trial in best:
+        within = trial.interval(images)
+        shown = [trial.predicted_ms, trial.alone_ms] if timed else [trial.alone_ms]
+        ms = ["" if one is None else f"{one:.1f}" for one in shown]
+        ms[-1] += "*" if trial.number in over else ""
+        interval = f"{within[0]:.3f}-{within[1]:.3f}" if within else ""
+        macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
+        table.add_row(str(trial.number), trial.role, f"{trial.score:.4f}", interval, macs, params, *ms)
+    return table
+
+
 def print_front(console: Console, study: Study) -> None:
-    """What no other network beats in accuracy and in all that is minimised; nothing where nothing is."""
-    front = results.front(study.outcomes)
+    """What no other network beats in score and in all that is minimised; nothing where nothing is."""
+    front = comparison.front(study.records)
     if not front:
         return
-    title = f"accuracy against {', '.join(study.minimize)}: what nothing else beats"
+    title = f"{study.metric.words} against {', '.join(study.minimize)}: what nothing else beats"
     table = Table(title=title, title_justify="left")
-    for name in ("trial", "role", "val. accuracy", *study.minimize):
+    for name in ("trial", "role", f"val. {study.metric.words}", *study.minimize):
         table.add_column(name, justify="left" if name == "role" else "right")
     for trial in front:
-        spent = (format_cost(name, value) for name, value in trial.measured["minimize"].items())
-        table.add_row(str(trial.number), trial.role, f"{trial.accuracy:.4f}", *spent)
+        spent = (format_cost(name, value) for name, value in trial.minimized.items())
+        table.add_row(str(trial.number), trial.role, f"{trial.score:.4f}", *spent)
     console.print(table)

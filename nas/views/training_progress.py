@@ -71,12 +71,6 @@ class TrainingProgress:
         """Told of every batch of test images."""
         self._say(f"testing: {done:,} of {total:,} images")
 
-    def say(self, text: str) -> None:
-        """What goes on that has no batches."""
-        if not self.quiet and self.bar.disable:
-            self.console.print(text)
-        self.bar.update(self.task, description=text)
-
     def _say(self, text: str) -> None:
         if self.quiet:
             return

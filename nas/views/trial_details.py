@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
-from nas.analysis import results
-from nas.trial import Outcome
+from nas.analysis import comparison
+from nas.trial import TrialRecord, ranked
 from nas.views.markup import address
 from nas.views.sketch import sketch
 from searchspace.arch import Arch
@@ -18,68 +16,64 @@ from searchspace.table import Row, table
 MOST = 100  # a network takes 7 kB of the page
 
 
-def detailed(trials: Sequence[Outcome]) -> list[Outcome]:
+def detailed(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials whose networks the page shows: all of a usual run, of a long one the best, the front and the known."""
     if len(trials) <= MOST:
         return list(trials)
-    complete = results.best_complete(trials)
-    wanted = [*(t for t in trials if t.role == "baseline"), *results.front(trials), *complete]
+    complete = ranked(trials)
+    wanted = [*(t for t in trials if t.role == "baseline"), *comparison.front(trials), *complete]
     numbers = list(dict.fromkeys(trial.number for trial in wanted))[:MOST]
     return [trial for trial in trials if trial.number in set(numbers)]
 
 
-def details(trials: Sequence[Outcome], images: int) -> str:
+def details(trials: Sequence[TrialRecord], images: int) -> str:
     return "".join(network(trial, images) for trial in trials)
 
 
-def network(trial: Outcome, images: int) -> str:
+def network(trial: TrialRecord, images: int) -> str:
     """A trial, folded; the part inside has the trial's address, since browsers unfold what holds a link's target."""
-    arch = Arch.from_dict(json.loads(trial.measured["arch"]), f"trial {trial.number}")
+    arch = trial.arch
     return (
         f"<details><summary>{escape(title(trial, images))}</summary>"
-        f'<div class="trial" id="{address(trial.number)}"><p class="network">{escape(trial.measured["network"])}</p>'
+        f'<div class="trial" id="{address(trial.number)}"><p class="network">{escape(trial.network)}</p>'
         f'<p class="note">{escape("; ".join(measurements(trial)))}</p>{sketch(arch)}{layers(arch)}</div></details>'
     )
 
 
-def title(trial: Outcome, images: int) -> str:
+def title(trial: TrialRecord, images: int) -> str:
     """A trial in a line: its number and role, how it did, what it costs."""
-    m = trial.measured
-    role = f"known network {m['baseline']}" if m.get("baseline") else trial.role
-    costs = [amount(m["macs"], "macs"), amount(m["params"], "params")]
-    if m.get("predicted_ms") is not None:
-        costs.append(f"{m['predicted_ms']:.1f} ms predicted")
-    ended = [] if trial.outcome == "complete" else [trial.outcome]
+    role = f"known network {trial.baseline}" if trial.baseline else trial.role
+    costs = [amount(trial.cost.macs, "macs"), amount(trial.cost.params, "params")]
+    if trial.predicted_ms is not None:
+        costs.append(f"{trial.predicted_ms:.1f} ms predicted")
+    ended = [] if trial.state == "complete" else [trial.state]
     return ", ".join([f"trial {trial.number} ({role})", *ended, *scored(trial, images), *costs])
 
 
-def scored(trial: Outcome, images: int) -> list[str]:
-    """The accuracy with its interval, where there is one."""
-    if trial.accuracy is None:
+def scored(trial: TrialRecord, images: int) -> list[str]:
+    """The score with its interval, where there is one."""
+    if trial.score is None:
         return []
-    return [f"accuracy {trial.accuracy:.4f} {interval(trial, images)}".rstrip()]
+    return [f"{trial.metric.words} {trial.score:.4f} {interval(trial, images)}".rstrip()]
 
 
-def interval(trial: Outcome, images: int) -> str:
-    """The 90 % interval of a trial's accuracy, in brackets; "" where there is none."""
-    if trial.accuracy is None or not images:
-        return ""
-    low, high = results.interval(trial.accuracy, images)
-    return f"[{low:.4f}, {high:.4f}]"
+def interval(trial: TrialRecord, images: int) -> str:
+    """The 90 % interval of a trial's score, in brackets; "" where there is none."""
+    within = trial.interval(images)
+    return f"[{within[0]:.4f}, {within[1]:.4f}]" if within else ""
 
 
-def measurements(trial: Outcome) -> list[str]:
+def measurements(trial: TrialRecord) -> list[str]:
     """What else is known of a trial."""
-    m: dict[str, Any] = trial.measured
-    epochs = max(trial.curve, default=0)
-    told = ["1 epoch" if epochs == 1 else f"{epochs} epochs"]
-    for name, words in (("loss", "validation loss {:.3f}"), ("measured_ms", "{:.1f} ms when nothing else ran")):
-        if m.get(name) is not None:
-            told.append(words.format(m[name]))
-    for name, words in (("images_per_s", "trained at {:.0f} images/s"), ("seconds", "{:.1f} s in all")):
-        if m.get(name) is not None:
-            told.append(words.format(m[name]))
-    return [*told, f"error: {m['error']}"] if m.get("error") else told
+    numbers = (
+        (trial.loss, "validation loss {:.3f}"),
+        (trial.alone_ms, "{:.1f} ms when nothing else ran"),
+        (trial.images_per_s, "trained at {:.0f} images/s"),
+        (trial.seconds, "{:.1f} s in all"),
+    )
+    told = ["1 epoch" if trial.epochs == 1 else f"{trial.epochs} epochs"]
+    told += [words.format(number) for number, words in numbers if number is not None]
+    return [*told, f"error: {trial.error}"] if trial.error else told
 
 
 def layers(arch: Arch) -> str:

@@ -6,46 +6,49 @@ It knows nothing of studies: what this module imports is what a first trial wait
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from nas.config import TrainConfig
 from nas.data.datasets import Split
-from nas.trial import Trial
-from nas.workers.evaluate import evaluate
+from nas.trial import Result, Trial
+from nas.workers.evaluate import Context, Evaluate, first_line, guarded, trial_seed
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
-    """One epoch a step."""
+    """One epoch per step. `data` is a callable where every worker makes its own; `folder` is for checkpoints."""
 
     def setup(
-        self,
-        config: dict[str, Any],
-        split: Split,
-        train: TrainConfig,
-        device: str,
-        seed: int,
-        folder: Path | None,
-        timeout_s: float,
-        gpu_share: float,
-        graphs: bool,
+        self, config: dict[str, Any], data: Any, evaluate: Evaluate, context: Context, folder: Path | None
     ) -> None:
-        self.results = evaluate(
-            Trial.of_text(config["trial"]), split, train, seed, device, folder, timeout_s, gpu_share, graphs
-        )
+        trial = Trial.of_text(config["trial"])
+        kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
+        self.results: Iterator[Result] = iter(())
+        try:
+            if not hasattr(self, "data"):
+                self.data = data() if callable(data) and not isinstance(data, Split) else data
+        except Exception as error:
+            self.results = iter([Result(error=f"data: {type(error).__name__}: {first_line(error)}")])
+            return
+        seed = trial_seed(context.seed, trial.digest)
+        own = dataclasses.replace(context, data=self.data, seed=seed, checkpoint=kept)
+        self.results = guarded(trial, own, evaluate)
 
     def step(self) -> dict[str, Any]:
-        return dataclasses.asdict(next(self.results))
+        result = next(self.results)
+        return {**dataclasses.asdict(result), "done": result.done}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.results.close()
+        self.cleanup()
         self.setup(new_config)  # type: ignore[call-arg]
         return True
 
     def cleanup(self) -> None:
-        self.results.close()
+        close = getattr(self.results, "close", None)
+        if close:
+            close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         return None

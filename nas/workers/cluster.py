@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 import nas
 import searchspace
+from nas.workers.ray_private import own_process_group, preloading, starting
 from searchspace.errors import InputError
 
 # What Ray Tune and Ray Train do unasked, and costs seconds or prints over the progress display.
@@ -111,38 +111,24 @@ class Cluster:
 
         if ray.is_initialized():
             return
-        # Ray shows every user of a cluster the driver's command as it was typed; a password may be in it.
-        ray._private.utils.get_entrypoint_name = lambda: self.command
-        ray._private.worker._worker_logs_enabled = False  # a paragraph on standard output for a worker that died
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if self.address:
                 # Nodes get this very code, whatever they have installed; what it imports they have to have.
                 modules = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
-                ray.init(address=self.address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common)
+                with starting(self.command):
+                    ray.init(
+                        address=self.address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common
+                    )
             else:
                 # Not as a runtime environment: for that the workers that Ray starts with would not do.
                 cores = os.cpu_count() or 1
-                common["_system_config"] = {"preload_python_modules": PRELOADED if cores <= PRELOADED_CORES else []}
-                with environment(WORKER_ENV), own_process_group():
+                common |= preloading(PRELOADED if cores <= PRELOADED_CORES else [])
+                with starting(self.command), environment(WORKER_ENV), own_process_group():
                     ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None
         self.ours = True
-
-
-@contextmanager
-def own_process_group() -> Iterator[None]:
-    """Ray's processes that are started meanwhile are in groups of their own: a signal to this one's group, as of a
-    terminal that is closed or of `timeout`, would end them before the search has kept what it has."""
-    from ray._private import services
-
-    before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, process_group=0)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before
 
 
 @contextmanager

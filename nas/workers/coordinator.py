@@ -8,9 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from nas.samplers import ExhaustedError
+from nas.study.drivers import StorageError
 from nas.study.early_stopping import EarlyStopping
-from nas.study.study import ExhaustedError, FullError, StorageError, Study
-from nas.trial import Outcome, Result, Trial
+from nas.study.study import FullError, Study
+from nas.trial import Result, Trial
 
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
@@ -86,7 +88,9 @@ class Coordinator:
         """What a trial had measured by the end of an epoch."""
         if name not in self._live or measured.error:
             return
-        trial = self._live[name][0]
+        trial, before = self._live[name]
+        if measured.last and measured.epoch == before.epoch:
+            return  # it was the last one, which is known now
         self._live[name] = trial, measured
         self._kept(lambda: self._report(trial, measured))
 
@@ -102,21 +106,10 @@ class Coordinator:
         if self.stop.is_set() or self.broken:
             return False
         try:
-            return self.early_stopping.behind(measured.accuracy, self._rivals(trial), self.study.validation_images)
+            return self.study.is_behind(trial, measured, self.early_stopping)
         except StorageError as error:
             self.broken = error
             return False
-
-    def _rivals(self, trial: Trial) -> list[float]:
-        """What the study's other trials, of earlier runs and other drivers too, had scored when they were so far.
-
-        Where costs are minimised beside accuracy, only of those that cost no more: a cheap network need not be among
-        the most accurate.
-        """
-        outcomes, epoch = self.study.outcomes, self.early_stopping.rung
-        costs = next((costs_of(o) for o in outcomes if o.number == trial.number), [])
-        others = [o for o in outcomes if o.number != trial.number and o.outcome != "failed" and epoch in o.curve]
-        return [o.curve[epoch] for o in others if all(a <= b for a, b in zip(costs_of(o), costs, strict=True))]
 
     def end(self, name: str, final: Result | None, died: bool = False) -> None:
         """A trial has ended, with what it measured last; `died` where its process did."""
@@ -161,6 +154,8 @@ class Coordinator:
         return self.checkpoints / f"{digest}.safetensors"
 
     def _report(self, trial: Trial, measured: Result) -> None:
+        if measured.images and not self.study.validation_images:  # a training of one's own knows how many
+            self.study.validation_images = measured.images
         self.study.report(trial, measured)
         self.watcher.epoch(trial, measured)
 
@@ -173,8 +168,8 @@ class Coordinator:
     def _tell(self, trial: Trial, last: Result, final: Result) -> None:
         if not final.error and final.epoch > last.epoch:
             self._report(trial, final)
-        pruned = not final.error and final.epoch < self.epochs
-        told = self.study.tell(trial, final.accuracy, error=final.error, pruned=pruned)
+        pruned = not final.done
+        told = self.study.tell(trial, final.score, error=final.error, pruned=pruned)
         self._checkpoint(trial.digest).unlink(missing_ok=True)
         outcome = "failed" if final.error else "pruned" if pruned else "complete"
         self.watcher.ended(trial, outcome if told else "interrupted", final)
@@ -195,11 +190,6 @@ class Coordinator:
         diagnosis = failing(self._reasons)
         if diagnosis and not self.broken:
             self.broken = FailuresError(diagnosis)
-
-
-def costs_of(outcome: Outcome) -> list[float]:
-    """What a trial's network costs in all that is minimised beside accuracy."""
-    return list(outcome.measured.get("minimize", {}).values())
 
 
 def failing(reasons: Sequence[str]) -> str:

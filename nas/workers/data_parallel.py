@@ -23,7 +23,7 @@ from nas.full_training import training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.training.ranks import ProcessGroup
 from nas.training.trainer import DivergedError, Each, Epoch, Training, unwatched
-from nas.workers import cluster
+from nas.workers import cluster, ray_private
 from searchspace.errors import InputError
 
 QUIET = {
@@ -100,21 +100,13 @@ class Fitting(threading.Thread):
 
     def run(self) -> None:
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-        from ray.train.torch import TorchTrainer
 
         scaling = ScalingConfig(
             num_workers=self.workers, use_gpu=self.device == "cuda", resources_per_worker={"CPU": 1}
         )
 
-        class Trainer(TorchTrainer):  # type: ignore[misc]
-            def _create_default_callbacks(self) -> list[Any]:
-                """Without that which tidies up after a lost driver: this Ray ends with its driver, and without a
-                dashboard to ask it would hold every training up for 12 s."""
-                callbacks = super()._create_default_callbacks()
-                return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
-
         try:
-            Trainer(
+            ray_private.torch_trainer()(
                 rank,
                 train_loop_config=self.config,
                 scaling_config=scaling,
@@ -170,7 +162,7 @@ def read_news(path: Path, seen: int) -> tuple[str, int, int] | None:
 
 def reason(failures: dict[int, Exception]) -> Exception:
     """Why a gang failed, of what every rank says: where one is lost or fails, the others fail to reach it."""
-    causes = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
+    causes = {rank: ray_private.cause_of(failure) for rank, failure in failures.items()}
     for cause in causes.values():
         if isinstance(cause, OF_THE_TRAINING):
             return cause

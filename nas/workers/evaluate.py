@@ -1,4 +1,9 @@
-"""`evaluate(trial, …)`: what a worker does with a trial: build, audit, time, train. Knows no Ray and no Optuna."""
+"""What a worker does with a trial: build, audit, time, train. `brief_training` is the training that searches have where
+nobody gives another. Knows no Ray and no Optuna.
+
+An `Evaluate` is a generator of one `Result` per epoch; `guarded` gives any of them what every trial is promised: an
+audited network, a seed of its own, an end in time, and an `error` instead of an exception.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Generator
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +25,8 @@ from torch import nn
 from nas.config import TrainConfig
 from nas.data.datasets import Split
 from nas.latency.timing import network_ms
-from nas.training import checkpoint
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.training import checkpoint, scoring
 from nas.training.trainer import DivergedError, Training
 from nas.trial import Result, Trial, proxy
 from searchspace.arch import Arch
@@ -30,88 +37,176 @@ from searchspace.pytorch.module import build
 LATENCY_ROUNDS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a training is given beside its trial.
+
+    `data` are the run's: a `Split` of images, or whatever the search was given as `data=`. `seed` is the trial's own:
+    the same network in the same run has the same, whenever and wherever it is trained. `epochs` is how many results are
+    wanted; fewer end the trial too. `checkpoint` is a file of the trial's own to go on from when it was cut off; None
+    where the worker cannot reach the folder of checkpoints.
+    """
+
+    data: Any
+    device: str
+    seed: int
+    epochs: int
+    metric: Metric = DEFAULT_METRIC
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: Path | None = None
+    timeout_s: float = math.inf
+    gpu_share: float = 1.0
+    graphs: bool = False
+    started: float = 0.0  # by `time.perf_counter`
+    contended_ms: float = 0.0  # of one image through the deployment network, while other trials run
+
+
+# Yields a `Result`, or a score alone, after every epoch.
+Evaluate = Callable[[Trial, Context], Iterator[Result | float]]
+
+
 class AuditError(RuntimeError):
     """The built module does not cost what the search space says."""
 
 
-def evaluate(
-    trial: Trial,
-    split: Split,
-    config: TrainConfig,
-    seed: int,
-    device: str,
-    folder: Path | None = None,
-    timeout_s: float = math.inf,
-    gpu_share: float = 1.0,
-    graphs: bool = False,
-) -> Generator[Result]:
-    """One result an epoch; the last is `done` or has an `error`. Never raises for what a network can do wrong.
+class EvaluateError(RuntimeError):
+    """What a training yields is no result."""
 
-    A trial that trains for longer than `timeout_s` has failed, and one that asks for more than its share of a GPU's
-    memory is out of it. With `graphs`, on a GPU, steps are replayed as CUDA graphs.
 
-    Where the `folder` for checkpoints can be reached, training goes on where an earlier trial of the same network was
-    cut off: what that had measured comes first, unchanged, and the rest is what it would have been.
+def guarded(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Result]:
+    """One result per epoch; the last one says so or has an `error`. Never raises for what a training can do wrong.
+
+    A trial that takes longer than the context's `timeout_s` has failed, and one that asks for more than its share of a
+    GPU's memory is out of it.
     """
     start = time.perf_counter()
-    if device == "cpu":
-        torch.set_num_threads(1)  # trials run side by side, one a core
-    elif gpu_share < 1:
-        torch.cuda.set_per_process_memory_fraction(gpu_share)
-    own_seed = trial_seed(seed, trial.digest)
+    if context.device == "cpu":
+        torch.set_num_threads(1)  # trials run side by side, one per core
+    elif context.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(context.gpu_share)
+    last, running = Result(), None
     try:
-        torch.manual_seed(own_seed)
-        deployed = build(trial.arch)
-        audit(deployed, trial.arch, trial.cost)
-        deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        (latency_ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
-        del deployed
-        trained = proxy(trial.arch, split.num_classes, split.resolution, trial.resolutions)
-
-        def begin() -> Training:
-            torch.manual_seed(own_seed)
-            return Training(build(trained), split, config, own_seed, device, graphs=graphs, pixels=trained.resolution)
-
-        kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
-        notes = f"seed {own_seed}, {config}"
-        training, results = begin(), []
-        if kept and kept.is_file():
-            results = load_checkpoint(training, kept, notes)
-            training = training if results else begin()
-        yield from results
-        training.deadline = start + timeout_s
-        before = results[-1].seconds if results else 0.0
-        for epoch in training:
-            result = Result(
-                epoch=epoch.number,
-                accuracy=epoch.accuracy,
-                loss=epoch.loss,
-                train_loss=epoch.train_loss,
-                images_per_s=epoch.images_per_s,
-                seconds=before + time.perf_counter() - start,
-                latency_ms=latency_ms,
-                done=epoch.number == config.epochs,
+        torch.manual_seed(context.seed)
+        context = replace(context, started=start, contended_ms=audited_ms(trial, context.device))
+        made = evaluate(trial, context)
+        if not isinstance(made, Iterator):
+            raise EvaluateError(
+                f"a generator that yields a score after every epoch is accepted, not {type(made).__name__}"
             )
-            results.append(result)
-            if kept and not result.done:
-                save_checkpoint(training, kept, notes, results)
-            yield result
+        running = made
+        while not last.last:
+            given = next(running, None)
+            if given is None:
+                if not last.epoch:
+                    raise EvaluateError("it yielded nothing")
+                yield replace(last, last=True)
+                break
+            last = completed(given, last, time.perf_counter() - start, context)
+            yield last
+            if time.perf_counter() - start > context.timeout_s and not last.last:
+                raise TimeoutError
     except AuditError as error:
-        yield Result(error=f"audit: {error}", done=True)
+        yield Result(error=f"audit: {error}")
+    except EvaluateError as error:
+        yield Result(error=f"evaluate: {error}")
     except DivergedError as error:
-        yield Result(error=f"diverged: {error}", done=True)
+        yield Result(error=f"diverged: {error}")
     except TimeoutError:
-        yield Result(error=f"timeout: it took longer than {timeout_s:g} s", done=True)
+        yield Result(error=f"timeout: it took longer than {context.timeout_s:g} s")
     except (torch.OutOfMemoryError, MemoryError) as error:
-        yield Result(error=f"out of memory: {first_line(error)}", done=True)
+        yield Result(error=f"out of memory: {first_line(error)}")
     except torch.AcceleratorError:
         raise  # the device is lost to this process: the worker has to be replaced
     except Exception as error:
-        yield Result(error=f"{type(error).__name__}: {first_line(error)}", done=True)
+        yield Result(error=f"{type(error).__name__}: {first_line(error)}")
     finally:
+        if isinstance(running, Generator):
+            running.close()
         gc.collect()
-        if device.startswith("cuda"):
+        if context.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def audited_ms(trial: Trial, device: str) -> float:
+    """The deployment network, built and counted; returns its milliseconds for one image while others run."""
+    deployed = build(trial.arch)
+    audit(deployed, trial.arch, trial.cost)
+    deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    (ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
+    return ms
+
+
+def completed(given: object, last: Result, seconds: float, context: Context) -> Result:
+    """A yielded score or result with what it leaves out; `EvaluateError` where it is none that a trial can have."""
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        given = Result(score=float(given))
+    if not isinstance(given, Result):
+        raise EvaluateError(f"a Result or a number is accepted, not {given!r:.80}")
+    epoch = given.epoch or last.epoch + 1
+    if given.error:
+        return replace(given, epoch=epoch)
+    if epoch <= last.epoch:
+        raise EvaluateError(f"epochs that rise are accepted, not {epoch} after {last.epoch}")
+    try:
+        if not math.isfinite(given.score):
+            raise EvaluateError(f"the {context.metric.words} of epoch {epoch} is {given.score}")
+        context.metric.check(given.score)
+    except TypeError:
+        raise EvaluateError(f"a score that is a number is accepted, not {given.score!r:.80}") from None
+    except InputError as error:
+        raise EvaluateError(str(error)) from None
+    return replace(
+        given,
+        epoch=epoch,
+        score=float(given.score),
+        seconds=given.seconds or seconds,
+        contended_ms=given.contended_ms or context.contended_ms,
+        last=given.last or epoch >= context.epochs,
+    )
+
+
+def brief_training(trial: Trial, context: Context) -> Generator[Result]:
+    """The built-in training: the trial's proxy, on a `Split`, by the context's recipe, scored on its validation images.
+
+    Where the checkpoint can be reached, training goes on where an earlier trial of the same network was cut off: what
+    that had measured comes first, unchanged, and the rest is what it would have been.
+    """
+    split: Split = context.data
+    trained = proxy(trial.arch, split.num_classes, split.resolution, trial.resolutions)
+
+    def begin() -> Training:
+        torch.manual_seed(context.seed)
+        model, pixels = build(trained), trained.resolution
+        return Training(model, split, context.train, context.seed, context.device, graphs=context.graphs, pixels=pixels)
+
+    kept = context.checkpoint
+    notes = f"seed {context.seed}, {context.train}"
+    training, results = begin(), list[Result]()
+    if kept and kept.is_file():
+        results = load_checkpoint(training, kept, notes)
+        training = training if results else begin()
+    yield from results
+    training.deadline = context.started + context.timeout_s
+    before = results[-1].seconds if results else 0.0
+    for epoch in training:
+        score = epoch.score
+        if context.metric != DEFAULT_METRIC:
+            answers = training.probabilities(split.val_images).double().numpy()
+            score = scoring.score(context.metric, split.val_labels, answers)
+        result = Result(
+            epoch=epoch.number,
+            score=score,
+            loss=epoch.loss,
+            train_loss=epoch.train_loss,
+            images_per_s=epoch.images_per_s,
+            seconds=before + time.perf_counter() - context.started,
+            contended_ms=context.contended_ms,
+            images=len(split.val_labels),
+        )
+        results.append(result)
+        if kept and epoch.number < context.epochs:
+            save_checkpoint(training, kept, notes, results)
+        yield result
 
 
 def save_checkpoint(training: Training, path: Path, notes: str, results: list[Result]) -> None:

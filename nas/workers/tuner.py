@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.config import Execution, TrainConfig
-from nas.data.datasets import Split
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
 from nas.workers import cluster
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
+from nas.workers.ray_private import end_tune, fast_trials
 from searchspace import command
 from searchspace.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.workers.evaluate import Evaluate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,51 +39,59 @@ class Resources:
     gpus: float
 
 
-def run(
-    course: Coordinator,
-    split: Split,
-    train: TrainConfig,
-    conduct: Execution,
-    log: logging.Logger,
-    seed: int,
-    here: Cluster,
-) -> str:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with every trial: `evaluate`, on `data` or what that makes on each worker, by a `recipe`, from a
+    seed of its own that comes from the run's `seed`."""
+
+    evaluate: Evaluate
+    data: Any
+    recipe: TrainConfig
+    seed: int
+    metric: Metric = DEFAULT_METRIC
+
+
+def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger, here: Cluster) -> str:
     """Run the trials of a course; returns why it ended, "" where all are done.
 
-    Raises `InputError` where the device that was asked for is not there, `StorageError` where the study cannot be
-    written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP end it cleanly: what was running is
-    closed as interrupted, and asked first by the next run; the course says which signal it was. After every epoch
-    trials put their training aside in the course's `checkpoints`, where their machine has that folder; one that is
-    asked again goes on from there.
+    Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
+    `StorageError` where the study cannot be written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP
+    end it cleanly: what was running is closed as interrupted, and asked first by the next run; the course says which
+    signal it was. After every epoch trials put their training aside in the course's `checkpoints`, where their machine
+    has that folder; one that is asked again goes on from there.
     """
     cluster.quieten()
     import ray
     from ray import tune
-    from ray.tune.execution import class_cache
 
     from nas.workers.actor import Worker
+    from nas.workers.evaluate import Context
 
-    if not conduct.ray_address:  # an environment of its own keeps a trial from the workers that are there already
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    check_sent("evaluate", work.evaluate)
+    if callable(work.data) or not hasattr(work.data, "fingerprint"):
+        check_sent("data", work.data)
     here.ready()
-    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course):
+    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
         here.log_to(log)
         resources = plan(ray.cluster_resources(), conduct)
-        trainable = tune.with_parameters(
-            Worker,
-            split=split,
-            train=train,
+        context = Context(
+            data=None,
             device=resources.device,
-            seed=seed,
-            folder=course.checkpoints,
+            seed=work.seed,
+            epochs=course.epochs,
+            metric=work.metric,
+            train=work.recipe,
             timeout_s=conduct.trial_timeout_s or math.inf,
             gpu_share=resources.gpus or 1.0,
             graphs=conduct.cuda_graphs and resources.device == "cuda",
         )
+        trainable = tune.with_parameters(
+            Worker, data=work.data, evaluate=work.evaluate, context=context, folder=course.checkpoints
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
-                metric="accuracy",
+                metric="score",
                 mode="max",
                 search_alg=_searcher(course),
                 scheduler=_scheduler(course),
@@ -98,6 +109,17 @@ def run(
         )
         tuner.fit()
         return course.close(limited=bool(conduct.time_limit_s))
+
+
+def check_sent(what: str, thing: Any) -> None:
+    """`InputError` for what cannot be sent to another process."""
+    from ray import cloudpickle
+
+    try:
+        cloudpickle.dumps(thing)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "no reason given")[:160]
+        raise InputError(f"{what}: cannot be sent to workers ({type(error).__name__}: {said})") from None
 
 
 def plan(available: dict[str, float], conduct: Execution) -> Resources:
@@ -142,7 +164,7 @@ def _searcher(course: Coordinator) -> Any:
 
         def heed(self) -> None:
             if course.broken and threading.current_thread() is threading.main_thread():
-                _end_tune()
+                end_tune()
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
             """Nothing: the study is the state."""
@@ -151,7 +173,7 @@ def _searcher(course: Coordinator) -> Any:
             """Ray Tune pickles its parts for a restore that never comes."""
             return object, ()
 
-    return CourseSearcher(metric="accuracy", mode="max")
+    return CourseSearcher(metric="score", mode="max")
 
 
 def _scheduler(course: Coordinator) -> Any:
@@ -175,7 +197,7 @@ def _stoppable(course: Coordinator) -> Iterator[None]:
 
     def halt(number: int) -> None:
         course.halt(number)
-        _end_tune()
+        end_tune()
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -186,7 +208,3 @@ def _stoppable(course: Coordinator) -> Iterator[None]:
             yield
     finally:
         signal.signal(signal.SIGUSR1, before)
-
-
-def _end_tune() -> None:
-    os.kill(os.getpid(), signal.SIGUSR1)  # which Ray Tune listens to

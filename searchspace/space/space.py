@@ -94,6 +94,17 @@ class Space:
         self.arch({name: options[0] for name, options in self.choices.items()})
 
     @classmethod
+    def of(cls, given: Space | str | Path | Mapping[str, Any]) -> Space:
+        """A space, or what stands for one: a ready name, a file, or the data that a file holds."""
+        if isinstance(given, Space):
+            return given
+        if isinstance(given, Mapping):
+            return cls(dict(given))
+        if isinstance(given, (str, Path)):
+            return cls.load(given)
+        raise InputError(f"space {given!r}: a Space, a file, its data, or one of {', '.join(ready())} is accepted")
+
+    @classmethod
     def load(cls, name: str | Path) -> Space:
         """A ready space by its name, or any space or network file; `InputError` where there is none or it is wrong."""
         path = Path(name)

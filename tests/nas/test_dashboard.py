@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nas import report, search
+from nas import report
 from nas.config import SearchConfig
 from nas.run import folder, search_options
-from nas.study import study
+from nas.run.run import Run
+from nas.run.search import open_study
+from nas.study.storage import load
 from nas.trial import Result
 from nas.views import notes
 from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage, constraints
@@ -27,20 +29,26 @@ from searchspace.budget import Cost
 ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
 
 
+def shown_of(folder: Path) -> ReadOnlyStorage:
+    """What the dashboard reads of a run."""
+    run = Run.open(folder)
+    return ReadOnlyStorage(run.name, run.config, run.study)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made through the study alone, with an outcome of every kind."""
     run = tmp_path_factory.mktemp("board") / "a run"
     config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
     with folder.lock_run(run, config):
-        asked = search.open_study(run, config)
+        asked = open_study(run, config)
         asked.validation_images = 300
         for index in range(7):
             trial = asked.ask()
             if index == 4:
                 asked.tell(trial, error="out of memory: <script>alert(1)</script> | a_b")
             elif index < 6:
-                asked.report(trial, Result(epoch=1, accuracy=0.5 + index / 100, loss=1.0))
+                asked.report(trial, Result(epoch=1, score=0.5 + index / 100, loss=1.0))
                 asked.tell(trial, 0.5 + index / 100, pruned=index == 1)
     return run
 
@@ -49,7 +57,7 @@ class Browser:
     """Calls the dashboard's application as a server does."""
 
     def __init__(self, run: Path) -> None:
-        shown = ReadOnlyStorage(run)
+        shown = shown_of(run)
         self.app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(run, shown))
 
     def ask(self, path: str, method: str = "GET", data: Any = None) -> tuple[int, bytes]:
@@ -77,7 +85,7 @@ class Browser:
 
 def stored(run: Path) -> Any:
     """Everything that the run's study holds."""
-    kept = study.load(run)
+    kept = load(run)
     trials = [(t.state, t.values, t.params, t.user_attrs, t.system_attrs) for t in kept.get_trials()]
     return trials, kept.user_attrs, kept._storage.get_study_system_attrs(kept._study_id)
 
@@ -122,9 +130,9 @@ def test_the_study_has_a_summary_that_keeps_up_with_the_run(run: Path, tmp_path:
     assert first.endswith("It takes 40 to tell them from noise; here are 5.**")
     assert "## The papers' networks within this budget, not scaled" in note["body"]
     config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
-    asked = search.open_study(live, config)  # trial 6, which was running, is closed as interrupted
+    asked = open_study(live, config)  # trial 6, which was running, is closed as interrupted
     trial = asked.ask()
-    asked.report(trial, Result(epoch=1, accuracy=0.75))
+    asked.report(trial, Result(epoch=1, score=0.75))
     asked.tell(trial, 0.75)
     again = Browser(live).json("/api/studies/1")["note"]
     assert f"Best: trial {trial.number}" in again["body"]
@@ -162,8 +170,8 @@ def test_what_was_interrupted_is_told_by_every_view(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = shutil.copytree(run, tmp_path / "live")
-    shown = ReadOnlyStorage(live)  # and stays open: what waits today was asked again tomorrow
-    asked = search.open_study(live, search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS])))
+    shown = shown_of(live)  # and stays open: what waits today was asked again tomorrow
+    asked = open_study(live, search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS])))
     assert asked.interrupted == {6: None}
     assert "1 interrupted trial (6) will be asked again" in shown.get_study_system_attrs(1)["dashboard:note_str:0"]
     trial = shown.get_all_trials(1)[6]
@@ -182,7 +190,7 @@ def test_what_was_interrupted_is_told_by_every_view(
     ]
     assert not [number for number in (6, 7, 8) if "error" in told[number]]
     assert "error" in told[4]
-    made = ReadOnlyStorage(live).get_study_system_attrs(1)
+    made = shown_of(live).get_study_system_attrs(1)
     note = made["dashboard:7:note_str:0"]
     assert "Interrupted, asked again as trial 7: no failure." in note
     assert "Failed" not in note

@@ -17,12 +17,13 @@ from nas import export, train
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
 from nas.full_training import training_folder
+from nas.run import export as taking
 from nas.run import search_options
-from nas.trial import Outcome
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.document import plain
 from tests.nas.bundle.test_bundle import ARCH, TRAINED
 from tests.nas.test_search import refusal
+from tests.support.records import record
 
 GREY = """
 resolution: 16
@@ -49,9 +50,9 @@ def test_a_file_or_name_that_others_take_is_exported(
     assert images.shape[1:] == [1, 16, 16]
     assert "    python -m nas.export grey1.yaml --out home --onnx" in Path("home/card.md").read_text()
     for given, name in (("home/arch.yaml", "home"), ("home", "home")):
-        facts, weights = export.found(given, None)
+        facts, weights = taking.chosen(given, None)
         assert (facts.title, facts.arch, weights) == (name, grey, None)
-    assert export.found("rexnet_100", None) == (ModelCard("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
+    assert taking.chosen("rexnet_100", None) == (ModelCard("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
 
 
 def exported(folder: Path, trained: Any = None) -> Path:
@@ -64,7 +65,7 @@ def exported(folder: Path, trained: Any = None) -> Path:
 
 
 def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
-    facts, weights = export.found(str(exported(tmp_path / "home")), None)
+    facts, weights = taking.chosen(str(exported(tmp_path / "home")), None)
     assert (facts.title, facts.arch, facts.trained) == ("home", ARCH, TRAINED)
     assert weights is not None
     assert set(weights) == set(build(ARCH).state_dict())
@@ -73,7 +74,7 @@ def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("notes", ["[" * 100_000 + "]" * 100_000, "{}", "[1]", "x", '{"accuracy": "high"}'])
 def test_notes_of_weights_that_say_nothing_are_refused(notes: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights\.safetensors: ") as refused:
-        export.found(str(exported(tmp_path / "home", notes)), None)
+        taking.chosen(str(exported(tmp_path / "home", notes)), None)
     assert len(str(refused.value)) < 400
     assert "\n" not in str(refused.value)
 
@@ -143,7 +144,7 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
 def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None:
     words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos", "--num-classes", "2"]
     config = search_options.config_from_args(search_options.parser().parse_args(words))
-    said = " ".join(export.scored(Outcome(0, "complete", 0.5, {2: 0.5}, {}, {}), config, 100))
+    said = " ".join(taking.scored(record(0, curve={2: 0.5}), config, 100))
     assert "brief training on …/photos (complete)" in said
     assert "anna" not in said
 

@@ -19,7 +19,9 @@ from nas import measure, search, train
 from nas.config import DataConfig, Execution, Prescreen, TrainConfig
 from nas.data.datasets import load
 from nas.latency import device_table, timing
-from nas.run import estimate, latencies, search_options
+from nas.run import estimate, folder, latencies, search_options
+from nas.run.run import TABLE
+from nas.run.search import open_study
 from nas.training.prescreen import Screen
 from searchspace import Budget, InputError, Space, build
 from searchspace.arch import lower
@@ -148,9 +150,9 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     config = search_options.config_from_args(search_options.parser().parse_args([*run]))
     timed = latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True)
     assert timed.latency == LatencyTable.load(kept)
-    with search.folder.opened(tmp_path / "run", config):
-        timed.latency.save(tmp_path / "run" / search.folder.TABLE)
-        trial = search.open_study(tmp_path / "run", config, timed).ask()
+    with folder.lock_run(tmp_path / "run", config):
+        timed.latency.save(tmp_path / "run" / TABLE)
+        trial = open_study(tmp_path / "run", config, timed).ask()
     assert trial.cost.latency_ms == timed.latency.predict(trial.arch) <= 20
     LatencyTable("a phone", "2.0", "2026-01-01").save(tmp_path / "phone.json")
     with pytest.raises(InputError, match="has another latency table"):
@@ -264,12 +266,14 @@ def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pyt
         return [9.0] * len(archs)
 
     monkeypatch.setattr(timing, "network_ms", network_ms)
-    monkeypatch.setattr(latencies, "record", lambda trial: trial)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     trial = SimpleNamespace(number=3, arch=Space(SPACE).sample(0, Budget.parse("3MFLOPs")))
 
     def told(table: LatencyTable | None, **conduct: Any) -> tuple[str, dict[int, float]]:
-        study: Any = SimpleNamespace(ranked=[trial], latencies={}, space=SimpleNamespace(latency=table))
-        return latencies.time_best(study, Execution(**conduct)), study.latencies
+        study: Any = SimpleNamespace(
+            ranked=[trial], alone_ms={}, trial=lambda number: trial, space=SimpleNamespace(latency=table)
+        )
+        return latencies.time_best(study, Execution(**conduct)), study.alone_ms
 
     assert told(here) == ("", {3: 9.0})
     assert told(here, ray_address="somewhere:6379") == ("", {3: 9.0})

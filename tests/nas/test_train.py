@@ -17,13 +17,16 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import f1_score
 
 from nas import export, train
 from nas.bundle import bundle, card
-from nas.config import DataConfig, full_recipe
+from nas.config import DataConfig, TrainConfig, full_recipe
 from nas.data.datasets import load, load_test
 from nas.full_training import tensorboard, training_folder
+from nas.full_training.training_folder import TrainingPlan
 from nas.latency import timing
+from nas.metric import Metric
 from nas.training import checkpoint
 from nas.training.trainer import Epoch, Training
 from nas.views.training_progress import TrainingProgress
@@ -114,7 +117,7 @@ def test_the_folder_is_complete_and_says_so_again(
     assert "Recipe: epochs 2, optimizer sgd, batch size 32, learning rate 0.05," in card
     assert "mixup" not in card
     assert "## By class, on test images" in card
-    assert "| class | images | accuracy | 90 % interval | precision | most often taken for |" in card
+    assert "| class | images | recall | 90 % interval | precision | most often taken for |" in card
     facts, _ = training_folder.result(trained)
     assert facts.trained is not None
     assert facts.commands == (facts.trained.command,)
@@ -166,7 +169,7 @@ def test_unreadable_test_images_do_not_cost_the_training(
     def broken(*_: object) -> None:
         raise InputError("dataset x: unreadable image")
 
-    monkeypatch.setattr(train, "load_test", broken)
+    monkeypatch.setattr("nas.run.train.load_test", broken)
     out = tmp_path / "out"
     assert train.main([str(arch), *DIGITS, "--epochs", "1", "--out", str(out), "--quiet"]) == 0
     said = capsys.readouterr()
@@ -274,7 +277,7 @@ def test_a_training_that_is_carried_on_keeps_its_threads(
 ) -> None:
     out, used = tmp_path / "out", list[int]()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(train, "speeds", lambda *_: {2: 300.0, 1: 100.0})
+    monkeypatch.setattr("nas.run.train.speeds", lambda *_: {2: 300.0, 1: 100.0})
     real = training_folder.train_remaining
 
     def once(folder: Path, state: Training, watch: Callable[[Epoch], None]) -> None:
@@ -284,12 +287,12 @@ def test_a_training_that_is_carried_on_keeps_its_threads(
 
         real(folder, state, stop)
 
-    monkeypatch.setattr(training_folder, "carry_out", once)
+    monkeypatch.setattr(training_folder, "train_remaining", once)
     command = [str(arch), *DIGITS, "--epochs", "4", "--images", "100", "--out", str(out)]
     with timing.threads(4):
         assert train.main(command) == 130
         assert "2 threads: 300 images/s; 1: 100\n" in capsys.readouterr().out
-        monkeypatch.setattr(train, "speeds", lambda *_: {2: 100.0, 1: 300.0})
+        monkeypatch.setattr("nas.run.train.speeds", lambda *_: {2: 100.0, 1: 300.0})
         assert train.main(command) == 130
         assert "images/s; " not in capsys.readouterr().out
         assert train.main([*command, "--threads", "1"]) == 130
@@ -370,3 +373,22 @@ def test_a_training_that_is_given_by_its_folder_goes_on_as_it_began(
     assert train.main([str(trained), "--dry-run"]) == 0
     assert "2 of 2 epochs done" in capsys.readouterr().out
     assert "train.epochs: 2 → 3" in refusal(train.main, [str(trained), "--epochs", "3"], capsys)
+
+
+def test_a_full_training_also_measures_what_its_search_scored_by(tmp_path: Path) -> None:
+    """By scikit-learn, of the weights that are kept, on validation and test images."""
+    split = load(DataConfig(images=200), seed=0)
+    plan = TrainingPlan(Space(NETWORK).arch(), DataConfig(images=200), TrainConfig(epochs=1), metric=Metric("f1_macro"))
+    training = training_folder.resume(tmp_path, plan, split, "cpu")
+    history = list(training)
+    tests = load_test(split)
+    assert tests is not None
+    record = training_folder.outcome(plan, split, history, training, tests).trained
+    assert record is not None
+    for (images, labels), found in zip(
+        ((split.val_images, split.val_labels), tests), (record.score, record.test_score), strict=True
+    ):
+        assert found == pytest.approx(f1_score(labels, training.answers(images), average="macro"))
+    assert [(name, metric.name) for name, metric, _, _ in record.scores] == [
+        ("validation", "accuracy"), ("validation", "f1_macro"), ("test", "accuracy"), ("test", "f1_macro"),
+    ]  # fmt: skip

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from nas import search
 from nas.run import folder, search_options
+from nas.run.search import open_study
 from nas.trial import Result
 from searchspace import command, zoo
 from tests.nas.study.test_study import score
@@ -47,13 +47,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     args.command = command.line("nas.search", [*WORDS, "--run", str(run)])
     config = search_options.config_from_args(args)
     with folder.lock_run(run, config):
-        study = search.open_study(run, config)
+        study = open_study(run, config)
         for _ in range(4):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=score(trial), loss=1.0))
+            study.report(trial, Result(epoch=1, score=score(trial), loss=1.0))
             study.tell(trial, score(trial))
         study.validation_images = 100
-        study.latencies = {trial.number: 1.0 for trial in study.trials}
+        study.alone_ms = {trial.number: 1.0 for trial in study.trials}
         folder.write_results(study, run)
         study.close()
     return run

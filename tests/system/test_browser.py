@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from nas import report, search
+from nas import report
 from nas.run import folder, search_options
+from nas.run.search import open_study
 from nas.trial import Result
 from tests.support.paths import ROOT
 
@@ -32,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "70", "--sampler", "random"]
     config = search_options.config_from_args(search_options.parser().parse_args(words))
     with folder.lock_run(run, config):
-        study = search.open_study(run, config)
+        study = open_study(run, config)
         study.validation_images = 300
         for index in range(TRIALS):
             trial = study.ask()
@@ -40,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if index == 7:
                 study.tell(trial, error="out of memory: <b>all of it</b>")
             elif index < TRIALS - 1:
-                study.report(trial, Result(epoch=1, accuracy=accuracy, loss=1.0, images_per_s=9, latency_ms=3))
+                study.report(trial, Result(epoch=1, score=accuracy, loss=1.0, images_per_s=9, contended_ms=3))
                 study.tell(trial, accuracy, pruned=index % 5 == 1)
     assert report.main([str(run)]) == 0
     return run

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from nas.study.study import load, outcomes, ranked
-from nas.trial import Outcome
+from nas.study.records import ranked, trial_records
+from nas.study.storage import load
+from nas.trial import TrialRecord
 from tests.nas.test_search import ENVIRONMENT
 from tests.support.postgres import PASSWORD, server
 
@@ -31,7 +32,7 @@ WORKING_S, START_S = 300, 15.0
 class Storm(NamedTuple):
     """What is left after some rounds of kills, and how many trials had ended before each."""
 
-    trials: list[Outcome]
+    trials: list[TrialRecord]
     ended: list[int]
 
 
@@ -70,7 +71,7 @@ def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int,
         ended.append(0)
         if (run / "config.yaml").exists():
             with read(run) as stored:
-                ended[-1] = sum(trial.outcome != "running" for trial in outcomes(stored))
+                ended[-1] = sum(trial.state != "running" for trial in trial_records(stored))
     finish(run, total, more)
     with read(run) as stored:
         return checked(stored, run, total, ended)
@@ -107,13 +108,13 @@ def events(run: Path) -> int:
 
 
 def checked(stored: optuna.Study, run: Path, total: int, ended: list[int]) -> Storm:
-    trials = outcomes(stored)
-    assert len(trials) == total == len({trial.measured["digest"] for trial in trials})
-    assert {trial.outcome for trial in trials} <= {"complete", "pruned"}
+    trials = trial_records(stored)
+    assert len(trials) == total == len({trial.digest for trial in trials})
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
     assert not [trial for trial in stored.trials if not trial.state.is_finished()]
-    assert [t.measured["error"] for t in outcomes(stored) if t.outcome == "failed"] == []
+    assert [t.error for t in trial_records(stored) if t.state == "failed"] == []
     assert ended == sorted(ended), "no finished trial is lost"
-    best = max(trial.accuracy or 0 for trial in trials if trial.outcome == "complete")
+    best = max(trial.score or 0 for trial in trials if trial.state == "complete")
     assert ranked(stored)[0].value == best
     assert all(list(trial.curve) == list(range(1, len(trial.curve) + 1)) for trial in trials), "curves have no holes"
     assert not (run / "checkpoints").exists()

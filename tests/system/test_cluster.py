@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.study.study import load, outcomes
+from nas.study.records import trial_records
+from nas.study.storage import load
 from tests.nas.test_search import ENVIRONMENT
 from tests.support.paths import ROOT
 from tests.system.test_chaos import SMALL, begin, checked, events
@@ -151,4 +152,4 @@ def test_a_node_dies_and_another_comes(cluster: Cluster, tmp_path: Path, monkeyp
     checked(load(run), run, total, [])
     lost = [t for t in load(run).trials if t.user_attrs.get("error") == "interrupted"]
     assert lost, "what ran on the node that died was asked again"
-    assert len(outcomes(load(run))) == total
+    assert len(trial_records(load(run))) == total

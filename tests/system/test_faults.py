@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.study.study import load, outcomes
+from nas.study.records import trial_records
+from nas.study.storage import load
 from nas.workers import coordinator
 from tests.nas.test_search import ENVIRONMENT
 from tests.system.test_chaos import SMALL, begin, checked, events, finish
@@ -76,8 +77,8 @@ def test_a_run_whose_networks_all_fail_is_stopped_with_the_reason(tmp_path: Path
     assert last.startswith("nas.search: 8 of 8 trials failed, so the run was stopped; 8 of diverged, as in: diverged:")
     assert "Traceback" not in done.stderr
     assert "8 failed: diverged" in done.stdout
-    trials = outcomes(load(run))
-    assert {trial.outcome for trial in trials} == {"failed"}
+    trials = trial_records(load(run))
+    assert {trial.state for trial in trials} == {"failed"}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import io
 import shutil
 import sqlite3
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from nas import search
 from nas.config import DataConfig
 from nas.data.datasets import load as load_images
 from nas.data.pictures import opened
+from nas.run import folder as run_folder
 from nas.run import latencies, search_options
-from nas.study.study import Study, load, outcomes, ranked, record
+from nas.study.records import ranked_trials, trial_of, trial_records
+from nas.study.storage import load
+from nas.study.study import Study
 from nas.trial import Result
 from searchspace import Budget, InputError, Space
 from tests.nas.data.test_datasets import encoded, parquet, picture
@@ -67,14 +71,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nonsense") / "run"
     arguments = ["--budget", "100MFLOPs", "--space", "rexnet"]
     config = search_options.config_from_args(search_options.parser().parse_args([*arguments]))
-    with search.folder.opened(folder, search.replace(config, conduct=search_options.Conduct(command="none"))):
+    with run_folder.lock_run(folder, replace(config, conduct=search_options.Execution(command="none"))):
         study = Study.open(folder, SPACE, BUDGET, controls=3)
         for _ in range(6):
             trial = study.ask()
-            study.report(trial, Result(epoch=1, accuracy=score(trial), loss=1.0))
+            study.report(trial, Result(epoch=1, score=score(trial), loss=1.0))
             study.tell(trial, score(trial))
         study.validation_images = 100
-        search.folder.write_results(study, folder)
+        run_folder.write_results(study, folder)
     with sqlite3.connect(folder / "study.db") as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder
@@ -87,9 +91,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def read(run: Path) -> None:
     """What report, export and dashboard ask of a study."""
     study = load(run)
-    outcomes(study)
-    for trial in ranked(study):
-        record(trial)
+    trial_records(study)
+    for trial in ranked_trials(study):
+        trial_of(trial)
 
 
 def refused(call: Any, *arguments: Any) -> str | None:
@@ -113,7 +117,7 @@ def test_flags(run: Path, arguments: list[tuple[str, ...]]) -> None:
     before = contents(run)
     words = [word for pair in arguments for word in pair]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(search, "preflight", lambda *_: (_ for _ in ()).throw(InputError("accepted")))
+        patched.setattr("nas.run.search.preflight", lambda *_: (_ for _ in ()).throw(InputError("accepted")))
         patched.setattr(latencies, "timed", lambda config, *_: config.space)
         given_ = ["--budget", "100MFLOPs", "--space", "rexnet", "--dry-run", "--run", str(run), *words]
         said = refused(search.main, given_)

@@ -21,7 +21,7 @@ from searchspace.networks import network
 from searchspace.pytorch.module import StochasticDepth
 from tests.support.paths import ROOT
 
-README = ROOT / "README.md"
+README = ROOT / "searchspace" / "README.md"
 EXAMPLE = Path(str(resources.files("searchspace") / "networks" / "example.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""Every command of the README, run as it is printed, in a copy of the checkout; its output against what is printed."""
+"""Every command of the READMEs, run as it is printed, in a copy of the checkout; its output against what is printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from PIL import Image
 
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# In the order in which they are read: a command may use what an earlier one has made.
+DOCUMENTS = ("README.md", "nas/README.md", "searchspace/README.md", "nas/workers/README.md", "nas/samplers/README.md")
+README = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+LONGEST_FRONT = 150
 # Rows that differ from run to run: timing decides which trial comes next and which is stopped.
 VARYING = re.compile(
     r"\s*([│┃┏└┡]|trial |…|Known |\d+ (control|search|baseline) |timing layers|timed \d|latency predicted |"
@@ -92,11 +95,24 @@ def test_every_command_prints_what_the_readme_says(checkout: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / ".venv" / "done").exists(), reason="needs the environment that `make setup` makes")
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:
-    for code, printed in zip(
-        re.findall(r"```python\n(.*?)```", README, re.DOTALL), ("True True\n", "True\n"), strict=True
-    ):
+    expected = ("True True\n", "True True 4\nreport.html export\n", "f1_macro True False\n", "True\n")
+    for code, printed in zip(re.findall(r"```python\n(.*?)```", README, re.DOTALL), expected, strict=True):
         (checkout / "snippet.py").write_text(code)
-        assert ran("python snippet.py", checkout) == printed
+        assert ran("python snippet.py", checkout).endswith(printed)
+
+
+def test_the_front_page_is_short_and_links_lead_somewhere() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_FRONT
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / name).parent / path if path else ROOT / name
+            assert target.exists(), f"{name}: {link}"
+            heads = re.findall(r"(?m)^#+ (.*)$", target.read_text(encoding="utf-8")) if anchor else []
+            assert not anchor or anchor in [
+                re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads
+            ]
 
 
 def test_the_test_command_is_the_one_that_ci_runs() -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from nas import dashboard, export, report, search
 from nas.study import drivers
-from nas.study.study import FullError, Study, load, outcomes
+from nas.study.records import trial_records
+from nas.study.storage import load
+from nas.study.study import FullError, Study
 from nas.trial import Trial
 from searchspace import Budget, InputError, Space
 from tests.nas.study.test_study import score
@@ -153,10 +155,10 @@ def test_two_searches_share_one_run_and_every_command_finds_it(
     with pytest.raises(InputError, match="password"):
         load(runs[0])
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    trials = outcomes(load(runs[0]))
-    assert len(trials) == 5 == len({trial.measured["digest"] for trial in trials})
-    assert {trial.outcome for trial in trials} <= {"complete", "pruned"}
-    assert {trial.measured["driver"] for trial in trials} == {(run / "driver").read_text() for run in runs}
+    trials = trial_records(load(runs[0]))
+    assert len(trials) == 5 == len({trial.digest for trial in trials})
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    assert {trial.driver for trial in trials} == {(run / "driver").read_text() for run in runs}
     assert report.main([str(runs[1])]) == 0
     assert "5 trials" in capsys.readouterr().out
     assert PASSWORD not in (runs[1] / "report.html").read_text()

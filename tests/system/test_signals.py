@@ -81,8 +81,8 @@ def test_a_terminal_that_is_gone_takes_no_more_lines() -> None:
 
 @pytest.mark.parametrize("module", ["search", "train", "report", "export", "dashboard", "measure"])
 def test_ctrl_c_while_a_command_imports_is_silent(module: str, tmp_path: Path) -> None:
-    """The import of numpy, which all of them need, stands for any."""
-    (tmp_path / "numpy.py").write_text("import sys, time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    """The import of rich, which all of them need, stands for any."""
+    (tmp_path / "rich.py").write_text("import sys, time\nprint('begun', flush=True)\ntime.sleep(60)\n")
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     process = subprocess.Popen(
         [sys.executable, "-m", f"nas.{module}", "--help"],

@@ -17,11 +17,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from nas import export
 from nas.analysis.confusion import Confusion
 from nas.bundle import bundle, card, onnx_file
 from nas.bundle.bundle import DifferentError
 from nas.bundle.card import ModelCard, TrainingRecord
+from nas.run import export
 from searchspace import Arch, Budget, InputError, Space, build, zoo
 from searchspace.format.network import Network
 from searchspace.space.space import ready
@@ -97,7 +97,7 @@ def test_every_file_can_be_read_as_the_umask_says_and_names_no_place_of_this_mac
     facts = ModelCard("mine", ARCH, ARCH, trained=trained, commands=commands)
     mask = os.umask(0o027)
     try:
-        assert export.written(tmp_path / "out", facts, build(ARCH).state_dict(), True, "nas.export") == 0
+        assert export.write(tmp_path / "out", facts, build(ARCH).state_dict(), True)
     finally:
         os.umask(mask)
     places = (str(tmp_path), str(Path.cwd()), sys.prefix, str(Path(torch.__file__).parent), "site-packages")

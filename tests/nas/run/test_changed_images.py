@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nas import train
 from nas.config import DataConfig, same_images
@@ -34,7 +35,14 @@ def test_equal_folders_are_told_from_changed_ones(tmp_path: Path) -> None:
     (root / "ant").rename(root / "owl")
     first = min((root / "cat").iterdir())
     first.write_bytes(first.read_bytes() + b"0")
-    assert not same_images(whole.fingerprint, split(root).fingerprint), "a file that shows something else"
+    assert not same_images(whole.fingerprint, split(root).fingerprint), "a file that has another size"
+    Image.new("RGB", (20, 20), "red").save(root / "dog" / "0.bmp")
+    red = split(root)
+    Image.new("RGB", (20, 20), "blue").save(root / "dog" / "0.bmp")
+    assert not same_images(red.fingerprint, split(root).fingerprint), "a file of the same size that shows another image"
+    other = red.fingerprint.partition("@")[0] + "@0.1"
+    assert same_images(other, split(root).fingerprint), "another Pillow may decode otherwise"
+    (root / "dog" / "0.bmp").unlink()
     assert same_images(whole.fingerprint.partition("-")[0], split(root).fingerprint), "a run that knew no files"
     os.unlink(first)
     assert split(root).fingerprint != whole.fingerprint

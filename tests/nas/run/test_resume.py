@@ -10,6 +10,7 @@ import yaml
 
 from nas.config import CONFIG, SearchConfig
 from nas.run import resume, search_options
+from nas.run.run import Run
 from searchspace import InputError, Space
 from searchspace.command import line
 from searchspace.space import space as spaces
@@ -31,7 +32,7 @@ def again(run: Path, *words: str) -> SearchConfig:
     """What a command makes of the run that is there."""
     args = search_options.parser().parse_args(words)
     args.command = line("nas.search", [*words, "--run", str(run)])
-    old = resume.find(run)
+    old = Run.config_of(run)
     assert old is not None
     return resume.carry_on(args, run, old)
 

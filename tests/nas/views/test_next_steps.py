@@ -12,8 +12,9 @@ from nas import dashboard, export, report, train
 from nas.analysis.agreement import Retrained
 from nas.analysis.state import State, state
 from nas.run import search_options
-from nas.trial import Outcome
+from nas.trial import TrialRecord
 from nas.views.next_steps import searched, steps
+from tests.support.records import record
 
 FINISHED, BEGUN = State(6, 6), "python -m nas.search --budget 100MFLOPs --trials 6 --dataset 'my photos'"
 PARSERS: dict[str, Any] = {
@@ -25,8 +26,8 @@ PARSERS: dict[str, Any] = {
 }
 
 
-def outcome(number: int, role: str = "search", end: Any = "complete") -> Outcome:
-    return Outcome(number, end, 0.5, {1: 0.5}, {}, {"role": role, "loss": 1.0})
+def outcome(number: int, role: str = "search", end: Any = "complete") -> TrialRecord:
+    return record(number, end, role=role, loss=1.0)
 
 
 TRIALS = [outcome(0, "baseline"), *(outcome(n, "control") for n in (1, 2)), outcome(3), outcome(4, end="pruned")]
@@ -48,7 +49,7 @@ def test_every_command_is_accepted_and_names_the_run(run: str, found: State, tra
 
 
 def test_what_is_told_follows_what_is_done() -> None:
-    def commands(found: State, trials: list[Outcome], trained: list[Retrained]) -> list[str]:
+    def commands(found: State, trials: list[TrialRecord], trained: list[Retrained]) -> list[str]:
         return [step.command for step in steps(Path("runs/a"), BEGUN, found, trials, trained)]
 
     assert "python -m nas.train runs/a --top 1" in commands(FINISHED, TRIALS, [])

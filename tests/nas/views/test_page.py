@@ -18,14 +18,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nas import report, search
-from nas.analysis.progress import Progress
+from nas import report
+from nas.analysis.comparison import Progress
 from nas.config import SearchConfig
 from nas.run import environment, folder, search_options
-from nas.trial import Outcome, Result
+from nas.run.report import findings
+from nas.run.run import Run
+from nas.run.search import open_study
+from nas.trial import Result
 from nas.views import figures, page, trial_details
 from searchspace import Space
 from searchspace.figures import picture
+from tests.support.records import record
 
 AGAINST = [f"Accuracy against {cost}" for cost in ("FLOPs", "parameters", "latency")]
 ARGUMENTS = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials", "8"]
@@ -38,14 +42,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = argparse.Namespace(command="python -m nas.search --budget &")
     config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS], command))
     with folder.lock_run(run, config):
-        study = search.open_study(run, config)
+        study = open_study(run, config)
         study.validation_images = 300
         for index in range(6):
             trial = study.ask()
             if index == 4:
                 study.tell(trial, error="out of memory: <script>alert(1)</script>")
             elif index < 5:
-                study.report(trial, Result(epoch=1, accuracy=0.5 + index / 10, loss=1.0, images_per_s=9, latency_ms=3))
+                study.report(trial, Result(epoch=1, score=0.5 + index / 10, loss=1.0, images_per_s=9, contended_ms=3))
                 study.tell(trial, 0.5 + index / 10, pruned=index == 0)
         folder.write_results(study, run)
     return run
@@ -76,7 +80,7 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
 def test_a_run_without_outcomes_has_a_page_too(tmp_path: Path) -> None:
     config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
     with folder.lock_run(tmp_path / "new", config):
-        search.open_study(tmp_path / "new", config)
+        open_study(tmp_path / "new", config)
     assert report.main([str(tmp_path / "new")]) == 0
     assert "0 trials" in (tmp_path / "new" / "report.html").read_text()
 
@@ -84,16 +88,16 @@ def test_a_run_without_outcomes_has_a_page_too(tmp_path: Path) -> None:
 def test_where_a_run_ran_is_kept_and_told(run: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(run, copied)
-    assert "It was not kept what this run ran on." in page.conditions(report.gathered(copied))
+    assert "It was not kept what this run ran on." in page.conditions(findings(Run.open(copied)))
     environment.note(copied)
     environment.note(copied)
     (here,) = environment.load(copied)
     assert here == environment.here()
-    assert f"torch {here['torch']}" in page.conditions(report.gathered(copied))
+    assert f"torch {here['torch']}" in page.conditions(findings(Run.open(copied)))
     (copied / environment.FILE).write_text("- {torch: <b>1</b>}\n")
     environment.note(copied)
     assert len(environment.load(copied)) == 2
-    assert "torch &lt;b&gt;1&lt;/b&gt;" in page.conditions(report.gathered(copied))
+    assert "torch &lt;b&gt;1&lt;/b&gt;" in page.conditions(findings(Run.open(copied)))
 
 
 def tables(page: str) -> list[ElementTree.Element]:
@@ -102,7 +106,7 @@ def tables(page: str) -> list[ElementTree.Element]:
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(run: Path) -> None:
-    shown = page.page(report.gathered(run))
+    shown = page.page(findings(Run.open(run)))
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', shown)
     (script,) = re.findall(r"<script>(.*?)</script>", shown, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -115,7 +119,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(run: Path) -> N
 
 
 def test_every_dot_says_its_trial_and_leads_to_its_network(run: Path) -> None:
-    shown = page.page(report.gathered(run))
+    shown = page.page(findings(Run.open(run)))
     dots = re.findall(r'<a class="dot" href="#(trial-\d+)" tabindex="-1"><title>([^<]*)</title>', shown)
     assert {address for address, _ in dots} == {f"trial-{n}" for n in range(4)}
     said = next(title for address, title in dots if address == "trial-3")
@@ -129,7 +133,7 @@ def test_every_dot_says_its_trial_and_leads_to_its_network(run: Path) -> None:
 
 
 def test_tables_have_intervals_and_no_latency_of_a_busy_machine(run: Path) -> None:
-    first, *_, every = tables(page.page(report.gathered(run)))
+    first, *_, every = tables(page.page(findings(Run.open(run))))
     names = ["".join(head.itertext()) for head in first.findall(".//th")]
     assert names == ["trial", "role", "accuracy", "90 % interval", "epochs", "MFLOPs", "MParams", "network"]
     cells = dict(zip(names, ("".join(cell.itertext()) for cell in first.findall("tbody/tr")[0]), strict=True))
@@ -158,7 +162,7 @@ def test_a_legend_stands_below_its_figure_and_covers_nothing() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_of_few_trials_or_only_failures_has_a_page(count: int, fails: bool, tmp_path: Path) -> None:
     made = told(tmp_path / "few", count, fails)
-    shown = page.page(report.gathered(made))
+    shown = page.page(findings(Run.open(made)))
     assert shown.count('<svg class="sketch"') == count
     assert ("No trial is complete yet." in shown) == (fails or not count)
     assert "What to do next" in shown
@@ -169,14 +173,14 @@ def told(run: Path, count: int, fails: bool = False) -> Path:
     """A run of so many trials that have ended."""
     config = search_options.config_from_args(search_options.parser().parse_args([*ARGUMENTS]))
     with folder.lock_run(run, config):
-        study = search.open_study(run, config)
+        study = open_study(run, config)
         study.validation_images = 300
         for _ in range(count):
             trial = study.ask()
             if fails:
                 study.tell(trial, error="out of memory")
             else:
-                study.report(trial, Result(epoch=1, accuracy=0.5, loss=1.0))
+                study.report(trial, Result(epoch=1, score=0.5, loss=1.0))
                 study.tell(trial, 0.5)
     return run
 
@@ -185,26 +189,28 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
     run = told(tmp_path / "run", 2)
     config = SearchConfig.load(run)
     with folder.lock_run(run, config):
-        search.open_study(run, config).ask()
-        assert folder.alive(run, config)
-        assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(report.gathered(run))
-    assert folder.alive(run, config) is False
+        open_study(run, config).ask()
+        assert Run.open(run).alive
+        assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(
+            findings(Run.open(run))
+        )
+    assert Run.open(run).alive is False
     with folder.lock_run(run, config):
-        search.open_study(run, config)  # closes the trial of the run that is gone
-    shown = page.page(report.gathered(run))
+        open_study(run, config)  # closes the trial of the run that is gone
+    shown = page.page(findings(Run.open(run)))
     assert "1 interrupted trial (2) will be asked again when the search carries on." in shown
 
 
 def test_a_page_of_a_thousand_trials_is_small_and_quick(run: Path) -> None:
-    found, rng = report.gathered(run), random.Random(0)
-    some = [trial for trial in found.trials if trial.accuracy is not None]
+    found, rng = findings(Run.open(run)), random.Random(0)
+    some = [trial for trial in found.trials if trial.score is not None]
     trials = []
     for number in range(1000):
         accuracies = {epoch: rng.random() for epoch in range(1, 5)}
         end = "pruned" if number % 3 else "complete"
         like = rng.choice(some)
-        measured = {**like.measured, "macs": rng.randrange(10**8), "predicted_ms": rng.random()}
-        trials.append(replace(like, number=number, curve=accuracies, outcome=end, measured=measured))
+        spent = replace(like.cost, macs=rng.randrange(10**8), latency_ms=rng.random())
+        trials.append(replace(like, number=number, curve=accuracies, state=end, cost=spent))
     began = time.process_time()
     shown = page.page(replace(found, trials=trials))
     assert time.process_time() - began < 15
@@ -225,7 +231,7 @@ def test_the_page_replaces_a_link_and_not_what_it_leads_to(run: Path, tmp_path: 
 
 
 def test_failures_are_grouped_by_reason() -> None:
-    failed = [Outcome(n, "failed", None, {}, {}, {"error": reason}) for n, reason in enumerate(("a & b", "c", "a & b"))]
+    failed = [record(n, "failed", None, error=reason) for n, reason in enumerate(("a & b", "c", "a & b"))]
     told = page.failures(failed)
     assert "<td>0, 2</td><td>2</td>" in told
     assert "a &amp; b" in told

@@ -33,7 +33,7 @@ def display(terminal: bool, term: str = "xterm", **options: Any) -> tuple[Displa
         file=out, force_terminal=terminal, width=80, height=30, color_system=None, _environ={"TERM": term}
     )
     title = "300MFLOPs in mobile.yaml on images: runs/" + "a-long-name-" * 9
-    return Display(console, logging.Logger("test"), 40, 3, 0.5, False, lambda: None, title=title, **options), out
+    return Display(console, logging.Logger("test"), 40, 3, 0.5, False, title=title, **options), out
 
 
 def drawn(shown: Display) -> list[str]:
@@ -52,9 +52,9 @@ def test_shows_where_a_search_stands_within_80_columns() -> None:
     assert lines[3].startswith("starting workers   8 GPUs 100 %")
     for number in range(1000, 1030):
         shown.started(trial(number, "baseline"))
-        shown.epoch(trial(number), Result(epoch=100, accuracy=0.75, images_per_s=123456))
-    shown.ended(trial(1000), "complete", Result(epoch=100, accuracy=0.875, images_per_s=123456))
-    shown.ended(trial(1001), "pruned", Result(epoch=1, accuracy=0.25))
+        shown.epoch(trial(number), Result(epoch=100, score=0.75, images_per_s=123456))
+    shown.ended(trial(1000), "complete", Result(epoch=100, score=0.875, images_per_s=123456))
+    shown.ended(trial(1001), "pruned", Result(epoch=1, score=0.25))
     shown.ended(trial(1002), "interrupted", Result())
     lines = drawn(shown)
     assert "5/40" in lines[1]
@@ -69,7 +69,7 @@ def test_the_time_left_is_shown_from_the_first_epoch_on() -> None:
     shown, _ = display(True, time_left=TimeLeft(40, 3, [3, 3, 3]))
     shown.started(trial(3))
     assert shown.left() == ""
-    shown.epoch(trial(3), Result(epoch=1, accuracy=0.5, seconds=60.0))
+    shown.epoch(trial(3), Result(epoch=1, score=0.5, seconds=60.0))
     assert shown.left() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
     assert shown.standing() == "3 of 40 trials, 10 epochs done, 1 running, about 1:50:00 left"
     assert "3/40" in drawn(shown)[1]
@@ -81,7 +81,7 @@ def test_what_pruned_means_is_said_once() -> None:
     with shown:
         for number in range(3):
             shown.started(trial(number))
-            shown.ended(trial(number), "pruned", Result(epoch=2, accuracy=0.2))
+            shown.ended(trial(number), "pruned", Result(epoch=2, score=0.2))
     assert out.getvalue().count("pruned: stopped early, its score was behind those of the best third") == 1
 
 
@@ -115,7 +115,7 @@ def test_without_a_cursor_to_move_lines_are_plain(terminal: bool) -> None:
     shown, out = display(terminal, "dumb")
     with shown:
         shown.started(trial(7))
-        shown.ended(trial(7), "complete", Result(epoch=3, accuracy=0.625, images_per_s=99))
+        shown.ended(trial(7), "complete", Result(epoch=3, score=0.625, images_per_s=99))
         assert not shown.live.is_started
     starting, header, line = out.getvalue().splitlines()
     assert starting == "starting workers"

@@ -78,7 +78,6 @@ def test_a_terminal_has_a_bar_and_quiet_nothing(clock: Clock) -> None:
             clock.now += 60
             told("training", 50, 100)
             told.testing("scoring", 5, 10)
-            told.say("trying")
         assert out.getvalue() == ""
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nas.study.study import StorageError, Study
+from nas.study.drivers import StorageError
+from nas.study.study import Study
 from nas.trial import Result, Trial
 from nas.workers import coordinator
 from nas.workers.coordinator import Coordinator, FailuresError
@@ -44,7 +45,7 @@ def begun(folder: Path, total: int, study: Study | None = None) -> tuple[Coordin
 
 
 def measured(epoch: int, **changes: object) -> Result:
-    return Result(**{"epoch": epoch, "accuracy": epoch / 10, "loss": 1.0, "done": epoch == EPOCHS, **changes})
+    return Result(**{"epoch": epoch, "score": epoch / 10, "loss": 1.0, "last": epoch == EPOCHS, **changes})
 
 
 def test_trials_are_asked_until_there_are_enough_and_reported_once(tmp_path: Path) -> None:
@@ -55,14 +56,14 @@ def test_trials_are_asked_until_there_are_enough_and_reported_once(tmp_path: Pat
     for epoch in range(1, EPOCHS):
         a_course.report("a", measured(epoch))
     a_course.end("a", measured(EPOCHS))
-    a_course.end("b", measured(1, done=True))
+    a_course.end("b", measured(1, last=False))
     a_course.report("b", measured(2))  # late
     assert a_course.over
     assert a_course.ask("c") is None
     assert a_course.close(limited=False) == ""
     told = ["0 epoch 1", "0 epoch 2", "0 epoch 3", "0 complete 3", "1 epoch 1", "1 pruned 1"]
     assert said == ["0 started", "1 started", *told]
-    assert [(o.outcome, o.curve) for o in a_course.study.outcomes] == [
+    assert [(o.state, o.curve) for o in a_course.study.records] == [
         ("complete", {1: 0.1, 2: 0.2, 3: 0.3}),
         ("pruned", {1: 0.1}),
     ]
@@ -89,7 +90,7 @@ def test_what_a_stop_cuts_off_is_closed_as_interrupted_and_first_next_time(tmp_p
     assert cut
     assert ended
     a_course.stop.set()
-    a_course.end("a", measured(1, done=False))
+    a_course.end("a", measured(1, last=False))
     a_course.end("b", measured(EPOCHS))  # which had ended by itself
     assert a_course.ask("c") is None
     assert a_course.over
@@ -123,7 +124,7 @@ def test_a_course_whose_trials_mostly_fail_is_broken_with_the_reason(tmp_path: P
     for index in range(coordinator.FAILED_OF):
         assert not a_course.broken
         assert a_course.ask(str(index))
-        a_course.end(str(index), measured(1, error="diverged: loss is nan", done=True))
+        a_course.end(str(index), measured(1, error="diverged: loss is nan", last=True))
     assert a_course.ask("more") is None
     with pytest.raises(FailuresError, match="8 of 8 trials failed"):
         a_course.close(limited=False)
@@ -166,7 +167,7 @@ def test_checkpoints_of_what_will_be_asked_again_are_kept_and_no_others(tmp_path
 def at_the_rung(a_course: Coordinator, name: str, accuracy: float, epoch: int = 2) -> bool:
     """As Ray does it: a trial is asked, has trained, and is reported, or ended where it is to be stopped."""
     assert a_course.ask(name)
-    result = Result(epoch=epoch, accuracy=accuracy, loss=1.0)
+    result = Result(epoch=epoch, score=accuracy, loss=1.0)
     behind = a_course.behind(name, result)
     if behind:
         a_course.end(name, result)
@@ -187,30 +188,30 @@ def test_known_networks_are_never_stopped_early_and_others_once_a_handful_have_s
     found = [at_the_rung(a_course, f"{index}", 0.9) for index in range(6)]
     found += [at_the_rung(a_course, "behind", 0.1), at_the_rung(a_course, "close", 0.89)]
     assert found == [False] * 6 + [True, False]
-    outcomes = a_course.study.outcomes
-    assert [o.outcome for o in outcomes] == ["running"] * 6 + ["pruned", "running"]
+    outcomes = a_course.study.records
+    assert [o.state for o in outcomes] == ["running"] * 6 + ["pruned", "running"]
     assert outcomes[6].curve == {2: 0.1}
-    assert not a_course.behind("close", measured(3, accuracy=0.0)), "trials are compared at one epoch only"
+    assert not a_course.behind("close", measured(3, score=0.0)), "trials are compared at one epoch only"
     baseline = next(o.number for o in outcomes if o.role == "baseline")
-    assert not a_course.behind(str(baseline), Result(epoch=2, accuracy=0.0))
-    assert not a_course.behind("nobody", Result(epoch=2, accuracy=0.0))
+    assert not a_course.behind(str(baseline), Result(epoch=2, score=0.0))
+    assert not a_course.behind("nobody", Result(epoch=2, score=0.0))
     assert not a_course.behind("close", Result(epoch=2, error="diverged"))
     a_course.stop.set()
-    assert not a_course.behind("close", Result(epoch=2, accuracy=0.0)), "it will be asked again"
+    assert not a_course.behind("close", Result(epoch=2, score=0.0)), "it will be asked again"
 
 
 def test_controls_are_stopped_by_the_rule_of_the_search(tmp_path: Path) -> None:
     a_course = long(tmp_path, controls=12)
     found = [at_the_rung(a_course, f"{index}", 0.9 if index < 6 else 0.1) for index in range(8)]
     assert found == [False] * 6 + [True] * 2
-    assert {o.role for o in a_course.study.outcomes} == {"control"}
+    assert {o.role for o in a_course.study.records} == {"control"}
 
 
 def test_a_run_that_is_carried_on_knows_what_trials_had_scored(tmp_path: Path) -> None:
     a_course = long(tmp_path)
     for index in range(6):
         assert not at_the_rung(a_course, f"{index}", 0.9)
-        a_course.end(f"{index}", Result(epoch=6, accuracy=0.95, done=True))
+        a_course.end(f"{index}", Result(epoch=6, score=0.95, last=True))
     a_course.close(limited=True)
     a_course.study.close()
     assert at_the_rung(long(tmp_path), "0", 0.1)
@@ -221,7 +222,7 @@ def test_what_was_interrupted_or_failed_is_no_rival(tmp_path: Path) -> None:
     for index in range(8):
         assert not at_the_rung(a_course, f"{index}", 0.9)
         lost = index % 2
-        a_course.end(f"{index}", None if lost else Result(epoch=3, error="diverged", done=True), died=bool(lost))
+        a_course.end(f"{index}", None if lost else Result(epoch=3, error="diverged", last=True), died=bool(lost))
     assert not at_the_rung(a_course, "8", 0.1)
 
 
@@ -234,13 +235,13 @@ def test_a_cheap_network_of_a_front_is_compared_with_those_that_cost_no_more(tmp
     a_course = long(tmp_path, minimize=("macs",))
     for index in range(12):
         assert a_course.ask(f"{index}")
-    spent = {o.number: o.measured["minimize"]["macs"] for o in a_course.study.outcomes}
+    spent = {o.number: o.minimized["macs"] for o in a_course.study.records}
     cheapest, dearest = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
     for number in spent:
         if number not in (cheapest, dearest):
-            a_course.report(f"{number}", Result(epoch=2, accuracy=0.9))
-    assert not a_course.behind(f"{cheapest}", Result(epoch=2, accuracy=0.1))
-    assert a_course.behind(f"{dearest}", Result(epoch=2, accuracy=0.1))
+            a_course.report(f"{number}", Result(epoch=2, score=0.9))
+    assert not a_course.behind(f"{cheapest}", Result(epoch=2, score=0.1))
+    assert a_course.behind(f"{dearest}", Result(epoch=2, score=0.1))
 
 
 def test_a_study_that_cannot_be_read_stops_nobody_and_ends_the_course(
@@ -252,7 +253,7 @@ def test_a_study_that_cannot_be_read_stops_nobody_and_ends_the_course(
     def gone(study: Study) -> None:
         raise StorageError("gone")
 
-    monkeypatch.setattr(Study, "outcomes", property(gone))
-    assert not a_course.behind("a", Result(epoch=2, accuracy=0.1))
+    monkeypatch.setattr(Study, "records", property(gone))
+    assert not a_course.behind("a", Result(epoch=2, score=0.1))
     with pytest.raises(StorageError, match="gone"):
         a_course.close(limited=False)

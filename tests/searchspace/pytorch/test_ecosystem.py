@@ -237,7 +237,8 @@ def test_torch_is_imported_where_module_py_says() -> None:
         path.name for path in package.rglob("*.py") if re.search(r"^(from|import) torch\b", path.read_text(), re.M)
     }
     assert importing == {"module.py", "initialise.py", "pyramid.py", "timm_models.py"}
-    building = {path.name for path in package.rglob("*.py") if "from searchspace import module" in path.read_text()}
+    told = "from searchspace.pytorch import module"
+    building = {path.name for path in package.rglob("*.py") if told in path.read_text()}
     assert building == {"source.py"}
     for name in importing - {"module.py"} | building:
-        assert f"`{name}`" in (package / "module.py").read_text()
+        assert f"`{name}`" in (package / "pytorch" / "module.py").read_text()

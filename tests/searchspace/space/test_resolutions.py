@@ -13,17 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from nas.analysis import results
+from nas.analysis import tables
 from nas.config import TrainConfig
 from nas.data.datasets import Split
 from nas.full_training.training_folder import TrainingPlan
 from nas.run import search_options
-from nas.study.records import record
+from nas.study.records import trial_of
 from nas.study.study import Study
 from nas.training.trainer import Training, resized, score
 from nas.trial import Trial, proxy
 from nas.views.terminal import print_summary
-from nas.workers.evaluate import evaluate
+from nas.workers.evaluate import Context, brief_training, guarded
 from searchspace import Budget, InputError, Space, build, cost
 from searchspace.document import parse, plain
 from searchspace.space.preflight import preflight
@@ -138,7 +138,8 @@ def test_a_trial_trains_and_is_scored_at_its_share_of_the_pixels() -> None:
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
-        (result,) = evaluate(trial, split, config, 0, "cpu")
+        context = Context(split, "cpu", 0, config.epochs, train=config)
+        (result,) = guarded(trial, context, brief_training)
     finally:
         handle.remove()
     assert result.error == ""
@@ -170,9 +171,9 @@ def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:
     assert [trial.baseline for trial in trials[:2]] == ["mobilenet_v3_small@224", "mobilenet_v3_small@160"]
     for trial in trials:
         assert trial.resolutions == (96, 224)
-        assert record(study.trials[trial.number]) == trial
+        assert trial_of(study.trials[trial.number]) == trial
         study.tell(trial, 0.5)
-    frame = results.frame(study.outcomes)
+    frame = tables.frame(study.records)
     assert list(frame["resolution"]) == [trial.arch.resolution for trial in trials]
     assert study.best.arch.resolution == study.best.point["resolution"]
     study.validation_images, out = 100, io.StringIO()

@@ -1,0 +1,151 @@
+"""Taking a network home, of a search, a training, an export, a file or the zoo: a folder that needs nothing of us."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard, elsewhere, escaped
+from nas.config import CONFIG, SearchConfig
+from nas.full_training import training_folder
+from nas.run.run import Run
+from nas.study import storage
+from nas.trial import TrialRecord
+from searchspace.arch import Arch
+from searchspace.budget import amount
+from searchspace.costs.costs import cost
+from searchspace.costs.latency import LatencyTable
+from searchspace.errors import InputError
+from searchspace.pytorch.source import outputs
+from searchspace.space.lookup import network
+
+Weights = dict[str, Tensor]
+
+
+def chosen(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
+    """What is to be exported, with its weights where they are trained."""
+    path = Path(given)
+    if is_search(path):
+        return of_trial(Run.open(path), trial), None
+    if trial is not None:
+        what = "a training, not a search" if training_folder.is_folder(path) else "no search"
+        raise InputError(f"trial {trial}: {given} is {what}")
+    if training_folder.is_folder(path):
+        return training_folder.result(path)
+    if path.is_dir():
+        return of_export(path)
+    arch = network(given)
+    name = (
+        path.resolve().parent.name if path.name in ("arch.yaml", "best.yaml") else path.stem if path.suffix else given
+    )
+    return ModelCard(name, arch, arch), None
+
+
+def is_search(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or (folder / storage.FILE).is_file()
+
+
+def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
+    """The network of an exported folder, with its weights where it has them."""
+    if not (folder / "arch.yaml").is_file():
+        raise InputError(f"{folder}: no run folder (study.db), training (training.yaml) or export (arch.yaml)")
+    arch = Arch.load(folder / "arch.yaml")
+    facts = ModelCard(folder.resolve().name, arch, arch)
+    if not (folder / bundle.WEIGHTS).is_file():
+        return facts, None
+    trained, weights = training_folder.weights_in(folder)
+    return replace(facts, trained=trained, commands=(trained.command,) if trained.command else ()), weights
+
+
+def write(out: Path, facts: ModelCard, weights: Weights | None, onnx: bool) -> list[str]:
+    """Write the folder; returns what there is to say about it. Raises `DifferentError` where a file computes otherwise.
+
+    `InputError` where somebody's training or weights would be lost.
+    """
+    if weights is None and (out / bundle.WEIGHTS).exists():
+        raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
+    made = bundle.write(out, facts.portable(), weights, onnx)
+    spent, arch = cost(facts.arch), facts.arch
+    ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)
+    apart = ", ".join(f"{file} by {difference:.2g}" for file, difference in made.differences.items())
+    number = "logit" if arch.head.output == "logits" else "output"
+    lines = [
+        f"{facts.title}: {amount(spent.macs, 'macs')}, {spent.params:,} params at {arch.resolution} px, {ends}",
+        f"wrote {out}: {', '.join(made.files)}",
+        f"tried in a fresh interpreter without this project; off from the network's largest {number}: {apart}",
+    ]
+    if weights is None:
+        lines.append(f"its weights are not trained; python -m nas.train {out} --dataset … trains them")
+    return lines
+
+
+def check_out(out: Path, given: Path | None = None) -> None:
+    """`InputError` where the folder is a training's, unless that is what is exported, or somebody's files."""
+    if training_folder.is_folder(out) and (given is None or out.resolve() != given.resolve()):
+        raise InputError(f"out {out}: holds a training, whose files would be lost; give another folder")
+    bundle.check_new(out)
+
+
+def export_trial(run: Run, which: int | str, out: Path, onnx: bool) -> Path:
+    """A search's network as a folder; see `Run.export`."""
+    if which != "best" and (isinstance(which, bool) or not isinstance(which, int)):
+        raise InputError(f'export {which!r}: "best" or the number of a trial is accepted')
+    if onnx:
+        bundle.require_onnx()
+    check_out(out)
+    write(out, of_trial(run, None if isinstance(which, str) else which), None, onnx)
+    return out
+
+
+def of_trial(run: Run, number: int | None) -> ModelCard:
+    """A search's trial of that number, or its best."""
+    if number is None and not run.ranked:
+        raise InputError(f"{run.folder}: no trial is complete yet; --trial N exports any")
+    record = run.best if number is None else run.trial(number)
+    arch = run.network(record.number).arch
+    return ModelCard(
+        title=f"trial {record.number} of {run.name}",
+        arch=arch,
+        deployed=arch,
+        budget=f"{run.config.budget}",
+        scored=scored(record, run.config, run.images),
+        timed=timed(record, run.latency_table),
+        commands=(run.config.conduct.command,),
+        data=run.config.identity.data,
+    )
+
+
+def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str, ...]:
+    """How a trial did in the search, and what that is worth."""
+    identity, metric = config.identity, record.metric
+    if record.score is None:
+        return (f"The search has no {metric.words} of it: the trial is {record.state}.",)
+    within = record.interval(images)
+    interval = f" [{within[0]:.4f}, {within[1]:.4f}] (90 % interval)" if within else ""
+    epochs = f"{record.epochs} {'epoch' if record.epochs == 1 else 'epochs'}"
+    first = f"In the search: {metric.validation} {record.score:.4f}{interval} after {epochs} "
+    if identity.evaluate:
+        return (f"{first}of the searcher's own training, {escaped(identity.evaluate)} ({record.state}).",)
+    return (
+        f"{first}of brief training on {escaped(elsewhere(identity.data.dataset))} ({record.state}). It is of "
+        f"{images:,} images, {100 * identity.data.validation:g} % of the training images held out by class and seed "
+        f"{identity.seed}; the test images were not read.",
+        "To be ranked, it was trained with the dataset's classes at a small resolution, where its first strides may be "
+        "relaxed. Those weights were not kept: they are of that network and not of this one.",
+    )
+
+
+def timed(record: TrialRecord, table: LatencyTable | None) -> tuple[str, ...]:
+    """What one image takes on the search's device: predicted, and measured where it was."""
+    lines = []
+    if record.predicted_ms:
+        device = f" on {escaped(str(table))}" if table else ""
+        lines.append(f"The search predicted {record.predicted_ms:.1f} ms for one image{device}.")
+    if record.alone_ms:
+        lines.append(f"It measured {record.alone_ms:.1f} ms at its end, when nothing else ran.")
+    elif record.contended_ms:
+        lines.append(f"It measured {record.contended_ms:.1f} ms on a worker, while other trials ran.")
+    return tuple(lines)

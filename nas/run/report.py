@@ -1,0 +1,59 @@
+"""A run's report: one page that needs no network, and its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.analysis import agreement, comparison, tables
+from nas.analysis.importance import importances
+from nas.run.run import Run
+from nas.study.records import hypervolumes
+from nas.views.page import Findings, page
+from searchspace.document import write_text
+from searchspace.errors import InputError
+
+PAGE = "report.html"
+
+
+def findings(run: Run) -> Findings:
+    """Everything that a run's page is made of."""
+    config, trials = run.config, run.trials
+    minimized = config.identity.minimize
+    return Findings(
+        name=run.name,
+        config=config,
+        trials=trials,
+        images=run.images,
+        mattered=importances(trials),
+        state=run.state,
+        folder=run.folder,
+        volumes=hypervolumes(trials, minimized, config.budget) if minimized else (),
+        table=run.latency_table,
+        environments=run.environments,
+        retrained=run.retrained,
+        confusions=run.confusions,
+    )
+
+
+def write(run: Run, out: Path) -> Path:
+    """report.html, trials.csv and trials.parquet; `InputError` where they cannot be written."""
+    found = findings(run)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / PAGE, page(found))
+        tables.write_csv(found.trials, out)
+        tables.write_parquet(found.trials, out)
+    except OSError as error:
+        where = "; --out DIR writes elsewhere" if out == run.folder else ""
+        raise InputError(f"{out}: cannot be written ({error.strerror}){where}") from None
+    return out / PAGE
+
+
+def sentences(run: Run) -> list[str]:
+    """What a run shows."""
+    state, trials, retrained = run.state, run.trials, run.retrained
+    lines = list(state.sentences) if state.unfinished or state.interruptions else []
+    lines += comparison.findings(trials, run.images)
+    if trials and any(trial.curve for trial in trials):
+        lines.append(importances(trials).line)
+    return lines + (agreement.sentences(retrained) if retrained else [])

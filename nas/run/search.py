@@ -1,0 +1,447 @@
+"""Searching: from a budget to a run, begun in an empty folder or carried on where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from nas.analysis.time_left import TimeLeft
+from nas.config import CALLER, OWN_DATA, SearchConfig
+from nas.data.datasets import Split, check_channels, load_object
+from nas.metric import DEFAULT_METRIC, Metric
+from nas.run import environment, folder, latencies, resume, search_options
+from nas.run.images import describe, read_images
+from nas.run.run import Run
+from nas.run.watchers import Watchers
+from nas.study import lock, storage, warm_start
+from nas.study.design import Design, MakeSampler
+from nas.study.drivers import StorageError
+from nas.study.objectives import check_known
+from nas.study.proposals import known_within
+from nas.study.storage import StudyLocation
+from nas.study.study import Study
+from nas.views.meter import waiting
+from nas.views.terminal import Display, print_device, print_preflight, print_summary
+from nas.workers import tuner
+from nas.workers.cluster import Cluster
+from nas.workers.coordinator import Coordinator, FailuresError
+from searchspace import command
+from searchspace.budget import Budget
+from searchspace.document import plain
+from searchspace.errors import InputError
+from searchspace.space.preflight import preflight
+from searchspace.space.space import Space
+
+if TYPE_CHECKING:
+    from nas.workers.evaluate import Evaluate
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What only Python can give, beside the options of the command: objects and functions."""
+
+    space: Space | None = None
+    dataset: Any = None
+    data: Any = None
+    evaluate: Evaluate | None = None
+    sampler: MakeSampler | None = None
+    metric: Metric | None = None
+    watchers: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a search ended: `why` is empty where all its trials are done, `signal` the number of what stopped it or 0,
+    `found` whether a trial is complete."""
+
+    why: str = ""
+    signal: int = 0
+    found: bool = False
+
+
+def search(
+    budget: str | Budget | Sequence[str],
+    *,
+    folder: str | Path | None = None,
+    space: str | Path | Space | Mapping[str, Any] | None = None,
+    dataset: Any = None,
+    evaluate: Evaluate | str | None = None,
+    data: Any = None,
+    metric: str | Metric | None = None,
+    sampler: str | MakeSampler | None = None,
+    watchers: Sequence[Any] = (),
+    **options: Any,
+) -> Run:
+    """Search for the best network within a budget, or carry on with the search in `folder`; returns its run.
+
+    `budget`: a text ("300MFLOPs", "12ms"), several, or a `Budget`. `space`: a ready name, a file, its data, a `Space`.
+    `dataset`: a name, a folder, `Split.of(images, labels)`, a `datasets.Dataset`, (images, labels), or a callable that
+    makes one of these.
+
+    `evaluate`: a training of your own, as a function or "module:function": a generator `(trial, context)` that yields a
+    `Result`, or a score alone, after every epoch (see `nas.workers.evaluate.Context`). It runs on the workers, where
+    `context.data` is `data`: anything that pickles, or a callable that makes it once per worker; else the dataset.
+
+    `metric`: what is scored: a name of scikit-learn's, `NAME:minimize` of one's own training, or a `Metric`. `sampler`:
+    a name, or a function like those in `nas.samplers`. `watchers`: objects with any of started(trial),
+    epoch(trial, result), ended(trial, outcome, result), close().
+
+    The other options are those of `python -m nas.search`, with underscores: trials=48, epochs=4, time_limit="2h",
+    concurrent=2, quiet=True, …
+
+    Raises `InputError` for what is wrong with any of these, `FailuresError` where most trials fail, `StorageError`
+    where the study cannot be written, `KeyboardInterrupt` where a signal stopped it; what has ended is kept then.
+    """
+    if metric is not None and not isinstance(metric, (str, Metric)):
+        raise InputError(f"metric: a name or a Metric is accepted, not {metric!r}")
+    if not isinstance(watchers, (list, tuple)):
+        raise InputError(f"watchers: a list of objects is accepted, not {watchers!r}")
+    objects = Given(
+        space=None if isinstance(space, (str, Path, type(None))) else Space.of(space),
+        dataset=None if isinstance(dataset, (str, Path, type(None))) else dataset,
+        data=data,
+        evaluate=evaluate if callable(evaluate) else None,
+        sampler=sampler if callable(sampler) else None,
+        metric=metric if isinstance(metric, Metric) else None,
+        watchers=watchers,
+    )
+    args = search_options.from_python(
+        {
+            "budget": budget,
+            "run": folder,
+            "space": space if isinstance(space, (str, Path)) else None,
+            "dataset": dataset if isinstance(dataset, (str, Path)) else None,
+            "evaluate": search_options.name_of("evaluate", evaluate),
+            "sampler": search_options.name_of("sampler", sampler),
+            "metric": None if metric is None else str(Metric.of(metric)),
+            **options,
+        }
+    )
+    begun = Search(args, objects)
+    if begun.dry_run:
+        raise InputError("dry_run: the command has it, python -m nas.search --dry-run")
+    ended = begun.carry_out()
+    if ended.signal:
+        raise KeyboardInterrupt(f"stopped by signal {ended.signal}; the same call carries on")
+    return Run.open(begun.folder)
+
+
+class Search:
+    """One search, from its options to its end."""
+
+    def __init__(self, args: Any, given: Given = Given()) -> None:
+        self.args, self.given, self.quiet, self.dry_run = args, given, args.quiet, args.dry_run
+        self.console: Console = command.console()
+        self.folder: Path = args.run or Path("runs") / search_options.default_name(args)
+        self.old = Run.config_of(self.folder)
+        search_options.check(args)
+        if args.track:
+            from nas.run import trackers
+
+            trackers.check(args.track)
+        if self.old and self.old.identity.evaluate == CALLER:
+            raise InputError(f"run {self.folder}: its trials are {CALLER}, by Study.open; give another --run")
+        self.split: Split | None = None  # of a dataset that Python has
+        if given.dataset is not None:
+            self.split = self._object()
+            args.dataset = self.split.name
+        self.evaluate = given.evaluate or self._named_function("evaluate", args.evaluate)
+        self.sampler = given.sampler or self._named_function("sampler", args.sampler)
+        config = self._new() if self.old is None else resume.carry_on(args, self.folder, self.old)
+        latencies.check_device(config.conduct)
+        self.existed = folder.can_resume(self.folder, config)
+        if self.existed and not self.dry_run and not config.conduct.storage and not args.storage:
+            lock.check(self.folder)
+        self.place = folder.study_location(self.folder, args.storage, self.old)
+        if self.place.url:
+            address = storage.without_password(self.place.url)
+            config = replace(config, conduct=replace(config.conduct, storage=address, study=self.place.name))
+        self.config = config
+        self._check_own()
+
+    def carry_out(self) -> Ended:
+        """Run what is left of the trials, and show what came of it; with `dry_run` only say what that would be.
+
+        Raises `InputError`, `FailuresError` and `StorageError`.
+        """
+        taught, space = self._prepared()
+        if self.dry_run:
+            self._print_plan(space)
+            return Ended(found=True)
+        begun_already = storage.holds(self.place)  # whole, and a server can be reached: else the folder is not touched
+        address = self.config.conduct.ray_address
+        with folder.lock_run(self.folder, self.config) as log, Cluster(address, self.args.command) as cluster:
+            if taught.sources:
+                warm_start.save(taught, self.folder)
+            if not begun_already:
+                space = latencies.with_layer_times(space, self.config, self.folder, self.console, self.quiet)
+                cluster.begin()  # beside what is read and opened next
+            with open_study(self.folder, self.config, space, taught, self.place, self._design()) as study:
+                return self._run(study, log, cluster)
+
+    def _run(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
+        done, total = study.finished, self.config.conduct.trials
+        self._say(f"run {self.folder} {'carries on' if self.existed else 'starts'}: {done} of {total} trials done")
+        ended = Ended()
+        try:
+            if done < total:
+                ended = self._run_trials(study, log, cluster)
+        except FailuresError:
+            self._show(study, "stopped")
+            raise
+        if ended.why != "stopped" and (untimed := latencies.time_best(study, self.config.conduct)):
+            self._say(untimed)
+        self._show(study, ended.why)
+        return replace(ended, found=bool(study.ranked))
+
+    def _run_trials(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
+        identity, conduct = self.config.identity, self.config.conduct
+        split = self._images()
+        environment.note(self.folder)
+        if split is not None:
+            try:
+                study.check_images(split.fingerprint, len(split.val_labels))
+            except InputError as error:
+                raise InputError(f"run {self.folder}: {error}") from None
+        if identity.prescreen.draws > 1:
+            from nas.training.prescreen import Screen
+
+            assert split is not None
+            study.proposals.screen = Screen(identity.prescreen, split, identity.seed, study.space.extremes)
+        records = study.records
+        display = Display(
+            self.console,
+            log,
+            conduct.trials,
+            study.finished,
+            study.ranked[0].score if study.ranked else None,
+            self.quiet,
+            study.metric,
+            timed=study.space.latency is not None,
+            title=f"{self.config.budget} in {self.config.space_name} on {identity.data.dataset}: {self.folder}",
+            counts=Counter(record.state for record in records),
+            time_left=TimeLeft(conduct.trials, identity.train.epochs, [record.epochs for record in records]),
+        )
+        results = folder.Results(study, self.folder, log)
+        watchers = Watchers([display, results], [*self.given.watchers, *self._trackers()], log)
+        with display:
+            checkpoints = self.folder.resolve() / folder.CHECKPOINTS
+            course = Coordinator(study, conduct.trials, identity.train.epochs, watchers, checkpoints)
+            why = tuner.run(course, self._work(split), conduct, log, cluster)
+        watchers.close()
+        for line in watchers.sentences:
+            self._say(line)
+        cluster.end()  # before latencies are measured
+        return Ended(why, course.stopped_by)
+
+    def _work(self, split: Split | None) -> tuner.Work:
+        from nas.workers.evaluate import brief_training
+
+        identity = self.config.identity
+        data = split if self.given.data is None else self.given.data
+        return tuner.Work(self.evaluate or brief_training, data, identity.train, identity.seed, identity.metric)
+
+    def _prepared(self) -> tuple[warm_start.Sources, Space]:
+        """What earlier runs teach, and the space with its latencies, once all that can be checked before has been."""
+        config, args, found = self.config, self.args, None
+        with waiting(self.console, f"counting the networks of {config.space_name} within {config.budget}", self.quiet):
+            if self.split is None and not self.own_data:
+                check_channels(config.identity.data, config.space.network.in_channels)
+            taught = warm_start.saved(self.folder) if self.existed else None
+            taught = taught or taught_by(config.identity.warm_start, config)
+            space = latencies.timed(config, self.folder, self.existed, args.latency_table, self.console, self.quiet)
+            self.config = config = config if self.existed else with_known(config, space)
+            check_known(space, config.identity.minimize)
+            if not self.quiet:
+                found = preflight(space, config.budget, config.identity.band)
+        if found is None:
+            return taught, space
+        whose = search_options.classes_of(args, config) if self.old is None else ""
+        print_preflight(self.console, found, config, whose)
+        if self.old and (words := resume.unsaid(args, self.old)):
+            self._say(f"the run began with {' '.join(words)}, and keeps that")
+        if space.latency is not None:
+            print_device(self.console, space.latency)
+        for source in taught.sources:
+            self._say(f"warm start: {source}")
+        return taught, space
+
+    def _print_plan(self, space: Space) -> None:
+        from nas.run.estimate import print_plan
+
+        started = time.monotonic()
+        split = self._images()
+        if split is None:
+            self._say(f"{self.config.conduct.trials} trials by {self.config.identity.evaluate}; nothing was timed")
+            return
+        done = finished(self.folder) if self.existed and not self.place.url else 0
+        if done:
+            try:
+                Study.read(self.folder).check_same_images(split.fingerprint, len(split.val_labels))
+            except InputError as error:
+                raise InputError(f"run {self.folder}: {error}") from None
+            self._say(f"run {self.folder}: {done} of {self.config.conduct.trials} trials are done")
+        layers = latencies.runs_to_time(space, self.config, self.existed)
+        read_s = time.monotonic() - started
+        print_plan(self.console, self.config, space, split, self.folder, read_s, done, layers)
+
+    @property
+    def own_data(self) -> bool:
+        """Whether a training of the user's own has its own data, so that no dataset is read."""
+        return self.config.identity.data.dataset == OWN_DATA
+
+    def _images(self) -> Split | None:
+        """The training images, with as many channels as the networks take; None where a training has its own."""
+        i, channels = self.config.identity, self.config.space.network.in_channels
+        if self.own_data:
+            return None
+        if self.split is not None:
+            for line in () if self.quiet else describe(self.split):
+                self._say(line)
+            split = self.split
+        else:
+            pixels = i.train.resolution
+            split = read_images(i.data, i.seed, pixels, self.console, self.quiet, i.largest, channels)
+        if i.metric != DEFAULT_METRIC and self.evaluate is None:
+            from nas.training import scoring
+
+            scoring.check(i.metric, split.val_labels, split.num_classes)
+        return split
+
+    def _show(self, study: Study, why: str) -> None:
+        folder.write_results(study, self.folder)
+        print_summary(self.console, study, self.folder, self.config, why)
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(line)
+
+    def _new(self) -> SearchConfig:
+        return search_options.config_from_args(self.args, self.given.space, self.split)
+
+    def _object(self) -> Split:
+        """The dataset that Python gave, as a split."""
+        args = self.args
+        space = self.given.space or (self.old.space if self.old else Space.of(args.space or search_options.SPACE))
+        data, seed = search_options.image_options_of(args), args.seed or 0
+        if self.old:
+            data, seed = self.old.identity.data, self.old.identity.seed
+        return load_object(self.given.dataset, data, seed, args.train_resolution, space.network.in_channels)
+
+    def _named_function(self, what: str, text: str | None) -> Any:
+        """What `module:function` names, of this command or of the run that is carried on."""
+        text = text or (getattr(self.old.identity, what) if self.old else None)
+        return search_options.function(what, text) if text and ":" in text else None
+
+    def _check_own(self) -> None:
+        """`InputError` where a metric, a pre-screen or data do not go with the training."""
+        identity = self.config.identity
+        if self.evaluate is None:
+            if self.given.data is not None:
+                raise InputError("data: goes with evaluate=, a training of your own; dataset= gives images to ours")
+            if identity.metric != DEFAULT_METRIC:
+                from nas.training import scoring
+
+                scoring.check_name(identity.metric)
+        elif identity.prescreen.draws > 1 and self.own_data:
+            raise InputError("prescreen: scores networks on the dataset's images; give --dataset too")
+
+    def _design(self) -> Callable[..., Design]:
+        """What makes the study's design, with a sampler that is a function."""
+        sampler = self.sampler
+        return (lambda **design: Design(**{**design, "sampler": sampler})) if sampler else Design
+
+    def _trackers(self) -> list[Any]:
+        if not self.args.track:
+            return []
+        from nas.run.trackers import tracker
+
+        return [tracker(name, self.folder, self.config) for name in self.args.track]
+
+
+def finished(run: Path) -> int:
+    """How many trials of a run are done."""
+    if not storage.holds(StudyLocation(run)):
+        return 0
+    return sum(record.state != "running" for record in Run.open(run).trials)
+
+
+def open_study(
+    run: Path,
+    config: SearchConfig,
+    space: Space | None = None,
+    taught: warm_start.Sources | None = None,
+    place: StudyLocation | None = None,
+    design: Callable[..., Design] = Design,
+) -> Study:
+    """The study of a run's configuration, to ask and tell."""
+    i = config.identity
+    of = design(
+        space=space or config.space,
+        budget=config.budget,
+        sampler=i.sampler,
+        seed=i.seed,
+        band=i.band,
+        controls=i.controls,
+        baselines=i.baselines,
+        evidence=taught.evidence if taught else (),
+        minimize=i.minimize,
+        metric=i.metric,
+    )
+    shared = shared_identity(config, of.space) if place and place.url else {}
+    return Study.begin(run, of, place, shared)
+
+
+def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
+    """What else has to be equal for two drivers, each with a folder of its own, to work on one study."""
+    i = config.identity
+    said = {name: plain(getattr(i, name)) for name in ("data", "train", "sampler", "seed", "band", "warm_start")}
+    if i.prescreen.draws > 1:
+        said["prescreen"] = plain(i.prescreen)
+    if i.evaluate:
+        said["evaluate"] = i.evaluate
+    if (config.budget.limits_latency or "latency" in i.minimize) and space.latency is not None:
+        said["latency_table"] = hashlib.sha256(json.dumps(plain(space.latency)).encode()).hexdigest()[:16]
+    return said
+
+
+def taught_by(runs: Iterable[str | Path], config: SearchConfig) -> warm_start.Sources:
+    """What earlier runs teach a search; `InputError` for a folder that is no run, or teaches nothing."""
+    found = []
+    for path in runs:
+        try:
+            run = Run.open(path)
+        except InputError as error:
+            raise InputError(f"warm-start {error}") from None
+        found.append((str(path), run.config, run.study))
+    return warm_start.gather(found, config)
+
+
+def with_known(config: SearchConfig, space: Space) -> SearchConfig:
+    """As many baselines as known networks fit, which of a latency only a space with layer times can say."""
+    i = config.identity
+    known = sum(1 for _ in known_within(space, config.budget, i.band)) if i.baselines else 0
+    return replace(config, identity=replace(i, baselines=min(i.baselines, known)))
+
+
+def carried_out(begun: Search) -> int:
+    """Carry out a search for a command: what stops it is a line, and an exit code."""
+    try:
+        ended = begun.carry_out()
+    except FailuresError as error:
+        return command.failed("nas.search", str(error))
+    except StorageError as error:
+        return command.failed("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")
+    if ended.signal:
+        return command.BY_SIGNAL + ended.signal
+    return 0 if ended.found or ended.why else command.FAILED

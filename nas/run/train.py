@@ -1,0 +1,318 @@
+"""Full training as the command does it: one network, or a search's best and some of its random ones."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from nas.analysis import agreement
+from nas.bundle import bundle
+from nas.bundle.card import ModelCard
+from nas.config import DataConfig, TrainConfig, full_recipe
+from nas.data.datasets import Labels, Split, check_channels, digests, load_test
+from nas.data.decoding import Images
+from nas.data.labelled import counted
+from nas.full_training import estimate, tensorboard, training_folder
+from nas.full_training.training_folder import TrainingPlan
+from nas.latency.timing import device_for, threads
+from nas.metric import DEFAULT_METRIC
+from nas.run.images import read_images
+from nas.run.run import Run
+from nas.run.search_options import image_config
+from nas.run.subject import Subject, metric_of, subject
+from nas.training import augment
+from nas.training.threads import counts, fewest, sentence, speeds
+from nas.training.trainer import DivergedError, Epoch
+from nas.views.meter import meter, waiting
+from nas.views.training_progress import TrainingProgress
+from nas.workers import data_parallel
+from searchspace import command
+from searchspace.errors import InputError
+
+RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
+
+
+def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Train what the command asks for; returns the exit code."""
+    if args.tensorboard:
+        tensorboard.require()
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise InputError(f"seed: from 0 to {2**32 - 1}, not {args.seed}")
+    args.device, console = device_for(args.device), command.console()
+    if args.top is not None or args.control is not None:
+        return train_many(args, arguments, console)
+    begun = Path(args.arch)
+    if args.out is None and training_folder.is_folder(begun):
+        plan = changed(args, training_folder.load_plan(begun))
+        return train_one(begun, plan, args, console, *images_of(plan, console, args.quiet))
+    given = subject(args.arch)
+    plan = planned(args, arguments, given, args.seed or 0)
+    out = args.out or Path("runs") / default_name(plan)
+    plan = training_folder.resumed(out, plan)
+    if not args.quiet and (rest := beside(given.data, plan.data)):
+        console.print(rest)
+    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet))
+
+
+def changed(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
+    """A training's plan with what the arguments give; the rest stays as it began."""
+    seed = plan.seed if args.seed is None else args.seed
+    return replace(plan, data=image_config(args, plan.data), train=recipe(plan.train, asked(args)), seed=seed)
+
+
+def asked(args: argparse.Namespace) -> dict[str, int | float]:
+    """What the arguments give of a recipe."""
+    given = {name: getattr(args, name) for name in RECIPE}
+    return {name: number for name, number in given.items() if number is not None}
+
+
+def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> TrainingPlan:
+    data = data_of(args, given.data)
+    train = recipe(full_recipe(data.dataset), asked(args))
+    data_parallel.check(args.workers, args.device, train.batch_size)
+    check_channels(data, given.arch.in_channels)
+    augment.check(train, given.arch.in_channels)
+    most = os.cpu_count() or 1
+    if args.threads is not None and not 1 <= args.threads <= most:
+        raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
+    words = command.line("nas.train", arguments)
+    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric)
+
+
+def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
+    """The images that are asked for, else those that go with the network, all of them; `InputError` where neither
+    says which."""
+    name = args.dataset or (known.dataset if known else None)
+    if name is None:
+        raise InputError(
+            f"dataset: nothing says what {args.arch} was searched or trained on; give --dataset digits, a folder or a "
+            "Hugging Face name"
+        )
+    base = known if known and known.dataset == name else DataConfig(name)
+    return replace(image_config(args, base), images=args.images)
+
+
+def beside(known: DataConfig | None, data: DataConfig) -> str:
+    """Where a search used a part of the images and the training uses all: that it does."""
+    if known is None or known.dataset != data.dataset or known.images is None or data.images is not None:
+        return ""
+    return f"all training images of {data.dataset} are used, not {known.images:,}; --images {known.images} uses those"
+
+
+def default_name(plan: TrainingPlan) -> str:
+    few = f"-{plan.data.images}-images" if plan.data.images else ""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"train-{plan.name}-{Path(plan.data.dataset).name}{few}")
+
+
+def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Console) -> int:
+    """Train the best and some random networks of a search, and compare with how brief training ranked them."""
+    run, top, controls = Path(args.arch), args.top or 0, args.control or 0
+    if min(top, controls) < 0 or top + controls == 0:
+        raise InputError(f"top and control: at least 0 and not both 0, not {top} and {controls}")
+    searched = Run.open(run)
+    trials, config = searched.trials, searched.config
+    base = args.out or run / agreement.FOLDER
+    seed = config.identity.seed if args.seed is None else args.seed
+    plans = {}
+    for trial in agreement.chosen(trials, top, controls, config.identity.seed):
+        name = f"trial {trial.number} of {searched.name}"
+        given = Subject(name, trial.arch, config.identity.data, metric_of(run))
+        out = agreement.folder_of(base, trial)
+        plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
+        plans[out] = training_folder.resumed(out, plan)
+    if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
+        console.print(rest)
+    codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
+    for out, plan in plans.items():
+        codes.append(train_one(out, plan, args, console, *images))
+        if codes[-1] >= command.BY_SIGNAL:
+            return codes[-1]
+    if args.dry_run:
+        return 0
+    rows = agreement.load(base, trials)
+    console.print(compared(rows))
+    for line in agreement.sentences(rows):
+        console.print(line)
+    return max(codes)
+
+
+def compared(rows: Sequence[agreement.Retrained]) -> Table:
+    """Networks by their score after full training, beside that after brief training."""
+    shown = Table(title="after full training", title_justify="left")
+    for name in ("trial", "role", "brief", "epochs", "validation", "test"):
+        shown.add_column(name, justify="left" if name == "role" else "right")
+    for row in rows:
+        test = "" if row.test is None else f"{row.test:.4f}"
+        shown.add_row(str(row.trial), row.role, f"{row.brief:.4f}", str(row.epochs), f"{row.full:.4f}", test)
+    return shown
+
+
+def recipe(base: TrainConfig, given: dict[str, int | float]) -> TrainConfig:
+    try:
+        return replace(base, **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        field, said = str(error).split(":", 1)
+        raise InputError(f"{field.replace('_', '-')}:{said}") from None
+
+
+def train_one(
+    out: Path,
+    plan: TrainingPlan,
+    args: argparse.Namespace,
+    console: Console,
+    reading: Callable[[], Split],
+    testing: Callable[[], tuple[Images, Labels] | None],
+) -> int:
+    """Train what is left, or with --dry-run say what that is; returns the exit code."""
+    if args.dry_run:
+        training_folder.check(out, plan)
+        split = reading()
+        with waiting(console, "timing a few steps", args.quiet):
+            lines = list(estimate.sentences(out, plan, split, args.device, args.workers, args.threads))
+        for said in lines:
+            console.print(said)
+        return 0
+    with training_folder.opened(out, plan):
+        try:
+            if training_folder.finished(out):
+                console.print("it was finished before, and these are its numbers; another --out trains anew")
+                facts, _ = training_folder.result(out)
+            else:
+                split = reading()
+                facts = trained(out, plan, args, console, split, testing)
+        except KeyboardInterrupt as stop:
+            done = len(training_folder.epochs_done(out))
+            where = f"after epoch {done}" if done else "in the first epoch"
+            print(f"nas.train: stopped {where} of {plan.train.epochs}; the same command carries on", file=sys.stderr)
+            return command.code_of(stop)
+        except (
+            DivergedError,
+            torch.OutOfMemoryError,
+            MemoryError,
+            data_parallel.LostError,
+            bundle.DifferentError,
+        ) as error:
+            reason = next(iter(str(error).splitlines()), "out of memory")
+            print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
+            return command.FAILED
+    print_result(console, out, facts)
+    return 0
+
+
+def trained(
+    out: Path,
+    plan: TrainingPlan,
+    args: argparse.Namespace,
+    console: Console,
+    split: Split,
+    testing: Callable[[], tuple[Images, Labels] | None],
+) -> ModelCard:
+    """What came of a training once its last epochs are made."""
+    number, why = threads_for(out, plan, args, split)
+    if not args.quiet:
+        console.print(f"training {estimate.described(out, plan, split, args.device, args.workers)}")
+        if why:
+            console.print(why)
+    done, train, score = len(training_folder.epochs_done(out)), len(split.train_labels), len(split.val_labels)
+    pace = TrainingProgress(console, args.quiet, plan.train.epochs, done, train, score)
+    with threads(number), tensorboard.written(out, args.tensorboard) as note:
+
+        def watch(epoch: Epoch) -> None:
+            pace.ended(epoch.number)
+            note(epoch)
+            if not args.quiet:
+                console.print(line(epoch, plan.train.epochs))
+
+        with pace:
+            if args.workers == 1:
+                state = training_folder.resume(out, plan, split, args.device)
+                state.each = pace
+                training_folder.train_remaining(out, state, watch)
+            else:
+                data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
+                state = training_folder.resume(out, plan, split, args.device)
+        test = testing()
+        with pace:
+            facts = training_folder.outcome(plan, split, training_folder.epochs_done(out), state, test, pace.testing)
+        with waiting(console, "trying the network in a fresh interpreter", args.quiet):
+            training_folder.finish(out, facts, state.model.state_dict())
+    return facts
+
+
+def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: Split) -> tuple[int, str]:
+    """The CPU threads of a training, and a line that says why; those that it began with where it is carried on."""
+    most, began = torch.get_num_threads(), training_folder.threads_behind(out)
+    if args.device != "cpu" or args.workers > 1:
+        return most, ""
+    if args.threads is not None:
+        other = began is not None and began != args.threads
+        return args.threads, f"it began with {began} threads: numbers may differ in their last digits" if other else ""
+    if began is not None:
+        return began, ""
+    if most == 1 or "OMP_NUM_THREADS" in os.environ:
+        return most, ""
+    found = speeds(plan.adapted(split), split, plan.train, counts(most))
+    again = "; how many it began with was not kept: numbers may differ in their last digits"
+    return fewest(found), sentence(found, fewest(found)) + (again if training_folder.epochs_done(out) else "")
+
+
+def images_of(
+    plan: TrainingPlan, console: Console, quiet: bool
+) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
+    """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
+    recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
+    channels = plan.arch.in_channels
+    split = functools.cache(lambda: read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels))
+    return split, functools.cache(lambda: load_test_images(split(), console, quiet))
+
+
+def repeated(split: Split, tests: Images) -> int:
+    """How many test images are, pixel by pixel, images of the training set."""
+    known = {one for images in (split.train_images, split.val_images) for one in digests(images)}
+    return sum(one in known for one in digests(tests))
+
+
+def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
+    """The test images, which nothing has read before; what is wrong with them must not cost the training."""
+    try:
+        with meter(console, "reading the test images", quiet) as told:
+            found = load_test(split, told)
+        if found is not None and (known := repeated(split, found[0])):
+            console.print(
+                f"{counted(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "
+                "too: the test score is too high by that"
+            )
+        return found
+    except InputError as error:
+        print(f"nas.train: not tested: {error}", file=sys.stderr)
+        return None
+
+
+def line(epoch: Epoch, epochs: int) -> str:
+    return (
+        f"epoch {epoch.number} of {epochs}: train loss {epoch.train_loss:.4f}, "
+        f"val. {DEFAULT_METRIC.words} {epoch.score:.4f}, "
+        f"{epoch.images_per_s:.0f} images/s"
+    )
+
+
+def print_result(console: Console, out: Path, facts: ModelCard) -> None:
+    """What was measured, and where the network is."""
+    trained = facts.trained
+    assert trained is not None
+    for name, metric, score, images in trained.scores:
+        within = metric.scores_within(score, images)
+        interval = f" [{within[0]:.4f}, {within[1]:.4f}]" if within else ""
+        console.print(f"{name} {metric.words} {score:.4f}{interval} on {images:,} images")
+    files = [name for name in (*bundle.FILES, training_folder.METRICS) if (out / name).exists()]
+    console.print(f"trained network: {out} ({', '.join(files)})")

@@ -1,0 +1,221 @@
+"""`Run`: a search from Python, by one's own training and metric, watched, opened again, carried on, taken home."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import nas
+from nas import Context, Result, Run, Split, Study, Trial, export, report, search
+from nas.config import CONFIG
+from nas.run import search_options
+from searchspace import Arch, Budget, InputError, Space
+from tests.nas.study.test_study import SPACE, advance
+from tests.searchspace.space.test_space import SMALL
+
+BUDGET = "2MFLOPs"
+TINY = {"budget": BUDGET, "space": "mobile_small", "resolution": 32, "num_classes": 3, "concurrent": 2, "quiet": True}
+
+
+def half_of_the_parameters(trial: Trial, context: Context) -> Iterator[Result]:
+    """A "training" that takes no time: an error that is the smaller, the more parameters a network has."""
+    for epoch in range(context.epochs):
+        assert context.data["scale"] == 1e5
+        yield Result(score=1 - trial.cost.params / context.data["scale"] + 0.1 / (epoch + 1), images=50)
+
+
+class Notes:
+    """A watcher of somebody's own, without a method for epochs, which fails when a trial ends."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def started(self, trial: Trial) -> None:
+        self.told.append(trial.number)
+
+    def ended(self, trial: Trial, outcome: str, result: Result) -> None:
+        raise RuntimeError("the tracker is down")
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder, notes = tmp_path_factory.mktemp("run") / "own", Notes()
+    found = Run.search(
+        **TINY, evaluate=half_of_the_parameters, data=lambda: {"scale": 1e5}, metric="error:minimize", folder=folder,
+        trials=4, epochs=2, watchers=[notes], track=["tensorboard"],
+    )  # fmt: skip
+    assert notes.told == [0, 1, 2, 3, "closed"]
+    return found
+
+
+def test_a_search_by_ones_own_training_has_all_that_a_search_has(run: Run) -> None:
+    assert [trial.state for trial in run.trials] == ["complete"] * 4
+    assert run.best.score == min(trial.score or 9 for trial in run.trials)
+    assert run.best.score == pytest.approx(1 - run.best.cost.params / 1e5 + 0.05)
+    assert len({trial.digest for trial in run.trials}) == 4
+    assert all(Budget.parse(BUDGET).admits(trial.cost) for trial in run.trials)
+    assert all(trial.curve.keys() == {1, 2} and trial.contended_ms for trial in run.trials)
+    assert run.images == 50
+    assert run.best.number in [trial.number for trial in run.front]
+    assert run.trial(0) == run.trials[0]
+    assert "4 of 4 trials have ended" in repr(run)
+    assert Arch.load(run.folder / "best.yaml") == run.best.arch
+    assert len(list((run.folder / "tensorboard").glob("trial-*/events*"))) == 4
+    assert "watcher Notes failed at ended: RuntimeError: the tracker is down" in (run.folder / "log.txt").read_text()
+
+
+def test_what_is_shown_of_it_follows_the_metric(run: Run) -> None:
+    assert "validation error" in run.describe()
+    assert "accuracy" not in run.describe()
+    assert run.frame()["score"].min() == run.best.score
+    page = run.report().read_text()
+    assert "after a training of the searcher&#x27;s own, tests.nas.run.test_run:half_of_the_parameters" in page
+    assert "accuracy" not in page.replace("validation accuracy of", "")
+    card = (run.export("best", run.folder.parent / "home") / "card.md").read_text()
+    assert f"validation error {run.best.score:.4f}" in card
+    assert (run.export(0, run.folder.parent / "first") / "model.py").is_file()
+
+
+def test_opening_a_run_writes_nothing(run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    opened = Run.open(run.folder)
+    assert (opened.metric, opened.best, opened.state.alive) == (run.metric, run.best, False)
+    assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    with pytest.raises(InputError, match="no run folder"):
+        Run.open(run.folder.parent)
+    with pytest.raises(InputError, match="trial 4: 0 to 3 are in"):
+        run.trial(4)
+    with pytest.raises(InputError, match='"best" or the number of a trial is accepted'):
+        run.export("worst")
+
+
+def test_the_same_call_carries_on_and_another_training_does_not(run: Run) -> None:
+    more = {**TINY, "folder": run.folder, "data": {"scale": 1e5}, "metric": "error:minimize", "epochs": 2}
+    again = Run.search(**more, evaluate=half_of_the_parameters, trials=4)
+    assert len(again.trials) == 4
+    with pytest.raises(InputError, match=r"is another search .*evaluate"):
+        Run.search(**more, evaluate=lambda trial, context: iter([0.5]), trials=4)
+    with pytest.raises(InputError, match=r"is another search .*metric"):
+        Run.search(**{**more, "metric": "f1_macro"}, evaluate=half_of_the_parameters, trials=4)
+    said = yaml.safe_load((run.folder / CONFIG).read_text())["identity"]
+    assert said["evaluate"] == "tests.nas.run.test_run:half_of_the_parameters"
+    assert said["metric"]["name"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"trails": 4}, "no option trails=; did you mean trials="),
+        ({"trials": "4"}, "trials: a whole number is accepted, not '4'"),
+        ({"trials": True}, "trials: a whole number is accepted"),
+        ({"budget": 300}, "budget"),
+        ({"space": 7}, "space 7: a Space, a file, its data"),
+        ({"dataset": 7}, "dataset: a name, a folder, a Split"),
+        ({"dataset": lambda: np.zeros(3)}, "not ndarray"),
+        ({"metric": "acuracy"}, "metric 'acuracy': the name of one of scikit-learn's scorers"),
+        ({"metric": "f1"}, "metric f1: cannot be computed of these validation images"),
+        ({"evaluate": "nowhere"}, "evaluate 'nowhere': module:function is accepted"),
+        ({"evaluate": "nowhere:train"}, "evaluate nowhere:train: nowhere cannot be imported"),
+        ({"evaluate": "nas.trial:train"}, "nas.trial has no such function"),
+        ({"evaluate": 7}, "evaluate: a function or module:function is accepted, not 7"),
+        ({"data": 7}, "data: goes with evaluate="),
+        ({"sampler": "best"}, "sampler 'best': random, tpe"),
+        ({"seed": -1}, "seed: from 0"),
+        ({"trials": 10**9}, "trials: at most 1,000,000"),
+        ({"dry_run": True}, "dry_run: the command has it"),
+        ({"budget": None}, "budget None: no text"),
+        ({"track": ["x"]}, "track 'x': mlflow, tensorboard, wandb is accepted"),
+        ({"track": 3}, "track: a text or a list of texts is accepted, not 3"),
+        ({"warm_start": 3}, "warm_start: a text or a list of texts"),
+        ({"resolution": 31.5}, "resolution: pixels, or a list of several"),
+        ({"resolution": [32, "x"]}, "resolution: pixels, or a list of several"),
+        ({"storage": "foo"}, "storage: not an address of a database"),
+        ({"metric": len}, "metric: a name or a Metric is accepted"),
+        ({"watchers": 3}, "watchers: a list of objects is accepted"),
+        ({"device": "tpu"}, "device 'tpu': auto, cpu, cuda"),
+        ({"time_limit": "x"}, "time-limit 'x'"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_leave_nothing(options: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        Run.search(**{**TINY, "dataset": "digits", "num_classes": None, "folder": tmp_path / "run", **options})
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_that_are_none_are_refused() -> None:
+    for wrong in (3, None):
+        with pytest.raises(InputError, match="a folder's path is accepted"):
+            Run.open(wrong)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="run folder: a path is accepted"):
+            Study.open(wrong, SPACE, "100GFLOPs")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="folder: a path or a text is accepted, not 3"):
+        Run.search(**TINY, folder=3)
+
+
+def test_a_budget_that_nothing_keeps_is_refused_before_a_study_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="budget 3MFLOPs cannot be met"):
+        Study.open(tmp_path / "run", space="mobile_small", budget="3MFLOPs")
+    assert not (tmp_path / "run").exists()
+
+
+def test_keywords_are_the_commands_options() -> None:
+    given = {"budget": Budget.parse("3MFLOPs,8ms"), "fix": {"stem.act": "relu"}, "without": ["se"], "resolution": 64}
+    args = search_options.from_python({**given, "time_limit": 90, "flip": False, "run": "runs/a", "trials": None})
+    words = search_options.words_of(args)
+    assert "--no-flip" in words
+    again = search_options.parser().parse_args([word.strip("'") for word in words])
+    again.command = args.command
+    assert again == args
+    assert args.command.startswith("python -m nas.search --budget=3MFLOPs --budget=8ms")
+
+
+def test_python_may_give_a_dataset_a_space_and_a_sampler(tmp_path: Path) -> None:
+    import optuna
+
+    from nas.samplers import Repaired
+
+    asked = []
+
+    def sampler(choices: Any, cost: Any, budget: Any, seed: int) -> Any:
+        asked.append(seed)
+        return Repaired(lambda seed: optuna.samplers.RandomSampler(seed=seed), choices, cost, budget, seed)
+
+    with Study.open(tmp_path / "a", SMALL, "100GFLOPs", sampler=sampler, band=0.0, controls=1) as study:
+        assert len(set(advance(study, 4))) == 4
+    assert len(asked) >= 3
+    with pytest.raises(InputError, match="seed: a whole number"):
+        Study.open(tmp_path / "b", SPACE, "100GFLOPs", seed=-1)
+
+
+def test_a_study_that_is_asked_and_told_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Study.open(tmp_path / "run", Space(SMALL), "100GFLOPs", band=0.0, controls=2) as study:
+        advance(study, 3)
+        assert Run.open(tmp_path / "run").state.ended == 3
+    run = Run.open(tmp_path / "run")
+    assert run.best.digest == study.ranked[0].digest
+    assert report.main([str(tmp_path / "run")]) == 0
+    assert "scored by the caller" in (tmp_path / "run" / "report.html").read_text()
+    assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "home")]) == 0
+    with pytest.raises(InputError, match="its trials are scored by the caller"):
+        search.main(["--budget", "100GFLOPs", "--run", str(tmp_path / "run")])
+    (tmp_path / "run" / CONFIG).unlink()  # a study of before had none
+    assert len(Run.open(tmp_path / "run").trials) == 3
+
+
+def test_the_package_is_light_until_it_is_used() -> None:
+    assert {"Run", "Split", "Metric"} <= set(nas.__all__)
+    assert Split is nas.Split
+    with pytest.raises(AttributeError, match="has no attribute 'Rum'"):
+        _ = nas.Rum
+    assert "nas" in sys.modules

@@ -1,0 +1,103 @@
+"""Trainings of somebody's own: what every one of them is promised, and what is no result. No Ray."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nas.metric import Metric
+from nas.trial import Result, Trial
+from nas.workers import tuner
+from nas.workers.evaluate import Context, guarded
+from searchspace import Budget, InputError, Space, cost
+
+ARCH = Space.load("rexnet").at_resolutions([32]).sample(0, Budget.parse("2MFLOPs"))
+TRIAL = Trial(0, ARCH, cost(ARCH), "search")
+
+
+def results(evaluate: Any, epochs: int = 3, **options: Any) -> list[Result]:
+    return list(guarded(TRIAL, Context(None, "cpu", 1, epochs, **options), evaluate))
+
+
+def test_a_score_alone_is_a_result_and_the_last_one_says_so() -> None:
+    found = results(lambda trial, context: iter([0.1, 0.2, 0.3]))
+    assert [(r.epoch, r.score, r.last, r.error) for r in found] == [
+        (1, 0.1, False, ""),
+        (2, 0.2, False, ""),
+        (3, 0.3, True, ""),
+    ]
+    assert all(r.contended_ms > 0 and r.seconds > 0 for r in found)
+
+
+def test_a_training_that_ends_early_is_complete_and_one_that_goes_on_is_ended() -> None:
+    short = results(lambda trial, context: iter([0.1, 0.2]))
+    assert [(r.epoch, r.last) for r in short] == [(1, False), (2, False), (2, True)]
+    closed = []
+
+    def endless(trial: Trial, context: Context) -> Iterator[float]:
+        try:
+            while True:
+                yield 0.5
+        finally:
+            closed.append(True)
+
+    assert [r.epoch for r in results(endless)] == [1, 2, 3]
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("yielded", "says"),
+    [
+        ([], "evaluate: it yielded nothing"),
+        ([float("nan")], "evaluate: the accuracy of epoch 1 is nan"),
+        ([0.5, float("inf")], "evaluate: the accuracy of epoch 2 is inf"),
+        ([1.5], "evaluate: accuracy: from 0 to 1 is accepted, not 1.5"),
+        ([{"score": 0.5}], "evaluate: a Result or a number is accepted, not {'score': 0.5}"),
+        (
+            [Result(epoch=2, score=0.5), Result(epoch=1, score=0.5)],
+            "evaluate: epochs that rise are accepted, not 1 after 2",
+        ),
+        ([Result(score="high")], "evaluate: a score that is a number is accepted, not 'high'"),
+        ([Result(error="no data")], "no data"),
+    ],
+)
+def test_what_is_no_result_is_an_error_of_the_trial(yielded: list[Any], says: str) -> None:
+    last = results(lambda trial, context: iter(yielded))[-1]
+    assert last.done
+    assert last.error.startswith(says)
+
+
+def test_what_a_training_raises_is_the_trials_error() -> None:
+    def raises(trial: Trial, context: Context) -> Iterator[float]:
+        yield 0.5
+        raise KeyError("weights")
+
+    assert results(raises)[-1].error == "KeyError: 'weights'"
+
+    def slow(trial: Trial, context: Context) -> Iterator[float]:
+        while True:
+            time.sleep(0.2)
+            yield 0.5
+
+    assert results(slow, epochs=99, timeout_s=1.0)[-1].error == "timeout: it took longer than 1 s"
+
+
+def test_a_function_that_returns_its_score_is_told_what_is_meant() -> None:
+    (only,) = results(lambda trial, context: 0.5)
+    assert only.error == "evaluate: a generator that yields a score after every epoch is accepted, not float"
+
+
+def test_a_metric_of_ones_own_may_have_any_finite_score() -> None:
+    loss = Metric("loss", "minimize")
+    assert results(lambda trial, context: iter([7.5]), epochs=1, metric=loss)[-1].score == 7.5
+
+
+def test_what_cannot_be_sent_to_workers_is_refused() -> None:
+    lock = threading.Lock()
+    with pytest.raises(InputError, match=r"evaluate: cannot be sent to workers \(TypeError"):
+        tuner.check_sent("evaluate", lambda trial, context: iter([lock]))
+    tuner.check_sent("evaluate", lambda trial, context: iter([0.5]))
