@@ -38,7 +38,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from nas.study.study import Proposal, Study
+from nas.study.proposals import Proposal
+from nas.study.study import Study
 from nas.trial import Result, Trial
 from searchspace import Budget, Space
 
@@ -148,7 +149,7 @@ def measured(study: Study, count: int, draw: random.Random, folder: Path) -> Row
 
         def report(trial: Trial = trial) -> None:
             for epoch in range(1, EPOCHS + 1):
-                study.report(trial, Result(epoch=epoch, accuracy=accuracy(draw, epoch), loss=1.0))
+                study.report(trial, Result(epoch=epoch, score=accuracy(draw, epoch), loss=1.0))
 
         _, report_ms, report_cpu = clocked(report)
         _, tell_ms, tell_cpu = clocked(lambda trial=trial: study.tell(trial, accuracy(draw, EPOCHS)))
