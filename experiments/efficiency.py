@@ -39,8 +39,8 @@ from rich.progress import track
 from nas.config import TrainConfig, recipe
 from nas.data.datasets import Split
 from nas.latency.timing import device_for, device_name
-from nas.trial import Trial
-from nas.workers.evaluate import evaluate
+from nas.trial import Result, Trial
+from nas.workers.evaluate import Context, brief_training, guarded, trial_seed
 from searchspace import Budget, Space, cost
 
 BUDGET = "30MFLOPs"
@@ -50,7 +50,7 @@ STAGES = {
     "build": "building and audit",
     "audit": "building and audit",
     "network_ms": "latency of one image",
-    "put_aside": "checkpoints",
+    "save_checkpoint": "checkpoints",
     "recalibrate": "scoring",
     "score": "scoring",
 }
@@ -153,6 +153,15 @@ def drawn(number: int) -> list[Trial]:
     return [Trial(index, arch, cost(arch), "search") for index, arch in enumerate(archs)]
 
 
+def evaluate(
+    trial: Trial, split: Split, train: TrainConfig, device: str, folder: Path | None = None
+) -> Iterator[Result]:
+    """What a worker does with a trial."""
+    kept = folder / f"{trial.digest}.safetensors" if folder else None
+    seed = trial_seed(0, trial.digest)
+    return guarded(trial, Context(split, device, seed, train.epochs, train=train, checkpoint=kept), brief_training)
+
+
 def stages(split: Split, train: TrainConfig, number: int, device: str) -> list[dict[str, Any]]:
     """Seconds of a trial's stages, medians over trials; the first one, which loads what is loaded once, is left out."""
     rows: dict[str, list[float]] = defaultdict(list)
@@ -162,7 +171,7 @@ def stages(split: Split, train: TrainConfig, number: int, device: str) -> list[d
             seconds: dict[str, float] = dict.fromkeys(STAGES.values(), 0.0)
             start, steps = time.perf_counter(), 0.0
             with clocked(seconds):
-                for result in evaluate(trial, split, train, 0, device, Path(folder)):
+                for result in evaluate(trial, split, train, device, Path(folder)):
                     steps += len(split.train_labels) / result.images_per_s
             seconds |= {"training steps": steps, "whole trial": time.perf_counter() - start}
             if trial.number:
@@ -176,7 +185,7 @@ def memory(number: int, split: Split, train: TrainConfig, device: str) -> list[d
     """Resident megabytes, and the GPU's where there is one, after trial upon trial in one process."""
     seen = {}
     for trial in track(drawn(number), "memory", transient=True):
-        for _ in evaluate(trial, split, train, 0, device):
+        for _ in evaluate(trial, split, train, device):
             pass
         seen[trial.number + 1] = resident_mb(), torch.cuda.memory_allocated() / 1e6 if device == "cuda" else 0.0
     shown = sorted({max(1, number * share // 10) for share in (1, 2, 4, 6, 8, 10)})

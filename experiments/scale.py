@@ -75,7 +75,7 @@ def fill(study: Study, count: int, draw: random.Random) -> None:
     made: list[FrozenTrial] = []
     while first + len(made) < count:
         point = study.space.random_point(draw)
-        candidate = study.space.fit(point, study.budget, study.band, draw.getrandbits(32))
+        candidate = study.space.fit(point, study.budget, study.design.band, draw.getrandbits(32))
         if candidate is not None:
             made.append(ended(study.template(Proposal(candidate, "search")), draw))
         if len(made) == CHUNK or first + len(made) == count:

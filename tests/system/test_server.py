@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from nas import dashboard, export, report, search
+from nas import dashboard, export, report
 from nas.study import drivers
 from nas.study.records import trial_records
-from nas.study.storage import load
+from nas.study.storage import StudyLocation, load
 from nas.study.study import FullError, Study
 from nas.trial import Trial
 from searchspace import Budget, InputError, Space
@@ -34,7 +34,7 @@ def postgres() -> Iterator[Server]:
 
 
 def opened(run: Path, postgres: Server, name: str, **changes: Any) -> Study:
-    place = search.Place(run, postgres.url, name)
+    place = StudyLocation(run, postgres.url, name)
     return Study.open(run, **{"space": SPACE, "budget": BUDGET, "controls": 3, "seed": 1, "place": place, **changes})
 
 
