@@ -162,11 +162,13 @@ class SearchSpec:
 class Execution:
     """How a run is carried out; all of it may change when a run is carried on, but where its study is.
 
+    `finalists` is how many networks enter the finals (None: as many as suit the trials, see `nas.study.finals`).
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
     where the run folder has it.
     """
 
     trials: int = 16
+    finalists: int | None = None
     concurrent: int | None = None
     device: str = "auto"
     gpus_per_trial: float = 1.0
@@ -178,6 +180,8 @@ class Execution:
     study: str = ""
     command: str = ""
 
+
+FINALISTS, FEWEST_TRIALS = 4, 12  # of fewer trials there is little to choose from, and a quarter are random
 
 # What files keep with every number, so that what was begun goes on as it was when a default has changed.
 SAVED_IN_FULL = (DataConfig, TrainConfig, Prescreen, SearchSpec)

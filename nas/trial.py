@@ -17,11 +17,22 @@ State = Literal["running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class Final:
+    """A training of the finals (see `nas.study.finals`): of the network of the search's trial `of`, in which round, for
+    how many epochs, scored on which fold of the images."""
+
+    of: int
+    round: int
+    epochs: int
+    fold: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One network to train. `role` is `control` for the random networks that every search is compared with, and
     `baseline` for a known network, scaled to the budget, whose name is then in `baseline`. `point`, `width_mult` and
     `settled` are what the space makes `arch` of (see `Candidate`). `resolutions` are the space's smallest and largest,
-    where it has several."""
+    where it has several. `final` says of a training of the finals what it is."""
 
     number: int
     arch: Arch
@@ -32,10 +43,16 @@ class Trial:
     settled: tuple[int, ...] = ()
     baseline: str = ""
     resolutions: tuple[int, int] | None = None
+    final: Final | None = None
 
     @property
     def digest(self) -> str:
         return self.arch.digest
+
+    @property
+    def training(self) -> str:
+        """What tells this training from others, of other networks and of the same from other seeds."""
+        return training(self.digest, self.final)
 
     def to_text(self) -> str:
         """As JSON, to cross to a worker."""
@@ -46,7 +63,14 @@ class Trial:
         data = json.loads(text)
         arch, cost, settled = Arch.from_dict(data["arch"]), Cost(**data["cost"]), tuple(data["settled"])
         resolutions = tuple(data["resolutions"]) if data["resolutions"] else None
-        return cls(**{**data, "arch": arch, "cost": cost, "settled": settled, "resolutions": resolutions})
+        final = Final(**data["final"]) if data["final"] else None
+        made = {"arch": arch, "cost": cost, "settled": settled, "resolutions": resolutions, "final": final}
+        return cls(**{**data, **made})
+
+
+def training(digest: str, final: Final | None) -> str:
+    """See `Trial.training`."""
+    return f"{digest}-{final.round}-{final.epochs}-{final.fold}" if final else digest
 
 
 def proxy(arch: Arch, num_classes: int, pixels: int, resolutions: tuple[int, int] | None = None) -> Arch:
@@ -68,7 +92,8 @@ class Result:
     `score` (of the run's metric) and `loss` are of the validation images; `images_per_s` of training alone; `seconds`
     since the trial's start, all included; `contended_ms` of one image through the deployment network on the worker's
     device, while other trials ran. `images` is how many images the score is measured on, where that is known. `last` is
-    the result that a training ends with.
+    the result that a training ends with. `correct` says of every validation image whether it was answered right, as
+    hexadecimal digits of packed bits; empty where that was not asked for.
     """
 
     epoch: int = 0
@@ -81,6 +106,7 @@ class Result:
     images: int = 0
     last: bool = False
     error: str = ""
+    correct: str = ""
 
     @property
     def done(self) -> bool:
@@ -100,8 +126,8 @@ class TrialRecord:
     `score` is the final one, or of a trial that did not end the last one; None before the first epoch. `metric` is what
     it is a score of. `cost.latency_ms` are predicted milliseconds, `contended_ms` were measured while other trials ran,
     `alone_ms` when nothing else did. `minimized` are the costs that the study minimises, by name. `in_place_of` is the
-    interrupted trial whose network it has again, `driver` who
-    asked it where several share the study. `notes` are what a caller of `Study.tell` added.
+    interrupted trial whose network it has again, `driver` who asked it where several share the study. `final` and
+    `correct` are of trainings of the finals (see `Final`, `Result`), `notes` what a caller of `Study.tell` added.
     """
 
     number: int
@@ -128,6 +154,8 @@ class TrialRecord:
     in_place_of: int | None = None
     error: str = ""
     driver: str = ""
+    final: Final | None = None
+    correct: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

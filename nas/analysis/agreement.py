@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from nas.analysis.comparison import LEVEL
 from nas.metric import DEFAULT_METRIC, Metric
-from nas.trial import TrialRecord, ranked
+from nas.study.finals import Finals, best_first
+from nas.trial import TrialRecord
 from searchspace.errors import InputError
 
 FULL, TEST = DEFAULT_METRIC.name, f"test_{DEFAULT_METRIC.name}"  # what every full training ends with
@@ -60,12 +61,15 @@ class Agreement:
     kendall_interval: tuple[float, float]
 
 
-def chosen(trials: Sequence[TrialRecord], top: int, controls: int, seed: int) -> list[TrialRecord]:
-    """The best complete trials, and random ones of the random networks that were scored; none twice.
+def chosen(
+    trials: Sequence[TrialRecord], top: int, controls: int, seed: int, finals: Finals | None = None
+) -> list[TrialRecord]:
+    """The best complete trials, by the finals where they took part, and random ones of the random networks that were
+    scored; none twice.
 
     `InputError` where the run has fewer.
     """
-    complete = ranked(trials)
+    complete = best_first(trials, finals)
     best = complete[:top]
     taken = {trial.number for trial in best}
     ended = [t for t in trials if t.role == "control" and t.state in ("complete", "pruned") and t.curve]

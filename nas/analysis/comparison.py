@@ -11,8 +11,10 @@ from math import lgamma
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.analysis.finals import sentences as of_finals
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study import objectives
+from nas.study.finals import Finals
 from nas.trial import Role, TrialRecord, ranked
 from searchspace.budget import Budget
 
@@ -139,8 +141,8 @@ def meaning(trials: Sequence[TrialRecord]) -> str:
     )
 
 
-def findings(trials: Sequence[TrialRecord], images: int) -> list[str]:
-    """What the run shows, in sentences."""
+def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None = None) -> list[str]:
+    """What the run shows, in sentences; with `finals` these say what the best network is."""
     complete, metric = ranked(trials), metric_of(trials)
     counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
     lines = [f"{len(trials)} trials: {', '.join(counts)}."]
@@ -149,14 +151,22 @@ def findings(trials: Sequence[TrialRecord], images: int) -> list[str]:
         within = best.interval(images)
         measured = f" [{within[0]:.4f}, {within[1]:.4f}]" if within else ""
         of = f" on {images} images" if images else ""
-        lines.append(f"Best: trial {best.number} ({best.role}), {metric.validation} {best.score:.4f}{measured}{of}.")
-    lines += [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
+        first = "Best score of brief training" if finals else "Best"
+        lines.append(f"{first}: trial {best.number} ({best.role}), {metric.validation} {best.score:.4f}{measured}{of}.")
+    lines += conclusion(trials, images, finals)
     unbeaten = front(trials)
     if unbeaten:
         names = ", ".join(unbeaten[0].minimized)
         lines.append(f"{len(unbeaten)} networks that nothing else beats in {metric.words} and {names}.")
     found = compare(trials, images) if images or not metric.is_share else None
     return lines + (sentences(found) if found else [])
+
+
+def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None) -> list[str]:
+    """What the best network is worth: by the finals or, without them, as far as brief scores tell."""
+    if finals and (held := of_finals(finals, images)):
+        return held
+    return [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
 
 
 def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:

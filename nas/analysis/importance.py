@@ -75,8 +75,9 @@ def factor(parameter: str) -> str:
 
 
 def usable(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that importances are taken from: failed and running ones say nothing."""
-    return [t for t in trials if t.state in ("complete", "pruned") and t.curve][-LATEST:]
+    """The trials that importances are taken from: failed and running ones say nothing, nor do networks that are no
+    points of the space."""
+    return [t for t in trials if t.state in ("complete", "pruned") and t.curve and t.point][-LATEST:]
 
 
 def importances(trials: Sequence[TrialRecord], seed: int = 0) -> Importances:

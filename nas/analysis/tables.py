@@ -13,7 +13,7 @@ from nas.metric import DEFAULT_METRIC
 from nas.trial import TrialRecord
 from searchspace.document import write_text
 
-CSV, PARQUET = "trials.csv", "trials.parquet"
+CSV, PARQUET, FINALS = "trials.csv", "trials.parquet", "finals.csv"
 # The columns after the score, by what they have been called since the first release.
 COLUMNS: dict[str, Callable[[TrialRecord], Any]] = {
     "epochs": lambda t: t.epochs,
@@ -60,6 +60,30 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
 def write_csv(records: Sequence[TrialRecord], run: Path) -> None:
     """RUN/trials.csv, replaced in one step."""
     write_text(run / CSV, frame(records).to_csv(index=False))
+
+
+def write_finals(trainings: Sequence[TrialRecord], run: Path) -> None:
+    """RUN/finals.csv, one row per training of the finals, replaced in one step."""
+    rows = []
+    for one in trainings:
+        assert one.final is not None
+        rows.append(
+            {
+                "trial": one.final.of,
+                "round": one.final.round,
+                "fold": one.final.fold,
+                "outcome": one.state,
+                one.metric.name: one.score,
+                "epochs": one.epochs,
+                "role": one.role,
+                "baseline": one.baseline,
+                "loss": one.loss,
+                "seconds": one.seconds,
+                "digest": one.digest,
+                "error": one.error or None,
+            }
+        )
+    write_text(run / FINALS, pd.DataFrame(rows).to_csv(index=False))
 
 
 def write_parquet(records: Sequence[TrialRecord], run: Path) -> None:

@@ -11,16 +11,22 @@ PRIOR_TRIALS = 4  # as many as the assumption counts of how many trials are stop
 
 
 class TimeLeft:
-    """Told of every start, epoch and end of a run of `total` trials. `earlier` are the epochs of trials that had ended.
+    """Told of every start, epoch and end of a run of `total` trials. `earlier` are the epochs of trials that had ended,
+    `stops` says whether some are stopped early.
 
     Trials run at once on as many slots as were ever seen busy. An epoch takes what those of its trial took, or else
     what others took, with all that a trial does before its first.
     """
 
     def __init__(
-        self, total: int, epochs: int, earlier: Sequence[int] = (), clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        epochs: int,
+        earlier: Sequence[int] = (),
+        clock: Callable[[], float] = time.monotonic,
+        stops: bool = True,
     ) -> None:
-        self.total, self.rule, self.clock = total, EarlyStopping(epochs), clock
+        self.total, self.rule, self.clock = total, EarlyStopping(epochs, stops), clock
         self.done = 0
         self._ended: list[int] = []  # the epochs of every trial
         self._running: dict[int, tuple[int, float, float]] = {}  # its epochs, its seconds, when that was known

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,19 @@ from PIL import Image
 
 from nas.config import LARGEST, DataConfig
 from nas.data.arrays import checked_images, checked_labels, contents, named
-from nas.data.decoding import SMALLEST, Decoded, Form, Images, Progress, Source, decoded, own_size, part, pixels
+from nas.data.decoding import (
+    SMALLEST,
+    Decoded,
+    Form,
+    Images,
+    Progress,
+    Source,
+    decoded,
+    joined,
+    own_size,
+    part,
+    pixels,
+)
 from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.labelled import Labelled, Rows, counted, purposes
 from nas.data.labelled import Labels as Labels
@@ -34,6 +46,7 @@ IN_MEMORY = "in memory"  # what a dataset is called that no name or folder has
 DIGITS = tuple(map(str, range(10)))
 PEEKED = 8
 DARK, LOOKED_AT = 64, 500
+FOLDS = 2  # that can be held out beside the validation images, so that no image is in two
 HASHED_BYTES, HASHED_AT_ONCE = 1 << 30, 1024
 SHOWN = 5
 
@@ -83,6 +96,26 @@ class Split:
         mirror, why = mirrored(kinds, True) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]
         return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
+
+    def fold(self, number: int) -> Split:
+        """The same images with others held out to score on: 0 is the split itself; of others, up to `FOLDS`, none has
+        an image that is held out in another. The same for the same split."""
+        if number == 0:
+            return self
+        rest, most = np.arange(len(self.train_labels)), len(self.train_labels) // (FOLDS + 1)
+        held = rest
+        for fold in range(number):
+            own, share = self.train_labels[rest], min(len(self.val_labels), most)
+            kept, out = _stratified(own, share, fold, self.name, self.classes)
+            rest, held = rest[kept], rest[out]
+        others = np.setdiff1d(np.arange(len(self.train_labels)), held)
+        return replace(
+            self,
+            train_images=joined(part(self.train_images, others), self.val_images),
+            train_labels=np.concatenate([self.train_labels[others], self.val_labels]),
+            val_images=part(self.train_images, held),
+            val_labels=self.train_labels[held],
+        )
 
     @property
     def num_classes(self) -> int:

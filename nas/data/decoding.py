@@ -81,6 +81,13 @@ def part(images: Images, rows: NDArray[np.int64]) -> Images:
     return images.part(rows) if isinstance(images, Mapped) else images[rows]
 
 
+def joined(first: Images, second: Images) -> Images:
+    """The images of both, in a file where both are in it, else in memory."""
+    if isinstance(first, Mapped) and isinstance(second, Mapped) and first.path == second.path:
+        return Mapped(first.path, np.concatenate([first.rows, second.rows]))
+    return np.concatenate([first[:], second[:]])
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What images are made: `channels` bands, square of `size` pixels; `data_range` is white in deep images."""

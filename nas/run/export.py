@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nas.analysis.finals import sentences
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escaped
 from nas.config import CONFIG, SearchConfig
@@ -111,11 +112,18 @@ def of_trial(run: Run, number: int | None) -> ModelCard:
         arch=arch,
         deployed=arch,
         budget=f"{run.config.budget}",
-        scored=scored(record, run.config, run.images),
+        scored=scored(record, run.config, run.images) + of_finals(record, run),
         timed=timed(record, run.latency_table),
         commands=(run.config.conduct.command,),
         data=run.config.identity.data,
     )
+
+
+def of_finals(record: TrialRecord, run: Run) -> tuple[str, ...]:
+    """What the finals say of the network that they named."""
+    finals = run.finals
+    named = finals is not None and finals.winner.number == record.number
+    return tuple(map(escaped, sentences(finals, run.images))) if finals and named else ()
 
 
 def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str, ...]:

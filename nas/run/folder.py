@@ -20,9 +20,10 @@ from nas.run import environment
 from nas.run.run import TABLE, Run
 from nas.study import lock, storage
 from nas.study.completeness import BEST
+from nas.study.finals import best_of
 from nas.study.storage import NAME, StudyLocation, without_password
 from nas.study.study import Study
-from nas.trial import Result, Trial, ranked
+from nas.trial import Result, Trial
 from searchspace.document import write_yaml
 from searchspace.errors import InputError
 
@@ -181,11 +182,13 @@ class Results:
 
 def write_results(study: Study, run: Path) -> int:
     """trials.csv, and best.yaml once a trial is complete; returns how many trials there are."""
-    records = study.records
-    best = ranked(records)
+    records, finals = study.records, study.finals
+    best = best_of(records, finals)
     tables.write_csv(records, run)
+    if finals:
+        tables.write_finals(finals.trainings, run)
     if best:
-        score = f"{study.metric.validation} {best[0].score:.4f}"
-        title = f"trial {best[0].number}: {score} after brief training"
-        write_yaml(run / BEST, study.trial(best[0].number).arch.to_dict(), title)
+        title = f"trial {best.number}: {study.metric.validation} {best.score:.4f} after brief training"
+        title += ", the winner of the finals" if finals else ""
+        write_yaml(run / BEST, study.trial(best.number).arch.to_dict(), title)
     return len(records)

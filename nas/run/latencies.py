@@ -9,6 +9,7 @@ from rich.console import Console
 
 from nas.config import Execution, SearchConfig
 from nas.run.run import TABLE
+from nas.study.finals import best_first
 from nas.study.study import Study
 from nas.views.meter import meter
 from nas.views.terminal import print_device
@@ -107,7 +108,7 @@ def time_best(study: Study, conduct: Execution) -> str:
     """
     from nas.latency import timing
 
-    best = [study.trial(record.number) for record in study.ranked[:TIMED_BEST]]
+    best = [study.trial(record.number) for record in best_first(study.records, study.finals)[:TIMED_BEST]]
     known, table = study.alone_ms, study.space.latency
     if all(trial.number in known for trial in best):
         return ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas.analysis.agreement import Retrained
     from nas.analysis.confusion import Confusion
     from nas.analysis.state import State
+    from nas.study.finals import Finals
 
 TABLE = "latency.json"
 
@@ -88,13 +89,23 @@ class Run:
 
     @property
     def best(self) -> TrialRecord:
-        """The best complete trial; `InputError` where none is complete yet."""
-        best = self.ranked
-        if not best:
+        """The network that the search names: the winner of its finals, else the best complete trial; `InputError` where
+        none is complete yet."""
+        from nas.study.finals import best_of
+
+        best = best_of(self.trials, self.finals)
+        if best is None:
             failed = [trial.error for trial in self.trials if trial.state == "failed"]
             why = f"; {len(failed)} failed: {failed[-1]}" if failed else ""
             raise InputError(f"{self.folder}: no trial is complete{why}")
-        return best[0]
+        return best
+
+    @property
+    def finals(self) -> Finals | None:
+        """The finals that were held last; None where none were, or they are not over."""
+        from nas.study.finals import finals_of
+
+        return finals_of(self.study)
 
     @property
     def front(self) -> list[TrialRecord]:

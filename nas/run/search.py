@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from nas.config import CALLER, OWN_DATA, SearchConfig
 from nas.data.datasets import Split, check_channels, load_object
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
+from nas.run.finals import finalists, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
@@ -25,14 +27,14 @@ from nas.study import lock, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import StorageError
 from nas.study.objectives import check_known
-from nas.study.proposals import known_within
+from nas.study.proposals import Proposal, baselines_within
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import tuner
 from nas.workers.cluster import Cluster
-from nas.workers.coordinator import Coordinator, FailuresError
+from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.document import plain
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from nas.workers.evaluate import Evaluate
 
 Options = Mapping[str, Any]
+TRIALS_SHARE = 0.6  # of a time limit, where finals follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,9 @@ class Search:
             trackers.check(args.track)
         if self.old and self.old.identity.evaluate == CALLER:
             raise InputError(f"run {self.folder}: its trials are {CALLER}, by Study.open; give another --run")
+        self.begun = time.monotonic()
         self.split: Split | None = None  # of a dataset that Python has
+        self.images: Split | None = None  # once they are read
         if given.dataset is not None:
             self.split = self._object()
             args.dataset = self.split.name
@@ -192,27 +197,54 @@ class Search:
     def _run(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
         done, total = study.finished, self.config.conduct.trials
         self._say(f"run {self.folder} {'carries on' if self.existed else 'starts'}: {done} of {total} trials done")
-        ended = Ended()
+        ended, finals = Ended(), bool(finalists(self.config))
         try:
             if done < total:
-                ended = self._run_trials(study, log, cluster)
+                ended = self._run_trials(study, log, cluster, TRIALS_SHARE if finals else 1.0)
+            if finals and study.ranked and not ended.signal and ended.why in ("", TIME_LIMIT):
+                ended = self._hold_finals(study, log, cluster, ended)
         except FailuresError:
             self._show(study, "stopped")
             raise
+        cluster.end()  # before latencies are measured
         if ended.why != "stopped" and (untimed := latencies.time_best(study, self.config.conduct)):
             self._say(untimed)
         self._show(study, ended.why)
         return replace(ended, found=bool(study.ranked))
 
-    def _run_trials(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
+    def _hold_finals(self, study: Study, log: folder.Log, cluster: Cluster, before: Ended) -> Ended:
+        """Until they are over, or what is left of the time is. They need trials that have all ended, elsewhere too."""
+        if study.taken > study.finished:
+            return before
+        config = self.config
+        if (limit := config.conduct.time_limit_s) is not None:
+            left = limit - (time.monotonic() - self.begun)
+            if left <= 0:
+                return before
+            config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
+        work = self._work(self._checked_images(study))
+        why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
+        finals = f"finals: {why}; the same command carries on" if why else ""
+        return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
+
+    def _checked_images(self, study: Study) -> Split | None:
+        """The training images, which are those of the trials before."""
+        if self.images is None:
+            self.images = self._images()
+            environment.note(self.folder)
+            if self.images is not None:
+                try:
+                    study.check_images(self.images.fingerprint, len(self.images.val_labels))
+                except InputError as error:
+                    raise InputError(f"run {self.folder}: {error}") from None
+        return self.images
+
+    def _run_trials(self, study: Study, log: folder.Log, cluster: Cluster, share: float) -> Ended:
+        """The trials that are left, in a share of the time that there is."""
         identity, conduct = self.config.identity, self.config.conduct
-        split = self._images()
-        environment.note(self.folder)
-        if split is not None:
-            try:
-                study.check_images(split.fingerprint, len(split.val_labels))
-            except InputError as error:
-                raise InputError(f"run {self.folder}: {error}") from None
+        if conduct.time_limit_s is not None:
+            conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
+        split = self._checked_images(study)
         if identity.prescreen.draws > 1:
             from nas.training.prescreen import Screen
 
@@ -241,7 +273,6 @@ class Search:
         watchers.close()
         for line in watchers.sentences:
             self._say(line)
-        cluster.end()  # before latencies are measured
         return Ended(why, course.stopped_by)
 
     def _work(self, split: Split | None) -> tuner.Work:
@@ -267,7 +298,7 @@ class Search:
         if found is None:
             return taught, space
         whose = search_options.classes_of(args, config) if self.old is None else ""
-        print_preflight(self.console, found, config, whose)
+        print_preflight(self.console, found, config, whose, textbook_networks(space, config))
         if self.old and (words := resume.unsaid(args, self.old)):
             self._say(f"the run began with {' '.join(words)}, and keeps that")
         if space.latency is not None:
@@ -428,10 +459,16 @@ def taught_by(runs: Iterable[str | Path], config: SearchConfig) -> warm_start.So
 
 
 def with_known(config: SearchConfig, space: Space) -> SearchConfig:
-    """As many baselines as known networks fit, which of a latency only a space with layer times can say."""
+    """As many baselines as textbook networks fit, which of a latency only a space with layer times can say."""
     i = config.identity
-    known = sum(1 for _ in known_within(space, config.budget, i.band)) if i.baselines else 0
-    return replace(config, identity=replace(i, baselines=min(i.baselines, known)))
+    known = len(textbook_networks(space, config))
+    return replace(config, identity=replace(i, baselines=known))
+
+
+def textbook_networks(space: Space, config: SearchConfig) -> list[Proposal]:
+    """Those that a search begins with."""
+    i = config.identity
+    return list(itertools.islice(baselines_within(space, config.budget, i.band), i.baselines))
 
 
 def carried_out(begun: Search) -> int:

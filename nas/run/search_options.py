@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.config import (
     CURRENCIES,
+    FEWEST_TRIALS,
+    FINALISTS,
     LARGEST,
     OWN_DATA,
     SCORES,
@@ -37,16 +39,17 @@ if TYPE_CHECKING:
 
 LISTS = ("fix", "minimize", "warm_start", "track")
 MAX_CONTROLS, SMALLEST = 32, 16
+TEXTBOOK_SHARE = 6  # trials per textbook network
 # Far beyond what anybody needs, and small enough that nothing overflows.
 MOST = {
-    **dict.fromkeys(("trials", "epochs", "batch_size", "concurrent", "prescreen"), 10**6),
+    **dict.fromkeys(("trials", "epochs", "batch_size", "concurrent", "prescreen", "finalists"), 10**6),
     **{"train_resolution": 4096, "gpus_per_trial": 1000},
 }
 TAUGHT = ("auto", "predictor")  # the samplers that a warm start teaches
 # The options whose value is no text, and no list of them.
 KINDS: dict[str, type] = {
     **dict.fromkeys(("images", "num_classes", "trials", "epochs", "batch_size", "train_resolution", "seed"), int),
-    **dict.fromkeys(("prescreen", "concurrent"), int),
+    **dict.fromkeys(("prescreen", "concurrent", "finalists"), int),
     **dict.fromkeys(("band", "gpus_per_trial", "data_range"), float),
     **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "dry_run", "quiet"), bool),
 }
@@ -91,6 +94,13 @@ def parser() -> command.Parser:
     p.add_argument(
         "--epochs", type=int, help="of a trial that is not stopped early; below 4 none is (default: digits 6, others 4)"
     )
+    p.add_argument(
+        "--finalists",
+        type=int,
+        metavar="K",
+        help="train the best K networks again, longer, beside the best textbook networks, and name the best of these "
+        f"(default: {FINALISTS}, of fewer than {FEWEST_TRIALS} trials 0, which leaves it out)",
+    )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
     p.add_argument("--sampler", help=f"{', '.join(NAMES)} or MODULE:FUNCTION (default: auto, which is predictor)")
@@ -102,7 +112,7 @@ def parser() -> command.Parser:
         "--no-baselines",
         action="store_true",
         default=None,
-        help="leave out the known networks that a search begins with",
+        help="leave out the textbook networks that a search begins with",
     )
     p.add_argument("--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)}")
     p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
@@ -178,7 +188,7 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         data=DataConfig(dataset),
         train=recipe(dataset),
         controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
-        baselines=0 if args.no_baselines else max(trials // 4, int(trials > 2)),
+        baselines=0 if args.no_baselines else max(trials // TEXTBOOK_SHARE, int(trials > 2)),
     )
     return SearchConfig(apply(args, identity), conduct(args), base.source)
 
@@ -319,6 +329,8 @@ def check(args: argparse.Namespace) -> None:
         number = getattr(args, name)
         if number is not None and number > most:
             raise InputError(f"{name.replace('_', '-')}: at most {most:,}, not {number}")
+    if args.finalists is not None and args.finalists < 0:
+        raise InputError(f"finalists: at least 0, not {args.finalists}")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise InputError(f"seed: from 0 to {2**32 - 1}, not {args.seed}")
     if args.images is not None and args.images < 2:
@@ -407,6 +419,7 @@ def check_together(identity: SearchSpec) -> None:
 def conduct(args: argparse.Namespace) -> Execution:
     return Execution(
         trials=args.trials or Execution().trials,
+        finalists=args.finalists,
         concurrent=args.concurrent,
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,

@@ -124,7 +124,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     base = args.out or run / agreement.FOLDER
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
-    for trial in agreement.chosen(trials, top, controls, config.identity.seed):
+    for trial in agreement.chosen(trials, top, controls, config.identity.seed, searched.finals):
         name = f"trial {trial.number} of {searched.name}"
         given = Subject(name, trial.arch, config.identity.data, metric_of(run))
         out = agreement.folder_of(base, trial)

@@ -20,14 +20,17 @@ FEWEST_SCORES = 6  # of fewer, one lucky network would decide: a third of six is
 
 @dataclass(frozen=True, slots=True)
 class EarlyStopping:
-    """The rule for trials of so many epochs."""
+    """The rule for trials of so many epochs, and whether it `stops` any."""
 
     epochs: int
+    stops: bool = True
 
     @property
     def rung(self) -> int:
         """The epoch after which trials are compared; 0 where none is stopped early."""
-        return max(FIRST_EPOCH, math.ceil(self.epochs / REDUCTION)) if self.epochs >= FEWEST_EPOCHS else 0
+        if not self.stops or self.epochs < FEWEST_EPOCHS:
+            return 0
+        return max(FIRST_EPOCH, math.ceil(self.epochs / REDUCTION))
 
     def behind(self, gain: float, others: Sequence[float], standard_error: Callable[[float], float]) -> bool:
         """Whether a trial with this gain (of which more is better) is to be stopped at the rung, given those of others.

@@ -15,11 +15,12 @@ from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import objectives
 from nas.study.design import Design
-from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, interrupted, trial_of
-from nas.trial import Role
+from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, interrupted, training_of, trial_of
+from nas.trial import Final, Role
 from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.space.space import FIT_BAND, Candidate, Point, Space
+from searchspace.space.textbook import textbook
 
 PROPOSALS = 30
 DRAWS = 1000
@@ -27,12 +28,13 @@ SHOWN, BEST_SHOWN = 1000, 200  # trials that a sampler is shown, and how many of
 
 
 class Proposal(NamedTuple):
-    """What is asked next, and as what; a baseline by its name."""
+    """What is asked next, and as what; a baseline by its name. `final` is what a training of the finals is."""
 
     candidate: Candidate
     role: Role
     baseline: str = ""
     share: float = 1.0
+    final: Final | None = None
 
 
 def check_distinct(choices: Mapping[str, Sequence[Any]]) -> None:
@@ -41,6 +43,10 @@ def check_distinct(choices: Mapping[str, Sequence[Any]]) -> None:
         equal = next(((a, b) for i, a in enumerate(options) for b in options[:i] if a == b), None)
         if equal:
             raise InputError(f"{name}: choices that differ are accepted, and {equal[1]!r} equals {equal[0]!r}")
+
+
+class WaitingError(RuntimeError):
+    """What is asked next depends on trials that run."""
 
 
 class Chooser(Protocol):
@@ -79,15 +85,16 @@ class Proposals:
             return None
         known = trial_of(first)
         candidate = Candidate(known.point, known.arch, known.cost, known.width_mult, known.settled)
-        return Proposal(candidate, known.role, known.baseline, first.params.get(objectives.SHARE, 1.0))
+        share = first.params.get(objectives.SHARE, 1.0)
+        return Proposal(candidate, known.role, known.baseline, share, known.final)
 
     def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
-        """The first known network that was not asked yet and fits the budget as it is, scaled in width where it can."""
+        """The first textbook network that was not asked yet and fits the budget, scaled in width."""
         asked = [trial for trial in trials if trial.user_attrs["role"] == "baseline"]
         if len(asked) >= self.design.baselines:
             return None
         seen = {digest_of(trial) for trial in trials}
-        known = known_within(self.space, self.budget, self.band)
+        known = baselines_within(self.space, self.budget, self.band)
         return next((found for found in known if found.candidate.arch.digest not in seen), None)
 
     def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
@@ -136,7 +143,7 @@ class Proposals:
         """
         priced = self.space.fit_range is None
         cost, budget = (self._share, 1.0) if priced else (None, None)
-        trials = _failures_as_bad(_telling(trials))
+        trials = _failures_as_bad(_telling([trial for trial in trials if trial.params]))
         sampler = self.design.make_sampler(self.choices, cost, budget, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
@@ -208,8 +215,15 @@ def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The interrupted trials whose networks were not asked again since."""
-    last = {digest_of(trial): trial for trial in trials}
-    return [trial for trial in trials if interrupted(trial) and last[digest_of(trial)] is trial]
+    last = {training_of(trial): trial for trial in trials}
+    return [trial for trial in trials if interrupted(trial) and last[training_of(trial)] is trial]
+
+
+def baselines_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
+    """The textbook networks at a budget: those that are points of the space, then those that are not."""
+    yield from known_within(space, budget, band)
+    for name, candidate in textbook(space, budget, band):
+        yield Proposal(candidate._replace(point={}), "baseline", name)
 
 
 def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:

@@ -14,7 +14,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import objectives
-from nas.trial import State, Trial, TrialRecord, ranked
+from nas.trial import Final, State, Trial, TrialRecord, ranked, training
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.document import parse
@@ -33,7 +33,9 @@ LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
     """The trials of a study of the old space that are whole points of the new one, as trials of that."""
     kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
-    points = [(trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM]
+    points = [
+        (trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM and trial.params
+    ]
     return [copy_trial(trial, point, kinds) for trial, point in points if point is not None]
 
 
@@ -65,8 +67,8 @@ def interruptions(trials: Sequence[FrozenTrial]) -> dict[int, int | None]:
     found, later = dict[int, int | None](), dict[str, int]()
     for trial in reversed(trials):
         if interrupted(trial):
-            found[trial.number] = later.get(digest_of(trial))
-        later[digest_of(trial)] = trial.number
+            found[trial.number] = later.get(training_of(trial))
+        later[training_of(trial)] = trial.number
     return dict(sorted(found.items()))
 
 
@@ -97,7 +99,7 @@ def alone_ms(study: optuna.Study) -> dict[int, float]:
 KEPT = {
     *("role", "baseline", "digest", "macs", "params", "activations", "peak_memory_mb", "predicted_ms", "width_mult"),
     *("settled", "network", "arch", "resolutions", "driver", "minimize", "loss", "train_loss", "images_per_s"),
-    *("seconds", "latency_ms", "error", "lost"),
+    *("seconds", "latency_ms", "error", "lost", "final", "correct"),
 }
 # Of these what a caller of `Study.tell` may say too.
 MEASURED = {"loss", "train_loss", "images_per_s", "seconds", "latency_ms"}
@@ -134,6 +136,8 @@ def trial_record(
         in_place_of=before,
         error=str(a.get("error", "")),
         driver=a.get("driver", ""),
+        final=final_of(trial),
+        correct=a.get("correct", ""),
         notes={name: value for name, value in a.items() if name not in KEPT},
     )
 
@@ -164,6 +168,7 @@ def trial_of(trial: FrozenTrial) -> Trial:
         settled=tuple(map(int, attributes.get("settled", "").split())),
         baseline=attributes.get("baseline", ""),
         resolutions=resolutions_of(trial),
+        final=final_of(trial),
     )
 
 
@@ -206,6 +211,17 @@ def costs_of(trial: FrozenTrial) -> list[float]:
 
 def digest_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs["digest"])
+
+
+def training_of(trial: FrozenTrial) -> str:
+    """See `Trial.training`."""
+    return training(digest_of(trial), final_of(trial))
+
+
+def final_of(trial: FrozenTrial) -> Final | None:
+    """What a training of the finals is; None of a trial of the search."""
+    kept = trial.user_attrs.get("final")
+    return Final(**kept) if kept else None
 
 
 def interrupted(trial: FrozenTrial) -> bool:

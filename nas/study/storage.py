@@ -9,7 +9,7 @@ import sqlite3
 import warnings
 from collections.abc import Container
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
+FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
 SERVERS = ("postgresql", "mysql", "mariadb")
@@ -52,6 +53,15 @@ class StudyLocation:
 
     def __str__(self) -> str:
         return f"study {self.name} in {without_password(self.url)}" if self.url else str(self.folder / FILE)
+
+    @property
+    def finals(self) -> StudyLocation:
+        """Where the study of its finals is: beside it."""
+        return replace(self, name=self.name + FINALS)
+
+    @property
+    def is_finals(self) -> bool:
+        return self.name.endswith(FINALS)
 
     @classmethod
     def of(cls, run: Path) -> StudyLocation:
@@ -232,6 +242,8 @@ def holds(place: StudyLocation) -> bool:
         raise damaged(place, error) from None
     finally:
         engine.dispose()
+    if place.is_finals:
+        return bool(states)
     if names and place.name not in names and not place.url:
         raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
     kept.check([number for number, state in states.items() if state.is_finished()])
@@ -284,6 +296,14 @@ def load(run: str | Path) -> optuna.Study:
         raise damaged(place, error) from None
     check(study, place)
     return study
+
+
+def load_finals(study: optuna.Study) -> optuna.Study | None:
+    """The study of a study's finals; None where there were none."""
+    try:
+        return optuna.load_study(study_name=study.study_name + FINALS, storage=private.storage_of(study))
+    except KeyError:
+        return None
 
 
 def check(study: optuna.Study, place: StudyLocation) -> None:

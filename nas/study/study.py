@@ -18,7 +18,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, SupportsFloat
@@ -35,9 +35,10 @@ from nas.study import lock, objectives, records, storage
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
+from nas.study.finals import Finals, best_of, finals_of
 from nas.study.lock import FolderLock
 from nas.study.proposals import Proposal, Proposals, waiting
-from nas.study.records import INTERRUPTED, digest_of, interrupted, interruptions, trial_of, trial_records
+from nas.study.records import INTERRUPTED, digest_of, interrupted, interruptions, training_of, trial_of, trial_records
 from nas.study.storage import HEARTBEAT_S, StudyLocation, database
 from nas.trial import Result, Trial, TrialRecord, ranked
 from searchspace.budget import Budget
@@ -97,6 +98,7 @@ class Study:
         self, study: optuna.Study, design: Design, drivers: SingleDriver | None = None, read_only: bool = False
     ) -> None:
         self.optuna, self.design, self.read_only = study, design, read_only
+        self.place: StudyLocation | None = None  # of one that may write
         self._lock: FolderLock | None = None
         self._release: weakref.finalize[..., Any] | None = None
         self.drivers = drivers or SingleDriver()
@@ -211,7 +213,24 @@ class Study:
         if place.url:
             begun = found.user_attrs.get("begun", {})
             design = replace(design, **{name: begun[name] for name in ("controls", "baselines") if name in begun})
-        return cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver())
+        made = cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver())
+        made.place = place
+        return made
+
+    def open_finals(self) -> Study:
+        """The study of the finals (see `nas.study.finals`), whose trials are their trainings, under this one's lock."""
+        self._check_writer()
+        assert self.place is not None
+        design = replace(self.design, controls=0, baselines=0, evidence=(), minimize=())
+        made = Study._opened(self.place.finals, design, NOTHING)
+        made._lock = self._lock
+        made.close_abandoned()
+        return made
+
+    @property
+    def finals(self) -> Finals | None:
+        """The finals that were held last; None where none were, or they are not over."""
+        return self.drivers.persist(lambda: finals_of(self.optuna))
 
     def ask(self, total: int | None = None) -> Trial:
         """The next network to train, recorded as running. Raises `ExhaustedError` where nothing new is left.
@@ -233,7 +252,7 @@ class Study:
 
     def template(self, proposal: Proposal) -> FrozenTrial:
         """A proposal as a running trial that is not in the study yet."""
-        candidate, role, baseline, share = proposal
+        candidate, role, baseline, share, final = proposal
         arch, cost = candidate.arch, candidate.cost
         attributes: dict[str, Any] = {
             "role": role,
@@ -253,14 +272,17 @@ class Study:
             attributes["resolutions"] = list(self.space.extremes)
         if self.drivers.name:
             attributes["driver"] = self.drivers.name
+        if final:
+            attributes["final"] = asdict(final)
         params = dict(candidate.point)
         if self.minimize:
             attributes["minimize"] = objectives.costs(cost, self.minimize)
-            params[objectives.SHARE] = share
+            if params:
+                params[objectives.SHARE] = share
         return optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=params,
-            distributions=self.proposals.distributions,
+            distributions=self.proposals.distributions if params else {},
             user_attrs=attributes,
         )
 
@@ -269,9 +291,10 @@ class Study:
         trial_id = self._rdb.create_new_trial(private.study_id(self.optuna), self.template(proposal))
         number = self._rdb.get_trial(trial_id).number
         self._ids[number] = trial_id
-        (candidate, role, baseline, _) = proposal
+        (candidate, role, baseline, _, final) = proposal
         point, arch, cost, width_mult, settled = candidate
-        return Trial(number, arch, cost, role, dict(point), width_mult, settled, baseline, self.space.extremes)
+        named = (role, dict(point), width_mult, settled, baseline, self.space.extremes, final)
+        return Trial(number, arch, cost, *named)
 
     def report(self, trial: Trial, result: Result) -> Reported:
         """Keep one epoch's score: a point of the learning curve. Not kept, with a warning, where the trial is closed.
@@ -291,6 +314,8 @@ class Study:
             raise InputError(f"epoch: a whole number from 1 to {MOST_EPOCHS:,} is accepted, not {result.epoch!r}")
         measured = {name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds")}
         measured |= {"latency_ms": result.contended_ms}
+        if result.correct:
+            measured["correct"] = result.correct
 
         def write() -> None:
             trial_id = self._id(trial.number)
@@ -477,8 +502,8 @@ class Study:
 
     @property
     def waiting(self) -> list[str]:
-        """The digests of networks that will be asked again."""
-        return [digest_of(trial) for trial in waiting(self.trials)]
+        """The trainings (see `Trial.training`) that will be asked again."""
+        return [training_of(trial) for trial in waiting(self.trials)]
 
     @property
     def interrupted(self) -> dict[int, int | None]:
@@ -516,6 +541,11 @@ class Study:
         self._check_writer()
         self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
 
+    def keep(self, name: str, fact: Any) -> None:
+        """Keep a fact with the study."""
+        self._check_writer()
+        self.drivers.persist(lambda: self.optuna.set_user_attr(name, fact))
+
     def check_same_images(self, fingerprint: str, number: int) -> None:
         """`InputError` where the trials that there are were scored on other images."""
         kept = self.optuna.user_attrs.get("images")
@@ -544,11 +574,12 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The best complete trial; `LookupError` where there is none yet."""
-        best = self.ranked
-        if not best:
+        """The winner of the finals, where there were any, else the best complete trial; `LookupError` where there is
+        none yet."""
+        best = best_of(self.records, self.finals)
+        if best is None:
             raise LookupError("no trial is complete yet")
-        return self.trial(best[0].number)
+        return self.trial(best.number)
 
     def trial(self, number: int) -> Trial:
         """A trial as it was asked."""

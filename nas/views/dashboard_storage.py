@@ -8,6 +8,7 @@ dashboard's writes. Notes that people write are kept in the study and then take 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.config import SearchConfig
 from nas.samplers import optuna_private as private
 from nas.study import records
+from nas.study.finals import best_of, finals_of
 from nas.trial import TrialRecord
 from nas.views import notes
 from searchspace.budget import Budget, Cost
@@ -65,10 +67,17 @@ class ReadOnlyStorage(BaseStorage):
         return self._shown(self._kept.get_trial(trial_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        ranked = records.ranked_trials(self.study)
-        if not ranked:
+        best = self._best()
+        if best is None:
             raise ValueError("No trials are completed yet.")
-        return self._shown(ranked[0])
+        shown = copy.copy(self._shown(best))
+        shown.state = TrialState.COMPLETE
+        return shown
+
+    def _best(self) -> FrozenTrial | None:
+        """The network that the search names."""
+        best = best_of(records.trial_records(self.study), finals_of(self.study))
+        return self.study.get_trials(deepcopy=False)[best.number] if best else None
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
         """A copy with a picture and constraints; of ended trials the same one again."""
@@ -80,6 +89,8 @@ class ReadOnlyStorage(BaseStorage):
         if records.interrupted(trial):
             del told["error"]
             told["interrupted"] = self._came_of(trial)
+        if outside := self._is_outside(trial):
+            told["shown as pruned"] = "it is complete, but no point of the space: importances are of those that are"
         digest = records.digest_of(trial)
         meta = {
             "artifact_id": digest,
@@ -92,9 +103,16 @@ class ReadOnlyStorage(BaseStorage):
             f"artifacts:{digest}": json.dumps(meta),
         }
         shown = private.with_attributes(trial, told, system)
+        if outside:
+            shown.state = TrialState.PRUNED
         if trial.state.is_finished() and not records.interrupted(trial):
             self._ended[private.trial_id(trial)] = shown
         return shown
+
+    def _is_outside(self, trial: FrozenTrial) -> bool:
+        """Whether a complete trial is of a network that is no point of the space. Optuna has no importances where one
+        complete trial lacks parameters."""
+        return trial.state == TrialState.COMPLETE and not trial.params and bool(self.config.space.choices)
 
     def _came_of(self, trial: FrozenTrial) -> str:
         """What came of an interrupted trial, which Optuna can only show as failed."""
@@ -139,7 +157,7 @@ class ReadOnlyStorage(BaseStorage):
                 1,
                 self._note(trial, records.trial_record(trial, metric, alone.get(trial.number))),
             )
-        ended = sum(trial.state.is_finished() for trial in trials)
+        ended = sum(trial.state.is_finished() for trial in trials) + bool(finals_of(self.study))
         made["dashboard:note_ver"], made["dashboard:note_str:0"] = 1 + ended, self._about(ended)
         for name in [name for name in made if name.endswith("_ver") and name in kept]:
             del made[name], made[name.removesuffix("ver") + "str:0"]
@@ -154,13 +172,13 @@ class ReadOnlyStorage(BaseStorage):
         return self._notes[key]
 
     def _about(self, ended: int) -> str:
-        """The run's note, made anew when a trial has ended."""
+        """The run's note, made anew when a trial has ended, or the finals have."""
         if self._summary[0] != ended:
-            ranked = records.ranked_trials(self.study)
-            picture = self.picture(ranked[0]) if ranked else ""
+            best = self._best()
+            picture = self.picture(best) if best else ""
             found = records.interruptions(self.study.get_trials(deepcopy=False))
             cut, outcomes = records.interruption_sentences(found), records.trial_records(self.study)
-            said = notes.of_run(self.config, outcomes, self._images(), picture, cut)
+            said = notes.of_run(self.config, outcomes, self._images(), picture, cut, finals_of(self.study))
             self._summary = (ended, said)
         return self._summary[1]
 

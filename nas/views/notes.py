@@ -8,7 +8,8 @@ from nas.analysis.comparison import findings
 from nas.analysis.importance import FEWEST, usable
 from nas.bundle.card import escaped, one_line
 from nas.config import SearchConfig
-from nas.trial import Trial, TrialRecord, ranked
+from nas.study.finals import Finals, best_first
+from nas.trial import Trial, TrialRecord
 from searchspace.budget import Limit, amount
 from searchspace.space.preflight import known
 from searchspace.table import Row, table
@@ -46,12 +47,13 @@ def of_run(
     images: int,
     picture: str = "",
     interruptions: Sequence[str] = (),
+    finals: Finals | None = None,
 ) -> str:
     """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
     about trials that are not among the outcomes."""
     space, budget, identity = config.space, config.budget, config.identity
     done = sum(trial.state != "running" for trial in trials)
-    complete = ranked(trials)
+    complete = best_first(trials, finals)
     best = [
         (
             t.number,
@@ -68,7 +70,7 @@ def of_run(
         f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
         f"{escaped(identity.data.dataset)}; the objective is the {identity.metric.words} on validation images.",
-        "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images), *interruptions]),
+        "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images, finals), *interruptions]),
     ]
     if best:
         sections += [

@@ -19,6 +19,7 @@ from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
 from nas.config import CALLER, SearchConfig
+from nas.study.finals import Finals
 from nas.trial import TrialRecord, ranked
 from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
@@ -47,6 +48,7 @@ class Findings:
     environments: Sequence[Mapping[str, str]] = ()
     retrained: Sequence[Retrained] = ()
     confusions: dict[int, Confusion] = field(default_factory=dict)
+    finals: Finals | None = None
 
     @property
     def titles(self) -> dict[int, str]:
@@ -62,6 +64,7 @@ def page(found: Findings) -> str:
         verdict(found),
         best(found),
         section("What to do next", next_steps(found)),
+        section("Finals", held(found.finals)) if found.finals else "",
         section("How the search went", grid(course(found.trials), found.titles)),
         section(f"{figures.titled(metric_of(found.trials))} and cost", grid(costs(found), found.titles)),
         section("Parameter importance", weights(found.mattered)),
@@ -80,7 +83,7 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images)]
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, found.finals)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 
@@ -230,6 +233,22 @@ def schedules(trials: Sequence[TrialRecord]) -> str:
         "best networks widen linearly. Where bands overlap, this run shows no difference."
     )
     return grid([(figures.channels(found), meaning)])
+
+
+def held(finals: Finals) -> str:
+    """The trainings of the finals: a row per contender, a column per round."""
+    rows = []
+    for network in finals.standing:
+        cells = {"trial": str(network.number), "role": network.name, "trial's score": f"{network.score:.4f}"}
+        for played in finals.rounds:
+            one = finals.training(network, played)
+            cells[f"round {played.number}: {played.epochs} epochs"] = "" if one is None else f"{one.score:.4f}"
+        rows.append(cells)
+    return table(rows) + (
+        '<p class="note">Every training is from a seed of its own. The first rounds decide which two go on, a textbook '
+        "network among them where there is one; the last rounds measure these two, each on validation images that had "
+        "decided nothing before.</p>"
+    )
 
 
 def full_training(found: Findings) -> str:

@@ -24,6 +24,7 @@ from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.objectives import format_cost
+from nas.study.proposals import Proposal
 from nas.study.records import interruption_sentences
 from nas.study.study import Study
 from nas.trial import Result, Trial, TrialRecord, ranked
@@ -68,7 +69,9 @@ class Display:
         title: str = "",
         counts: Mapping[str, int] | None = None,
         time_left: TimeLeft | None = None,
+        what: str = "trials",
     ) -> None:
+        self.what = what
         self.gap = MS_GAP if timed else 0
         self.header = LINE.format(*HEADER[:5], metric.short, *HEADER[6:], ms="pred. ms" if timed else "", gap=self.gap)
         self.console, self.log, self.best, self.quiet = console, log, best, quiet
@@ -82,7 +85,7 @@ class Display:
         self.recent: deque[int] = deque(maxlen=SHOWN)
         self.speeds: dict[int, float] = {}
         self.bar = Progress(
-            TextColumn("trials"),
+            TextColumn(what),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[trials]}"),
             TimeElapsedColumn(),
@@ -130,7 +133,7 @@ class Display:
         """How far the run is, in a line."""
         running = f"{len(self.speeds)} running" if self.speeds else ""
         done = [
-            f"{self.finished} of {self.total} trials",
+            f"{self.finished} of {self.total} {self.what}",
             f"{self.time_left.done} epoch{'s' * (self.time_left.done != 1)} done",
             running,
             self.left(),
@@ -153,15 +156,15 @@ class Display:
         self.speeds[trial.number] = 0.0
         self.time_left.started(trial.number)
         self._row(trial, Result(), "running")
-        self.log.info("trial %d started: %s %s", trial.number, trial.role, trial.digest)
+        self.log.info("%s started: %s %s", named(trial), trial.role, trial.digest)
 
     def epoch(self, trial: Trial, result: Result) -> None:
         self.speeds[trial.number] = result.images_per_s
         self.time_left.epoch(trial.number, result.epoch, result.seconds)
         self._row(trial, result, "running")
         self.log.info(
-            "trial %d epoch %d: %s %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
-            trial.number,
+            "%s epoch %d: %s %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
+            named(trial),
             result.epoch,
             self.metric.words,
             result.score,
@@ -181,7 +184,7 @@ class Display:
         if outcome != "interrupted":
             self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
         self.time_left.ended(trial.number, counts=outcome != "interrupted")
-        self.log.info("trial %d %s %s", trial.number, outcome, result.error)
+        self.log.info("%s %s %s", named(trial), outcome, result.error)
         if not self.live.is_started and not self.quiet:
             self._print(self.rows[trial.number])
         if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
@@ -200,12 +203,25 @@ class Display:
         speed = f"{result.images_per_s:.0f}" if result.epoch else ""
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
         ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
-        cells = (trial.number, trial.role, macs, params, result.epoch or "", score, speed, outcome)
+        number = trial.final.of if trial.final else trial.number
+        cells = (number, trial.role, macs, params, result.epoch or "", score, speed, outcome)
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
-def print_preflight(console: Console, found: Preflight, config: SearchConfig, classes_of: str = "") -> None:
-    """What the budget leaves of the space. `classes_of` says whose number of classes it is."""
+def named(trial: Trial) -> str:
+    """A trial as the log calls it."""
+    return f"finals, round {trial.final.round}: trial {trial.final.of}" if trial.final else f"trial {trial.number}"
+
+
+def print_preflight(
+    console: Console,
+    found: Preflight,
+    config: SearchConfig,
+    classes_of: str = "",
+    textbook: Sequence[Proposal] = (),
+) -> None:
+    """What the budget leaves of the space. `classes_of` says whose number of classes it is; `textbook` networks are
+    what the search begins with."""
     space, budget = config.space, config.budget
     limit = budget.limits[0]
     whose = f" ({classes_of})" if classes_of else ""
@@ -226,6 +242,9 @@ def print_preflight(console: Console, found: Preflight, config: SearchConfig, cl
         lines.append(typical + (f"; {changed}" if found.changed else ""))
     lines += advice(found, space, limit)
     lines += [f"known network {name} is left out: {why}" for name, why in found.left_out.items()]
+    if textbook:
+        named = ", ".join(f"{one.baseline} ×{one.candidate.width_mult:.2g}" for one in textbook)
+        lines.append(f"{len(textbook)} of the trials are textbook networks, scaled in width to the budget: {named}")
     for line in lines:
         console.print(line)
 
@@ -279,11 +298,10 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             console.print(over)
         for trial in best[:3]:
             known = f"{trial.baseline}, " if trial.baseline else ""
-            pixels = f"{trial.point['resolution']} px, " if study.space.extremes else ""
+            pixels = f"{trial.arch.resolution} px, " if study.space.extremes else ""
             console.print(f"trial {trial.number}: {known}{pixels}{trial.network}")
-        for line in (comparison.beside_baselines(trials, images), comparison.meaning(trials)):
-            if line:
-                console.print(line)
+        for line in comparison.conclusion(trials, images, study.finals):
+            console.print(line)
         print_front(console, study)
         found = comparison.compare(trials, images) if images or not study.metric.is_share else None
         for line in comparison.sentences(found) if found else ():
@@ -304,7 +322,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     listed = f" ({', '.join(counted)})" if counted else ""
     console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if best:
-        console.print(f"best network: {run / 'best.yaml'}")
+        console.print(f"best network: {run / 'best.yaml'} (trial {study.best.number})")
     if done < total:
         console.print("the same command carries on")
     else:

@@ -24,7 +24,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self, config: dict[str, Any], data: Any, evaluate: Evaluate, context: Context, folder: Path | None
     ) -> None:
         trial = Trial.of_text(config["trial"])
-        kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
+        kept = folder / f"{trial.training}.safetensors" if folder and folder.is_dir() else None
         self.results: Iterator[Result] = iter(())
         try:
             if not hasattr(self, "data"):
@@ -32,9 +32,20 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         except Exception as error:
             self.results = iter([Result(error=f"data: {type(error).__name__}: {first_line(error)}")])
             return
-        seed = trial_seed(context.seed, trial.digest)
+        seed = trial_seed(context.seed, trial.training)
         own = dataclasses.replace(context, data=self.data, seed=seed, checkpoint=kept)
+        if trial.final:
+            recipe = dataclasses.replace(context.train, epochs=trial.final.epochs)
+            own = dataclasses.replace(own, data=self.fold(trial.final.fold), epochs=recipe.epochs, train=recipe)
         self.results = guarded(trial, own, evaluate)
+
+    def fold(self, number: int) -> Any:
+        """The data with other images held out, where they are images; the last ones are kept."""
+        if not isinstance(self.data, Split):
+            return self.data
+        if getattr(self, "held", (0, None))[0] != number:
+            self.held = number, self.data.fold(number)
+        return self.held[1] if number else self.data
 
     def step(self) -> dict[str, Any]:
         result = next(self.results)

@@ -11,11 +11,13 @@ from typing import Protocol
 from nas.samplers import ExhaustedError
 from nas.study.drivers import StorageError
 from nas.study.early_stopping import EarlyStopping
+from nas.study.proposals import WaitingError
 from nas.study.study import FullError, Study
 from nas.trial import Result, Trial
 
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
+TIME_LIMIT = "time limit"  # why a course has ended
 
 
 class Watcher(Protocol):
@@ -34,15 +36,18 @@ class FailuresError(RuntimeError):
 
 class Coordinator:
     """Trials of `study`, up to `total` outcomes, of `epochs` each, which may put their training aside in `checkpoints`.
+    `stops` says whether some are stopped early.
 
     Whoever carries them out gives every one a name. Once `stop` is set, or `broken`, no more are asked, and those that
     are cut off stay running in the study until `close`.
     """
 
-    def __init__(self, study: Study, total: int, epochs: int, watcher: Watcher, checkpoints: Path) -> None:
+    def __init__(
+        self, study: Study, total: int, epochs: int, watcher: Watcher, checkpoints: Path, stops: bool = True
+    ) -> None:
         self.study, self.total, self.epochs = study, total, epochs
         self.watcher, self.checkpoints = watcher, checkpoints
-        self.early_stopping = EarlyStopping(epochs)
+        self.early_stopping = EarlyStopping(epochs, stops)
         self.stop = study.drivers.hurry
         self.stopped_by = 0  # the number of a signal
         self.broken: StorageError | FailuresError | None = None
@@ -71,7 +76,7 @@ class Coordinator:
             return None
         try:
             trial = None if self.study.full(self.total) else self.study.ask(self.total)
-        except FullError:
+        except (FullError, WaitingError):
             return None
         except ExhaustedError as reason:
             self._exhausted = str(reason)
@@ -134,13 +139,13 @@ class Coordinator:
         elsewhere = study.taken - study.finished
         if elsewhere and not stopped and study.taken >= self.total:
             return f"{elsewhere} run elsewhere"
-        return "stopped" if stopped else "time limit" if limited else "stopped early"
+        return "stopped" if stopped else TIME_LIMIT if limited else "stopped early"
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
         """The folder has the checkpoints of networks that will be asked again and no others; gone where it is empty."""
         self.checkpoints.mkdir(exist_ok=True)
-        waiting = {self._checkpoint(digest) for digest in self.study.waiting}
+        waiting = {self._checkpoint(training) for training in self.study.waiting}
         for path in self.checkpoints.iterdir():
             if path not in waiting:
                 path.unlink()
@@ -150,8 +155,8 @@ class Coordinator:
             with suppress(OSError):
                 self.checkpoints.rmdir()
 
-    def _checkpoint(self, digest: str) -> Path:
-        return self.checkpoints / f"{digest}.safetensors"
+    def _checkpoint(self, training: str) -> Path:
+        return self.checkpoints / f"{training}.safetensors"
 
     def _report(self, trial: Trial, measured: Result) -> None:
         if measured.images and not self.study.validation_images:  # a training of one's own knows how many
@@ -170,7 +175,7 @@ class Coordinator:
             self._report(trial, final)
         pruned = not final.done
         told = self.study.tell(trial, final.score, error=final.error, pruned=pruned)
-        self._checkpoint(trial.digest).unlink(missing_ok=True)
+        self._checkpoint(trial.training).unlink(missing_ok=True)
         outcome = "failed" if final.error else "pruned" if pruned else "complete"
         self.watcher.ended(trial, outcome if told else "interrupted", final)
         if told:

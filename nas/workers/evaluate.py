@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -202,11 +203,18 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
             seconds=before + time.perf_counter() - context.started,
             contended_ms=context.contended_ms,
             images=len(split.val_labels),
+            correct=correct(training, split) if trial.final and epoch.number == context.epochs else "",
         )
         results.append(result)
         if kept and epoch.number < context.epochs:
             save_checkpoint(training, kept, notes, results)
         yield result
+
+
+def correct(training: Training, split: Split) -> str:
+    """Which validation images the network answers right; see `Result.correct`."""
+    right = training.answers(split.val_images).numpy() == split.val_labels
+    return np.packbits(right).tobytes().hex()
 
 
 def save_checkpoint(training: Training, path: Path, notes: str, results: list[Result]) -> None:
@@ -235,9 +243,9 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "no reason given")[:200]
 
 
-def trial_seed(seed: int, digest: str) -> int:
-    """The same network in the same run trains from the same seed, whenever and wherever that happens."""
-    return int(hashlib.sha256(f"{seed} {digest}".encode()).hexdigest()[:8], 16)
+def trial_seed(seed: int, training: str) -> int:
+    """The same training (see `Trial.training`) in the same run has the same seed, whenever and wherever it happens."""
+    return int(hashlib.sha256(f"{seed} {training}".encode()).hexdigest()[:8], 16)
 
 
 def audit(model: nn.Module, arch: Arch, expected: Cost) -> None:

@@ -1,0 +1,116 @@
+"""What finals show, in numbers and sentences: how good the network is that a search names, and how much better than the
+best textbook network, both measured after they were chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.labelled import counted
+from nas.metric import Metric, Z
+from nas.study.finals import Finals
+from nas.trial import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """The two networks of the last rounds: mean scores, and the difference of the first from the second with its 90 %
+    interval, None where the metric has none. `images` are those of all rounds together."""
+
+    winner: TrialRecord
+    other: TrialRecord | None
+    score: float
+    other_score: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    rounds: int
+    epochs: int
+    images: int
+
+
+def duel(finals: Finals, images: int) -> Duel | None:
+    """What the last rounds measured, `images` in each; None where no training of the winner is complete.
+
+    The standard error of a difference in one round is that of the images, paired: which of the two is right on each is
+    known. What rounds differ by beyond that, by the seeds and the training images, is added to it (DerSimonian & Laird
+    1986, of two rounds).
+    """
+    winner, *others = finals.last
+    own = finals.measured(winner)
+    if not own:
+        return None
+    metric, score, epochs = winner.metric, fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
+    facts = len(own), epochs, images * len(own)
+    theirs = finals.measured(others[0]) if others else []
+    if not theirs:
+        return Duel(winner, None, score, None, None, None, *facts)
+    other_score = fmean(t.score or 0.0 for t in theirs)
+    interval = difference_interval(metric, own, theirs, images) if len(own) == len(theirs) else None
+    return Duel(winner, others[0], score, other_score, score - other_score, interval, *facts)
+
+
+def difference_interval(
+    metric: Metric, own: Sequence[TrialRecord], theirs: Sequence[TrialRecord], images: int
+) -> tuple[float, float] | None:
+    """See `duel`; None where it is not known which images were answered right."""
+    pairs = [(answers(a.correct, images), answers(b.correct, images)) for a, b in zip(own, theirs, strict=True)]
+    if not metric.is_share or any(a is None or b is None for a, b in pairs):
+        return None
+    apart = [a.astype(float) - b.astype(float) for a, b in pairs if a is not None and b is not None]
+    means, variances = [one.mean() for one in apart], [one.var(ddof=1) / len(one) for one in apart]
+    of_images = fmean(variances) / len(apart)
+    between = np.var(means, ddof=1) / len(means) if len(means) > 1 else 0.0
+    half = Z * math.sqrt(max(of_images, between))
+    return float(np.mean(means)) - half, float(np.mean(means)) + half
+
+
+def answers(correct: str, images: int) -> NDArray[np.bool_] | None:
+    """Of every image whether it was answered right; None where that was not kept."""
+    packed = np.frombuffer(bytes.fromhex(correct), np.uint8)
+    return np.unpackbits(packed, count=images).astype(bool) if images and 8 * len(packed) >= images else None
+
+
+def sentences(finals: Finals, images: int) -> list[str]:
+    """What the finals say of the network that the search names, and of the best textbook network."""
+    found = duel(finals, images)
+    if found is None:
+        return []
+    metric, trained = (
+        found.winner.metric,
+        f"{counted(found.epochs, 'epoch')} from {counted(found.rounds, 'fresh seed')}",
+    )
+    on = f" and {found.images:,} images that had decided nothing before" if found.images else ""
+    lines = [
+        f"Finals: {counted(len(finals.contenders), 'network')} were trained again, and longer. The best is "
+        f"{name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of trainings of {trained}{on}."
+    ]
+    if found.other is None or found.difference is None:
+        return lines
+    within = "" if found.interval is None else " [{:+.4f}, {:+.4f}] (90 % interval)".format(*found.interval)
+    beside = f"{name(found.other)} has {found.other_score:.4f}: a difference of {found.difference:+.4f}{within}"
+    return [*lines, f"In the same trainings {beside}. {verdict(found)}"]
+
+
+def verdict(found: Duel) -> str:
+    """What the difference is worth."""
+    reliable = found.interval is not None and not found.interval[0] <= 0 <= found.interval[1]
+    other = found.other
+    assert other is not None
+    if found.winner.role == "baseline":
+        return f"The search found nothing better than {found.winner.baseline}, which is named instead."
+    if other.role != "baseline":
+        return "No textbook network was among the trials, so what the search is worth is not known."
+    if reliable:
+        return f"The search's network is better than {other.baseline}, the best textbook network at this budget."
+    if found.interval is None:
+        return f"It is ahead of {other.baseline}, the best textbook network at this budget, by how much is not known."
+    return f"That is no reliable difference from {other.baseline}, the best textbook network at this budget."
+
+
+def name(trial: TrialRecord) -> str:
+    return f"{trial.baseline} (trial {trial.number})" if trial.baseline else f"trial {trial.number} ({trial.role})"

@@ -1,0 +1,82 @@
+"""Holding the finals of a search, on its workers; see `nas.study.finals`. Cut off, the same command carries on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from nas.analysis.time_left import TimeLeft
+from nas.config import SearchConfig
+from nas.data.labelled import counted
+from nas.study.finals import HELD, FinalProposals, Finals, contenders, rounds, wanted
+from nas.study.study import Study
+from nas.views.terminal import Display
+from nas.workers import tuner
+from nas.workers.cluster import Cluster
+from nas.workers.coordinator import Coordinator
+
+CHECKPOINTS = "finals-checkpoints"
+
+
+def finalists(config: SearchConfig) -> int:
+    """How many networks enter the finals of a search, beside textbook and random ones; 0 is none held."""
+    return 0 if config.identity.minimize else wanted(config.conduct.finalists, config.conduct.trials)
+
+
+def hold(
+    study: Study,
+    work: tuner.Work,
+    config: SearchConfig,
+    run: Path,
+    log: logging.Logger,
+    cluster: Cluster,
+    console: Console,
+    quiet: bool,
+) -> tuple[str, int]:
+    """Carry out what is left of the trainings; returns why it ended, "" where the finals are over, and the number of
+    the signal that stopped them or 0.
+
+    Raises `FailuresError` where most of them fail, `StorageError` where the study cannot be written.
+    """
+    chosen, epochs = tuple(contenders(study.records, finalists(config))), work.recipe.epochs
+    with study.open_finals() as trainings:
+        finals = Finals(chosen, tuple(trainings.records), rounds(epochs))
+        why, signal = "", 0
+        if not finals.over:
+            if not quiet:
+                console.print(announced(finals), soft_wrap=True)
+            trainings.proposals = FinalProposals(trainings.design, finals)
+            trainings.validation_images = study.validation_images
+            display = _display(finals, study, run, log, console, quiet)
+            total = trainings.finished + finals.number_of_trainings
+            with display:
+                course = Coordinator(trainings, total, epochs, display, run.resolve() / CHECKPOINTS, stops=False)
+                why, signal = tuner.run(course, work, config.conduct, log, cluster), course.stopped_by
+            finals = replace(finals, trainings=tuple(trainings.records))
+        if finals.over:
+            trainings.keep(HELD, finals.kept)
+            return "", signal
+        return why, signal
+
+
+def _display(finals: Finals, study: Study, run: Path, log: logging.Logger, console: Console, quiet: bool) -> Display:
+    total, ended, epochs = finals.number_of_trainings, finals.number_ended, finals.mean_epochs
+    left = TimeLeft(total, epochs, [epochs] * ended, stops=False)
+    title = f"finals of {run}"
+    return Display(console, log, total, ended, None, quiet, study.metric, title=title, time_left=left, what="trainings")
+
+
+def announced(finals: Finals) -> str:
+    """What finals are about to do."""
+    textbook = [trial.baseline for trial in finals.contenders if trial.role == "baseline"]
+    beside = f" and {' and '.join(textbook)}" if textbook else ""
+    epochs = sorted({played.epochs for played in finals.rounds if finals.entrants(played.number)})
+    return (
+        f"finals: {counted(len(finals.contenders) - len(textbook), 'network')} of the trials{beside} are trained again "
+        f"from fresh seeds, for {' to '.join(str(n) for n in (epochs[0], epochs[-1])[: len(epochs)])} epochs, in "
+        f"{counted(finals.number_of_trainings, 'training')}; the last ones are scored on images that have decided "
+        "nothing before"
+    )

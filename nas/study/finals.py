@@ -1,0 +1,252 @@
+"""Finals: the network that a search names is decided by longer trainings from fresh seeds.
+
+The best of many brief scores is the luckiest as much as the best. So the best few networks, the best textbook networks
+and the best random one are trained again, in rounds of fewer and longer trainings (successive halving, Jamieson &
+Talwalkar 2016). The first rounds decide which two go on, a textbook network among them. The last ones measure these
+two, each round on validation images that have decided nothing before: so what is printed of the winner is free of the
+luck of being chosen (the winner's curse).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.config import FEWEST_TRIALS, FINALISTS
+from nas.samplers import ExhaustedError
+from nas.study import storage
+from nas.study.design import Design
+from nas.study.proposals import Proposal, Proposals, WaitingError
+from nas.study.records import interrupted, training_of, trial_record, trial_records
+from nas.trial import Final, TrialRecord, ranked, training
+from searchspace.space.space import Candidate
+
+TEXTBOOK, CONTROLS = 2, 1
+SHARE = 8  # trials per finalist
+LONGER, LONGEST = 1.5, 2.5  # epochs, as multiples of a trial's
+GOING_ON, LAST = 4, 2  # networks after the first round and after the second
+HELD = "held"  # the attribute of their study that says who took part in those that are over
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Each of its networks is trained once for so many epochs, from a seed of its own. `fold` 0 is
+    the trials' own validation images, others have decided nothing before (see `Split.fold`)."""
+
+    number: int
+    epochs: int
+    fold: int
+
+
+def rounds(epochs: int) -> tuple[Round, ...]:
+    """The rounds after trials of so many epochs."""
+    longer, longest = math.ceil(LONGER * epochs), math.ceil(LONGEST * epochs)
+    return Round(1, longer, 0), Round(2, longest, 0), Round(3, longest, 1), Round(4, longest, 2)
+
+
+def wanted(finalists: int | None, trials: int) -> int:
+    """How many networks enter the finals of so many trials, beside textbook and random ones; 0 is no finals."""
+    if finalists is not None:
+        return finalists
+    return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // SHARE)
+
+
+def contenders(trials: Sequence[TrialRecord], finalists: int) -> list[TrialRecord]:
+    """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network."""
+    complete = ranked(trials)
+    found = [trial for trial in complete if trial.role != "baseline"][:finalists]
+    found += [trial for trial in complete if trial.role == "baseline"][: min(TEXTBOOK, finalists)]
+    if not any(trial.role == "control" for trial in found):
+        found += [trial for trial in complete if trial.role == "control"][:CONTROLS]
+    return ranked(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """Contenders, the rounds, and the trainings so far."""
+
+    contenders: tuple[TrialRecord, ...]
+    trainings: tuple[TrialRecord, ...]
+    rounds: tuple[Round, ...]
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialRecord], trainings: Sequence[TrialRecord], kept: Mapping[str, Any]) -> Finals:
+        """From what their study keeps."""
+        known = {trial.number: trial for trial in trials}
+        contenders = tuple(known[number] for number in kept["contenders"])
+        return cls(contenders, tuple(trainings), tuple(Round(*played) for played in kept["rounds"]))
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What their study keeps of them, beside the trainings."""
+        rounds = [[played.number, played.epochs, played.fold] for played in self.rounds]
+        return {"contenders": [trial.number for trial in self.contenders], "rounds": rounds}
+
+    def training(self, contender: TrialRecord, played: Round) -> TrialRecord | None:
+        """What its training in a round came to, once that is complete."""
+        wanted = final_of(contender, played)
+        for one in self.trainings:
+            if one.digest == contender.digest and one.state == "complete" and is_same(one.final, wanted):
+                return one
+        return None
+
+    def entrants(self, number: int) -> list[TrialRecord]:
+        """Who is trained in a round, once those before are over; nobody in one that would decide nothing."""
+        networks = list(self.contenders)
+        before: list[Round] = []
+        for played, most in zip(self.rounds, (GOING_ON, LAST), strict=False):
+            decides = len(networks) > most
+            if number == played.number:
+                return networks if decides else []
+            if decides:
+                before.append(played)
+                networks = both_kinds(self.best_first(networks, before), most)
+        return networks
+
+    def best_first(self, networks: Sequence[TrialRecord], after: Sequence[Round]) -> list[TrialRecord]:
+        """By the mean gain of these rounds; one whose training failed is last, of equals the cheaper one is first."""
+
+        def key(network: TrialRecord) -> tuple[float, int]:
+            gains = [one.gain if (one := self.training(network, played)) else None for played in after]
+            failed = any(gain is None for gain in gains)
+            return math.inf if failed else -fmean(gain or 0.0 for gain in gains), network.cost.macs
+
+        return sorted(networks, key=key)
+
+    def missing(self, played: Round) -> list[TrialRecord]:
+        """The networks of a round whose training has not ended."""
+        ended = {training(one.digest, one.final) for one in self.trainings if one.state != "running"}
+        entrants = self.entrants(played.number)
+        return [one for one in entrants if training(one.digest, final_of(one, played)) not in ended]
+
+    @property
+    def over(self) -> bool:
+        return bool(self.contenders) and not any(self.missing(played) for played in self.rounds)
+
+    @property
+    def number_of_trainings(self) -> int:
+        """How many trainings they take in all."""
+        first, second = len(self.contenders), min(len(self.contenders), GOING_ON)
+        decided = first * (first > GOING_ON) + second * (second > LAST)
+        return decided + min(first, LAST) * sum(played.fold > 0 for played in self.rounds)
+
+    @property
+    def number_ended(self) -> int:
+        """How many of them have ended."""
+        return sum(len(self.entrants(one.number)) - len(self.missing(one)) for one in self.rounds if self._begun(one))
+
+    def _begun(self, played: Round) -> bool:
+        """Whether the rounds before are over, so that it is known who is trained."""
+        return not any(self.missing(one) for one in self.rounds[: played.number - 1])
+
+    @property
+    def mean_epochs(self) -> int:
+        """Of a training, about."""
+        return round(fmean(played.epochs for played in self.rounds))
+
+    @property
+    def last(self) -> list[TrialRecord]:
+        """Those of the last rounds, the better one first."""
+        return self.best_first(self.entrants(self.measuring[0].number), self.measuring)
+
+    @property
+    def measuring(self) -> list[Round]:
+        """The last rounds, on images that have decided nothing before."""
+        return [played for played in self.rounds if played.fold]
+
+    @property
+    def winner(self) -> TrialRecord:
+        """The network that the search names."""
+        return self.last[0]
+
+    @property
+    def standing(self) -> list[TrialRecord]:
+        """All contenders: the winner first, then by how far they came and how well they did there."""
+        found, deciding = list(self.last), [played for played in self.rounds if not played.fold]
+        for played in reversed(deciding):
+            entrants = self.best_first(self.entrants(played.number), [played])
+            found += [one for one in entrants if one not in found]
+        return found
+
+    def measured(self, network: TrialRecord) -> list[TrialRecord]:
+        """Its complete trainings of the last rounds."""
+        found = (self.training(network, played) for played in self.measuring)
+        return [one for one in found if one is not None]
+
+
+def final_of(network: TrialRecord, played: Round) -> Final:
+    """A network's training in a round."""
+    return Final(network.number, played.number, played.epochs, played.fold)
+
+
+def is_same(one: Final | None, other: Final) -> bool:
+    """Whether two trainings of one network are the same, whichever trial has that network."""
+    return one is not None and (one.round, one.epochs, one.fold) == (other.round, other.epochs, other.fold)
+
+
+def both_kinds(networks: Sequence[TrialRecord], number: int) -> list[TrialRecord]:
+    """So many of the first, with one textbook network and one that is none among them, where there are both."""
+    chosen = list(networks[:number])
+    for textbook in (True, False):
+        own = [network for network in networks if (network.role == "baseline") == textbook]
+        if own and own[0] not in chosen:
+            chosen[-1] = own[0]
+    return chosen
+
+
+def best_of(trials: Sequence[TrialRecord], finals: Finals | None) -> TrialRecord | None:
+    """The network that a search names: the winner of its finals, else the best of its scores; None before there is
+    one."""
+    if finals and finals.measured(finals.winner):
+        return finals.winner
+    return next(iter(ranked(trials)), None)
+
+
+def best_first(trials: Sequence[TrialRecord], finals: Finals | None) -> list[TrialRecord]:
+    """The complete trials: those of the finals as they stand there, then by score."""
+    first = finals.standing if finals else []
+    return first + [trial for trial in ranked(trials) if trial not in first]
+
+
+def finals_of(study: optuna.Study) -> Finals | None:
+    """The finals that a search held last; None where none were held, or they are not over."""
+    found = storage.load_finals(study)
+    kept = found.user_attrs.get(HELD) if found else None
+    return Finals.of(trial_records(study), trial_records(found), kept) if found and kept else None
+
+
+class FinalProposals(Proposals):
+    """What finals ask: the trainings of a round, once those before are over."""
+
+    def __init__(self, design: Design, finals: Finals) -> None:
+        super().__init__(design)
+        self.finals = finals
+
+    def next(self, trials: list[FrozenTrial]) -> Proposal:
+        """The first training that nobody has taken. Raises `WaitingError` where it is not known before those that run
+        have ended, `ExhaustedError` where all have."""
+        taken = {training_of(trial) for trial in trials if not interrupted(trial)}
+        records = [trial_record(trial, self.design.metric) for trial in trials if not interrupted(trial)]
+        finals = replace(self.finals, trainings=tuple(records))
+        for played in finals.rounds:
+            left = finals.missing(played)
+            for network in left:
+                final = final_of(network, played)
+                if training(network.digest, final) not in taken:
+                    return proposed(network, final)
+            if left:
+                raise WaitingError
+        raise ExhaustedError("the finals are over")
+
+
+def proposed(network: TrialRecord, final: Final) -> Proposal:
+    """A trial's network to be trained again."""
+    settled = tuple(map(int, network.settled.split()))
+    candidate = Candidate(network.point, network.arch, network.cost, network.width_mult, settled)
+    return Proposal(candidate, network.role, network.baseline, final=final)
