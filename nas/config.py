@@ -18,7 +18,8 @@ from searchspace.space.space import FIT_BAND, Space
 @value
 class DataConfig:
     """Which images. `dataset` is `digits`, a folder, or a name on the Hugging Face hub; `images` says how many of its
-    training images are used (None: all), and `validation` which share of these the search is scored on.
+    training images are used (None: all), and `validation` which share of these the search is scored on; with `spare`
+    images that are not used otherwise score too, up to half as many as train.
 
     `flip` says whether training images are mirrored at random (None: as the classes' names say, see `mirroring`).
     `skip_bad` leaves out images that cannot be read. `data_range` is the value of 16-bit, 32-bit and float images that
@@ -31,6 +32,7 @@ class DataConfig:
     flip: bool | None = None
     skip_bad: bool = False
     data_range: float | None = None
+    spare: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.validation < 1.0:
@@ -100,8 +102,18 @@ CONFIG = "config.yaml"  # by which the folder of a search is known
 DIGITS_RECIPE = TrainConfig(epochs=6, optimizer="sgd", batch_size=32, learning_rate=0.05, weight_decay=5e-4)
 
 
+SAMPLES, EPOCHS = 40_000, (4, 20)  # that a trial is to see, and the epochs that it has for that
+
+
+def trial_epochs(images: int) -> int:
+    """How many epochs a trial has of so many images: as long as its network has to see enough of them for scores to
+    rank networks, few images more often than many."""
+    fewest, most = EPOCHS
+    return max(fewest, min(most, math.ceil(SAMPLES / images))) if images else fewest  # of own data nothing is known
+
+
 def recipe(dataset: str) -> TrainConfig:
-    """The recipe a dataset starts from: digits are so few (1,146) that epochs are shorter and have to be more."""
+    """The recipe that a dataset starts from; how many epochs trials have is said by `trial_epochs`."""
     return DIGITS_RECIPE if dataset == "digits" else TrainConfig()
 
 

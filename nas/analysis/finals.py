@@ -58,7 +58,7 @@ def difference_interval(
     metric: Metric, own: Sequence[TrialRecord], theirs: Sequence[TrialRecord], images: int
 ) -> tuple[float, float] | None:
     """See `duel`; None where it is not known which images were answered right."""
-    pairs = [(answers(a.correct, images), answers(b.correct, images)) for a, b in zip(own, theirs, strict=True)]
+    pairs = [(answers(a, images), answers(b, images)) for a, b in zip(own, theirs, strict=True)]
     if not metric.is_share or any(a is None or b is None for a, b in pairs):
         return None
     apart = [a.astype(float) - b.astype(float) for a, b in pairs if a is not None and b is not None]
@@ -69,10 +69,13 @@ def difference_interval(
     return float(np.mean(means)) - half, float(np.mean(means)) + half
 
 
-def answers(correct: str, images: int) -> NDArray[np.bool_] | None:
-    """Of every image whether it was answered right; None where that was not kept."""
-    packed = np.frombuffer(bytes.fromhex(correct), np.uint8)
-    return np.unpackbits(packed, count=images).astype(bool) if images and 8 * len(packed) >= images else None
+def answers(one: TrialRecord, images: int) -> NDArray[np.bool_] | None:
+    """Of every image whether it was answered right; None where that was not kept, or is not what the score is of."""
+    packed = np.frombuffer(bytes.fromhex(one.correct), np.uint8)
+    if not images or 8 * len(packed) < images or one.score is None:
+        return None
+    found = np.unpackbits(packed, count=images).astype(bool)
+    return found if math.isclose(found.mean(), one.score, abs_tol=0.5 / images) else None
 
 
 def sentences(finals: Finals, images: int) -> list[str]:

@@ -46,6 +46,7 @@ IN_MEMORY = "in memory"  # what a dataset is called that no name or folder has
 DIGITS = tuple(map(str, range(10)))
 PEEKED = 8
 DARK, LOOKED_AT = 64, 500
+SPARE = 0.5  # images that score, beside one that trains, where they are not needed otherwise
 FOLDS = 2  # that can be held out beside the validation images, so that no image is in two
 HASHED_BYTES, HASHED_AT_ONCE = 1 << 30, 1024
 SHOWN = 5
@@ -156,8 +157,8 @@ def load(
         return _decoded_split(found, name, config, seed, resolution, progress, largest, channels)
     there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
     found = Labelled(there[1], DIGITS, _no_source)
-    used = _part(found, config.images, seed, name)
-    return _split(found, name, config, seed, there[0][used], found.labels[used])
+    used, share = _used(found, config, seed, name)
+    return _split(found, name, config, share, seed, there[0][used], found.labels[used])
 
 
 def _decoded_split(
@@ -171,13 +172,13 @@ def _decoded_split(
     channels: int,
 ) -> Split:
     """The images that are used of what was found, decoded and split."""
-    used = _part(found, config.images, seed, name)
+    used, share = _used(found, config, seed, name)
     source = found.images(used)
     form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
     made = decoded(source, form, config.skip_bad, progress)
     notes = _notes(made) + _darkness(made.images)
     known = f"{source.contents}-{shown_by(made.images)}"
-    return _split(found, name, config, seed, made.images, found.labels[used][made.rows], notes, known)
+    return _split(found, name, config, share, seed, made.images, found.labels[used][made.rows], notes, known)
 
 
 def shown_by(images: Images) -> str:
@@ -199,13 +200,14 @@ def _split(
     found: Labelled,
     name: str,
     config: DataConfig,
+    share: float,
     seed: int,
     images: Images,
     labels: Labels,
     notes: tuple[str, ...] = (),
     contents: str = "",
 ) -> Split:
-    train, val = _stratified(labels, config.validation, seed, name, found.classes)
+    train, val = _stratified(labels, share, seed, name, found.classes)
     flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
     notes = found.notes + notes
@@ -247,11 +249,12 @@ def _decoded_table(table: Any, config: DataConfig, seed: int, resolution: int | 
     return _decoded_split(found, IN_MEMORY, config, seed, resolution, None, LARGEST, channels)
 
 
-def class_names(config: DataConfig) -> tuple[str, ...]:
-    """The classes of a dataset, without an image being decoded."""
+def listed(config: DataConfig) -> tuple[tuple[str, ...], int]:
+    """The classes of a dataset and how many training images it has, without one being decoded."""
     if config.dataset == "digits":
-        return DIGITS
-    return _training(config.dataset, None).classes
+        return DIGITS, len(_digits(test=False, size=SMALLEST, channels=1)[1])
+    found = _training(config.dataset, None)
+    return found.classes, len(found.labels)
 
 
 def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
@@ -322,6 +325,21 @@ def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], La
 
 def _no_source(rows: Rows) -> Source:
     raise AssertionError("digits are in no file")
+
+
+def trained_on(config: DataConfig, there: int) -> int:
+    """How many images train of so many that are there, about."""
+    return round((1 - config.validation) * min(there, config.images or there))
+
+
+def _used(found: Labelled, config: DataConfig, seed: int, name: str) -> tuple[Rows, float]:
+    """Which images are used, and the share of them that scores."""
+    there, wanted = len(found.labels), config.images
+    if not config.spare or wanted is None or wanted >= there:
+        return _part(found, wanted, seed, name), config.validation
+    train = trained_on(config, there)
+    score = min(there - train, max(wanted - train, int(SPARE * train)))
+    return _part(found, train + score, seed, name), score / (train + score)
 
 
 def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:

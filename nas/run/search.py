@@ -17,6 +17,7 @@ from rich.console import Console
 from nas.analysis.time_left import TimeLeft
 from nas.config import CALLER, OWN_DATA, SearchConfig
 from nas.data.datasets import Split, check_channels, load_object
+from nas.data.labelled import counted
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
 from nas.run.finals import finalists, hold
@@ -245,6 +246,11 @@ class Search:
         if conduct.time_limit_s is not None:
             conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
         split = self._checked_images(study)
+        if split is not None:
+            self._say(
+                f"a trial trains for up to {counted(identity.train.epochs, 'epoch')} of "
+                f"{counted(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
+            )
         if identity.prescreen.draws > 1:
             from nas.training.prescreen import Screen
 
@@ -468,7 +474,7 @@ def with_known(config: SearchConfig, space: Space) -> SearchConfig:
 def textbook_networks(space: Space, config: SearchConfig) -> list[Proposal]:
     """Those that a search begins with."""
     i = config.identity
-    return list(itertools.islice(baselines_within(space, config.budget, i.band), i.baselines))
+    return list(itertools.islice(baselines_within(space, config.budget, i.band, i.minimize), i.baselines))
 
 
 def carried_out(begun: Search) -> int:

@@ -26,6 +26,7 @@ from nas.config import (
     SearchConfig,
     SearchSpec,
     recipe,
+    trial_epochs,
 )
 from nas.metric import EXAMPLES, Metric
 from nas.samplers import NAMES
@@ -92,7 +93,9 @@ def parser() -> command.Parser:
         help=f"total of the run (default: {Execution().trials}; of a run that exists its own)",
     )
     p.add_argument(
-        "--epochs", type=int, help="of a trial that is not stopped early; below 4 none is (default: digits 6, others 4)"
+        "--epochs",
+        type=int,
+        help="of a trial that is not stopped early; below 4 none is (default: by the number of images, 4 to 20)",
     )
     p.add_argument(
         "--finalists",
@@ -180,13 +183,15 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
     own = OWN_DATA if args.evaluate and split is None and args.dataset is None else None
     dataset, trials = own or args.dataset or DataConfig().dataset, args.trials or Execution().trials
     base = space or Space.load(args.space or SPACE)
-    space = space_of(args, base, dataset, split)
+    data = image_config(args, DataConfig(dataset, spare=split is None))
+    classes, images = known_of(dataset, data, split)
+    space = space_of(args, base, classes)
     identity = SearchSpec(
         space=space.data,
         largest=max(SMALLEST, min(LARGEST, space.resolutions[-1])),
         budget=(),
-        data=DataConfig(dataset),
-        train=recipe(dataset),
+        data=data,
+        train=replace(recipe(dataset), epochs=trial_epochs(images)),
         controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
         baselines=0 if args.no_baselines else max(trials // TEXTBOOK_SHARE, int(trials > 2)),
     )
@@ -431,12 +436,12 @@ def conduct(args: argparse.Namespace) -> Execution:
     )
 
 
-def space_of(args: argparse.Namespace, space: Space, dataset: str, split: Split | None = None) -> Space:
-    """The space as the arguments narrow it, for as many classes as they say, or the file of somebody's own, or the
-    dataset has."""
+def space_of(args: argparse.Namespace, space: Space, found: int) -> Space:
+    """The space as the arguments narrow it, for as many classes as they say, or the file of somebody's own, or were
+    found in the dataset."""
     classes = args.num_classes
-    if by_dataset(args, space) and dataset != OWN_DATA:
-        classes = len(split.classes) if split else _classes_in(dataset)
+    if by_dataset(args, space) and found:
+        classes = found
     if classes is not None:
         space = space.fix([f"num_classes={classes}"])
     if args.resolution is not None:
@@ -447,10 +452,16 @@ def space_of(args: argparse.Namespace, space: Space, dataset: str, split: Split 
     return space
 
 
-def _classes_in(dataset: str) -> int:
-    from nas.data.datasets import class_names
+def known_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, int]:
+    """How many classes a dataset has and how many of its images train; 0 where a training has its own data."""
+    if split:
+        return len(split.classes), len(split.train_labels)
+    if dataset == OWN_DATA:
+        return 0, 0
+    from nas.data.datasets import listed, trained_on
 
-    return len(class_names(DataConfig(dataset)))
+    classes, there = listed(DataConfig(dataset))
+    return len(classes), trained_on(data, there)
 
 
 def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:

@@ -94,7 +94,7 @@ class Proposals:
         if len(asked) >= self.design.baselines:
             return None
         seen = {digest_of(trial) for trial in trials}
-        known = baselines_within(self.space, self.budget, self.band)
+        known = baselines_within(self.space, self.budget, self.band, self.minimize)
         return next((found for found in known if found.candidate.arch.digest not in seen), None)
 
     def _next_new(self, trials: list[FrozenTrial]) -> Proposal:
@@ -219,11 +219,15 @@ def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if interrupted(trial) and last[training_of(trial)] is trial]
 
 
-def baselines_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:
-    """The textbook networks at a budget: those that are points of the space, then those that are not."""
+def baselines_within(
+    space: Space, budget: Budget, band: float = FIT_BAND, minimize: Sequence[str] = ()
+) -> Iterator[Proposal]:
+    """The textbook networks at a budget: those that are points of the space, then those that are not. Where latency is
+    minimised, it has to be known of them."""
     yield from known_within(space, budget, band)
     for name, candidate in textbook(space, budget, band):
-        yield Proposal(candidate._replace(point={}), "baseline", name)
+        if "latency" not in minimize or candidate.cost.latency_ms is not None:
+            yield Proposal(candidate._replace(point={}), "baseline", name)
 
 
 def known_within(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[Proposal]:

@@ -90,10 +90,11 @@ def scaled(found: Network, budget: Budget, band: float, space: Space) -> Candida
         wide = Space(data, "textbook")
     except InputError:
         return None
-    if space.latency is not None:
-        wide = wide.timed(space.latency)
+    clock = space.clock(budget)
+    wide = wide if clock is None else wide.timed(clock)
     for wanted in (band, *(looser for looser in BANDS if looser < band)):
         candidate = wide.fit({}, budget, wanted)
         if candidate is not None:
-            return candidate
+            known = space.latency is not None and not space.latency.missing(candidate.arch)
+            return candidate._replace(cost=cost(candidate.arch, space.latency if known else None))
     return None

@@ -1,0 +1,99 @@
+"""A whole search with finals, by a training that takes no time: the lucky in brief, the better when trained long."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nas import Context, Result, Run, Trial
+from searchspace import Arch
+
+TINY = {
+    "budget": "2MFLOPs",
+    "space": "mobile_small",
+    "resolution": 32,
+    "num_classes": 3,
+    "concurrent": 2,
+    "quiet": True,
+}
+TRIALS, EPOCHS = 14, 2
+
+
+def noise(trial: Trial, context: Context) -> float:
+    return int(hashlib.sha256(f"{trial.digest} {context.seed}".encode()).hexdigest()[:4], 16) / 16**4
+
+
+def lucky(trial: Trial, context: Context) -> Iterator[Result]:
+    """More parameters are better, which long training shows and brief training hardly."""
+    good = min(trial.cost.params / 1e6, 0.5)
+    for epoch in range(context.epochs):
+        luck = 0.4 * noise(trial, context) if context.epochs == EPOCHS else 0.0
+        yield Result(score=good + luck, images=64, correct="f0" * 8 if epoch + 1 == context.epochs else "")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("finals") / "run"
+    return Run.search(**TINY, evaluate=lucky, folder=folder, trials=TRIALS, epochs=EPOCHS, finalists=4)
+
+
+def test_the_winner_of_the_finals_is_named_everywhere(run: Run) -> None:
+    finals = run.finals
+    assert finals
+    assert run.best == finals.winner
+    assert Arch.load(run.folder / "best.yaml") == finals.winner.arch
+    assert "the winner of the finals" in (run.folder / "best.yaml").read_text()
+    contenders = [trial.cost.params for trial in finals.contenders]
+    assert finals.winner.cost.params == max(contenders)
+    said = run.describe()
+    assert "Finals: " in said
+    assert "fresh seeds" in said
+    page = run.report().read_text()
+    assert "<h2>Finals</h2>" in page
+    assert "had decided nothing before" in page
+    card = (run.export("best") / "card.md").read_text()
+    assert "had decided nothing before" in card
+    assert "Finals" not in (run.export(run.ranked[-1].number, out=run.folder / "other") / "card.md").read_text()
+
+
+def test_their_trainings_are_no_trials_and_in_a_table_of_their_own(run: Run) -> None:
+    finals = run.finals
+    assert finals
+    assert len(run.trials) == TRIALS
+    rows = pd.read_csv(run.folder / "finals.csv")
+    assert len(rows) == len(finals.trainings) == finals.number_of_trainings
+    assert set(rows["trial"]) == {trial.number for trial in finals.contenders}
+    assert set(rows["outcome"]) == {"complete"}
+    assert rows.groupby("round")["epochs"].max().to_dict() == {1: 3, 2: 5, 3: 5, 4: 5}
+    assert not (run.folder / "finals-checkpoints").exists()
+
+
+def test_textbook_networks_that_are_no_points_of_the_space_are_trials(run: Run) -> None:
+    baselines = [trial for trial in run.trials if trial.role == "baseline"]
+    assert [trial.baseline for trial in baselines] == ["mobilenet_v3_small", "rexnet_090"]
+    assert [bool(trial.point) for trial in baselines] == [True, False]
+    assert all(trial.cost.macs <= 2_000_000 for trial in baselines)
+
+
+@pytest.mark.slow
+def test_the_same_command_finds_them_over_and_more_trials_hold_them_again(run: Run) -> None:
+    before = run.finals
+    again = Run.search(**TINY, evaluate=lucky, folder=run.folder, trials=TRIALS, finalists=4)
+    assert again.finals == before
+    more = Run.search(**TINY, evaluate=lucky, folder=run.folder, trials=TRIALS + 4, finalists=4)
+    assert more.finals
+    assert before
+    trained = {(one.digest, one.final) for one in before.trainings}
+    assert trained <= {(one.digest, one.final) for one in more.finals.trainings}  # none is lost, none made twice
+    assert more.best == more.finals.winner
+
+
+def test_without_finalists_the_best_score_is_named(tmp_path: Path) -> None:
+    found = Run.search(**TINY, evaluate=lucky, folder=tmp_path / "run", trials=3, epochs=EPOCHS)
+    assert found.finals is None
+    assert found.best == found.ranked[0]
+    assert not (found.folder / "finals.csv").exists()
