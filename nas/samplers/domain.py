@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from searchspace.errors import InputError
+from searchspace.space.choices import Options
 from searchspace.space.repair import repair
 
 Choices = Mapping[str, Sequence[Any]]
@@ -36,7 +37,7 @@ class Domain:
     def __init__(
         self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, low: float = 0.85
     ) -> None:
-        self.choices: dict[str, tuple[Any, ...]] = {name: tuple(values) for name, values in choices.items()}
+        self.choices: dict[str, Options] = {name: Options(values) for name, values in choices.items()}
         for name, values in self.choices.items():
             if not values or len(set(values)) < len(values):
                 raise InputError(f"choices: {name}: one or more distinct values are accepted, not {list(values)}")
@@ -70,7 +71,7 @@ class Domain:
         return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget
 
     def drawn(self, rng: random.Random) -> Point:
-        return {name: rng.choice(values) for name, values in self.choices.items()}
+        return {name: values.drawn(rng) for name, values in self.choices.items()}
 
     def repaired(self, point: Mapping[str, Any], rng: random.Random) -> Point | None:
         """The point itself, or one near it that uses `low` to all of the budget; None where none was found."""
@@ -91,7 +92,7 @@ class Domain:
 
     def mutated(self, point: Mapping[str, Any], count: int, rng: random.Random) -> Point:
         names = rng.sample(list(self.choices), min(count, len(self.choices)))
-        return {**point, **{name: rng.choice(self.choices[name]) for name in names}}
+        return {**point, **{name: self.choices[name].drawn(rng) for name in names}}
 
     def _anything_new(self, taken: Collection[Key], rng: random.Random) -> Point:
         """Exactly what is left of a small space, nearest to the budget first; of a large one, what climbing finds."""

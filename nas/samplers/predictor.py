@@ -141,5 +141,5 @@ class Predictor(Repaired):
         rate = rng.choice((0.5, 1.0, 2.0, 3.0)) / max(len(self.encoding.names), 1)
         for name in self.encoding.names:
             if rng.random() < rate:
-                child[name] = rng.choice(self.domain.choices[name])
+                child[name] = self.domain.choices[name].drawn(rng)
         return child

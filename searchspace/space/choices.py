@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from operator import itemgetter
@@ -30,18 +31,35 @@ def with_defaults(data: Any, source: str) -> Any:
     return data
 
 
-def split(
-    data: Any, source: str, lines: Mapping[Location, int]
-) -> tuple[Any, dict[str, Location], dict[str, list[Scalar]]]:
+class Options(tuple[Any, ...]):
+    """What a free value may be. With `weights` random networks have some of it more often than others."""
+
+    weights: tuple[float, ...] | None
+
+    def __new__(cls, values: Iterable[Any], weights: Iterable[float] | None = None) -> Options:
+        made = super().__new__(cls, values)
+        made.weights = getattr(values, "weights", None) if weights is None else tuple(weights)
+        return made
+
+    def __reduce__(self) -> tuple[type[Options], tuple[tuple[Any, ...], tuple[float, ...] | None]]:
+        return Options, (tuple(self), self.weights)
+
+    def drawn(self, rng: random.Random) -> Any:
+        """One of them."""
+        return rng.choice(self) if self.weights is None else rng.choices(self, self.weights)[0]
+
+
+def split(data: Any, source: str, lines: Mapping[Location, int]) -> tuple[Any, dict[str, Location], dict[str, Options]]:
     """The file with every free value at its first choice; where the free values stand; what they may be."""
     locations: dict[str, Location] = {}
-    choices: dict[str, list[Scalar]] = {}
+    choices: dict[str, Options] = {}
 
     def walk(node: Any, at: Location) -> Any:
         if isinstance(node, dict) and "choice" in node:
             options, place = node["choice"], f"{source}:{lines.get(at, '')}".rstrip(":")
-            if len(node) > 1 or not isinstance(options, list) or not options:
+            if node.keys() - {"choice", "weights"} or not isinstance(options, list) or not options:
                 raise InputError(f"{place}: {name(at)}: {{choice: [...]}} with at least one value is accepted")
+            weights = _weights(node, f"{place}: {name(at)}")
             if not all(option is None or isinstance(option, (bool, int, float, str)) for option in options):
                 raise InputError(f"{place}: {name(at)}: choices are single values, not lists or mappings")
             if len(set(options)) < len(options):  # 6 and 6.0 are one value, and so are 1 and true
@@ -49,7 +67,7 @@ def split(
                 one = " and ".join(dict.fromkeys((json.dumps(first), json.dumps(other))))
                 said = "is listed twice" if first is other or repr(first) == repr(other) else "are one value"
                 raise InputError(f"{place}: {name(at)}: {one} {said}")
-            locations[name(at)], choices[name(at)] = at, list(options)
+            locations[name(at)], choices[name(at)] = at, Options(options, weights)
             return options[0]
         if isinstance(node, dict):
             return {key: walk(child, (*at, key)) for key, child in node.items()}
@@ -58,6 +76,18 @@ def split(
         return node
 
     return walk(data, ()), locations, choices
+
+
+def _weights(node: Mapping[str, Any], place: str) -> list[float] | None:
+    """The weights of a choice, one per value; None where it has none."""
+    if "weights" not in node:
+        return None
+    weights = node["weights"] if isinstance(node["weights"], list) else []
+    positive = all(type(one) in (int, float) and 0 < one < math.inf for one in weights)
+    if len(weights) != len(node["choice"]) or not positive:
+        accepted = "a number above 0 per choice, as in {choice: [3, 5], weights: [2, 1]}"
+        raise InputError(f"{place}: weights: {accepted}, is accepted")
+    return [float(one) for one in weights]
 
 
 def name(location: Location) -> str:

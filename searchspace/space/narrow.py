@@ -23,14 +23,15 @@ def without(data: Any, locations: Mapping[str, Location], words: Iterable[str], 
     for word in words:
         wanted, found = scalar(word), _is_off(kept, word)
         for name, location in locations.items():
-            options = free.at(kept, location)["choice"]
-            left = [option for option in options if not free.same(option, wanted)]
+            node = free.at(kept, location)
+            options = node["choice"]
+            left = [place for place, option in enumerate(options) if not free.same(option, wanted)]
             if name.rpartition(".")[2] == word:
-                left = [option for option in options if option in OFF]
+                left = [place for place, option in enumerate(options) if option in OFF]
             if not left:
                 raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
             found = found or len(left) < len(options)
-            free.at(kept, location)["choice"] = left
+            node |= {part: [values[place] for place in left] for part, values in node.items()}
         fixed = _fixed_to(kept, word, wanted)
         if fixed:
             raise InputError(f"without {word!r}: {fixed} in {source} and not free; change the file or --fix it")

@@ -119,7 +119,7 @@ def left_out(space: Space, budget: BudgetLike, band: float = FIT_BAND) -> dict[s
 def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:
     """What so many random points of a seed cost."""
     rng, number = random.Random(chunk[0]), chunk[1]
-    columns = [rng.choices(options, k=number) for options in space.choices.values()]
+    columns = [rng.choices(options, options.weights, k=number) for options in space.choices.values()]
     points = zip(*columns, strict=True) if columns else [()] * number
     return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock) for values in points)
 

@@ -29,7 +29,7 @@ from searchspace.errors import InputError
 from searchspace.format.network import Network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
-from searchspace.space.choices import Scalar, Slots
+from searchspace.space.choices import Options, Scalar, Slots
 from searchspace.space.known_networks import known_points
 from searchspace.space.narrow import without
 from searchspace.space.repair import least, repair
@@ -85,7 +85,7 @@ class Space:
         for name, location in self._locations.items():
             for option in choices[name]:
                 parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
-        self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
+        self.choices: dict[str, Options] = choices
         self._known = known_points(self.data.get("known", {}), written, self.choices, source)
         self.known, self.lacking = self._known.points, self._known.lacking
         self._outline = self.network.outline()
@@ -199,7 +199,7 @@ class Space:
                 raise InputError(f"point: {name}: {', '.join(map(str, options))} is accepted, not {point[name]!r}")
 
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
-        return {name: rng.choice(options) for name, options in self.choices.items()}
+        return {name: options.drawn(rng) for name, options in self.choices.items()}
 
     def fit(self, point: Point, budget: BudgetLike, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
