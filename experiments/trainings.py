@@ -84,12 +84,12 @@ def held_out(images: int) -> int:
     return VALIDATION_IMAGES if images > VALIDATION_IMAGES else images // 2
 
 
-def images(dataset: str, number: int, resolution: int | None = None) -> Split:
+def images(dataset: str, number: int, resolution: int | None = None, seed: int = 0) -> Split:
     """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
     scripts, each class with its share; test images are not touched."""
     scored = held_out(number)
     config = DataConfig(dataset, images=number + scored, validation=scored / (number + scored))
-    return load(config, seed=0, resolution=resolution)
+    return load(config, seed=seed, resolution=resolution)
 
 
 def begun(job: Job, split: Split, device: str) -> Training:

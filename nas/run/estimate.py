@@ -14,7 +14,9 @@ from rich.console import Console
 from nas.config import Execution, SearchConfig, TrainConfig
 from nas.data.datasets import Split
 from nas.latency.timing import is_here, network_ms, threads
+from nas.run.finals import finalists
 from nas.study.early_stopping import EarlyStopping
+from nas.study.finals import effort, rounds
 from nas.training.trainer import SCORING_COST, Training
 from nas.trial import proxy
 from nas.workers.evaluate import LATENCY_ROUNDS, audit
@@ -62,18 +64,27 @@ def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, wanted:
 
 
 def parts(
-    found: Sample, conduct: Execution, epochs: int, done: int, read_s: float, layers: int
+    found: Sample,
+    conduct: Execution,
+    epochs: int,
+    done: int,
+    read_s: float,
+    layers: int,
+    of_finals: tuple[int, int] = (0, 0),
 ) -> dict[str, tuple[float, float]]:
     """(expected, most) seconds of every part of a search that has `done` trials; `layers` runs of a network time the
-    device's layers."""
+    device's layers, and finals are so many trainings and epochs."""
     slots, left = min(conduct.concurrent or found.slots, conduct.trials), max(conduct.trials - done, 0)
     expected = EarlyStopping(epochs).expected(left, done) / max(left, 1)
     trials = [left * (found.before_s + each * found.epoch_s) / slots for each in (expected, epochs)]
+    trainings, trained = of_finals
+    finals = (trainings * found.before_s + trained * found.epoch_s) / min(slots, 2)  # the last rounds are of two
     return {
         "reading": (read_s, read_s),
         "timing layers": (layers * found.run_s, layers * found.run_s),
         "starting Ray": (RAY_S, RAY_S),
         "trials": (trials[0], trials[1]),
+        "finals": (finals, finals),
         "timing the best": (BEST * BEST_ROUNDS * found.run_s,) * 2,
     }
 
@@ -111,7 +122,7 @@ def print_plan(
     if is_here(conduct.device):
         found = sample(arch, trained, split, identity.train, conduct.device)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
-    known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
+    known = [f"{identity.baselines} textbook network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
     known.append(f"{identity.controls} random controls")
     stride = f"total stride {trained.total_stride}"
     if trained.total_stride != arch.total_stride:
@@ -125,11 +136,15 @@ def print_plan(
     where = "a cluster's GPUs"
     if found is not None:
         where = f"{conduct.concurrent or found.slots} at once on {found.device}"
+    finals = effort(finalists(config), identity.train.epochs, identity.baselines)
+    longest = rounds(identity.train.epochs)[-1].epochs
+    then = f", then finals: {finals[0]} trainings of up to {longest} epochs" if finals[0] else ""
     console.print(
-        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in {run}"
+        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in "
+        f"{run}{then}"
     )
     if found is None:
         console.print("how long that takes cannot be said here: there is no GPU to time a network on")
         return
-    made = parts(found, conduct, identity.train.epochs, done, read_s, layers)
+    made = parts(found, conduct, identity.train.epochs, done, read_s, layers, finals)
     console.print(sentence(made, found))

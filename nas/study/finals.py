@@ -27,7 +27,7 @@ from nas.study.records import interrupted, training_of, trial_record, trial_reco
 from nas.trial import Final, TrialRecord, ranked, training
 from searchspace.space.space import Candidate
 
-TEXTBOOK, CONTROLS = 2, 1
+TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network, of which there is one at least
 SHARE = 8  # trials per finalist
 LONGER, LONGEST = 1.5, 2.5  # epochs, as multiples of a trial's
 GOING_ON, LAST = 4, 2  # networks after the first round and after the second
@@ -61,10 +61,21 @@ def contenders(trials: Sequence[TrialRecord], finalists: int) -> list[TrialRecor
     """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network."""
     complete = ranked(trials)
     found = [trial for trial in complete if trial.role != "baseline"][:finalists]
-    found += [trial for trial in complete if trial.role == "baseline"][: min(TEXTBOOK, finalists)]
+    found += [trial for trial in complete if trial.role == "baseline"][: max(1, finalists // TEXTBOOK_PER)]
     if not any(trial.role == "control" for trial in found):
         found += [trial for trial in complete if trial.role == "control"][:CONTROLS]
     return ranked(found)
+
+
+def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:
+    """How many trainings finals are after trials of so many epochs, and how many epochs in all; so many `textbook`
+    networks are there to enter."""
+    if not finalists:
+        return 0, 0
+    enter = finalists + min(textbook, max(1, finalists // TEXTBOOK_PER)) + CONTROLS
+    first, second, *last = rounds(epochs)
+    sizes = {first: enter * (enter > GOING_ON), second: min(enter, GOING_ON), **dict.fromkeys(last, LAST)}
+    return sum(sizes.values()), sum(size * played.epochs for played, size in sizes.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
 from nas.config import CALLER, SearchConfig
-from nas.study.finals import Finals
-from nas.trial import TrialRecord, ranked
+from nas.study.finals import Finals, best_first
+from nas.trial import TrialRecord
 from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
 from nas.views.next_steps import steps
@@ -62,9 +62,9 @@ def page(found: Findings) -> str:
     sections = (
         f"<h1>{escape(title)}</h1>",
         verdict(found),
+        section("Finals", held(found.finals)) if found.finals else "",
         best(found),
         section("What to do next", next_steps(found)),
-        section("Finals", held(found.finals)) if found.finals else "",
         section("How the search went", grid(course(found.trials), found.titles)),
         section(f"{figures.titled(metric_of(found.trials))} and cost", grid(costs(found), found.titles)),
         section("Parameter importance", weights(found.mattered)),
@@ -97,10 +97,12 @@ def next_steps(found: Findings) -> str:
 
 def best(found: Findings) -> str:
     """The best networks and, where costs are minimised, the Pareto front."""
-    complete, front = ranked(found.trials), comparison.front(found.trials)
+    complete, front = best_first(found.trials, found.finals), comparison.front(found.trials)
     if not complete:
         return section("Best networks", "<p>No trial is complete yet.</p>")
-    told = main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
+    order = "The finals' networks first, then by the score of brief training." if found.finals else ""
+    said = f'<p class="note">{escape(order)}</p>' if order else ""
+    told = said + main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
     unbeaten = section("Pareto front", main_table(front, found.images)) if front else ""
     return section("Best networks", told) + unbeaten
 

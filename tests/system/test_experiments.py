@@ -428,6 +428,24 @@ def test_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["trials"] for row in rows(tmp_path / "scale.csv")] == ["20", "40"]
 
 
+def test_space_distributions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script("space_distributions").main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "space_distributions.csv")
+    assert [row["space"] for row in found] == ["plain_mobilenet", "mobile_wide", "mobile"]
+    assert found[0]["median − plain"] == ""
+    assert len(rows(tmp_path / "space_distributions_networks.csv")) == 9
+    assert "rexnet_100" in capsys.readouterr().out
+    assert (tmp_path / "space_distributions.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_winner(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script("winner").main(["--smoke", "--out", str(tmp_path)])
+    (row,) = rows(tmp_path / "winner-digits-8MFLOPs.csv")
+    assert float(row["gain"]) == pytest.approx(float(row["trained"]) - float(row["its"]), abs=2e-4)
+    assert "printed minus fresh" in capfd.readouterr().out
+
+
 def test_each_has_a_row_and_its_results() -> None:
     readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     for path in EXPERIMENTS.glob("*.py"):

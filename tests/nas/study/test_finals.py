@@ -23,6 +23,7 @@ from nas.study.finals import (
     best_of,
     both_kinds,
     contenders,
+    effort,
     finals_of,
     is_same,
     rounds,
@@ -101,6 +102,17 @@ def test_a_round_that_decides_nothing_is_left_out(networks: int, sizes: list[int
     assert [len(finals.entrants(played.number)) for played in finals.rounds] == sizes
     assert finals.number_of_trainings == len(finals.trainings)
     assert not Finals((), (), rounds(EPOCHS)).over
+
+
+@pytest.mark.parametrize("finalists", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("textbook", [0, 1, 3])
+def test_what_they_take_is_known_before(finalists: int, textbook: int) -> None:
+    trials = [trial(n, 0.9 - n / 100) for n in range(8)] + [trial(40, 0.2, "control")]
+    trials += [trial(20 + n, 0.5 + n / 100, "baseline") for n in range(textbook)]
+    finals = held(trials, lambda network, played: network.score or 0.0, finalists)
+    trained = [one.final.epochs for one in finals.trainings if one.final]
+    assert effort(finalists, EPOCHS, textbook) == (len(trained), sum(trained))
+    assert effort(0, EPOCHS, textbook) == (0, 0)
 
 
 def test_a_training_that_failed_comes_last_and_equals_by_their_cost() -> None:
