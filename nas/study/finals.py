@@ -74,7 +74,11 @@ def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:
         return 0, 0
     enter = finalists + min(textbook, max(1, finalists // TEXTBOOK_PER)) + CONTROLS
     first, second, *last = rounds(epochs)
-    sizes = {first: enter * (enter > GOING_ON), second: min(enter, GOING_ON), **dict.fromkeys(last, LAST)}
+    sizes = {
+        first: enter * (enter > GOING_ON),
+        second: min(enter, GOING_ON) * (enter > LAST),
+        **dict.fromkeys(last, LAST),
+    }
     return sum(sizes.values()), sum(size * played.epochs for played, size in sizes.items())
 
 
