@@ -18,6 +18,7 @@ from nas.workers import tuner
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
 
+FINALS = "finals"  # what ended a search that did not come to the end of them begins with
 CHECKPOINTS = "finals-checkpoints"
 
 

@@ -20,7 +20,7 @@ from nas.data.datasets import Split, check_channels, load_object
 from nas.data.labelled import counted
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
-from nas.run.finals import finalists, hold
+from nas.run.finals import FINALS, finalists, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
@@ -208,7 +208,7 @@ class Search:
             self._show(study, "stopped")
             raise
         cluster.end()  # before latencies are measured
-        if ended.why != "stopped" and (untimed := latencies.time_best(study, self.config.conduct)):
+        if not ended.signal and ended.why != "stopped" and (untimed := latencies.time_best(study, self.config.conduct)):
             self._say(untimed)
         self._show(study, ended.why)
         return replace(ended, found=bool(study.ranked))
@@ -225,7 +225,7 @@ class Search:
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
         work = self._work(self._checked_images(study))
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
-        finals = f"finals: {why}; the same command carries on" if why else ""
+        finals = f"{FINALS}: {why}" if why else ""
         return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
 
     def _checked_images(self, study: Study) -> Split | None:

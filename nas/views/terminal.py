@@ -323,7 +323,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if best:
         console.print(f"best network: {run / 'best.yaml'} (trial {study.best.number})")
-    if done < total:
+    if done < total or "finals: " in why:
         console.print("the same command carries on")
     else:
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +101,35 @@ def test_without_finalists_the_best_score_is_named(tmp_path: Path) -> None:
     assert found.finals is None
     assert found.best == found.ranked[0]
     assert not (found.folder / "finals.csv").exists()
+
+
+@pytest.mark.slow
+def test_stopped_and_killed_they_go_on_and_lose_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["--budget", "8MFLOPs", "--resolution", "32", "--trials", "6", "--epochs", "1", "--finalists", "3"]
+    command = [sys.executable, "-u", "-m", "nas.search", *words, "--run", str(folder)]
+
+    def begun() -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout
+        for line in process.stdout:
+            if "trainings" in line and re.match(r"[1-9]\d* of \d+ trainings", line):
+                break
+        return process
+
+    for sent, code in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
+        process = begun()
+        process.send_signal(sent)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == code, said
+        assert ("the same command carries on" in said) == (sent == signal.SIGTERM)
+        assert "done; --trials" not in said
+        assert Run.open(folder).finals is None
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    assert "Finals: " in done.stdout
+    found = Run.open(folder)
+    assert found.finals
+    rows = pd.read_csv(folder / "finals.csv")
+    complete = rows[rows["outcome"] == "complete"]
+    assert len(complete) == len(complete[["digest", "round"]].drop_duplicates()) == found.finals.number_of_trainings
+    assert len(found.trials) == 6
