@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from searchspace import limits
 from searchspace.arch import Arch, check_arch
-from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
+from searchspace.blocks.blocks import BETWEEN, Block, Options, lower_block, structure
 from searchspace.blocks.layers import (
     Activate,
     Conv,
@@ -91,11 +91,22 @@ def _counts(arch: Arch) -> list[Counted]:
     """What the stem, every block and the head cost."""
     counts = [_stem(arch.stem, arch.in_channels, arch.resolution)]
     for b in arch.blocks:
-        squeezed = b.se.channels if b.se else 0
-        _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
-        counts.append(_count_of(b, counts[-1][-1])(b.in_channels, b.hidden, b.out_channels, squeezed, group_width))
+        counts.append(formula_cost(b, counts[-1][-1]))
     counts.append(_head(arch.head, arch.blocks[-1].out_channels, arch.num_classes, counts[-1][-1]))
     return counts
+
+
+def formula_cost(b: Block, side: int) -> Counted:
+    """What a block costs at a map of `side` pixels, by the formula of its kind."""
+    squeezed = b.se.channels if b.se else 0
+    _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+    return _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed, group_width)
+
+
+def forget_formulas() -> None:
+    """Formulas are worked out anew: a kind of block was registered."""
+    _COUNTS.clear()
+    _KINDS.clear()
 
 
 def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None) -> Cost:
@@ -201,13 +212,20 @@ BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
 HEAD_WIDTHS = ("into", "width", "hidden")
 # Nonlinearities cost nothing here, and of a norm only counts that it is there.
 SETTINGS = tuple(name for name in COPIED_FIELDS if name != "norm" and not name.endswith("_act"))
-settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
+settings_of_block, _of_stage = attrgetter(*SETTINGS, "options"), itemgetter(*SETTINGS)
+NONE = Options()
 gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
 settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
 settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output")
 
 
-def _kind(type: BlockType, settings: Any, norm: Norm, gate: Any) -> int:
+def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
+    """The same as `settings_of_block` of its blocks."""
+    kind = structure(choices["block"])
+    return (*_of_stage(choices), Options({name: choices[name] for name in kind.options}) if kind.options else NONE)
+
+
+def _kind(type: str, settings: Any, norm: Norm, gate: Any) -> int:
     """A number for all that a block's cost depends on beside widths, map, stride and shortcut."""
     described = (type, settings, norm.kind == "none", gate)
     return _KINDS.setdefault(described, len(_KINDS))
@@ -233,9 +251,9 @@ def _named(b: Block, side: int) -> tuple[Layer, Shape]:
     return lower_block(block), (width, side, side)
 
 
-def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> tuple[int, int]:
+def _grouping(type: str, width: int, hidden: int, groups: int) -> tuple[int, int]:
     """The groups of the spatial convolution where its two sides differ in width, else 0 and the channels a group."""
-    grouped = STRUCTURES[type].grouped
+    grouped = structure(type).grouped
     return (0, (hidden if grouped == "hidden" else width) // groups) if grouped else (groups, 0)
 
 

@@ -24,9 +24,9 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.costs.costs import cost, outline_cost
 from searchspace.costs.latency import LatencyTable
-from searchspace.document import Location, parse, read_yaml, scalar
+from searchspace.document import Location, read_yaml, scalar
 from searchspace.errors import InputError
-from searchspace.format.network import Network, with_defaults
+from searchspace.format.network import parse_network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
 from searchspace.space.choices import Scalar, Slots
@@ -81,10 +81,10 @@ class Space:
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
             self.fit_range = free.fit_range(fixed["width_mult"], source)
             fixed["width_mult"] = 1.0
-        self.network = parse(Network, fixed, source, lines)
+        self.network = parse_network(fixed, source, lines)
         for name, location in self._locations.items():
             for option in choices[name]:
-                parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
+                parse_network(free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, tuple[Scalar, ...]] = {name: tuple(options) for name, options in choices.items()}
         self._known = known_points(self.data.get("known", {}), written, self.choices, source)
         self.known, self.lacking = self._known.points, self._known.lacking
