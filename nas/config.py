@@ -12,6 +12,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.budget import Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
+from searchspace.registry import load_all
 from searchspace.space.space import FIT_BAND, Space
 
 
@@ -163,7 +164,8 @@ class Execution:
     """How a run is carried out; all of it may change when a run is carried on, but where its study is.
 
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
-    where the run folder has it.
+    where the run folder has it. `plugins` are the files that register blocks and costs of the user's own: whoever opens
+    the run loads them.
     """
 
     trials: int = 16
@@ -176,6 +178,7 @@ class Execution:
     ray_address: str | None = None
     storage: str = ""
     study: str = ""
+    plugins: tuple[str, ...] = ()
     command: str = ""
 
 
@@ -209,8 +212,22 @@ class SearchConfig:
             raise InputError(f"{run}: no run folder (it has no {CONFIG}); give the folder of a search")
         data, lines = read_yaml(path)
         with suppress(KeyError, TypeError):
+            load_named(data["conduct"]["plugins"])
+        with suppress(KeyError, TypeError):
             as_begun(data["identity"]["data"])
         return parse(cls, data, str(path), lines)
+
+
+def load_named(plugins: Any) -> None:
+    """Load the plugins that a file names; what is no list of texts is refused where the file is parsed."""
+    if isinstance(plugins, list) and all(isinstance(text, str) for text in plugins):
+        load_all(plugins)
+
+
+def load_plugins(folder: Path) -> None:
+    """Load the plugins of the run in a folder, where one is there."""
+    if (folder / CONFIG).is_file():
+        SearchConfig.load(folder)
 
 
 def as_begun(images: Any) -> None:

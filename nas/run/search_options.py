@@ -30,12 +30,13 @@ from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
+from searchspace.registry import load_all, plugin_option, sources
 from searchspace.space.space import FIT_BAND, Space, ready
 
 if TYPE_CHECKING:
     from nas.data.datasets import Split
 
-LISTS = ("fix", "minimize", "warm_start", "track")
+LISTS = ("fix", "minimize", "warm_start", "track", "plugin")
 MAX_CONTROLS, SMALLEST = 32, 16
 # Far beyond what anybody needs, and small enough that nothing overflows.
 MOST = {
@@ -76,6 +77,7 @@ def parser() -> command.Parser:
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
     image_options(p)
+    plugin_option(p)
     p.add_argument(
         "--resolution",
         type=resolutions,
@@ -187,6 +189,7 @@ def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
     """The options of the command from keywords; `InputError` for one that it has not. None is what is not given."""
     args = parser().parse_args(["--budget", "1MFLOPs"])
     known = {name for name in vars(args) if name != "command"}
+    load_all(_words("plugin", given.get("plugin") or ()))  # before the budget, which may be in a cost of theirs
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -414,6 +417,7 @@ def conduct(args: argparse.Namespace) -> Execution:
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
+        plugins=sources(),
         command=args.command,
     )
 

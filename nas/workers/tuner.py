@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nas.config import Execution, TrainConfig
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
-from nas.workers import cluster
+from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
 from nas.workers.ray_private import end_tune, fast_trials
@@ -86,7 +86,12 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
             graphs=conduct.cuda_graphs and resources.device == "cuda",
         )
         trainable = tune.with_parameters(
-            Worker, data=work.data, evaluate=work.evaluate, context=context, folder=course.checkpoints
+            Worker,
+            data=work.data,
+            evaluate=work.evaluate,
+            context=context,
+            folder=course.checkpoints,
+            declared=declarations.sent(),
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
