@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.metric import DEFAULT_METRIC, Metric
-from searchspace.budget import Budget
+from searchspace.budget import OWN_COSTS, Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
-from searchspace.registry import load_all
+from searchspace.registry.plugins import load_all
 from searchspace.space.space import FIT_BAND, Space
 
 
@@ -119,6 +119,13 @@ CURRENCIES = {
     "activations": "activations",
     "peak_memory": "peak_memory_bytes",
 }
+
+
+def currencies() -> dict[str, str]:
+    """The same with the costs of the user's own, which are called as they are registered."""
+    return {**CURRENCIES, **{name: name for name in OWN_COSTS}}
+
+
 COST_SCORES = ("params", "macs", "activations")
 SCORES = ("synflow", "naswot", "grad_norm", "zen", *COST_SCORES)
 
@@ -227,7 +234,9 @@ def load_named(plugins: Any) -> None:
 def load_plugins(folder: Path) -> None:
     """Load the plugins of the run in a folder, where one is there."""
     if (folder / CONFIG).is_file():
-        SearchConfig.load(folder)
+        data, _ = read_yaml(folder / CONFIG)
+        with suppress(KeyError, TypeError):
+            load_named(data["conduct"]["plugins"])
 
 
 def as_begun(images: Any) -> None:

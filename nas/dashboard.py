@@ -7,7 +7,7 @@ from pathlib import Path
 
 from searchspace import command
 from searchspace.errors import InputError
-from searchspace.registry import plugin_option
+from searchspace.registry.plugins import plugin_option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

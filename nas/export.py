@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from searchspace import command
-from searchspace.registry import plugin_option
+from searchspace.registry.plugins import plugin_option
 
 
 def parser() -> command.Parser:

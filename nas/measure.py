@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searchspace import command
-from searchspace.registry import plugin_option
+from searchspace.registry.plugins import plugin_option
 from searchspace.space.space import ready
 
 CHECKED = 30

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searchspace import command
-from searchspace.registry import plugin_option
+from searchspace.registry.plugins import plugin_option
 
 
 def parser() -> command.Parser:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nas.run.search_options import image_options
 from searchspace import command
-from searchspace.registry import plugin_option
+from searchspace.registry.plugins import plugin_option
 
 EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the

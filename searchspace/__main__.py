@@ -21,7 +21,7 @@ from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.format.reference import SECTIONS, Key, about, keys
 from searchspace.processes import processes
-from searchspace.registry import has_sourceless, load_all, plugin_option, sources
+from searchspace.registry.plugins import has_sourceless, load_all, plugin_option, sources
 from searchspace.space.choices import Scalar
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known, preflight

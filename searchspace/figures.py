@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from searchspace.arch import Arch
 from searchspace.blocks.blocks import structure
-from searchspace.budget import NAMES, Limit, amount
+from searchspace.budget import Limit, amount, unit_of
 from searchspace.costs.costs import cost, section_costs
 from searchspace.errors import InputError
 
@@ -105,7 +105,7 @@ def plot_costs(
     known.set_yticks([])
     known.margins(y=0.1)
     known.set_xscale("log")
-    known.set_xlabel(NAMES[limit.currency])
+    known.set_xlabel(unit_of(limit.currency))
     for axes in (points, known):
         axes.axvspan(limit.low or 10**low, limit.high, color="#1e8449", alpha=0.08)
         axes.axvline(limit.high, color="#1e8449", label=f"budget {limit}")

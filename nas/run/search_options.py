@@ -30,7 +30,7 @@ from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.registry import load_all, plugin_option, sources
+from searchspace.registry.plugins import load_all, plugin_option, sources
 from searchspace.space.space import FIT_BAND, Space, ready
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def parser() -> command.Parser:
         default=None,
         help="leave out the known networks that a search begins with",
     )
-    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)}")
+    p.add_argument(
+        "--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)} or your own"
+    )
     p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
     p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
     p.add_argument(
@@ -350,12 +352,14 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         screened = replace(base.prescreen, **drop_unset(prescreen))
     except ValueError as error:
         raise InputError(str(error)) from None
+    from nas.study import objectives
+
     said = {
         "budget": None if args.budget is None else tuple(str(limit) for limit in Budget.parse(args.budget).limits),
         "sampler": args.sampler,
         "seed": args.seed,
         "band": None if args.band is None else args.band / 100,
-        "minimize": None if args.minimize is None else _checked_costs(args.minimize),
+        "minimize": None if args.minimize is None else objectives.check(args.minimize),
         "warm_start": None if args.warm_start is None else tuple(args.warm_start),
         "metric": None if args.metric is None else Metric.of(args.metric),
         "evaluate": args.evaluate,
@@ -370,13 +374,6 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
     )
     check_together(identity)
     return identity
-
-
-def _checked_costs(names: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in CURRENCIES:
-            raise InputError(f"minimize {name!r}: {', '.join(CURRENCIES)} is accepted")
-    return tuple(dict.fromkeys(names))
 
 
 def image_options_of(args: argparse.Namespace) -> DataConfig:

@@ -38,7 +38,7 @@ from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from searchspace import command
 from searchspace.errors import InputError
-from searchspace.registry import sources
+from searchspace.registry.plugins import sources
 
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
 

@@ -54,7 +54,7 @@ from nas.trial import Result, Trial, TrialRecord, ranked
 from searchspace.budget import Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
-from searchspace.registry import sources
+from searchspace.registry.plugins import sources
 from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
@@ -257,6 +257,7 @@ class Study:
             "activations": cost.activations,
             "peak_memory_mb": cost.peak_memory_mb,
             "predicted_ms": cost.latency_ms,
+            **({"own_costs": dict(cost.own)} if cost.own else {}),
             "width_mult": candidate.width_mult,
             "settled": " ".join(map(str, candidate.settled)),
             "network": summary(arch),

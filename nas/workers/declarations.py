@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from searchspace import registry
+from searchspace.registry import plugins
 
 
 def sent() -> bytes:
     """All that is registered here, its functions by what they say and not by where they stand."""
     from ray import cloudpickle
 
-    for name in {function.__module__ for function in registry.own_functions()} - {"__main__"}:
+    for name in {function.__module__ for function in plugins.own_functions()} - {"__main__"}:
         if name in sys.modules:
             cloudpickle.register_pickle_by_value(sys.modules[name])
-    return bytes(cloudpickle.dumps(registry.own()))
+    return bytes(cloudpickle.dumps(plugins.own()))
 
 
 def adopt(declarations: bytes) -> None:
     """Register what another process sent."""
     from ray import cloudpickle
 
-    registry.adopt(cloudpickle.loads(declarations))
+    plugins.adopt(cloudpickle.loads(declarations))

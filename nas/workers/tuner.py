@@ -85,14 +85,8 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
             gpu_share=resources.gpus or 1.0,
             graphs=conduct.cuda_graphs and resources.device == "cuda",
         )
-        trainable = tune.with_parameters(
-            Worker,
-            data=work.data,
-            evaluate=work.evaluate,
-            context=context,
-            folder=course.checkpoints,
-            declared=declarations.sent(),
-        )
+        given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.sent()}
+        trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(

@@ -6,7 +6,9 @@ networks are counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -33,9 +35,10 @@ from searchspace.blocks.layers import (
     size,
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
-from searchspace.budget import Cost
+from searchspace.budget import OWN_COSTS, Cost
 from searchspace.costs.formula import Groups, Width, formula, function, largest, named
 from searchspace.costs.latency import LatencyTable
+from searchspace.errors import InputError, reason
 from searchspace.format.resolve import (
     COPIED_FIELDS,
     BlockSpec,
@@ -49,6 +52,7 @@ from searchspace.format.resolve import (
 
 BYTES_PER_NUMBER = 4
 REMEMBERED = 1 << 16
+_IN_AN_OWN_COST: ContextVar[bool] = ContextVar("in an own cost", default=False)
 
 
 # Multiply-adds, parameters, activations, peak (in numbers, not bytes), and pixels on a side of the map put out.
@@ -70,11 +74,30 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
 
     `macs` and `activations` (elements put out, RegNet's measure) count convolutions and linear layers only. The
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
-    a shortcut's input lives until it is added.
+    a shortcut's input lives until it is added. Costs of the user's own are what their functions say.
     """
     if type(arch) is not Arch:
         check_arch(arch, "cost")
-    return _total(_counts(arch), None if latency is None else latency.predict(arch))
+    found = _total(_counts(arch), None if latency is None else latency.predict(arch))
+    if not OWN_COSTS or _IN_AN_OWN_COST.get():
+        return found
+    return replace(found, own=tuple((name, own_cost(name, arch)) for name in OWN_COSTS))
+
+
+def own_cost(name: str, arch: Arch) -> float:
+    """What a registered function says of a network; `InputError` unless that is a finite number above 0. The function
+    may ask for the `cost` of the network, which has no costs of the user's own then."""
+    entered = _IN_AN_OWN_COST.set(True)
+    try:
+        said = OWN_COSTS[name].of(arch)
+        spent = float(said)
+    except Exception as error:
+        raise InputError(f"cost {name}: {reason(error)}") from None
+    finally:
+        _IN_AN_OWN_COST.reset(entered)
+    if not 0 < spent < math.inf:
+        raise InputError(f"cost {name}: a finite number above 0 is accepted, not {said!r:.80}")
+    return spent
 
 
 def section_costs(arch: Arch) -> list[Part]:
@@ -109,9 +132,10 @@ def forget_formulas() -> None:
     _KINDS.clear()
 
 
-def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None) -> Cost:
-    """The cost of the outline's network, without its blocks being made (unless a table has to time them)."""
-    if latency is not None:
+def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None, own: bool = False) -> Cost:
+    """The cost of the outline's network, without its blocks being made (unless a table has to time them, or `own` asks
+    for the costs of the user's own)."""
+    if latency is not None or own:
         return cost(outline.arch(), latency)
     stem, head = outline.ends()
     parts = [_stem(stem, outline.in_channels, outline.resolution)]

@@ -1,22 +1,12 @@
-"""Blocks and costs of the user's own: what registers them, checks them, and loads the files that do (`--plugin`).
-
-A block declared here is one of the package's own in all that follows: the declaration is the same (see `declare`).
-"""
+"""`register_block`: a kind of block of the user's own. The declaration is the one of the package's (see `declare`)."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import importlib.util
 import itertools
 import keyword
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
-from types import CodeType
 from typing import Any, Literal
 
 from searchspace.arch import forget_blocks
@@ -35,17 +25,16 @@ from searchspace.blocks.blocks import (
 from searchspace.blocks.layers import Layer, Sequential
 from searchspace.costs.costs import count_layers, forget_formulas, formula_cost
 from searchspace.document import parse, plain
-from searchspace.errors import InputError
+from searchspace.errors import InputError, reason
 from searchspace.format.network import Stage, block_defaults, with_defaults
 from searchspace.format.resolve import block
+from searchspace.registry.functions import written
 
 PACKAGE = tuple(STRUCTURES)
-PLUGIN = "searchspace_plugin_"  # begins the names of modules that were loaded from files
-LOADED: dict[Path, str] = {}
 # What the function of a kind of block is tried on: more would not tell more.
 MOST_OPTIONS, SIDE = 64, 28
 WIDTHS = ((24, 40), (15, 21), (40, 24), (24, 24), (15, 15))
-# Names that a network's source gives a meaning.
+# Names that a module or its source gives a meaning.
 TAKEN = ("act", "body", "drop_path", "forward", "scale", "self", "shortcut", "training")
 PRIMITIVES = tuple(
     one for one in vars(primitives).values() if isinstance(one, type) and issubclass(one, Layer) and one is not Layer
@@ -91,7 +80,7 @@ def register_block(
             if before is not None:
                 STRUCTURES[name] = before
             forget()
-            raise InputError(f"block {name!r:.80}: {_reason(error)}") from None
+            raise InputError(f"block {name!r:.80}: {reason(error)}") from None
         return layers
 
     return registered
@@ -174,11 +163,7 @@ def _check_layers(layer: Layer, names: Sequence[str]) -> None:
 
 def same(one: Structure, other: Structure) -> bool:
     """Whether two declarations say the same; of a file that was loaded twice they do."""
-    return replace(one, layers=other.layers) == other and _code(one.layers) == _code(other.layers)
-
-
-def _code(function: Callable[..., Any]) -> CodeType | Callable[..., Any]:
-    return getattr(function, "__code__", function)
+    return replace(one, layers=other.layers) == other and written(one.layers) == written(other.layers)
 
 
 def forget() -> None:
@@ -186,103 +171,3 @@ def forget() -> None:
     block_defaults.cache_clear()
     forget_blocks()
     forget_formulas()
-
-
-def _reason(error: BaseException) -> str:
-    said = next(iter(str(error).splitlines()), "no reason given")[:300]
-    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
-
-
-# Files that register.
-
-
-def load(text: str) -> None:
-    """Import a plugin, a file or a module's name; once per process. `InputError` where that cannot be."""
-    is_file = text.endswith(".py")
-    path = Path(text).resolve()
-    if is_file and (path in LOADED or (not path.is_file() and path.name in {one.name for one in LOADED})):
-        return  # one that was moved stands for the file that a run remembers
-    if is_file and not path.is_file():
-        raise InputError(f"plugin {text}: there is no such file; --plugin {path.name} from where it is stands for it")
-    try:
-        _import_file(path) if is_file else importlib.import_module(text)
-    except InputError as error:
-        raise InputError(f"plugin {text}: {error}") from None
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = f", line {frames[-1].lineno}" if frames else ""
-        raise InputError(f"plugin {text}: cannot be imported ({_reason(error)}{line})") from None
-
-
-def _import_file(path: Path) -> None:
-    name = PLUGIN + re.sub(r"\W", "_", path.stem)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    LOADED[path] = name
-
-
-def load_all(texts: Iterable[str]) -> None:
-    for text in texts:
-        load(text)
-
-
-def sources() -> tuple[str, ...]:
-    """The plugins that register what is registered, as `load` takes them; nothing of a script or a notebook."""
-    found = (_source(function) for function in own_functions())
-    return tuple(dict.fromkeys(text for text in found if text))
-
-
-def has_sourceless() -> bool:
-    """Whether something is registered that no other process can load: by a script or a notebook."""
-    return not all(map(_source, own_functions()))
-
-
-def own_functions() -> list[Callable[..., Any]]:
-    """The functions that are registered."""
-    return [kind.layers for kind in own().values()]
-
-
-def own() -> dict[str, Structure]:
-    """The kinds of blocks that are registered."""
-    return {name: kind for name, kind in STRUCTURES.items() if name not in PACKAGE}
-
-
-def adopt(declared: Mapping[str, Structure]) -> None:
-    """Register what another process checked."""
-    if any(name not in STRUCTURES or not same(STRUCTURES[name], kind) for name, kind in declared.items()):
-        STRUCTURES.update(declared)
-        forget()
-
-
-def _source(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__module__", "__main__")
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if name == "__main__" or file is None:
-        return ""
-    return name if "." in name else str(Path(file).resolve())
-
-
-class _Load(argparse.Action):
-    """Loads a plugin as soon as it is read, and so before anything that needs it."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
-        load(values)
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])
-
-
-def plugin_option(parser: argparse.ArgumentParser) -> None:
-    """`--plugin`, for a command that reads files which may name blocks and costs of the user's own."""
-    parser.add_argument(
-        "--plugin",
-        action=_Load,
-        metavar="FILE",
-        help="a Python file that registers blocks or costs of your own; several",
-    )

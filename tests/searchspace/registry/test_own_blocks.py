@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from searchspace import Arch, InputError, Space, build, cost, register_block, registry
+from searchspace import Arch, InputError, Space, build, cost, register_block
 from searchspace.__main__ import main
 from searchspace.blocks.blocks import (
     STRUCTURES,
@@ -24,9 +24,11 @@ from searchspace.blocks.blocks import (
     unit,
 )
 from searchspace.blocks.layers import Conv, Layer, Sequential
-from searchspace.costs.costs import count_layers
+from searchspace.costs.costs import count_layers, formula_cost
 from searchspace.format.reference import keys
 from searchspace.pytorch.source import source
+from searchspace.registry import plugins
+from searchspace.registry.blocks import PACKAGE, check, forget
 from searchspace.table import summary, table
 from tests.support.strategies import any_stage, networks
 
@@ -66,7 +68,7 @@ def _restored() -> Iterator[None]:
     yield
     STRUCTURES.clear()
     STRUCTURES.update(before)
-    registry.forget()
+    forget()
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ def registered() -> None:
     register_block("uib", expansion=4.0, options=OPTIONS, colour="#a6761d")(uib)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.PACKAGE if name in stage_blocks()])
+@pytest.mark.parametrize("name", [name for name in PACKAGE if name in stage_blocks()])
 def test_the_package_declares_its_own_blocks_by_the_same_rules(name: str) -> None:
-    registry.check(name)
+    check(name)
 
 
 @pytest.mark.usefixtures("registered")
@@ -124,7 +126,7 @@ def test_random_networks_have_it_and_their_formulas_hold(network: Any) -> None:
     for block in network.arch().blocks:
         tree = lower_block(block)
         counted = count_layers(tree, (block.in_channels, 16, 16))
-        arch_cost = registry.formula_cost(block, 16)
+        arch_cost = formula_cost(block, 16)
         assert arch_cost[:4] == (counted.macs, counted.params, counted.activations, counted.peak)
 
 
@@ -259,13 +261,13 @@ def test_a_command_reads_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "│ slim" in capsys.readouterr().out
     assert main(["keys", "stage", "--plugin", str(plugin)]) == 0
     assert "twice" in capsys.readouterr().out
-    assert registry.sources() == (str(plugin),)
-    assert not registry.has_sourceless()
+    assert plugins.sources() == (str(plugin),)
+    assert not plugins.has_sourceless()
     moved = plugin.rename(tmp_path / "elsewhere.py")
-    registry.load(str(plugin))  # it is loaded already
+    plugins.load(str(plugin))  # it is loaded already
     with pytest.raises(InputError, match=r"another.py: there is no such file; --plugin another.py from where it is"):
-        registry.load(str(tmp_path / "another.py"))
-    registry.load(str(moved))  # registers the same
+        plugins.load(str(tmp_path / "another.py"))
+    plugins.load(str(moved))  # registers the same
 
 
 @pytest.mark.parametrize(
@@ -281,14 +283,14 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, s
     path = tmp_path / f"bad_{len(text) % 10}.py"
     path.write_text(text)
     with pytest.raises(InputError, match=says) as caught:
-        registry.load(str(path))
+        plugins.load(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_module_is_a_plugin_too() -> None:
     with pytest.raises(InputError, match=r"^plugin no.such.module: cannot be imported \(ModuleNotFoundError"):
-        registry.load("no.such.module")
-    registry.load("json")
+        plugins.load("no.such.module")
+    plugins.load("json")
 
 
 def test_other_processes_count_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
