@@ -141,7 +141,11 @@ def known(name: str) -> str:
 
 def stage_block(name: str) -> str:
     """The same of a block that a stage may have."""
-    return known(name if name not in BETWEEN else f"{name}, which stands between stages")
+    if name in BETWEEN:
+        raise InputError(
+            f"{', '.join(stage_blocks())} is accepted, not {name!r}: `downsample` in a stage puts one before it"
+        )
+    return known(name)
 
 
 def all_options() -> dict[str, tuple[Option, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from searchspace.pytorch.source import source
 from searchspace.registry import plugins
 from searchspace.registry.blocks import PACKAGE, check, forget
 from searchspace.table import summary, table
+from tests.support.paths import ROOT
 from tests.support.strategies import any_stage, networks
 
 OPTIONS: dict[str, list[Any]] = {"start_kernel": [0, 3, 5], "middle_kernel": [3, 0, 5]}
@@ -300,3 +302,26 @@ def test_other_processes_count_with_it(tmp_path: Path, capsys: pytest.CaptureFix
     words = ["describe", str(space), "--plugin", str(plugin), "--budget", "1MFLOPs", "--points", "20000"]
     assert main(words) == 0
     assert "20,000 random points" in capsys.readouterr().out
+
+
+def cnn(kernel: int, stride: int) -> dict[str, Any]:
+    """MobileNetV4's convolution, norm and nonlinearity."""
+    said = {"block": "fused_mbconv", "expansion": 1, "spatial_act": "relu", "shortcut": "none"}
+    return {**said, "kernel": kernel, "stride": stride}
+
+
+def test_the_readmes_block_makes_mobilenet_v4(tmp_path: Path) -> None:
+    """MobileNetV4-Conv-S (Qin et al. 2024, Table 5) has as many multiply-adds as timm's mobilenetv4_conv_small."""
+    readme = (ROOT / "searchspace" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# my_blocks\.py\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "readme_blocks.py").write_text(code)
+    plugins.load(str(tmp_path / "readme_blocks.py"))
+    rows = [(5, 5, 3, 2, 1), (0, 3, 2, 1, 4), (3, 0, 4, 1, 1)]
+    rows += [(3, 3, 6, 2, 1), (5, 5, 4, 1, 1), (0, 5, 4, 1, 1), (0, 5, 3, 1, 1), (0, 3, 4, 1, 2)]
+    names = ("start", "middle", "expansion", "stride", "depth")
+    stages = [cnn(3, 2), cnn(1, 1), cnn(3, 2), cnn(1, 1)]
+    stages += [{"block": "uib", **dict(zip(names, row, strict=True))} for row in rows]
+    widths = [32, 32, 96, 64, *[96] * 3, *[128] * 5]
+    schedule = {"kind": "stagewise", "widths": widths}
+    network = {"stem": {"width": 32}, "schedule": schedule, "stages": stages, "head": {"width": 960, "hidden": 1280}}
+    assert cost(Space(network).arch()).macs == 186_005_568
