@@ -35,7 +35,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from nas.latency.timing import device_name
-from searchspace.blocks.blocks import Block, BlockType, activate, lower_block, normalize, sequential
+from searchspace.blocks.blocks import Block, activate, lower_block, normalize, sequential
 from searchspace.blocks.layers import Activation, Conv, Layer, Norm
 from searchspace.pytorch.module import module
 
@@ -105,7 +105,7 @@ def layer(panel: str, act: Activation, d_in: int, d_out: int, hidden: int, condi
     if panel in "ab":
         conv = Conv(d_in, d_out, kernel=1 if panel == "a" else 3)
         return sequential(("conv", conv), ("norm", normalize(d_out, norm)), ("act", activate(act)))
-    kind: BlockType = "inverted" if panel == "c" else "mbconv"
+    kind = "inverted" if panel == "c" else "mbconv"
     return lower_block(
         Block(
             kind,

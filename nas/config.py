@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.metric import DEFAULT_METRIC, Metric
-from searchspace.budget import Budget
+from searchspace.budget import OWN_COSTS, Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
+from searchspace.registry.plugins import load_all
 from searchspace.space.space import FIT_BAND, Space
 
 
@@ -130,6 +131,13 @@ CURRENCIES = {
     "activations": "activations",
     "peak_memory": "peak_memory_bytes",
 }
+
+
+def currencies() -> dict[str, str]:
+    """The same with the costs of the user's own, which are called as they are registered."""
+    return {**CURRENCIES, **{name: name for name in OWN_COSTS}}
+
+
 COST_SCORES = ("params", "macs", "activations")
 SCORES = ("synflow", "naswot", "grad_norm", "zen", *COST_SCORES)
 
@@ -176,7 +184,8 @@ class Execution:
 
     `finalists` is how many networks enter the finals (None: as many as suit the trials, see `nas.study.finals`).
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
-    where the run folder has it.
+    where the run folder has it. `plugins` are the files that register blocks and costs of the user's own: whoever opens
+    the run loads them.
     """
 
     trials: int = 16
@@ -190,6 +199,7 @@ class Execution:
     ray_address: str | None = None
     storage: str = ""
     study: str = ""
+    plugins: tuple[str, ...] = ()
     command: str = ""
 
 
@@ -225,8 +235,24 @@ class SearchConfig:
             raise InputError(f"{run}: no run folder (it has no {CONFIG}); give the folder of a search")
         data, lines = read_yaml(path)
         with suppress(KeyError, TypeError):
+            load_named(data["conduct"]["plugins"])
+        with suppress(KeyError, TypeError):
             as_begun(data["identity"]["data"])
         return parse(cls, data, str(path), lines)
+
+
+def load_named(plugins: Any) -> None:
+    """Load the plugins that a file names; what is no list of texts is refused where the file is parsed."""
+    if isinstance(plugins, list) and all(isinstance(text, str) for text in plugins):
+        load_all(plugins)
+
+
+def load_plugins(folder: Path) -> None:
+    """Load the plugins of the run in a folder, where one is there."""
+    if (folder / CONFIG).is_file():
+        data, _ = read_yaml(folder / CONFIG)
+        with suppress(KeyError, TypeError):
+            load_named(data["conduct"]["plugins"])
 
 
 def as_begun(images: Any) -> None:

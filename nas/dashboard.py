@@ -7,6 +7,7 @@ from pathlib import Path
 
 from searchspace import command
 from searchspace.errors import InputError
+from searchspace.registry.plugins import plugin_option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -16,6 +17,7 @@ def parser() -> command.Parser:
     p.add_argument("run", type=Path, help="run folder of a search")
     p.add_argument("--port", type=int, default=8080)
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    plugin_option(p)
     return p
 
 

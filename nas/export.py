@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from searchspace import command
+from searchspace.registry.plugins import plugin_option
 
 
 def parser() -> command.Parser:
@@ -23,6 +24,7 @@ def parser() -> command.Parser:
     p.add_argument("--out", type=Path, required=True, help="folder to write to")
     p.add_argument("--trial", type=int, help="which trial of a search (default: the best)")
     p.add_argument("--onnx", action="store_true", help="also model.onnx, tried with onnxruntime")
+    plugin_option(p)
     return p
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searchspace import command
+from searchspace.registry.plugins import plugin_option
 from searchspace.space.space import ready
 
 CHECKED = 30
@@ -27,6 +28,7 @@ def parser() -> command.Parser:
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
     p.add_argument("--table", type=Path, metavar="FILE", help="the table (default: in the user's cache, see NAS_CACHE)")
     p.add_argument("--check", action="store_true", help=f"then compare predicted with measured on {CHECKED} networks")
+    plugin_option(p)
     return p
 
 

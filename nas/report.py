@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searchspace import command
+from searchspace.registry.plugins import plugin_option
 
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.report", description=__doc__, example="python -m nas.report runs/a")
     p.add_argument("run", type=Path, help="run folder of a search")
     p.add_argument("--out", type=Path, help="folder to write to (default: RUN)")
+    plugin_option(p)
     return p
 
 

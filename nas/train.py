@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nas.run.search_options import image_options
 from searchspace import command
+from searchspace.registry.plugins import plugin_option
 
 EPILOG = """The network is trained with the dataset's classes, at the images' own resolution up to the network's, unless
 --resolution says otherwise. Validation images are held out of the training images; test images are read once, at the
@@ -56,6 +57,7 @@ def parser() -> command.Parser:
     p.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: the fastest of some timed steps)")
     p.add_argument("--dry-run", action="store_true", help="show what would be trained and how long it would take")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    plugin_option(p)
     return p
 
 

@@ -61,7 +61,8 @@ class Trial:
     @classmethod
     def of_text(cls, text: str) -> Trial:
         data = json.loads(text)
-        arch, cost, settled = Arch.from_dict(data["arch"]), Cost(**data["cost"]), tuple(data["settled"])
+        arch, settled = Arch.from_dict(data["arch"]), tuple(data["settled"])
+        cost = Cost(**{**data["cost"], "own": tuple((name, spent) for name, spent in data["cost"]["own"])})
         resolutions = tuple(data["resolutions"]) if data["resolutions"] else None
         final = Final(**data["final"]) if data["final"] else None
         made = {"arch": arch, "cost": cost, "settled": settled, "resolutions": resolutions, "final": final}

@@ -7,6 +7,8 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.costs.costs import cost
 from searchspace.errors import InputError
+from searchspace.registry.blocks import register_block
+from searchspace.registry.costs import register_cost
 from searchspace.space.space import Space
 
 if TYPE_CHECKING:
@@ -14,7 +16,19 @@ if TYPE_CHECKING:
     from searchspace.pytorch.module import build
     from searchspace.pytorch.pyramid import Pyramid
 
-__all__ = ["Arch", "Budget", "Cost", "InputError", "Pyramid", "Space", "build", "cost", "zoo"]
+__all__ = [
+    "Arch",
+    "Budget",
+    "Cost",
+    "InputError",
+    "Pyramid",
+    "Space",
+    "build",
+    "cost",
+    "register_block",
+    "register_cost",
+    "zoo",
+]
 
 # What a process that only counts need not wait for: torch, and the tables of the zoo.
 LATE = {"build": "searchspace.pytorch.module", "Pyramid": "searchspace.pytorch.pyramid", "zoo": "searchspace.networks"}

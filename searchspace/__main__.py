@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
@@ -20,6 +21,7 @@ from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.format.reference import SECTIONS, Key, about, keys
 from searchspace.processes import processes
+from searchspace.registry.plugins import has_sourceless, load_all, plugin_option, sources
 from searchspace.space.choices import Scalar
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known, preflight
@@ -37,11 +39,14 @@ def parser() -> command.Parser:
     commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     show = commands.add_parser("show", help="a network's table and cost")
     show.add_argument("network", help="a name of the zoo, or a file: a network in stages, or an exported arch.yaml")
+    plugin_option(show)
     show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
     keys = commands.add_parser("keys", help="every key of a network or space file, and its default")
     keys.add_argument("section", nargs="?", choices=SECTIONS, help="one section alone")
+    plugin_option(keys)
     describe = commands.add_parser("describe", help="what a budget leaves of a space")
     describe.add_argument("space", help=f"{', '.join(ready())} or a file")
+    plugin_option(describe)
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
     describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
     describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
@@ -97,7 +102,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     currency = budget.limits[0].currency
     columns = (TextColumn("{task.description}", markup=False), *Progress.get_default_columns()[1:])
     with (
-        processes(sample, MANY) as mapped,
+        processes(0 if has_sourceless() else sample, MANY, partial(load_all, sources())) as mapped,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown,
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)

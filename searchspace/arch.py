@@ -174,6 +174,11 @@ _block = lru_cache(1 << 14)(lower_block)
 _head = lru_cache(1 << 10)(lower_head)
 
 
+def forget_blocks() -> None:
+    """Blocks are lowered anew: a kind of block was registered."""
+    _block.cache_clear()
+
+
 @lru_cache(1 << 14)
 def _signature(layer: Layer) -> str:
     """A text that says what a layer computes and nothing of how it was named or nested."""

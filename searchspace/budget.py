@@ -1,20 +1,21 @@
 """Costs and budgets: "300MFLOPs", "5MParams", "250-300M", "12ms", several at once, parsed, printed and compared.
 
 One multiply-add is one FLOP, counted for convolutions and linear layers: FLOPs, MACs and MAdds are three names of one
-number here, as in the papers of MobileNet, EfficientNet and ReXNet.
+number here, as in the papers of MobileNet, EfficientNet and ReXNet. `searchspace.register_cost` adds costs of the
+user's own.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any
 
 from searchspace.errors import InputError
 
-Currency = Literal["macs", "params", "activations", "peak_memory_bytes", "latency_ms"]
+Currency = str  # a field of `Cost`, or the name of a cost of the user's own
 
 UNITS: dict[str, Currency] = {
     "": "macs",
@@ -38,6 +39,17 @@ NAMES: dict[Currency, str] = {
     "peak_memory_bytes": "B",
     "latency_ms": "ms",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCost:
+    """A cost of the user's own: what `of` says of an `Arch`, in a unit. Above 0, and no less for a wider network."""
+
+    unit: str
+    of: Callable[[Any], float]
+
+
+OWN_COSTS: dict[str, OwnCost] = {}
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 LONG_MS = 10_000.0
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -56,7 +68,8 @@ PATTERN = re.compile(
 class Cost:
     """What one network costs, for one image at its resolution (see `costs.cost` for what is counted).
 
-    `latency_ms` is predicted for one batch on one device (see `latency.py`), None where no device is meant.
+    `latency_ms` is predicted for one batch on one device (see `latency.py`), None where no device is meant. `own` has
+    the costs of the user's own, by name.
     """
 
     macs: int
@@ -64,6 +77,12 @@ class Cost:
     activations: int
     peak_memory_bytes: int
     latency_ms: float | None = None
+    own: tuple[tuple[str, float], ...] = ()
+
+    def of(self, currency: Currency) -> float | None:
+        """One of the costs; None where it is not known."""
+        found: float | None = dict(self.own).get(currency) if currency not in NAMES else getattr(self, currency)
+        return found
 
     @property
     def peak_memory_mb(self) -> float:
@@ -74,7 +93,7 @@ class Cost:
 class Limit:
     """One currency between two bounds, both included; `low` is 0 where only a ceiling was given.
 
-    Bounds are whole numbers but for latency, which is in milliseconds.
+    Bounds are whole numbers but for latency, which is in milliseconds, and costs of the user's own.
     """
 
     currency: Currency
@@ -83,7 +102,9 @@ class Limit:
 
     def of(self, cost: Cost) -> float:
         """The cost in this currency; `InputError` for a latency where the cost has none."""
-        spent: float | None = getattr(cost, self.currency)
+        spent = cost.of(self.currency)
+        if spent is None and self.currency != "latency_ms":
+            raise InputError(f"budget {self}: {self.currency} of this network is not known here; --plugin registers it")
         if spent is None:
             raise InputError(
                 f"budget {self}: latency is of a device, and no table of a device's layer times is loaded here; "
@@ -134,6 +155,11 @@ class Budget:
     def limits_latency(self) -> bool:
         return any(limit.currency == "latency_ms" for limit in self.limits)
 
+    @property
+    def limits_own(self) -> bool:
+        """Whether it limits a cost of the user's own, which no formula counts."""
+        return any(limit.currency not in NAMES for limit in self.limits)
+
     def admits(self, cost: Cost) -> bool:
         return all(limit.low <= limit.of(cost) <= limit.high for limit in self.limits)
 
@@ -163,20 +189,57 @@ class Budget:
 
 
 def parse_limit(text: str) -> Limit:
+    named = re.fullmatch(r"(\w+)<=([^<=]+)", "".join(text.split()))
+    if named is not None:
+        return _own_limit(named[1], named[2], text)
     match = PATTERN.fullmatch("".join(text.split()))
     if match is None:
         raise InputError(f"budget {text!r}: {ACCEPTED} is accepted")
     prefix, unit = match["prefix"].lower(), match["unit"].lower()
     if (time := MILLISECONDS.get(prefix + unit)) is not None:
         return limit_of("latency_ms", [quantity(number, time, text) for number in numbers(match)], text)
+    if (own := own_unit(prefix + unit)) is not None:
+        name, factor = own
+        return limit_of(name, [quantity(number, factor, text) for number in numbers(match)], text)
     if unit not in UNITS and (prefix + unit) in UNITS:
         prefix, unit = "", prefix + unit
     if unit not in UNITS:
-        raise InputError(f"budget {text!r}: unknown unit {match['prefix'] + match['unit']!r}; {ACCEPTED} is accepted")
+        written = match["prefix"] + match["unit"]
+        units = "".join(f" or {own.unit}" for own in OWN_COSTS.values())
+        raise InputError(
+            f"budget {text!r}: unknown unit {written!r}{units}; {ACCEPTED} is accepted (--plugin FILE registers costs)"
+        )
     if not prefix and not unit:
         raise InputError(f"budget {text!r}: no unit; {ACCEPTED} is accepted")
     bounds = [round(quantity(number, PREFIXES[prefix], text, least=1)) for number in numbers(match)]
     return limit_of(UNITS[unit], bounds, text)
+
+
+def _own_limit(name: str, amounts: str, text: str) -> Limit:
+    """The limit that `name<=5k` or `name<=3-5` says."""
+    if name not in OWN_COSTS:
+        there = ", ".join(OWN_COSTS) or "none, and --plugin FILE registers some"
+        raise InputError(f"budget {text!r}: no cost of your own is called {name!r}; there is {there}")
+    match = PATTERN.fullmatch(amounts)
+    if match is None or match["unit"]:
+        raise InputError(f"budget {text!r}: {name}<= and a number with a prefix k, M, G is accepted, as in {name}<=5k")
+    factor = PREFIXES[match["prefix"].lower()]
+    return limit_of(name, [quantity(number, factor, text) for number in numbers(match)], text)
+
+
+def own_unit(written: str) -> tuple[str, int] | None:
+    """The cost of the user's own whose unit is written, in lower case and with a prefix, and what the prefix means."""
+    for name, own in OWN_COSTS.items():
+        unit = own.unit.lower()
+        prefix = written.removesuffix(unit)
+        if written.endswith(unit) and prefix in PREFIXES:
+            return name, PREFIXES[prefix]
+    return None
+
+
+def unit_of(currency: Currency) -> str:
+    """What stands behind an amount."""
+    return NAMES[currency] if currency in NAMES else OWN_COSTS[currency].unit if currency in OWN_COSTS else currency
 
 
 def numbers(match: re.Match[str]) -> list[str]:
@@ -205,7 +268,4 @@ def amount(value: float, currency: Currency, digits: int = 4) -> str:
     if currency == "latency_ms":
         return f"{value / 1000:.{digits}g}s" if value >= LONG_MS else f"{value:.{digits}g}ms"
     prefix, factor = next((prefix, factor) for prefix, factor in SHOWN if value >= factor or factor == 1)
-    return f"{value / factor:.{digits}g}{prefix}{NAMES[currency]}"
-
-
-assert set(NAMES) == set(get_args(Currency))
+    return f"{value / factor:.{digits}g}{prefix}{unit_of(currency)}"

@@ -26,6 +26,7 @@ Location = tuple[str | int, ...]
 MOST_BYTES, MOST_PLACES, MOST_LEVELS = 500_000, 100_000, 20
 SHOWN_ERRORS = 3
 FREES = "; {choice: [...]} frees a value"
+REGISTERS = " (--plugin FILE registers blocks of your own)"
 
 
 class Loader(yaml.SafeLoader):
@@ -109,7 +110,7 @@ def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Loca
         return f"{source}: no plain data ({said})"
     told = list(dict.fromkeys(_said(detail, cls, lines) for detail in error.errors()))
     (line, first), others = told[0], told[1:SHOWN_ERRORS]
-    if first.endswith(FREES):  # what else is wrong with it follows from that
+    if first.endswith((FREES, REGISTERS)):  # what else is wrong with it follows from that
         told, others = told[:1], []
     place = ":".join(str(part) for part in (source, line) if part not in ("", None))
     beside = [f"; also {f'line {line}: ' if line else ''}{said}" for line, said in others]
@@ -227,6 +228,8 @@ def plain(thing: Any, whole: tuple[type, ...] = ()) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         pairs = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
         return {f.name: plain(v, whole) for f, v in pairs if v != f.default or isinstance(thing, whole)}
+    if isinstance(thing, dict):
+        return {name: plain(item, whole) for name, item in thing.items()}
     if isinstance(thing, (list, tuple)):
         return [plain(item, whole) for item in thing]
     return thing

@@ -13,3 +13,9 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it in a notebook: the line alone, as in a terminal."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def reason(error: BaseException) -> str:
+    """Why something that a user wrote failed, in one line."""
+    said = next(iter(str(error).splitlines()), "no reason given")[:300]
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"

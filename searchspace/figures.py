@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from searchspace.arch import Arch
-from searchspace.blocks.blocks import BlockType
-from searchspace.budget import NAMES, Limit, amount
+from searchspace.blocks.blocks import structure
+from searchspace.budget import Limit, amount, unit_of
 from searchspace.costs.costs import cost, section_costs
 from searchspace.errors import InputError
 
@@ -19,22 +19,13 @@ if TYPE_CHECKING:
 
 BINS = 60
 
-# Okabe and Ito's colours, which the colour-blind tell apart; grey for what is no block. A new block has ANOTHER's.
-COLOURS: dict[BlockType | str, str] = {
-    "basic": "#cc79a7",
-    "bottleneck": "#0072b2",
-    "resnext": "#56b4e9",
-    "inverted": "#f0e442",
-    "mbconv": "#009e73",
-    "fused_mbconv": "#e69f00",
-    "convnext": "#8172b3",
-    "downsample": "#999999",
-    "max_pool": "#999999",
-    "stem": "#444444",
-    "head": "#444444",
-}
-ANOTHER = "#d55e00"
+ENDS = {"stem": "#444444", "head": "#444444"}
 RESOLUTION = "#b03a2e"
+
+
+def colour(kind: str) -> str:
+    """The colour of a kind of block, or of the stem or head."""
+    return ENDS[kind] if kind in ENDS else structure(kind).colour
 
 
 def plot(arch: Arch, path: str | Path | BinaryIO, title: str = "") -> None:
@@ -50,7 +41,7 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
 
     parts, spent = section_costs(arch), cost(arch)
     kinds = ["stem", *(block.type for block in arch.blocks), "head"]
-    colours = [COLOURS.get(kind, ANOTHER) for kind in kinds]
+    colours = [colour(kind) for kind in kinds]
     depth, end = range(len(parts)), len(parts) - 1
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
@@ -74,7 +65,7 @@ def picture(arch: Arch, title: str = "", size: tuple[float, float] = (9, 5.5)) -
     ticks = [0, *(block for block in range(step, end) if block % step == 0 and end - block > step / 2), end]
     macs.set_xticks(ticks, labels=["stem", *(str(tick) for tick in ticks[1:-1]), "head"])
     blocks = dict.fromkeys(kinds[1:-1])
-    return legend_below(figure, [Patch(color=COLOURS.get(kind, ANOTHER), alpha=0.7) for kind in blocks], list(blocks))
+    return legend_below(figure, [Patch(color=colour(kind), alpha=0.7) for kind in blocks], list(blocks))
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> Figure:
@@ -114,7 +105,7 @@ def plot_costs(
     known.set_yticks([])
     known.margins(y=0.1)
     known.set_xscale("log")
-    known.set_xlabel(NAMES[limit.currency])
+    known.set_xlabel(unit_of(limit.currency))
     for axes in (points, known):
         axes.axvspan(limit.low or 10**low, limit.high, color="#1e8449", alpha=0.08)
         axes.axvline(limit.high, color="#1e8449", label=f"budget {limit}")

@@ -18,14 +18,14 @@ Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 @contextmanager
-def processes(number: int, many: int) -> Iterator[Mapped]:
-    """A `map` in order, over a process a core, which takes few chunks ahead; the built-in one where a `number` of
-    things to do is not `many`. The function must not be of the script that runs."""
+def processes(number: int, many: int, first: Callable[[], None] | None = None) -> Iterator[Mapped]:
+    """A `map` in order, over one process per core, which takes few chunks ahead; the built-in one where a `number` of
+    things to do is not `many`. The function must not be of the script that runs. Every process does `first` first."""
     if number < many:
         yield map
         return
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(first,)) as pool:
 
         def submitted(function: Callable[[Any], Any], chunk: Any) -> Future[Any]:
             with _without_main():
@@ -53,10 +53,12 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _begin() -> None:
+def _begin(first: Callable[[], None] | None = None) -> None:
     """Ctrl-C goes to every process of a terminal: the one that began the others ends them, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if first is not None:
+        first()
 
 
 def _end_with_parent() -> None:

@@ -6,9 +6,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from searchspace.arch import Arch, lower
-from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block
+from searchspace.blocks.blocks import BETWEEN, Block, structure
+from searchspace.blocks.layers import Activate, Conv, Layer, Sequential, leaves
 from searchspace.costs.costs import cost, section_costs
-from searchspace.format.network import with_defaults
+from searchspace.format.network import block_defaults
 
 
 class Row(NamedTuple):
@@ -42,12 +43,7 @@ def table(arch: Arch) -> list[Row]:
 
 
 def _block_row(block: Block, output: str, macs: int, params: int) -> Row:
-    kernel = _kernel(block.kernel, block.stride)
-    if block.groups > 1:
-        depthwise = block.groups == getattr(block, STRUCTURES[block.type].grouped or "hidden")
-        kernel += " dw" if depthwise else f" g{block.groups}"
-    if block.dilation > 1:
-        kernel += f" d{block.dilation}"
+    kernel = _kernels(block)
     if block.type in BETWEEN:
         return Row(block.type, output, kernel, "", "", "", "", "", macs, params)
     se = f"{block.se.channels} {block.se.position}" if block.se else ""
@@ -56,18 +52,47 @@ def _block_row(block: Block, output: str, macs: int, params: int) -> Row:
     return Row(block.type, output, kernel, _expansion(block), hidden, se, acts, shortcut, macs, params)
 
 
+def spatial_convolutions(block: Block) -> list[Conv]:
+    """The block's convolutions wider than 1×1; where it has none, the one with the most groups."""
+    body, side = structure(block.type).layers(block), 64
+    found = [leaf for leaf, _ in leaves(body, (block.in_channels, side, side)) if isinstance(leaf, Conv)]
+    return [conv for conv in found if conv.kernel > 1] or sorted(found, key=lambda conv: -conv.groups)[:1]
+
+
+def _kernels(block: Block) -> str:
+    """The block's kernels in their order, each with its stride, groups and dilation."""
+    convs = spatial_convolutions(block)
+    if not convs:
+        return _kernel(block.kernel, block.stride)
+    elsewhere = block.stride if all(conv.stride == 1 for conv in convs) else 1  # a 1×1 takes it
+    texts = [_conv(conv, conv.stride if index else max(conv.stride, elsewhere)) for index, conv in enumerate(convs)]
+    return " + ".join(texts)
+
+
+def _conv(conv: Conv, stride: int) -> str:
+    text = _kernel(conv.kernel, stride)
+    if conv.groups > 1:
+        text += " dw" if conv.groups == conv.in_channels else f" g{conv.groups}"
+    return f"{text} d{conv.dilation}" if conv.dilation > 1 else text
+
+
 def _activations(block: Block) -> str:
-    """The nonlinearities of the block's convolutions in their order, and after + the one that follows the addition."""
-    acts = {"expand": block.expand_act, "spatial": block.spatial_act, "project": block.project_act}
-    text = "/".join(_act(acts[name]) for name, _ in STRUCTURES[block.type].layers(block).parts)
+    """The nonlinearities of the block's parts in their order, and after + the one that follows the addition."""
+    text = "/".join(_act(_function(part)) for _, part in structure(block.type).layers(block).parts)
     return text if block.shortcut == "none" or block.add_act == "none" else f"{text} + {block.add_act}"
+
+
+def _function(part: Layer) -> str:
+    """The nonlinearity that a part of a block applies itself."""
+    layers = [layer for _, layer in part.parts] if isinstance(part, Sequential) else [part]
+    return next((layer.function for layer in layers if isinstance(layer, Activate)), "none")
 
 
 def _expansion(block: Block) -> str:
     """The hidden width by the reference of the block's paper: × input, × output (convnext), or output ÷."""
-    of_input = with_defaults({"block": block.type})["expansion_from"] == "input"
+    of_input = block_defaults(block.type)["expansion_from"] == "input"
     reference = block.in_channels if of_input else block.out_channels
-    divides = STRUCTURES[block.type].divides
+    divides = structure(block.type).divides
     return f"÷{reference / block.hidden:.3g}" if divides else f"×{block.hidden / reference:.3g}"
 
 
@@ -86,10 +111,16 @@ def _act(name: str) -> str:
 def summary(arch: Arch) -> str:
     """A network in one line: for every run of alike blocks, their type, number, kernel and widths."""
     parts = []
-    for (kind, kernel), group in groupby(arch.blocks, key=lambda b: (b.type, b.kernel)):
+    for (kind, kernel), group in groupby(arch.blocks, key=lambda b: (b.type, _sizes(b))):
         blocks = list(group)
         widths = (
             f"{blocks[0].out_channels}" if len(blocks) == 1 else f"{blocks[0].out_channels}-{blocks[-1].out_channels}"
         )
         parts.append(f"{len(blocks)}×{kind} k{kernel} {widths}")
     return f"{len(lower(arch).parts) - 2} blocks: " + ", ".join(parts)
+
+
+def _sizes(block: Block) -> str:
+    """The block's different kernels in their order: 3, or 5/3."""
+    sizes = [conv.kernel for conv in spatial_convolutions(block)] or [block.kernel]
+    return "/".join(map(str, dict.fromkeys(sizes)))

@@ -46,15 +46,23 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
     rows = []
     for record in records:
         row = {"trial": record.number, "outcome": record.state, score: record.score}
-        row |= {name: of(record) for name, of in COLUMNS.items()}
+        row |= {name: of(record) for name, of in COLUMNS.items()} | {
+            own_column(n): spent for n, spent in record.cost.own
+        }
         rows.append({**record.notes, **row, **record.point})
     if not rows:
         return pd.DataFrame(columns=["trial", "outcome", score, *COLUMNS])
-    known = ["trial", "outcome", score, *COLUMNS]
+    costs = dict.fromkeys(own_column(name) for record in records for name, _ in record.cost.own)
+    known = ["trial", "outcome", score, *COLUMNS, *costs]
     table = pd.DataFrame(rows)
     own = [name for name in table.columns if any(name in record.notes for record in records) and name not in known]
     points = [name for name in table.columns if name not in known and name not in own]
     return table[[*known, *points, *own]]
+
+
+def own_column(name: str) -> str:
+    """The column of a cost of the user's own."""
+    return f"{name} (cost)" if name in (*COLUMNS, "trial", "outcome", "score") else name
 
 
 def write_csv(records: Sequence[TrialRecord], run: Path) -> None:

@@ -249,6 +249,7 @@ def costs(facts: ModelCard) -> str:
         for currency, name in NAMES.items()
         if getattr(spent[0], currency) is not None
     ]
+    rows += [[name, *(f"{c.of(name):,.6g}" for c in spent)] for name, _ in spent[0].own]
     rows += [["digest", *(a.digest for a in columns.values())]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     budget = f"The budget is {escaped(facts.budget)}, for the deployment network. " if facts.budget else ""

@@ -24,7 +24,7 @@ from nas.analysis import confusion
 from nas.analysis.confusion import Confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, TrainingRecord
-from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, same_images
+from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, load_named, same_images
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
 from nas.metric import DEFAULT_METRIC, Metric
@@ -44,7 +44,7 @@ PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
 class TrainingPlan:
     """What makes two trainings the same, and by what `name` and `command` they go. `resolutions` are the smallest and
     the largest of the networks that it is compared with, where these have several (see `trial.proxy`); `metric` is what
-    they were scored by."""
+    they were scored by. `plugins` are the files that register its blocks where they are the user's own."""
 
     arch: Arch
     data: DataConfig = DataConfig()
@@ -54,6 +54,7 @@ class TrainingPlan:
     command: str = ""
     resolutions: tuple[int, int] | None = None
     metric: Metric = DEFAULT_METRIC
+    plugins: tuple[str, ...] = ()
 
     def adapted(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
@@ -74,6 +75,8 @@ def load_plan(folder: Path) -> TrainingPlan:
     data, lines = read_yaml(folder / PLAN)
     with suppress(KeyError, TypeError):
         as_begun(data["data"])
+    with suppress(KeyError, TypeError):
+        load_named(data["plugins"])
     return parse(TrainingPlan, data, str(folder / PLAN), lines)
 
 
@@ -92,7 +95,7 @@ def check(folder: Path, plan: TrainingPlan) -> None:
             raise InputError(f"out {folder}: has the weights of another training; give another --out")
     elif has_epochs(folder):
         old = load_plan(folder)
-        changed = differences(replace(old, name=plan.name, command=plan.command), plan)
+        changed = differences(replace(old, name=plan.name, command=plan.command, plugins=plan.plugins), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")

@@ -10,7 +10,7 @@ from torch import Tensor
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escaped
-from nas.config import CONFIG, SearchConfig
+from nas.config import CONFIG, SearchConfig, load_plugins
 from nas.full_training import training_folder
 from nas.run.run import Run
 from nas.study import storage
@@ -29,6 +29,7 @@ Weights = dict[str, Tensor]
 def chosen(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
     """What is to be exported, with its weights where they are trained."""
     path = Path(given)
+    load_plugins(path if path.is_dir() else path.parent)
     if is_search(path):
         return of_trial(Run.open(path), trial), None
     if trial is not None:

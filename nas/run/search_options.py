@@ -33,12 +33,13 @@ from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
+from searchspace.registry.plugins import load_all, plugin_option, sources
 from searchspace.space.space import FIT_BAND, Space, ready
 
 if TYPE_CHECKING:
     from nas.data.datasets import Split
 
-LISTS = ("fix", "minimize", "warm_start", "track")
+LISTS = ("fix", "minimize", "warm_start", "track", "plugin")
 MAX_CONTROLS, SMALLEST = 32, 16
 TEXTBOOK_SHARE = 6  # trials per textbook network
 # Far beyond what anybody needs, and small enough that nothing overflows.
@@ -80,6 +81,7 @@ def parser() -> command.Parser:
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
     image_options(p)
+    plugin_option(p)
     p.add_argument(
         "--resolution",
         type=resolutions,
@@ -117,7 +119,9 @@ def parser() -> command.Parser:
         default=None,
         help="leave out the textbook networks that a search begins with",
     )
-    p.add_argument("--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)}")
+    p.add_argument(
+        "--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)} or your own"
+    )
     p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
     p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
     p.add_argument(
@@ -202,6 +206,7 @@ def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
     """The options of the command from keywords; `InputError` for one that it has not. None is what is not given."""
     args = parser().parse_args(["--budget", "1MFLOPs"])
     known = {name for name in vars(args) if name != "command"}
+    load_all(_words("plugin", given.get("plugin") or ()))  # before the budget, which may be in a cost of theirs
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -364,12 +369,14 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         screened = replace(base.prescreen, **drop_unset(prescreen))
     except ValueError as error:
         raise InputError(str(error)) from None
+    from nas.study import objectives
+
     said = {
         "budget": None if args.budget is None else tuple(str(limit) for limit in Budget.parse(args.budget).limits),
         "sampler": args.sampler,
         "seed": args.seed,
         "band": None if args.band is None else args.band / 100,
-        "minimize": None if args.minimize is None else _checked_costs(args.minimize),
+        "minimize": None if args.minimize is None else objectives.check(args.minimize),
         "warm_start": None if args.warm_start is None else tuple(args.warm_start),
         "metric": None if args.metric is None else Metric.of(args.metric),
         "evaluate": args.evaluate,
@@ -384,13 +391,6 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
     )
     check_together(identity)
     return identity
-
-
-def _checked_costs(names: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in CURRENCIES:
-            raise InputError(f"minimize {name!r}: {', '.join(CURRENCIES)} is accepted")
-    return tuple(dict.fromkeys(names))
 
 
 def image_options_of(args: argparse.Namespace) -> DataConfig:
@@ -432,6 +432,7 @@ def conduct(args: argparse.Namespace) -> Execution:
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
+        plugins=sources(),
         command=args.command,
     )
 

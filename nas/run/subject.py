@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.bundle import bundle
-from nas.config import CONFIG, OWN_DATA, DataConfig
+from nas.config import CONFIG, OWN_DATA, DataConfig, load_plugins
 from nas.data.datasets import IN_MEMORY
 from nas.full_training import training_folder
 from nas.metric import DEFAULT_METRIC, Metric
@@ -35,6 +35,7 @@ def subject(text: str) -> Subject:
     """What a name of the zoo, a network's file or a folder stands for: of a folder the deployment network, of a search
     the best."""
     path = Path(text)
+    load_plugins(path if path.is_dir() else path.parent)
     if text in names() or not path.is_dir():
         if path.name not in (ARCH, BEST):
             return Subject(path.stem, network(text))

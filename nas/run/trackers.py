@@ -81,6 +81,7 @@ def described(trial: Trial) -> dict[str, Any]:
         "digest": trial.digest,
         "macs": trial.cost.macs,
         "params": trial.cost.params,
+        **dict(trial.cost.own),
         **trial.point,
     }
 

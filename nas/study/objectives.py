@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.config import CURRENCIES
+from nas.config import currencies
 from nas.trial import TrialRecord, ranked
-from searchspace.budget import Budget, Cost, Currency, amount
+from searchspace.budget import Budget, Cost, amount
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
@@ -33,14 +32,14 @@ Scalarised = Callable[[float, Sequence[float]], float]
 def check(names: Iterable[str]) -> tuple[str, ...]:
     """The names, each once; `InputError` for one that is no cost."""
     for name in names:
-        if name not in CURRENCIES:
-            raise InputError(f"minimize {name!r}: {', '.join(CURRENCIES)} is accepted")
+        if name not in currencies():
+            raise InputError(f"minimize {name!r}: {', '.join(currencies())} is accepted")
     return tuple(dict.fromkeys(names))
 
 
 def costs(spent: Cost, names: Iterable[str]) -> dict[str, float]:
     """What a network costs in each; `InputError` where that is not known here."""
-    found = {name: getattr(spent, CURRENCIES[name], None) for name in names}
+    found = {name: spent.of(currencies()[name]) for name in names}
     for name, value in found.items():
         if value is None:
             raise InputError(f"minimize {name}: it is not known of this space's networks here")
@@ -55,7 +54,7 @@ def check_known(space: Space, names: Iterable[str]) -> None:
 
 def format_cost(name: str, value: float) -> str:
     """A cost as people read it: 299.3MFLOPs."""
-    return f"{value:.2f}ms" if name == "latency" else amount(value, cast(Currency, CURRENCIES[name]))
+    return f"{value:.2f}ms" if name == "latency" else amount(value, currencies().get(name, name))
 
 
 def shares(budget: Budget) -> tuple[float, ...]:
@@ -116,4 +115,4 @@ def reference(budget: Budget, names: Sequence[str], costly: Sequence[Sequence[fl
     """What hypervolume is measured from, beside score 0: the budget, or the dearest trial where it sets no limit."""
     limits: Mapping[str, float] = {limit.currency: float(limit.high) for limit in budget.limits}
     dearest = [max(column) for column in zip(*costly, strict=True)] or [1.0] * len(names)
-    return [limits.get(CURRENCIES[name], most) for name, most in zip(names, dearest, strict=True)]
+    return [limits.get(currencies().get(name, name), most) for name, most in zip(names, dearest, strict=True)]

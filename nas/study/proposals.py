@@ -182,7 +182,7 @@ class Proposals:
         key = tuple(point.values())
         if key not in self._used:
             share, of_space = self._split(point)
-            spent = self.space.cost(of_space, latency=self.space.clock(self.budget))
+            spent = self.space.cost(of_space, latency=self.space.clock(self.budget), own=self.budget.limits_own)
             self._used[key] = self.budget.used(spent) / share
         return self._used[key]
 

@@ -99,7 +99,7 @@ def alone_ms(study: optuna.Study) -> dict[int, float]:
 KEPT = {
     *("role", "baseline", "digest", "macs", "params", "activations", "peak_memory_mb", "predicted_ms", "width_mult"),
     *("settled", "network", "arch", "resolutions", "driver", "minimize", "loss", "train_loss", "images_per_s"),
-    *("seconds", "latency_ms", "error", "lost", "final", "correct"),
+    *("seconds", "latency_ms", "error", "lost", "own_costs", "final", "correct"),
 }
 # Of these what a caller of `Study.tell` may say too.
 MEASURED = {"loss", "train_loss", "images_per_s", "seconds", "latency_ms"}
@@ -201,7 +201,8 @@ def hypervolumes(records: Sequence[TrialRecord], names: Sequence[str], budget: B
 
 def cost_of(trial: FrozenTrial) -> Cost:
     a = trial.user_attrs
-    return Cost(a["macs"], a["params"], a["activations"], round(a["peak_memory_mb"] * 1e6), a.get("predicted_ms"))
+    peak, own = round(a["peak_memory_mb"] * 1e6), tuple(a.get("own_costs", {}).items())
+    return Cost(a["macs"], a["params"], a["activations"], peak, a.get("predicted_ms"), own)
 
 
 def costs_of(trial: FrozenTrial) -> list[float]:

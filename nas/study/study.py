@@ -26,7 +26,18 @@ from typing import Any, Self, SupportsFloat
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.config import CALLER, CONFIG, OWN_DATA, DataConfig, SearchConfig, SearchSpec, differences, same_images
+from nas.config import (
+    CALLER,
+    CONFIG,
+    OWN_DATA,
+    DataConfig,
+    Execution,
+    SearchConfig,
+    SearchSpec,
+    differences,
+    load_plugins,
+    same_images,
+)
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
@@ -44,6 +55,7 @@ from nas.trial import Result, Trial, TrialRecord, ranked
 from searchspace.budget import Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
+from searchspace.registry.plugins import sources
 from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
@@ -83,7 +95,7 @@ def told_by_caller(design: Design) -> SearchConfig:
         metric=design.metric,
         evaluate=CALLER,
     )
-    return SearchConfig(spec, space_name=design.space.source)
+    return SearchConfig(spec, Execution(plugins=sources()), design.space.source)
 
 
 class Study:
@@ -179,6 +191,7 @@ class Study:
     @classmethod
     def read(cls, run: str | Path) -> Study:
         """The study of a run folder to look at, also while somebody writes: it changes nothing, and keeps up."""
+        load_plugins(Path(run))
         found = storage.load(run)
         identity = found.user_attrs.get("identity")
         if not isinstance(identity, dict):
@@ -263,6 +276,7 @@ class Study:
             "activations": cost.activations,
             "peak_memory_mb": cost.peak_memory_mb,
             "predicted_ms": cost.latency_ms,
+            **({"own_costs": dict(cost.own)} if cost.own else {}),
             "width_mult": candidate.width_mult,
             "settled": " ".join(map(str, candidate.settled)),
             "network": summary(arch),

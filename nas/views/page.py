@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nas.trial import TrialRecord
 from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
 from nas.views.next_steps import steps
+from searchspace.budget import amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.figures import picture
 
@@ -180,6 +182,8 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
     said = rings if minimized else fitted + rings
     yield figures.against(trials, lambda t: t.cost.macs, "FLOPs (million multiply-adds)", 1e6), said
     yield figures.against(trials, lambda t: t.cost.params, "parameters (million)", 1e6), rings
+    for name in dict.fromkeys(name for trial in trials for name, _ in trial.cost.own):
+        yield figures.against(trials, partial(own_cost, name), f"{name} ({unit_of(name)})"), rings
     if any(trial.predicted_ms is not None for trial in trials):
         said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
         said += f"measured when nothing else ran. {rings}"
@@ -190,6 +194,10 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
             figures.against(trials, contended_ms, "latency (measured beside other trials, ms)", measured=alone_ms),
             said,
         )
+
+
+def own_cost(name: str, trial: TrialRecord) -> float | None:
+    return trial.cost.of(name)
 
 
 def predicted_ms(trial: TrialRecord) -> float | None:
@@ -354,6 +362,7 @@ def row(trial: TrialRecord, images: int) -> Row:
         "epochs": str(trial.epochs),
         "MFLOPs": million(trial.cost.macs),
         "MParams": million(trial.cost.params),
+        **{name: amount(spent, name) for name, spent in trial.cost.own},
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
         "network": trial.network,
     }

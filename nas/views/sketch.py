@@ -6,7 +6,7 @@ from html import escape
 
 from searchspace.arch import Arch
 from searchspace.costs.costs import section_costs
-from searchspace.figures import ANOTHER, COLOURS
+from searchspace.figures import colour
 
 BAR, GAP = 14, 3
 NEUTRAL = "#888888"  # stem and head, on a light page and a dark one
@@ -44,7 +44,7 @@ def sketch(arch: Arch) -> str:
 
 
 def _colour(kind: str) -> str:
-    return NEUTRAL if kind in ("stem", "head") else COLOURS.get(kind, ANOTHER)
+    return NEUTRAL if kind in ("stem", "head") else colour(kind)
 
 
 def _key(kinds: list[str]) -> str:

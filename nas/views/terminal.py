@@ -30,7 +30,7 @@ from nas.study.study import Study
 from nas.trial import Result, Trial, TrialRecord, ranked
 from nas.views.gpu_use import GpuUse
 from searchspace import command
-from searchspace.budget import Limit, amount
+from searchspace.budget import OWN_COSTS, Limit, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
 from searchspace.space.space import Space
@@ -335,7 +335,9 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     timed = any(trial.predicted_ms is not None for trial in best)
     metric = study.metric
     scored = (metric.words, "interval") if timed else (metric.short.replace("acc.", metric.words), "90 % interval")
-    for name in ("trial", "role", *scored, "MFLOPs", "MParams", *(["pred."] if timed else []), "ms"):
+    own = [limit.currency for limit in study.budget.limits if limit.currency in OWN_COSTS]
+    second = [unit_of(name) for name in own] or ["MParams"]  # 80 columns have no room for more
+    for name in ("trial", "role", *scored, "MFLOPs", *second, *(["pred."] if timed else []), "ms"):
         table.add_column(name, justify="left" if name == "role" else "right")
     over = comparison.over_when_measured(study.records, study.budget)
     for trial in best:
@@ -344,8 +346,9 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
         ms = ["" if one is None else f"{one:.1f}" for one in shown]
         ms[-1] += "*" if trial.number in over else ""
         interval = f"{within[0]:.3f}-{within[1]:.3f}" if within else ""
+        spent = [amount(trial.cost.of(name) or 0.0, name, digits=3).removesuffix(unit_of(name)) for name in own]
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
-        table.add_row(str(trial.number), trial.role, f"{trial.score:.4f}", interval, macs, params, *ms)
+        table.add_row(str(trial.number), trial.role, f"{trial.score:.4f}", interval, macs, *(spent or [params]), *ms)
     return table
 
 

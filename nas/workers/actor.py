@@ -14,6 +14,7 @@ from ray import tune
 
 from nas.data.datasets import Split
 from nas.trial import Result, Trial
+from nas.workers import declarations
 from nas.workers.evaluate import Context, Evaluate, first_line, guarded, trial_seed
 
 
@@ -21,8 +22,15 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """One epoch per step. `data` is a callable where every worker makes its own; `folder` is for checkpoints."""
 
     def setup(
-        self, config: dict[str, Any], data: Any, evaluate: Evaluate, context: Context, folder: Path | None
+        self,
+        config: dict[str, Any],
+        data: Any,
+        evaluate: Evaluate,
+        context: Context,
+        folder: Path | None,
+        declared: bytes,
     ) -> None:
+        declarations.adopt(declared)
         trial = Trial.of_text(config["trial"])
         kept = folder / f"{trial.training}.safetensors" if folder and folder.is_dir() else None
         self.results: Iterator[Result] = iter(())

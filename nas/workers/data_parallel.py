@@ -23,7 +23,7 @@ from nas.full_training import training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.training.ranks import ProcessGroup
 from nas.training.trainer import DivergedError, Each, Epoch, Training, unwatched
-from nas.workers import cluster, ray_private
+from nas.workers import cluster, declarations, ray_private
 from searchspace.errors import InputError
 
 QUIET = {
@@ -74,7 +74,7 @@ def carry_out(
         here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
-        config["news"] = scratch / "news"
+        config |= {"news": scratch / "news", "declared": declarations.sent()}
         fitting = Fitting(config, workers, device, scratch)
         fitting.start()
         ended = False
@@ -125,6 +125,7 @@ def rank(config: dict[str, Any]) -> None:
     import ray
     from ray.train import torch as ray_torch
 
+    declarations.adopt(config["declared"])
     gang = ProcessGroup()
     device = config["device"]
     if device == "cuda":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nas.config import Execution, TrainConfig
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
-from nas.workers import cluster
+from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
 from nas.workers.ray_private import end_tune, fast_trials
@@ -85,9 +85,8 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
             gpu_share=resources.gpus or 1.0,
             graphs=conduct.cuda_graphs and resources.device == "cuda",
         )
-        trainable = tune.with_parameters(
-            Worker, data=work.data, evaluate=work.evaluate, context=context, folder=course.checkpoints
-        )
+        given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.sent()}
+        trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(

@@ -1,10 +1,10 @@
 """Blocks as data, and the only place that knows their structure: `lower_block` writes a block as a tree of layers.
 
-A `Block` holds integers only; expansions and ratios are choices of whoever wrote it (`network.py`). To add a block,
-write one function here, name it in `StageBlock` and `STRUCTURES`, and give it its paper's choices in `network.PAPER`:
-cost, module, source, table, figures and tests follow.
+A `Block` holds integers only; expansions and ratios are choices of whoever wrote it (`network.py`). A kind of block is
+one declaration: a function that writes its layers, under `declare` with all else that is known of the kind. Cost,
+module, source, table, figures and tests follow. `searchspace.register_block` declares one outside the package.
 
-Such a function runs on numbers and on names: what a block costs is worked out once, as a formula of its widths (see
+Such a function runs on numbers and on names: the cost of a block is worked out once, as a formula of its widths (see
 `formula.py`). So it may add and multiply widths, and ask whether `hidden` equals `in_channels` or `in_channels` equals
 `out_channels`; anything else that depends on widths is refused where it is asked.
 
@@ -14,9 +14,13 @@ the output), and each position its own nonlinearity; a fourth may follow the add
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+import difflib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator
 
 from searchspace.blocks.layers import (
     Activate,
@@ -37,16 +41,130 @@ from searchspace.blocks.layers import (
     Sequential,
     leaves,
 )
-from searchspace.document import value
+from searchspace.document import REGISTERS, value
+from searchspace.errors import InputError
 from searchspace.limits import check_int
 
-StageBlock = Literal["basic", "bottleneck", "resnext", "inverted", "mbconv", "fused_mbconv", "convnext"]
 Between = Literal["downsample", "max_pool"]  # what only changes the resolution, between two stages
-BlockType = Literal[StageBlock, Between]
 Shortcut = Literal["none", "identity", "projection", "partial"]
 Position = Literal["expand", "spatial", "project"]
 
 BETWEEN: tuple[Between, ...] = get_args(Between)
+# Okabe and Ito's colours, which the colour-blind tell apart: grey between stages, and of the kinds that declare none.
+BETWEEN_COLOUR, PLAIN_COLOUR = "#999999", "#d55e00"
+SHOWN = 80
+Option = bool | int | str
+Layers = TypeVar("Layers", bound="Callable[[Block], Sequential]")
+
+
+class Options(dict[str, Option]):
+    """The values of the fields that a kind of block declares beside those of all blocks. Nobody changes it."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A kind of block. `layers` writes it; the rest says how a stage's choices become its integers.
+
+    `divides`: the hidden width is the reference ÷ expansion, not × expansion.
+    `grouping` of the spatial convolution: as the stage says (`given`), one group per channel (`depthwise`), or `none`.
+    `grouped`: the width on both of its sides; empty where they differ.
+    `options`: fields of its own, each with the values that it accepts, the default first.
+    `paper`: what its paper chooses, as fields of a stage.
+    """
+
+    layers: Callable[[Block], Sequential]
+    divides: bool = False
+    grouping: Literal["given", "depthwise", "none"] = "none"
+    grouped: Literal["hidden", "in_channels", ""] = ""
+    colour: str = PLAIN_COLOUR
+    options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What holds of a stage of this kind that says nothing: the paper's choices, and of every option the first."""
+        return {**self.paper, **{name: values[0] for name, values in self.options.items()}}
+
+    def completed(self, given: Mapping[str, Option]) -> Options:
+        """All options of a block of this kind, in their order; `ValueError` for one that it has not."""
+        for name in given:
+            if name not in self.options:
+                raise ValueError(f"options.{name}: {', '.join(self.options) or 'none'} is accepted")
+        check_options(given)
+        return Options({name: given.get(name, values[0]) for name, values in self.options.items()})
+
+
+STRUCTURES: dict[str, Structure] = {}
+
+
+def declare(
+    name: str,
+    divides: bool = False,
+    grouping: Literal["given", "depthwise", "none"] = "none",
+    grouped: Literal["hidden", "in_channels", ""] = "",
+    colour: str = PLAIN_COLOUR,
+    options: Mapping[str, Sequence[Option]] | None = None,
+    **paper: Any,
+) -> Callable[[Layers], Layers]:
+    """Declare a kind of block, by the function that writes its layers; see `Structure`."""
+    accepted = {name: tuple(values) for name, values in (options or {}).items()}
+
+    def declared(layers: Layers) -> Layers:
+        STRUCTURES[name] = Structure(layers, divides, grouping, grouped, colour, accepted, paper)
+        return layers
+
+    return declared
+
+
+def structure(name: str) -> Structure:
+    """The kind of block of this name; `InputError` where none is declared."""
+    return STRUCTURES[known(name)]
+
+
+def stage_blocks() -> list[str]:
+    """The kinds of blocks that a stage may have."""
+    return [name for name in STRUCTURES if name not in BETWEEN]
+
+
+def known(name: str) -> str:
+    """The name of a kind of block; `InputError` says what is nearest, and what there is."""
+    if name in STRUCTURES:
+        return name
+    near = difflib.get_close_matches(str(name)[:SHOWN], stage_blocks(), 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    given = json.dumps(name, ensure_ascii=False)[:SHOWN]
+    raise InputError(f"{', '.join(stage_blocks())} is accepted, not {given}{meant}{REGISTERS}")
+
+
+def stage_block(name: str) -> str:
+    """The same of a block that a stage may have."""
+    if name in BETWEEN:
+        raise InputError(
+            f"{', '.join(stage_blocks())} is accepted, not {name!r}: `downsample` in a stage puts one before it"
+        )
+    return known(name)
+
+
+def all_options() -> dict[str, tuple[Option, ...]]:
+    """The options of all kinds of blocks, with the values that each accepts."""
+    return {name: values for kind in STRUCTURES.values() for name, values in kind.options.items()}
+
+
+def check_options(given: Mapping[str, Option]) -> None:
+    """`ValueError` for an option that no kind of block has, or a value that it does not accept."""
+    accepted = all_options()
+    for name, option in given.items():
+        if name not in accepted:
+            raise ValueError(f"options.{name}: {', '.join(accepted) or 'none'} is accepted")
+        if not any(option == one and isinstance(option, bool) == isinstance(one, bool) for one in accepted[name]):
+            raise ValueError(f"{name}: {', '.join(map(str, accepted[name]))} is accepted, not {option!r:.80}")
+
+
+BlockType = Annotated[str, AfterValidator(known)]
+StageBlock = Annotated[str, AfterValidator(stage_block)]
 
 
 @value
@@ -75,6 +193,7 @@ class Block:
     Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
     in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation (`shortcut_norm`,
     `shortcut_act` say otherwise). `downsample` and `max_pool` only change the resolution, between two stages.
+    `options` are the fields that the kind declares itself; each is also an attribute.
     """
 
     type: BlockType
@@ -100,8 +219,10 @@ class Block:
     layer_scale: float = 0.0
     drop_path: float = 0.0
     drop_path_mode: DropMode = "row"
+    options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", structure(self.type).completed(self.options))
         check_int(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
         if self.type not in BETWEEN:
             if self.kernel % 2 == 0:
@@ -125,9 +246,17 @@ class Block:
         if self.norm.kind == "group":
             lower_block(self)  # raises where the norm's groups do not divide one of the widths
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            options = object.__getattribute__(self, "options")
+            if name in options:
+                return options[name]
+            raise AttributeError(f"a block has no {name!r}")
+
     def _divided(self) -> None:
         """`ValueError` where `groups` does not divide a width beside a grouped convolution."""
-        grouped = STRUCTURES[self.type].grouped
+        grouped = structure(self.type).grouped
         if grouped:
             widths = [(f"{grouped} = {getattr(self, grouped)}", getattr(self, grouped))]
         else:
@@ -199,6 +328,16 @@ def project(b: Block, from_channels: int) -> Sequential:
     return unit(b, "project", Conv(from_channels, b.out_channels, bias=b.bias), b.project_act)
 
 
+@declare(
+    "basic",
+    divides=True,
+    grouping="given",
+    colour="#cc79a7",
+    expansion=1.0,
+    expansion_from="output",
+    add_act="relu",
+    shortcut="projection",
+)
 def basic(b: Block) -> Sequential:
     """Two k×k convolutions (He et al. 2016, Figure 5 left); twice as wide inside, ResNeXt's shallow form."""
     second = Conv(b.hidden, b.out_channels, b.kernel, 1, b.groups, b.dilation, b.bias)
@@ -208,6 +347,29 @@ def basic(b: Block) -> Sequential:
     )
 
 
+@declare(
+    "resnext",  # Xie et al. 2017: cardinality 32
+    divides=True,
+    grouping="given",
+    grouped="hidden",
+    colour="#56b4e9",
+    expansion=2.0,
+    expansion_from="output",
+    groups=32,
+    add_act="relu",
+    shortcut="projection",
+)
+@declare(
+    "bottleneck",
+    divides=True,
+    grouping="given",
+    grouped="hidden",
+    colour="#0072b2",
+    expansion=4.0,
+    expansion_from="output",
+    add_act="relu",
+    shortcut="projection",
+)
 def bottleneck(b: Block) -> Sequential:
     """1×1, k×k, 1×1 (He et al. 2016, Figure 5 right; grouped: Xie et al. 2017, Figure 3c)."""
     at_expand = b.stride_at == "expand"
@@ -218,6 +380,24 @@ def bottleneck(b: Block) -> Sequential:
     )
 
 
+@declare(
+    "mbconv",
+    grouping="depthwise",
+    grouped="hidden",
+    colour="#009e73",
+    expansion=6.0,
+    expand_act="relu6",
+    spatial_act="relu6",
+)
+@declare(  # with a full convolution
+    "inverted",
+    grouping="given",
+    grouped="hidden",
+    colour="#f0e442",
+    expansion=6.0,
+    expand_act="relu6",
+    spatial_act="relu6",
+)
 def inverted(b: Block) -> Sequential:
     """A bottleneck turned round, without an expanding convolution where nothing expands (Sandler et al. 2018)."""
     return sequential(
@@ -227,6 +407,7 @@ def inverted(b: Block) -> Sequential:
     )
 
 
+@declare("fused_mbconv", colour="#e69f00", expansion=4.0, spatial_act="silu")
 def fused_mbconv(b: Block) -> Sequential:
     """k×k to the hidden width, then 1×1; a single k×k where nothing expands (EfficientNetV2, Tan & Le 2021)."""
     single = b.hidden == b.in_channels
@@ -236,6 +417,22 @@ def fused_mbconv(b: Block) -> Sequential:
     )
 
 
+@declare(
+    "convnext",
+    grouping="depthwise",
+    grouped="in_channels",
+    colour="#8172b3",
+    kernel=7,
+    expansion_from="output",
+    expansion=4.0,
+    expand_act="gelu",
+    spatial_act="none",
+    norm=Norm("layer", eps=1e-6),
+    norm_at=("spatial",),
+    bias=True,
+    layer_scale=1e-6,
+    downsample="separate",
+)
 def convnext(b: Block) -> Sequential:
     """Depthwise k×k on the input's width, then 1×1 to hidden and 1×1 to out (Liu et al. 2022, Figure 4)."""
     return sequential(
@@ -245,43 +442,17 @@ def convnext(b: Block) -> Sequential:
     )
 
 
+@declare("downsample", grouping="given", colour=BETWEEN_COLOUR)
 def downsample(b: Block) -> Sequential:
     """Norm, then a strided k×k convolution: ConvNeXt's separate downsampling layer."""
     conv = Conv(b.in_channels, b.out_channels, b.kernel, b.stride, b.groups, b.dilation, b.bias)
     return sequential(("norm", normalize(b.in_channels, b.norm)), ("conv", conv))
 
 
+@declare("max_pool", grouping="given", colour=BETWEEN_COLOUR)
 def max_pool(b: Block) -> Sequential:
     """A max-pool and nothing else."""
     return sequential(("pool", MaxPool(b.kernel, b.stride)))
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """A kind of block. `layers` writes it; the rest says how a stage's choices become its integers.
-
-    `divides`: the hidden width is the reference ÷ expansion, not × expansion.
-    `groups` of the spatial convolution: as the stage has them (`given`), one a channel (`depthwise`), or `none`.
-    `grouped`: the width on both of its sides; empty where they differ.
-    """
-
-    layers: Callable[[Block], Sequential]
-    divides: bool = False
-    groups: Literal["given", "depthwise", "none"] = "given"
-    grouped: Literal["hidden", "in_channels", ""] = "hidden"
-
-
-STRUCTURES: dict[BlockType, Structure] = {
-    "basic": Structure(basic, divides=True, grouped=""),
-    "bottleneck": Structure(bottleneck, divides=True),
-    "resnext": Structure(bottleneck, divides=True),
-    "inverted": Structure(inverted),
-    "mbconv": Structure(inverted, groups="depthwise"),
-    "fused_mbconv": Structure(fused_mbconv, groups="none", grouped=""),
-    "convnext": Structure(convnext, groups="depthwise", grouped="in_channels"),
-    "downsample": Structure(downsample, grouped=""),
-    "max_pool": Structure(max_pool, grouped=""),
-}
 
 
 def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
@@ -297,7 +468,7 @@ def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
 
 def lower_block(b: Block) -> Sequential:
     """The block as a tree of layers: its body, alone or beside a shortcut."""
-    body = STRUCTURES[b.type].layers(b)
+    body = structure(b.type).layers(b)
     if b.shortcut == "none":
         return body
     branch = sequential(

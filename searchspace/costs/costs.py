@@ -6,14 +6,16 @@ networks are counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from searchspace import limits
 from searchspace.arch import Arch, check_arch
-from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, BlockType, lower_block
+from searchspace.blocks.blocks import BETWEEN, Block, Options, lower_block, structure
 from searchspace.blocks.layers import (
     Activate,
     Conv,
@@ -33,9 +35,10 @@ from searchspace.blocks.layers import (
     size,
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
-from searchspace.budget import Cost
+from searchspace.budget import OWN_COSTS, Cost
 from searchspace.costs.formula import Groups, Width, formula, function, largest, named
 from searchspace.costs.latency import LatencyTable
+from searchspace.errors import InputError, reason
 from searchspace.format.resolve import (
     COPIED_FIELDS,
     BlockSpec,
@@ -49,6 +52,7 @@ from searchspace.format.resolve import (
 
 BYTES_PER_NUMBER = 4
 REMEMBERED = 1 << 16
+_IN_AN_OWN_COST: ContextVar[bool] = ContextVar("in an own cost", default=False)
 
 
 # Multiply-adds, parameters, activations, peak (in numbers, not bytes), and pixels on a side of the map put out.
@@ -70,11 +74,30 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
 
     `macs` and `activations` (elements put out, RegNet's measure) count convolutions and linear layers only. The
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
-    a shortcut's input lives until it is added.
+    a shortcut's input lives until it is added. Costs of the user's own are what their functions say.
     """
     if type(arch) is not Arch:
         check_arch(arch, "cost")
-    return _total(_counts(arch), None if latency is None else latency.predict(arch))
+    found = _total(_counts(arch), None if latency is None else latency.predict(arch))
+    if not OWN_COSTS or _IN_AN_OWN_COST.get():
+        return found
+    return replace(found, own=tuple((name, own_cost(name, arch)) for name in OWN_COSTS))
+
+
+def own_cost(name: str, arch: Arch) -> float:
+    """What a registered function says of a network; `InputError` unless that is a finite number above 0. The function
+    may ask for the `cost` of the network, which has no costs of the user's own then."""
+    entered = _IN_AN_OWN_COST.set(True)
+    try:
+        said = OWN_COSTS[name].of(arch)
+        spent = float(said)
+    except Exception as error:
+        raise InputError(f"cost {name}: {reason(error)}") from None
+    finally:
+        _IN_AN_OWN_COST.reset(entered)
+    if not 0 < spent < math.inf:
+        raise InputError(f"cost {name}: a finite number above 0 is accepted, not {said!r:.80}")
+    return spent
 
 
 def section_costs(arch: Arch) -> list[Part]:
@@ -91,16 +114,28 @@ def _counts(arch: Arch) -> list[Counted]:
     """What the stem, every block and the head cost."""
     counts = [_stem(arch.stem, arch.in_channels, arch.resolution)]
     for b in arch.blocks:
-        squeezed = b.se.channels if b.se else 0
-        _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
-        counts.append(_count_of(b, counts[-1][-1])(b.in_channels, b.hidden, b.out_channels, squeezed, group_width))
+        counts.append(formula_cost(b, counts[-1][-1]))
     counts.append(_head(arch.head, arch.blocks[-1].out_channels, arch.num_classes, counts[-1][-1]))
     return counts
 
 
-def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None) -> Cost:
-    """The cost of the outline's network, without its blocks being made (unless a table has to time them)."""
-    if latency is not None:
+def formula_cost(b: Block, side: int) -> Counted:
+    """What a block costs at a map of `side` pixels, by the formula of its kind."""
+    squeezed = b.se.channels if b.se else 0
+    _, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
+    return _count_of(b, side)(b.in_channels, b.hidden, b.out_channels, squeezed, group_width)
+
+
+def forget_formulas() -> None:
+    """Formulas are worked out anew: a kind of block was registered."""
+    _COUNTS.clear()
+    _KINDS.clear()
+
+
+def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None, own: bool = False) -> Cost:
+    """The cost of the outline's network, without its blocks being made (unless a table has to time them, or `own` asks
+    for the costs of the user's own)."""
+    if latency is not None or own:
         return cost(outline.arch(), latency)
     stem, head = outline.ends()
     parts = [_stem(stem, outline.in_channels, outline.resolution)]
@@ -201,13 +236,20 @@ BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
 HEAD_WIDTHS = ("into", "width", "hidden")
 # Nonlinearities cost nothing here, and of a norm only counts that it is there.
 SETTINGS = tuple(name for name in COPIED_FIELDS if name != "norm" and not name.endswith("_act"))
-settings_of_stage, settings_of_block = itemgetter(*SETTINGS), attrgetter(*SETTINGS)
+settings_of_block, _of_stage = attrgetter(*SETTINGS, "options"), itemgetter(*SETTINGS)
+NONE = Options()
 gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
 settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
 settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output")
 
 
-def _kind(type: BlockType, settings: Any, norm: Norm, gate: Any) -> int:
+def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
+    """The same as `settings_of_block` of its blocks."""
+    kind = structure(choices["block"])
+    return (*_of_stage(choices), Options({name: choices[name] for name in kind.options}) if kind.options else NONE)
+
+
+def _kind(type: str, settings: Any, norm: Norm, gate: Any) -> int:
     """A number for all that a block's cost depends on beside widths, map, stride and shortcut."""
     described = (type, settings, norm.kind == "none", gate)
     return _KINDS.setdefault(described, len(_KINDS))
@@ -233,9 +275,9 @@ def _named(b: Block, side: int) -> tuple[Layer, Shape]:
     return lower_block(block), (width, side, side)
 
 
-def _grouping(type: BlockType, width: int, hidden: int, groups: int) -> tuple[int, int]:
+def _grouping(type: str, width: int, hidden: int, groups: int) -> tuple[int, int]:
     """The groups of the spatial convolution where its two sides differ in width, else 0 and the channels a group."""
-    grouped = STRUCTURES[type].grouped
+    grouped = structure(type).grouped
     return (0, (hidden if grouped == "hidden" else width) // groups) if grouped else (groups, 0)
 
 

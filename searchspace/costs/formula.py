@@ -112,6 +112,8 @@ class Width(int):
         if isinstance(other, Groups):
             return other.width
         if isinstance(other, Width):
+            if other.name == self.name:
+                return 1
             raise TypeError(f"{self.name} // {other.name} is no polynomial")
         return self if other == 1 else Formula({(self.name,): Fraction(1, other)})
 

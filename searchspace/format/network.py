@@ -1,60 +1,38 @@
 """The one format in which people write networks and spaces: stages and a channel schedule.
 
 Here an author's choices (expansion, ratios, multipliers, schedules) become a block's integers. What a stage leaves
-out is as in the block's paper (`PAPER`).
+out is as in the block's paper (`declare` in `blocks.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, Literal
 
 from searchspace import limits
 from searchspace.arch import Arch, Init
-from searchspace.blocks.blocks import BlockType, Position, Shortcut, StageBlock
+from searchspace.blocks.blocks import (
+    Option,
+    Options,
+    Position,
+    Shortcut,
+    StageBlock,
+    all_options,
+    check_options,
+    structure,
+)
 from searchspace.blocks.layers import Activation, DropMode, Gating, Norm
 from searchspace.blocks.stem_head import Head, Stem
-from searchspace.document import value
+from searchspace.document import Location, parse, value
 from searchspace.format.resolve import Choices, OpenNetwork, Scaling
 from searchspace.format.schedule import Schedule
 from searchspace.limits import check_int
 
 MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
 
-PAPER_DEFAULTS: dict[BlockType, dict[str, Any]] = {
-    # He et al. 2016; hidden = out ÷ expansion
-    "basic": {"expansion": 1.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
-    "bottleneck": {"expansion": 4.0, "expansion_from": "output", "add_act": "relu", "shortcut": "projection"},
-    # Xie et al. 2017: cardinality 32; hidden = out ÷ expansion
-    "resnext": {
-        "expansion": 2.0,
-        "expansion_from": "output",
-        "groups": 32,
-        "add_act": "relu",
-        "shortcut": "projection",
-    },
-    # Sandler et al. 2018; hidden = in × expansion; `inverted` has a full convolution, `mbconv` a depthwise one
-    "inverted": {"expansion": 6.0, "expand_act": "relu6", "spatial_act": "relu6"},
-    "mbconv": {"expansion": 6.0, "expand_act": "relu6", "spatial_act": "relu6"},
-    # Tan & Le 2021; hidden = in × expansion
-    "fused_mbconv": {"expansion": 4.0, "spatial_act": "silu"},
-    # Liu et al. 2022; hidden = out × expansion
-    "convnext": {
-        "kernel": 7,
-        "expansion_from": "output",
-        "expansion": 4.0,
-        "expand_act": "gelu",
-        "spatial_act": "none",
-        "norm": Norm("layer", eps=1e-6),
-        "norm_at": ("spatial",),
-        "bias": True,
-        "layer_scale": 1e-6,
-        "downsample": "separate",
-    },
-}
 # What holds where neither the stage nor the block's paper says anything.
 DEFAULTS: dict[str, Any] = {
     "kernel": 3,
@@ -90,7 +68,7 @@ DEFAULTS: dict[str, Any] = {
 
 @value
 class Stage:
-    """Some blocks of one kind; the first takes the stride. Fields left out are as in the block's paper (`PAPER`).
+    """Some blocks of one kind; the first takes the stride. Fields left out are as in the block's paper.
 
     `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
@@ -103,6 +81,8 @@ class Stage:
     where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
     norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
+    `options` are the fields that a kind of block declares itself; a file has them among the others. An option of
+    another kind than the stage's changes nothing.
     """
 
     block: StageBlock
@@ -137,6 +117,7 @@ class Stage:
     bias: bool | None = None
     layer_scale: float | None = None
     downsample: Literal["block", "separate", "pool"] | None = None
+    options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
         numbers = (
@@ -159,13 +140,15 @@ class Stage:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.layer_scale is not None and self.layer_scale < 0:
             raise ValueError(f"layer_scale: 0 (none) or more, not {self.layer_scale}")
+        object.__setattr__(self, "options", Options(self.options))
+        check_options(self.options)
         self.filled()
 
     @property
     def given(self) -> dict[str, Any]:
         """The fields that the stage does not leave out."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in pairs if value is not None}
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "options")
+        return {**{name: value for name, value in pairs if value is not None}, **self.options}
 
     def filled(self) -> Choices:
         """Every field, with the paper's choice where the stage makes none."""
@@ -238,9 +221,31 @@ def with_defaults(given: Mapping[str, Any]) -> Choices:
         raise ValueError("groups: give groups or group_width, not both")
     if None in given.values():
         given = {name: value for name, value in given.items() if value is not None}
-    return {**_papers(given["block"]), **given}
+    return {**block_defaults(given["block"]), **given}
 
 
 @cache
-def _papers(block: BlockType) -> Choices:
-    return {**DEFAULTS, **PAPER_DEFAULTS[block]}
+def block_defaults(block: str) -> Choices:
+    """What holds of a stage that says nothing but its kind of block."""
+    return {**DEFAULTS, **structure(block).defaults}
+
+
+def parse_network(data: Any, source: str = "", lines: Mapping[Location, int] | None = None) -> Network:
+    """A network file's data; `InputError` as `parse` raises it. Options stand beside a stage's other fields."""
+    return parse(Network, _options_apart(data), source, lines)
+
+
+def _options_apart(data: Any) -> Any:
+    names = all_options()
+    if not names or not isinstance(data, dict) or not isinstance(data.get("stages"), list):
+        return data
+    return {**data, "stages": [_stage_apart(stage, names) for stage in data["stages"]]}
+
+
+def _stage_apart(stage: Any, names: Iterable[str]) -> Any:
+    """A stage's data with its options in a section of their own."""
+    if not isinstance(stage, dict):
+        return stage
+    own = {name: stage[name] for name in names if stage.get(name) is not None}
+    rest = {name: given for name, given in stage.items() if name not in names}
+    return {**rest, "options": own} if own else rest

@@ -8,9 +8,10 @@ import inspect
 import types
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from searchspace.blocks.blocks import STRUCTURES, stage_blocks
 from searchspace.blocks.layers import Norm
 from searchspace.blocks.stem_head import Head, Stem
-from searchspace.format.network import DEFAULTS, PAPER_DEFAULTS, Network, Stage
+from searchspace.format.network import DEFAULTS, Network, Stage
 from searchspace.format.schedule import Schedule
 
 SECTIONS: dict[str, type] = {
@@ -21,6 +22,7 @@ SECTIONS: dict[str, type] = {
     "head": Head,
     "norm": Norm,
 }
+OPTIONS = "options"  # which a file has among the other fields
 SPACES = """`defaults` are keys of all stages that do not say otherwise. `{choice: [...]}` in place of a value frees it,
 and `width_mult: {fit: [low, high]}` has the multiplier solved for every network, so that it costs what a budget allows:
 a file with either is a space. Its `known` names points that are networks of papers."""
@@ -37,7 +39,23 @@ def keys(section: str) -> list[Key]:
     """The keys of a section in their order. A stage's default says which kinds of blocks have one of their own."""
     cls = SECTIONS[section]
     hints = get_type_hints(cls)
-    return [Key(f.name, accepted(hints[f.name]), _default(f, cls)) for f in dataclasses.fields(cls)]
+    found = [
+        Key(f.name, accepted(hints[f.name]), _default(f, cls)) for f in dataclasses.fields(cls) if f.name != OPTIONS
+    ]
+    return [*found, *_options()] if cls is Stage else found
+
+
+def _options() -> list[Key]:
+    """The fields that kinds of blocks declare themselves."""
+    kinds: dict[str, list[str]] = {}
+    for block in stage_blocks():
+        for name in STRUCTURES[block].options:
+            kinds.setdefault(name, []).append(block)
+    values = {name: STRUCTURES[blocks[0]].options[name] for name, blocks in kinds.items()}
+    return [
+        Key(name, ", ".join(map(_said, values[name])), f"{', '.join(blocks)}: {_said(values[name][0])}")
+        for name, blocks in kinds.items()
+    ]
 
 
 def about(section: str) -> str:
@@ -46,7 +64,9 @@ def about(section: str) -> str:
 
 
 def accepted(hint: Any) -> str:
-    """What a field of this type accepts, in words."""
+    """What a field of this type accepts, in words. A kind of block is the one name that is any text."""
+    if hint is str:
+        return ", ".join(stage_blocks())
     inside = [arg for arg in get_args(hint) if arg is not type(None)]
     if get_origin(hint) is Literal:
         return ", ".join(map(str, inside))
@@ -64,9 +84,9 @@ def _default(field: dataclasses.Field[Any], cls: type) -> str:
     if cls is not Stage or field.name not in (*DEFAULTS, "expansion"):
         return _said(field.default)
     own: dict[str, list[str]] = {}
-    for block, choices in PAPER_DEFAULTS.items():
-        if field.name in choices:
-            own.setdefault(_said(choices[field.name]), []).append(block)
+    for block in stage_blocks():
+        if field.name in (paper := STRUCTURES[block].paper):
+            own.setdefault(_said(paper[field.name]), []).append(block)
     told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
     return "; ".join([_said(DEFAULTS[field.name]), *told] if field.name in DEFAULTS else told)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from searchspace.arch import Arch, Init, relaxed
-from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, Shortcut, SqueezeExcite
+from searchspace.blocks.blocks import BETWEEN, Block, Shortcut, SqueezeExcite, structure
 from searchspace.blocks.layers import DropMode
 from searchspace.blocks.stem_head import Head, Stem
 from searchspace.format.schedule import Schedule, channels, round_channels
@@ -133,6 +133,7 @@ def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Bl
         shortcut=shortcut(choices["shortcut"], width, out, stride),
         drop_path=drop_path,
         drop_path_mode=mode,
+        options={name: choices[name] for name in structure(kind).options},
         **{name: choices[name] for name in COPIED_FIELDS},
     )
 
@@ -147,23 +148,23 @@ def _between(choices: Choices, stride: int, width: int, out: int) -> BlockSpec:
 
 def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]:
     """The hidden width by the reference of the block's paper, and the groups of the spatial convolution."""
-    structure = STRUCTURES[choices["block"]]
+    kind = structure(choices["block"])
     expansion: float = choices["expansion"]
     reference = width if choices["expansion_from"] == "input" else out
-    hidden, least = round(reference / expansion if structure.divides else reference * expansion), choices["hidden_min"]
+    hidden, least = round(reference / expansion if kind.divides else reference * expansion), choices["hidden_min"]
     if hidden < least:
         hidden = least
-    if structure.groups == "depthwise":
-        return hidden, hidden if structure.grouped == "hidden" else width
-    if structure.groups == "none":
+    if kind.grouping == "depthwise":
+        return hidden, hidden if kind.grouped == "hidden" else width
+    if kind.grouping == "none":
         return hidden, 1
-    group_width = min(choices["group_width"], hidden) if structure.grouped else 0
+    group_width = min(choices["group_width"], hidden) if kind.grouped else 0
     groups: int = 1 if group_width else choices["groups"]
     unit = group_width or groups
     if unit > 1:
         hidden = max(unit, round(hidden / unit) * unit)
     groups = hidden // group_width if group_width else groups
-    return hidden, groups if structure.grouped else math.gcd(groups, width, out)
+    return hidden, groups if kind.grouped else math.gcd(groups, width, out)
 
 
 def squeezed_width(choices: Choices, width: int, hidden: int) -> int:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from searchspace.blocks.blocks import StageBlock
 from searchspace.blocks.stem_head import Head, Stem
 from searchspace.format.network import Network, Stage
 from searchspace.format.schedule import Schedule
 
 PLANES = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
-DEPTHS: dict[int, tuple[StageBlock, tuple[int, int, int, int]]] = {
+DEPTHS: dict[int, tuple[str, tuple[int, int, int, int]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
     50: ("bottleneck", (3, 4, 6, 3)),

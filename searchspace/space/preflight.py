@@ -79,7 +79,7 @@ def preflight(
     least, most = cost(smallest, clock), cost(largest, clock)
     seen: Counter[Cost] = Counter()
     chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]
-    for counts in mapped(partial(_counted, space, clock), chunks):
+    for counts in mapped(partial(_counted, space, clock, budget.limits_own), chunks):
         seen.update(counts)
         progress(seen.total(), sample)
     tried = min(FITTED, sample)
@@ -116,12 +116,12 @@ def left_out(space: Space, budget: BudgetLike, band: float = FIT_BAND) -> dict[s
     return {**lacking, **dict.fromkeys(unfit, least)}
 
 
-def _counted(space: Space, clock: LatencyTable | None, chunk: tuple[str, int]) -> Counter[Cost]:
+def _counted(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[str, int]) -> Counter[Cost]:
     """What so many random points of a seed cost."""
     rng, number = random.Random(chunk[0]), chunk[1]
     columns = [rng.choices(options, options.weights, k=number) for options in space.choices.values()]
     points = zip(*columns, strict=True) if columns else [()] * number
-    return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock) for values in points)
+    return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock, own) for values in points)
 
 
 def known(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:

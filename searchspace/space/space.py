@@ -24,9 +24,9 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.costs.costs import cost, outline_cost
 from searchspace.costs.latency import LatencyTable
-from searchspace.document import Location, parse, read_yaml, scalar
+from searchspace.document import Location, read_yaml, scalar
 from searchspace.errors import InputError
-from searchspace.format.network import Network, with_defaults
+from searchspace.format.network import parse_network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
 from searchspace.space.choices import Options, Scalar, Slots
@@ -81,10 +81,10 @@ class Space:
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
             self.fit_range = free.fit_range(fixed["width_mult"], source)
             fixed["width_mult"] = 1.0
-        self.network = parse(Network, fixed, source, lines)
+        self.network = parse_network(fixed, source, lines)
         for name, location in self._locations.items():
             for option in choices[name]:
-                parse(Network, free.put(copy.deepcopy(fixed), location, option), source, lines)
+                parse_network(free.put(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, Options] = choices
         self._known = known_points(self.data.get("known", {}), written, self.choices, source)
         self.known, self.lacking = self._known.points, self._known.lacking
@@ -172,12 +172,19 @@ class Space:
         """The table, where the budget asks for it: predictions take many times longer than counting."""
         return self.latency if any(limit.currency == "latency_ms" for limit in budget.limits) else None
 
-    def cost(self, point: Point, width_mult: float | None = None, latency: LatencyTable | None = None) -> Cost:
-        """What the network of a point costs, without its blocks being made; many times faster than by `arch`."""
+    def cost(
+        self, point: Point, width_mult: float | None = None, latency: LatencyTable | None = None, own: bool = False
+    ) -> Cost:
+        """What the network of a point costs, without its blocks being made; many times faster than by `arch`, unless
+        there is a table, or `own` asks for costs of the user's own."""
         try:
-            return outline_cost(self.outline(point, width_mult), latency)
+            return outline_cost(self.outline(point, width_mult), latency, own)
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
+
+    def _spent(self, budget: Budget) -> Callable[..., Cost]:
+        """What a point costs at a width multiplier, in all that a budget limits."""
+        return partial(self.cost, latency=self.clock(budget), own=budget.limits_own)
 
     def outline(self, point: Point, width_mult: float | None = None) -> OpenNetwork:
         """The network of a point before its widths are worked out."""
@@ -246,18 +253,17 @@ class Space:
 
     def _fit(self, point: Point, budget: Budget, band: float, seed: int) -> Candidate | None:
         clock, rng, floor = self.clock(budget), random.Random(seed), self._floor(budget)
+        spent = self._spent(budget)
         if self.fit_range is None:
             least = floor or min(band, REPAIR_BAND)
-            changed = repair(point, self.choices, lambda p: budget.reached(self.cost(p, None, clock)), least, 1.0, rng)
+            changed = repair(point, self.choices, lambda p: budget.reached(spent(p)), least, 1.0, rng)
             return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
         share = partial(_share, budget, clock)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            choices = self._counted if clock is None else self.choices
-            within = self._within_reach(
-                point, choices, lambda p, m: budget.reached(self.cost(p, m, clock)), floor or band, rng
-            )
+            choices = self._counted if clock is None and not budget.limits_own else self.choices
+            within = self._within_reach(point, choices, lambda p, m: budget.reached(spent(p, m)), floor or band, rng)
             if within is None:
                 return None
             point, outline = within, self.outline(within)
@@ -296,7 +302,7 @@ class Space:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
         budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
-        spend, drawn = partial(self.cost, latency=self.clock(budget)), partial(self.random_point, rng)
+        spend, drawn = self._spent(budget), partial(self.random_point, rng)
         smallest = least(self.choices, lambda point: budget.used(spend(point, low)), drawn)
         largest = least(self.choices, lambda point: -budget.used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
@@ -457,7 +463,7 @@ class Space:
 
 def _share(budget: Budget, clock: LatencyTable | None, outline: OpenNetwork) -> float:
     """The part of a budget that an outline's network uses, as solvers want it."""
-    return budget.reached(outline_cost(outline, clock))
+    return budget.reached(outline_cost(outline, clock, budget.limits_own))
 
 
 def ready() -> list[str]:

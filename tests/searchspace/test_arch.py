@@ -132,7 +132,7 @@ def test_exports() -> None:
         ({}, "stem: is missing"),
         ([], "an object"),
         ({"stem": {"width": 8}, "blocks": []}, "blocks: a network has at least one"),
-        ({"stem": {"width": 8}, "blocks": [{"type": "mbconf"}]}, r"blocks\.0\.type: 'basic'"),
+        ({"stem": {"width": 8}, "blocks": [{"type": "mbconf"}]}, r"blocks\.0\.type: basic, "),
         ({"stem": {"width": 0}, "blocks": []}, "width: at least 1, not 0"),
         ({"stem": {"width": "8"}, "blocks": []}, r"stem\.width: a valid integer, not \"8\""),
         ({**ARCH.to_dict(), "resolution": 1}, "resolution: at least the total stride 2, not 1"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
+from searchspace.blocks.blocks import all_options, stage_blocks
 from searchspace.blocks.layers import Activation
-from searchspace.document import parse
-from searchspace.format.network import PAPER_DEFAULTS, Network, Stage
+from searchspace.format.network import Network, Stage, parse_network
 
 ACTS = st.sampled_from(get_args(Activation))
 NORMS = st.sampled_from([{"kind": "batch"}, {"kind": "layer"}, {"kind": "group"}, {"kind": "none"}, {"eps": 1e-3}])
@@ -18,32 +18,45 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), strategy)
 
 
-STAGE = st.fixed_dictionaries(
-    {"block": st.sampled_from(list(PAPER_DEFAULTS)), "depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])},
-    optional={
-        "expansion": st.floats(0.3, 6),
-        "kernel": st.sampled_from([1, 3, 5, 7]),
-        "group_width": st.sampled_from([1, 2, 3, 8]),
-        "groups": st.sampled_from([1, 2, 4]),
-        "dilation": st.sampled_from([1, 2]),
-        "stride_at": st.sampled_from(["spatial", "expand"]),
-        "expand_act": ACTS,
-        "spatial_act": ACTS,
-        "project_act": ACTS,
-        "add_act": ACTS,
-        "se": st.sampled_from([0.0, 0.1, 0.25, 1.0]),
-        "se_from": st.sampled_from(["hidden", "input"]),
-        "se_position": st.sampled_from(["after", "before"]),
-        "se_gate": st.sampled_from(["sigmoid", "hard_sigmoid"]),
-        "se_norm": st.booleans(),
-        "shortcut": st.sampled_from(["none", "identity", "projection", "partial"]),
-        "norm": NORMS,
-        "norm_at": st.sampled_from([[], ["spatial"], ["expand", "project"]]),
-        "bias": st.booleans(),
-        "layer_scale": st.sampled_from([0.0, 1e-6]),
-        "downsample": st.sampled_from(["block", "separate", "pool"]),
-    },
-)
+# The fields that accept numbers or values; those that accept some words, or true and false, are read off `Stage`.
+NUMBERS: dict[str, st.SearchStrategy[Any]] = {
+    "expansion": st.floats(0.3, 6),
+    "kernel": st.sampled_from([1, 3, 5, 7]),
+    "groups": st.sampled_from([1, 2, 4]),
+    "group_width": st.sampled_from([1, 2, 3, 8]),
+    "dilation": st.sampled_from([1, 2]),
+    "se": st.sampled_from([0.0, 0.1, 0.25, 1.0]),
+    "se_divisor": st.sampled_from([1, 4]),
+    "se_min": st.sampled_from([1, 5]),
+    "hidden_min": st.sampled_from([1, 12]),
+    "norm": NORMS,
+    "norm_at": st.sampled_from([[], ["spatial"], ["expand", "project"]]),
+    "layer_scale": st.sampled_from([0.0, 1e-6]),
+}
+ALWAYS = {"depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])}
+
+
+def accepted(name: str, hint: Any) -> st.SearchStrategy[Any]:
+    """Values that a stage's field accepts: a field that is new is drawn too, or has to be named in `NUMBERS`."""
+    (inside,) = (one for one in get_args(hint) if one is not type(None))
+    if name in NUMBERS:
+        return NUMBERS[name]
+    return st.booleans() if inside is bool else st.sampled_from(get_args(inside))
+
+
+def any_stage() -> st.SearchStrategy[dict[str, Any]]:
+    """A stage of any kind of block that is declared, with any of its fields and options."""
+    hints = get_type_hints(Stage)
+    optional = {name: hint for name, hint in hints.items() if name not in ("block", "options", *ALWAYS)}
+    return st.fixed_dictionaries(
+        {"block": st.sampled_from(stage_blocks()), **ALWAYS},
+        optional={
+            **{name: accepted(name, hint) for name, hint in optional.items()},
+            **{name: st.sampled_from(values) for name, values in all_options().items()},
+        },
+    )
+
+
 SCHEDULE = st.one_of(
     st.fixed_dictionaries(
         {
@@ -76,7 +89,7 @@ HEAD = st.fixed_dictionaries(
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
     """A network in stages, at a resolution that its total stride leaves something of."""
-    stages = draw(st.lists(STAGE, min_size=1, max_size=4))
+    stages = draw(st.lists(any_stage(), min_size=1, max_size=4))
     for stage in stages:
         if "groups" in stage:
             stage.pop("group_width", None)
@@ -93,7 +106,7 @@ def networks(draw: st.DrawFn) -> Network:
     }
     stride = data["stem"]["stride"] * data["stem"].get("pool", 1) * 2 ** sum(s["stride"] == 2 for s in stages)
     data["resolution"] = draw(st.integers(2 * stride, 2 * stride + 67))
-    return parse(Network, data)
+    return parse_network(data)
 
 
-__all__ = ["HEAD", "SCHEDULE", "STAGE", "STEM", "Stage", "networks"]
+__all__ = ["HEAD", "SCHEDULE", "STEM", "Stage", "any_stage", "networks"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,3 +86,35 @@ def test_a_notebook_shows_an_error_in_one_line(outputs: dict[str, list[Any]], na
     (line,) = wrong.traceback
     assert line.startswith("InputError: ")
     assert says in line
+
+
+@pytest.fixture(scope="module")
+def own() -> Any:
+    """The notebook of blocks and costs of one's own, as it is kept."""
+    return json.loads((ROOT / "experiments" / "your_own.ipynb").read_text(encoding="utf-8"))
+
+
+def test_the_notebook_declares_what_the_readme_does(own: Any) -> None:
+    code = ["".join(cell["source"]) for cell in own["cells"] if cell["cell_type"] == "code"]
+    readme = (ROOT / "searchspace" / "README.md").read_text(encoding="utf-8")
+    declared = re.findall(r"```python\n# \S+\.py\n.*?(@register.*?)\n```", readme, re.DOTALL)
+    assert len(declared) == 2
+    assert all(any(text in cell for cell in code) for text in declared)
+    assert not any(cell.get("outputs") for cell in own["cells"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_of_ones_own_runs(own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
+    pytest.importorskip("ipykernel", reason="needs ipykernel")
+    nbformat = pytest.importorskip("nbformat")
+    for name, word in {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}.items():
+        monkeypatch.setenv(name, word)
+    book = nbformat.reads(json.dumps(own), as_version=4)
+    nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [cell.outputs for cell in book.cells if cell.cell_type == "code"]
+    assert "image/png" in shown[1][0].data
+    assert "weight_bytes" in shown[2][0].data["text/plain"]
+    assert "weight_bytes" in shown[3][-1].data["text/html"]
+    assert "class Network" in (tmp_path / "runs" / "own" / "best" / "model.py").read_text()

@@ -63,7 +63,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 noise = Image.effect_noise((40, 48), 10 + index).convert("RGB")
                 tint = Image.new("RGB", noise.size, "red" if label == "ham" else "blue")
                 Image.blend(noise, tint, 0.3).save(folder / f"{index}.png")
-    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", README, re.DOTALL):
+    for name, text in re.findall(r"```(?:yaml|python)\n# (\S+\.(?:yaml|py))\n(.*?)```", README, re.DOTALL):
         (copy / name).write_text(text)
     return copy
 
@@ -96,7 +96,9 @@ def test_every_command_prints_what_the_readme_says(checkout: Path) -> None:
 @pytest.mark.skipif(not (ROOT / ".venv" / "done").exists(), reason="needs the environment that `make setup` makes")
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:
     expected = ("True True\n", "True True 4\nreport.html export\n", "f1_macro True False\n", "True\n")
-    for code, printed in zip(re.findall(r"```python\n(.*?)```", README, re.DOTALL), expected, strict=True):
+    for code, printed in zip(
+        re.findall(r"```python\n(?!# \S+\.py\n)(.*?)```", README, re.DOTALL), expected, strict=True
+    ):
         (checkout / "snippet.py").write_text(code)
         assert ran("python snippet.py", checkout).endswith(printed)
 

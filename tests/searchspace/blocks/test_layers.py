@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from searchspace import Arch, Space, build, cost
-from searchspace.blocks.blocks import BETWEEN, Block, BlockType, Shortcut, lower_block
+from searchspace.blocks.blocks import Block, Shortcut, lower_block, stage_blocks
 from searchspace.blocks.layers import Activation, Norm, leaves
 from searchspace.pytorch.module import normalization
 
@@ -22,7 +22,7 @@ NORMS: list[dict[str, Any]] = [
     {"kind": "group", "groups": 4},
     {"kind": "none"},
 ]
-BLOCKS = [kind for kind in get_args(BlockType) if kind not in BETWEEN]
+BLOCKS = stage_blocks()
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "expansion 1": {"expansion": 1},

@@ -96,10 +96,10 @@ def test_nearly_every_point_is_fitted_in_few_evaluations(
     """At 60MFLOPs widths come to their floors, so that other choices are changed too."""
     calls = 0
 
-    def counting(outline: OpenNetwork, latency: None) -> Cost:
+    def counting(outline: OpenNetwork, latency: None, own: bool) -> Cost:
         nonlocal calls
         calls += 1
-        return outline_cost(outline, latency)
+        return outline_cost(outline, latency, own)
 
     monkeypatch.setattr("searchspace.space.space.outline_cost", counting)
     space, budget, rng, spent = SPACES["mobile"], Budget.parse(text), random.Random(3), []
@@ -317,8 +317,8 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 6.0]}}]}, "expansion: 6 and 6.0 are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [1, True]}}]}, "bias: 1 and true are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [0.0, False]}}]}, "bias: 0.0 and false are one value"),
-        ({"stages": [{"block": "downsample"}]}, "'fused_mbconv' or 'convnext', not \"downsample\"$"),
-        ({"stages": [{"block": "mbconf"}]}, "'fused_mbconv' or 'convnext', not \"mbconf\"$"),
+        ({"stages": [{"block": "downsample"}]}, "convnext is accepted, not 'downsample': `downsample` in a stage puts"),
+        ({"stages": [{"block": "mbconf"}]}, r'convnext is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
         (
             {"sttem": {}, "stages": [{"block": "mbconv", "kernal": 3, "depht": 1}]},
             r"depht: no such field; did you mean depth\?; also sttem: no such field; did you mean stem\?$",
