@@ -6,6 +6,7 @@ predict.py. Stopped or killed, the same command carries on.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,19 +35,26 @@ def main(arguments: Sequence[str]) -> int:
     from nas.bundle import bundle
     from nas.full_training import training_folder
     from nas.run.run import Run
+    from nas.run.search import Search
 
     bundle.require_onnx()
     bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
     trained = run / TRAINED
-    if not training_folder.is_folder(trained):
+    if training_folder.is_folder(trained):
+        Search(args)  # refuses another search of the same run folder
+        if not args.quiet:
+            command.console().print(f"the full training in {trained} has begun: the search stays as it is")
+    else:
         code = search.main(search_words(arguments))
         if code or args.dry_run:
             return code
     config = Run.config_of(run)
     assert config is not None
-    code = train.main(training_words(run, config.identity.data.dataset, args.device, args.full_epochs, args.quiet))
-    return code or export.main([str(trained), "--out", str(args.out), "--onnx"])
+    code = train.main(training_words(run, config.identity.data.dataset, args))
+    if code or args.dry_run:
+        return code
+    return export.main([str(trained), "--out", str(args.out), "--onnx"])
 
 
 def search_words(arguments: Sequence[str]) -> list[str]:
@@ -63,16 +71,16 @@ def search_words(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def training_words(run: Path, dataset: str, device: str, epochs: int | None, quiet: bool) -> list[str]:
+def training_words(run: Path, dataset: str, args: argparse.Namespace) -> list[str]:
     """The full training of a search's best network; once it has begun, of the network that it began with."""
     from nas.full_training import training_folder
 
     trained = run / TRAINED
     arch = trained if training_folder.is_folder(trained) else run
-    words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={device}"]
-    if epochs is not None:
-        words.append(f"--epochs={epochs}")
-    return [*words, "--quiet"] if quiet else words
+    words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={args.device}"]
+    if args.full_epochs is not None:
+        words.append(f"--epochs={args.full_epochs}")
+    return words + [flag for flag, on in (("--quiet", args.quiet), ("--dry-run", args.dry_run)) if on]
 
 
 if __name__ == "__main__":
