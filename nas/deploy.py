@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas import export, search, train
+from nas.config import TrainConfig
 from nas.run import search_options
 from searchspace import command
+from searchspace.errors import InputError
 
 TRAINED = "trained"
 OWN = ("--out", "--full-epochs")
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     from nas.run.run import Run
     from nas.run.search import Search
 
+    if args.full_epochs is not None:
+        check_epochs(args.full_epochs)
     bundle.require_onnx()
     bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
@@ -55,6 +59,14 @@ def main(arguments: Sequence[str]) -> int:
     if code or args.dry_run:
         return code
     return export.main([str(trained), "--out", str(args.out), "--onnx"])
+
+
+def check_epochs(number: int) -> None:
+    """`InputError` for a number of epochs that the full training would refuse, once the search is done."""
+    try:
+        TrainConfig(epochs=number)
+    except ValueError as error:  # epochs: at least 1, …
+        raise InputError(f"full-{error}") from None
 
 
 def search_words(arguments: Sequence[str]) -> list[str]:

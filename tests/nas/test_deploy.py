@@ -112,3 +112,13 @@ def test_a_dry_run_of_what_has_begun_is_the_training_s(stages: Stages) -> None:
     ((stage, words),) = stages.calls
     assert stage == "train"
     assert "--dry-run" in words
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(("number", "says"), [("-1", "at least 1, not -1"), ("10000000", "at most 1,000,000, not 1")])
+def test_epochs_of_the_training_are_refused_before_the_search(
+    stages: Stages, number: str, says: str, more: list[str]
+) -> None:
+    with pytest.raises(InputError, match=f"^full-epochs: {says}"):
+        deploy.main([*WORDS, "--out", "there", "--full-epochs", number, *more])
+    assert not stages.calls
