@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nas.analysis.time_left import TimeLeft
 from nas.config import CALLER, OWN_DATA, SearchConfig
-from nas.data.datasets import Split, check_channels, load_object
+from nas.data.datasets import Split, check_channels, check_part, load_object
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
 from nas.run.images import describe, read_images
@@ -327,7 +327,11 @@ class Search:
             self.console.print(line)
 
     def _new(self) -> SearchConfig:
-        return search_options.config_from_args(self.args, self.given.space, self.split)
+        config = search_options.config_from_args(self.args, self.given.space, self.split)
+        search_options.check_classes(config, self.split)
+        if self.split is None and config.identity.data.dataset != OWN_DATA:
+            check_part(config.identity.data, config.identity.seed)
+        return config
 
     def _object(self) -> Split:
         """The dataset that Python gave, as a split."""

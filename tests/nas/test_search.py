@@ -166,7 +166,8 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
     [
         (["--budget", "banana"], "as in 300MFLOPs"),
         (["--budget", "300"], "no unit"),
-        (["--budget", "-300MFLOPs"], "expected one argument"),
+        (["--budget", "-300MFLOPs"], "budget '-300MFLOPs'"),
+        (["--budget", "-.3"], "budget '-.3'"),
         (["--budget=-300MFLOPs"], "as in 300MFLOPs"),
         (["--budget", "1kFLOPs"], "cannot be met: networks of mobile.yaml cost"),
         ([], "--budget"),
@@ -189,6 +190,13 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
             "resolution: at least the total stride",
         ),
         (["--budget", "300MFLOPs", "--num-classes", "0"], "num-classes: at least 1"),
+        (["--budget", "300MFLOPs", "--num-classes", "9"], "num-classes: at least 10, the classes of digits, not 9"),
+        (["--budget", "300MFLOPs", "--images", "19"], "images: at least 20, two of each class of digits, not 19"),
+        (["--budget", "300MFLOPs", "--train-resolution", "1"], "train-resolution: at least 2, not 1"),
+        *(
+            (["--budget", "300MFLOPs", "--dry-run", "--ray-address", address], f"ray-address '{address}': HOST:PORT,")
+            for address in ("head", "head:port", "http://head:8265", "ray://head", "")
+        ),
         (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: above 0"),
         (["--budget", "300MFLOPs", "--colour"], "no such option --colour"),
     ],
