@@ -98,6 +98,13 @@ def check(folder: Path, plan: TrainingPlan) -> None:
             raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
 
 
+def check_several(base: Path) -> None:
+    """`InputError` for a folder that cannot hold those of several trainings: it is one, or of something else."""
+    bundle.check_free(base)
+    if has_epochs(base) or (base / bundle.WEIGHTS).exists():
+        raise InputError(f"out {base}: has another training; give another --out, for several")
+
+
 @contextmanager
 def opened(folder: Path, plan: TrainingPlan) -> Iterator[None]:
     """The folder, made and held: one training at a time. `InputError` for a folder of something else.

@@ -122,6 +122,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     searched = Run.open(run)
     trials, config = searched.trials, searched.config
     base = args.out or run / agreement.FOLDER
+    training_folder.check_several(base)
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
     for trial in agreement.chosen(trials, top, controls, config.identity.seed):
@@ -130,6 +131,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
         out = agreement.folder_of(base, trial)
         plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
         plans[out] = training_folder.resumed(out, plan)
+        training_folder.check(out, plans[out])
     if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
         console.print(rest)
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
