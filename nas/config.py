@@ -227,7 +227,7 @@ def resumed(new: SearchSpec, old: SearchSpec) -> SearchSpec:
 
 def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
-    before, after = _flat(plain(old, SAVED_IN_FULL)), _flat(plain(new, SAVED_IN_FULL))
+    before, after = (_flat(plain(one, (*SAVED_IN_FULL, Metric))) for one in (old, new))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
 
