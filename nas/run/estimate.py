@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nas.config import Execution, SearchConfig, TrainConfig
 from nas.data.datasets import Split
+from nas.data.labelled import counted
 from nas.latency.timing import is_here, network_ms, threads
 from nas.study.early_stopping import EarlyStopping
 from nas.training.trainer import SCORING_COST, Training
@@ -111,8 +112,8 @@ def print_plan(
     if is_here(conduct.device):
         found = sample(arch, trained, split, identity.train, conduct.device)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
-    known = [f"{identity.baselines} known network{'s' * (identity.baselines > 1)}"] if identity.baselines else []
-    known.append(f"{identity.controls} random controls")
+    known = [counted(identity.baselines, "known network")] if identity.baselines else []
+    known.append(counted(identity.controls, "random control"))
     stride = f"total stride {trained.total_stride}"
     if trained.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
@@ -126,7 +127,8 @@ def print_plan(
     if found is not None:
         where = f"{conduct.concurrent or found.slots} at once on {found.device}"
     console.print(
-        f"plan: {conduct.trials} trials ({', '.join(known)}) of up to {identity.train.epochs} epochs, {where}, in {run}"
+        f"plan: {counted(conduct.trials, 'trial')} ({', '.join(known)}) of up to "
+        f"{counted(identity.train.epochs, 'epoch')}, {where}, in {run}"
     )
     if found is None:
         console.print("how long that takes cannot be said here: there is no GPU to time a network on")

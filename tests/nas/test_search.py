@@ -299,7 +299,7 @@ def test_nothing_else_is_written_to_the_folder_of_a_search(tmp_path: Path, capsy
 def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main([*TINY, "--dry-run", "--run", str(tmp_path / "r")]) == 0
     said = capsys.readouterr().out
-    assert "plan: 4 trials (1 known network, 1 random controls) of up to 1 epochs" in said
+    assert "plan: 4 trials (1 known network, 1 random control) of up to 1 epoch, " in said
     assert re.search(
         r"about 0:\d\d:\d\d: reading .*starting Ray 0:00:10, trials .*; 0:.* where no trial is stopped early", said
     )
