@@ -27,6 +27,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.config import CALLER, CONFIG, OWN_DATA, DataConfig, SearchConfig, SearchSpec, differences, same_images
+from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
@@ -108,6 +109,7 @@ class Study:
         self.proposals = Proposals(design)
 
     @classmethod
+    @as_keywords("run")
     def open(
         cls,
         run: str | Path,
