@@ -209,7 +209,7 @@ def train_remaining(
     folder: Path, training: Training, watch: Callable[[Epoch], None], metric: Metric = DEFAULT_METRIC
 ) -> None:
     """Train what is left, leaving a state to go on from after every epoch; of a gang, its first rank alone writes, and
-    measures the metric that is no accuracy."""
+    measures the other metric."""
     history = epochs_done(folder)
     images, labels = training.split.val_images, training.split.val_labels
     for epoch in training:
@@ -226,8 +226,8 @@ def train_remaining(
 
 
 def scored_by(metric: Metric, training: Training, images: Images, labels: Labels) -> float | None:
-    """The score of the weights as they are by another metric than accuracy; None of accuracy, which is always measured,
-    and where the metric cannot be computed of these labels."""
+    """The score of the weights as they are by another metric than the default one, which is always measured; None of
+    that, and where the metric cannot be computed of these labels."""
     if metric == DEFAULT_METRIC:
         return None
     try:
@@ -237,14 +237,12 @@ def scored_by(metric: Metric, training: Training, images: Images, labels: Labels
 
 
 def write_metrics(path: Path, history: list[Epoch], metric: Metric = DEFAULT_METRIC) -> None:
-    """One line an epoch, replaced in one step; with a column for a metric that is no accuracy."""
-    names = {"epoch": "number", "train_loss": "train_loss", "accuracy": "accuracy"}
-    names |= {} if metric == DEFAULT_METRIC else {metric.name: "other"}
-    names |= {"loss": "loss", "images_per_s": "images_per_s"}
+    """One line an epoch, replaced in one step; with a column for a metric that is not the default one."""
+    fields = [field.name for field in dataclasses.fields(Epoch) if field.name != "other" or metric != DEFAULT_METRIC]
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(names)
-    rows.writerows([getattr(epoch, field) for field in names.values()] for epoch in history)
+    rows.writerow({"number": "epoch", "other": metric.name}.get(name, name) for name in fields)
+    rows.writerows([getattr(epoch, name) for name in fields] for epoch in history)
     write_text(path, text.getvalue())
 
 

@@ -306,7 +306,7 @@ def unmeasured(plan: TrainingPlan, split: Split) -> str:
         if plan.metric != DEFAULT_METRIC:
             scoring.check(plan.metric, split.val_labels, split.num_classes)
     except InputError as error:
-        return f"{error}; accuracy is measured"
+        return f"{error}; {DEFAULT_METRIC.words} is measured"
     return ""
 
 

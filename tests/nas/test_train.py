@@ -400,7 +400,7 @@ def test_a_full_training_also_measures_what_its_search_scored_by(tmp_path: Path)
         assert found == pytest.approx(f1_score(labels, training.answers(images), average="macro"))
     assert f", f1 macro {record.score:.4f}, " in line(history[0], 1, plan.metric)
     (row,) = pd.read_csv(tmp_path / training_folder.METRICS).to_dict("records")
-    assert list(row) == ["epoch", "train_loss", "accuracy", "f1_macro", "loss", "images_per_s"]
+    assert list(row) == ["epoch", "train_loss", "accuracy", "loss", "images_per_s", "f1_macro"]
     assert (row["accuracy"], row["f1_macro"]) == (pytest.approx(record.accuracy), pytest.approx(record.score))
     assert [(name, metric.name) for name, metric, _, _ in record.scores] == [
         ("validation", "accuracy"), ("validation", "f1_macro"), ("test", "accuracy"), ("test", "f1_macro"),
