@@ -17,6 +17,7 @@ from nas.study import objectives
 from nas.trial import Result, TrialRecord, ranked
 from searchspace import Arch, Budget
 from tests.nas.study.test_study import opened
+from tests.support.paths import ROOT
 from tests.support.records import record
 
 
@@ -271,3 +272,13 @@ def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
     )
     assert comparison.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
     assert comparison.over_sentence(trials[1:3], budget) == ""
+
+
+def test_every_column_of_the_table_is_explained() -> None:
+    table = (
+        (ROOT / "nas" / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("| columns of `trials.csv`")[2]
+        .partition("\n\n")[0]
+    )
+    assert [name for name in ("trial", "outcome", *tables.COLUMNS) if f"`{name}`" not in table] == []
