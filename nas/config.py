@@ -70,10 +70,10 @@ class TrainConfig:
     randaugment: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "resolution"):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("resolution", LEAST_PIXELS)):
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name}: at least 1, not {number}")
+            if number is not None and number < least:
+                raise ValueError(f"{name}: at least {least}, not {number}")
         for name, most in (("epochs", 10**6), ("batch_size", 10**6), ("resolution", 4096)):
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name}: at most {most:,}, not {getattr(self, name)}")
@@ -96,7 +96,7 @@ class TrainConfig:
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
 
 
-LARGEST = 64
+LARGEST, LEAST_PIXELS = 64, 2  # of images in training; at 1 px every map is one pixel
 OWN_DATA = "own data"  # what a dataset is called where a training of somebody's own has its own
 CALLER = "scored by the caller"  # what evaluates where somebody's own code asks and tells
 CONFIG = "config.yaml"  # by which the folder of a search is known
@@ -269,7 +269,7 @@ def resumed(new: SearchSpec, old: SearchSpec) -> SearchSpec:
 
 def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
-    before, after = _flat(plain(old, SAVED_IN_FULL)), _flat(plain(new, SAVED_IN_FULL))
+    before, after = (_flat(plain(one, (*SAVED_IN_FULL, Metric))) for one in (old, new))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
 

@@ -13,8 +13,6 @@ from nas import export, search, train
 from nas.run import search_options
 from searchspace import command
 
-TRAINED = "trained"
-OWN = ("--out", "--full-epochs")
 EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
 EPILOG = """All other options are those of nas.search. Once the full training has begun, the search stays as it is; one
 that --time-limit has ended is taken as far as it came."""
@@ -33,46 +31,30 @@ def main(arguments: Sequence[str]) -> int:
 
     from nas.bundle import bundle
     from nas.full_training import training_folder
+    from nas.run import deploy
     from nas.run.run import Run
+    from nas.run.search import Search
 
+    if args.full_epochs is not None:
+        deploy.check_epochs(args.full_epochs)
     bundle.require_onnx()
     bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
-    trained = run / TRAINED
-    if not training_folder.is_folder(trained):
-        code = search.main(search_words(arguments))
+    trained = run / deploy.TRAINED
+    if training_folder.is_folder(trained):
+        Search(args)  # refuses another search of the same run folder
+        if not args.quiet:
+            command.console().print(f"the full training in {trained} has begun: the search stays as it is")
+    else:
+        code = search.main(deploy.search_words(arguments))
         if code or args.dry_run:
             return code
     config = Run.config_of(run)
     assert config is not None
-    code = train.main(training_words(run, config.identity.data.dataset, args.device, args.full_epochs, args.quiet))
-    return code or export.main([str(trained), "--out", str(args.out), "--onnx"])
-
-
-def search_words(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are the search's."""
-    words: list[str] = []
-    value_follows = False
-    for word in arguments:
-        if value_follows:
-            value_follows = False
-        elif word.partition("=")[0] in OWN:
-            value_follows = "=" not in word
-        else:
-            words.append(word)
-    return words
-
-
-def training_words(run: Path, dataset: str, device: str, epochs: int | None, quiet: bool) -> list[str]:
-    """The full training of a search's best network; once it has begun, of the network that it began with."""
-    from nas.full_training import training_folder
-
-    trained = run / TRAINED
-    arch = trained if training_folder.is_folder(trained) else run
-    words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={device}"]
-    if epochs is not None:
-        words.append(f"--epochs={epochs}")
-    return [*words, "--quiet"] if quiet else words
+    code = train.main(deploy.training_words(run, config.identity.data.dataset, args))
+    if code or args.dry_run:
+        return code
+    return export.main([str(trained), "--out", str(args.out), "--onnx"])
 
 
 if __name__ == "__main__":

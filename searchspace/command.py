@@ -53,12 +53,24 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"{DISTRIBUTION} {version()}", help="show the version")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._joined(sys.argv[1:] if args is None else args)
         for word in self._options_in(words):
             if word not in self._option_string_actions:
                 near = difflib.get_close_matches(word, self._option_string_actions, 1)
                 self.error(f"no such option {word}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().parse_known_args(words, namespace)
+
+    def _joined(self, words: Sequence[str]) -> list[str]:
+        """The words with `--budget -3MFLOPs` as `--budget=-3MFLOPs`: argparse takes the value for another option, and
+        says that there is none. No option begins with a digit."""
+        joined: list[str] = []
+        for word in words:
+            action = self._option_string_actions.get(joined[-1]) if joined else None
+            if action and action.nargs is None and re.match(r"-\.?[0-9]", word):
+                joined[-1] += f"={word}"
+            else:
+                joined.append(word)
+        return joined
 
     def _options_in(self, words: Sequence[str]) -> Iterator[str]:
         """The words that argparse takes for options of this parser, each without its value."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from math import lgamma
 
 import numpy as np
@@ -18,7 +19,7 @@ from nas.study.finals import Finals
 from nas.trial import Role, TrialRecord, ranked
 from searchspace.budget import Budget
 
-RESAMPLES = 2000
+RESAMPLES, MOST_DEALS = 2000, 20_000
 LEVEL = 0.9
 
 
@@ -103,12 +104,24 @@ def metric_of(trials: Sequence[TrialRecord]) -> Metric:
 
 
 def p_value(search: NDArray[np.float64], control: NDArray[np.float64], k: int, rng: np.random.Generator) -> float:
-    """How often a difference this large, in either direction, comes from dealing the roles out at random."""
-    everything, n = np.concatenate([search, control]), len(search)
-    observed = abs(expected_best(search, k) - expected_best(control, k))
-    dealt = (rng.permutation(everything) for _ in range(RESAMPLES))
-    gaps = np.array([abs(expected_best(d[:n], k) - expected_best(d[n:], k)) for d in dealt])
-    return float((np.sum(gaps >= observed - 1e-12) + 1) / (RESAMPLES + 1))
+    """How often a difference this large, in either direction, comes from dealing the roles out at random: of all ways
+    to deal them where these are at most `MOST_DEALS`, else of some that are drawn."""
+    everything, n, m = np.sort(np.concatenate([search, control])), len(search), len(control)
+    exact = math.comb(n + m, n) <= MOST_DEALS
+    dealt = _all_deals(n + m, n) if exact else rng.permuted(np.tile(np.arange(n + m) < n, (RESAMPLES, 1)), axis=1)
+    rows = np.broadcast_to(everything, dealt.shape)
+    ours, others = rows[dealt].reshape(-1, n), rows[~dealt].reshape(-1, m)
+    gaps = np.abs(ours[:, k - 1 :] @ _shares(n, k) - others[:, k - 1 :] @ _shares(m, k))
+    as_large = np.sum(gaps >= abs(expected_best(search, k) - expected_best(control, k)) - 1e-12)
+    return float(as_large / len(dealt) if exact else (as_large + 1) / (len(dealt) + 1))
+
+
+def _all_deals(total: int, n: int) -> NDArray[np.bool_]:
+    """Every way to choose n of a total, one per row."""
+    chosen = np.array(list(combinations(range(total), n)))
+    dealt = np.zeros((len(chosen), total), np.bool_)
+    np.put_along_axis(dealt, chosen, True, axis=1)
+    return dealt
 
 
 def sentences(found: Comparison) -> list[str]:
@@ -118,12 +131,16 @@ def sentences(found: Comparison) -> list[str]:
     e, f = m.natural_interval(*found.difference_interval)
     ahead = "the search is" if found.difference > 0 else "random networks are"
     verdict = "it may be noise" if found.noise else f"more than noise at the 10 % level, {ahead} ahead"
+    search, control = f"{m.natural(found.search):z.4f}", f"{m.natural(found.control):z.4f}"
+    within = f" [{e:+z.4f}, {f:+z.4f}]"
+    if found.k == 1 and e == f:
+        within = " (one network of each gives no interval)"
+    else:
+        search, control = f"{search} [{a:z.4f}, {b:z.4f}]", f"{control} [{c:z.4f}, {d:z.4f}]"
     return [
         f"Search against random networks, at equal numbers of trials (best of {found.k} of each) and equal epochs "
-        f"({found.epochs}): {m.natural(found.search):.4f} [{a:.4f}, {b:.4f}] against {m.natural(found.control):.4f} "
-        f"[{c:.4f}, {d:.4f}].",
-        f"Difference {m.natural(found.difference):+.4f} [{e:+.4f}, {f:+.4f}], permutation p = {found.p_value:.2g}: "
-        f"{verdict}.",
+        f"({found.epochs}): {search} against {control}.",
+        f"Difference {m.natural(found.difference):+z.4f}{within}, permutation p = {found.p_value:.2g}: {verdict}.",
     ]
 
 
@@ -145,7 +162,7 @@ def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None =
     """What the run shows, in sentences; with `finals` these say what the best network is."""
     complete, metric = ranked(trials), metric_of(trials)
     counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
-    lines = [f"{len(trials)} trials: {', '.join(counts)}."]
+    lines = [f"{len(trials)} trial{'s' * (len(trials) != 1)}: {', '.join(counts)}."]
     if complete:
         best = complete[0]
         within = best.interval(images)
@@ -208,8 +225,8 @@ def _gain(best: TrialRecord, rival: TrialRecord, images: int, of: int) -> str:
     luck = f"more than the draw of the images explains, though it is the best of {of}: train both to be sure"
     verdict = "no reliable difference" if low <= 0 <= high else luck
     return (
-        f" The best network, trial {best.number}, is {best.score - rival.score:+.4f} [{low:+.4f}, {high:+.4f}] (90 % "
-        f"interval) from the best of them: {verdict}."
+        f" The best network, trial {best.number}, is {best.score - rival.score:+z.4f} [{low:+z.4f}, {high:+z.4f}] "
+        f"(90 % interval) from the best of them: {verdict}."
     )
 
 

@@ -158,7 +158,7 @@ def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None,
             part.mkdir()
             _fill(part, facts, model, weights, onnx)
             found = tried(part, model, _images(facts), scratch)
-            (part / CARD).write_text(card.text(facts, onnx, found.milliseconds), encoding="utf-8")
+            (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
                 if file in files:

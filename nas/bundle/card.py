@@ -270,14 +270,19 @@ def scores(trained: TrainingRecord) -> tuple[str, ...]:
         f"Validation accuracy {trained.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) on {trained.images:,} "
         "images held out of the training images, by class and seed.",
     ]
-    for name, metric, score, _ in trained.scores:
-        if metric != DEFAULT_METRIC:
-            lines.append(f"Of the same {name} images, {metric.words}: {score:.4f}.")
+    lines += other_scores(trained, "validation")
     if trained.test_accuracy is None:
         return (*lines, "It was not tested: the dataset has no test images with labels that can be read.")
     low, high = DEFAULT_METRIC.scores_within(trained.test_accuracy, trained.test_images) or (0.0, 1.0)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
-    return (*lines, f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
+    lines.append(f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
+    return (*lines, *other_scores(trained, "test"))
+
+
+def other_scores(trained: TrainingRecord, images: str) -> list[str]:
+    """What else was measured of the images that a sentence before was about."""
+    found = [one for one in trained.scores if one[0] == images and one[1] != DEFAULT_METRIC]
+    return [f"Of the same {images} images, {metric.words}: {score:.4f}." for _, metric, score, _ in found]
 
 
 def by_class(found: Confusion) -> tuple[str, ...]:

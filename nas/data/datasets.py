@@ -152,11 +152,10 @@ def load(
     Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
     """
     name = config.dataset
+    found = _training(name, progress)
     if name != "digits":
-        found = _training(name, progress)
         return _decoded_split(found, name, config, seed, resolution, progress, largest, channels)
     there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
-    found = Labelled(there[1], DIGITS, _no_source)
     used, share = _used(found, config, seed, name)
     return _split(found, name, config, share, seed, there[0][used], found.labels[used])
 
@@ -255,6 +254,12 @@ def listed(config: DataConfig) -> tuple[tuple[str, ...], int]:
         return DIGITS, len(_digits(test=False, size=SMALLEST, channels=1)[1])
     found = _training(config.dataset, None)
     return found.classes, len(found.labels)
+
+
+def check_part(config: DataConfig, seed: int) -> None:
+    """`InputError` where fewer images are asked for than a split by class needs, before one is decoded."""
+    if config.images is not None:
+        _part(_training(config.dataset, None), config.images, seed, config.dataset)
 
 
 def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
@@ -370,6 +375,8 @@ def _stratified(labels: Labels, share: float, seed: int, name: str, classes: Seq
 
 
 def _training(name: str, progress: Progress | None) -> Labelled:
+    if name == "digits":
+        return Labelled(_digits(test=False, size=SMALLEST, channels=1)[1], DIGITS, _no_source)
     folder = _folder(name, progress)
     if folder is None:
         return tabular(name, "train")

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from searchspace.processes import processes
 Array = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-VERSION = 3  # of what `pixels` makes of a file
+VERSION = 4  # of what `pixels` makes of a file, and of the remarks that are kept beside images
 SMALLEST = 16
 MEMORY_LIMIT_BYTES = 8 * 10**9
 MEMORY_SHARE = 0.25
@@ -122,6 +122,15 @@ class Decoded:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What is to be said of decoded images: why the `bad` ones cannot be read, by row, and how many are `clipped`: have
+    values above the one that is white."""
+
+    bad: dict[int, str] = field(default_factory=dict)
+    clipped: int = 0
+
+
 def own_size(source: Source, channels: int, largest: int) -> int:
     """The shorter side of the first image that can be read, from SMALLEST to `largest` pixels."""
     if not source.number:
@@ -145,9 +154,13 @@ def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | Non
     fits = int(np.prod(shape)) <= memory_limit()
     kept = _kept(path, shape, fits)
     if kept is None:
-        images, bad, notes = _made(path, source, form, shape, fits, skip_bad, progress)
+        images, remarks, notes = _made(path, source, form, shape, fits, skip_bad, progress)
     else:
-        (images, bad), notes = kept, ()
+        (images, remarks), notes = kept, ()
+    bad, clipped = remarks.bad, remarks.clipped
+    if clipped:
+        which = f"{clipped:,} images have" if clipped > 1 else "1 image has"
+        notes = (f"{which} values above --data-range {form.data_range:g}, which are clipped: they are white", *notes)
     if bad and (not skip_bad or len(bad) == source.number):
         raise InputError(_refusal(source, bad))
     rows = np.setdiff1d(np.arange(source.number), np.array(list(bad), np.int64))
@@ -161,16 +174,17 @@ def _refusal(source: Source, bad: dict[int, str]) -> str:
     return f"dataset {source.place}: unreadable image{many}: {'; '.join(list(bad.values())[:SHOWN])}{more}{hint}"
 
 
-def _kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, dict[int, str]] | None:
-    """What an earlier run decoded, and what it could not read."""
+def _kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, Remarks] | None:
+    """What an earlier run decoded, and what there was to say."""
     try:
         images: Images = np.load(path) if fits else Mapped(path)
         if images.shape != shape:
             return None
         notes = path.with_suffix(".json")
-        bad = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
-        return images, {int(index): str(reason) for index, reason in bad.items()}
-    except (OSError, ValueError, EOFError, AttributeError):
+        said: Any = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {"bad": {}, "clipped": 0}
+        bad = {int(index): str(reason) for index, reason in said["bad"].items()}
+        return images, Remarks(bad, int(said["clipped"]))
+    except (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError):
         return None
 
 
@@ -182,44 +196,44 @@ def _made(
     fits: bool,
     skip_bad: bool,
     progress: Progress | None,
-) -> tuple[Images, dict[int, str], tuple[str, ...]]:
-    """The images, what could not be read of them, and a word where they could not be kept for the next run."""
+) -> tuple[Images, Remarks, tuple[str, ...]]:
+    """The images, what is to be said of them, and a word where they could not be kept for the next run."""
     begun = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         if fits:
             images = np.zeros(shape, np.uint8)
-            bad = _filled(images, source, form, progress)
-            return images, bad, () if bad and not skip_bad else _keep(images, bad, path, begun)
+            found = _filled(images, source, form, progress)
+            return images, found, () if found.bad and not skip_bad else _keep(images, found, path, begun)
         with _needed(path, source, shape):
             into = np.lib.format.open_memmap(begun, mode="w+", dtype=np.uint8, shape=shape)
-            bad = _filled(into, source, form, progress)
+            found = _filled(into, source, form, progress)
             into.flush()
-            if bad and not skip_bad:
-                return into, bad, ()
-            _finish(bad, path, begun)
-        return Mapped(path), bad, ()
+            if found.bad and not skip_bad:
+                return into, found, ()
+            _finish(found, path, begun)
+        return Mapped(path), found, ()
     finally:
         with suppress(OSError):
             begun.unlink(missing_ok=True)
 
 
-def _keep(images: Array, bad: dict[int, str], path: Path, begun: Path) -> tuple[str, ...]:
+def _keep(images: Array, remarks: Remarks, path: Path, begun: Path) -> tuple[str, ...]:
     """Keep images that are in memory for the next run; where that cannot be, a word about it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with begun.open("wb") as file:
             np.save(file, images)
-        _finish(bad, path, begun)
+        _finish(remarks, path, begun)
     except OSError as error:
         why = f"{error.strerror or error}; NAS_CACHE names another folder"
         return (f"decoded images are not kept for the next run: {path.parent} cannot be written ({why})",)
     return ()
 
 
-def _finish(bad: dict[int, str], path: Path, begun: Path) -> None:
+def _finish(remarks: Remarks, path: Path, begun: Path) -> None:
     """A file is there under its name when it is complete."""
-    if bad:
-        write_text(path.with_suffix(".json"), json.dumps(bad))
+    if remarks != Remarks():
+        write_text(path.with_suffix(".json"), json.dumps(asdict(remarks)))
     begun.replace(path)
 
 
@@ -249,17 +263,18 @@ def memory_limit() -> int:
     return min(MEMORY_LIMIT_BYTES, int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
 
-def _filled(images: Array, source: Source, form: Form, progress: Progress | None) -> dict[int, str]:
-    """Decode into an array; what could not be read, by its row. The first images say whether processes are worth it."""
+def _filled(images: Array, source: Source, form: Form, progress: Progress | None) -> Remarks:
+    """Decode into an array; what is to be said of it. The first images say whether processes are worth it."""
     chunks, work = _chunks(source.records()), partial(_chunk, form)
     bad: dict[int, str] = {}
-    done, begun = 0, time.monotonic()
+    done, clipped, begun = 0, 0, time.monotonic()
 
-    def take(results: Iterator[tuple[Array, dict[int, str]]]) -> None:
-        nonlocal done
-        for arrays, failed in results:
+    def take(results: Iterator[tuple[Array, Remarks]]) -> None:
+        nonlocal done, clipped
+        for arrays, found in results:
             images[done : done + len(arrays)] = arrays
-            bad.update(failed)
+            bad.update(found.bad)
+            clipped += found.clipped
             done += len(arrays)
             if progress is not None:
                 progress("decoding images", done, len(images))
@@ -268,7 +283,7 @@ def _filled(images: Array, source: Source, form: Form, progress: Progress | None
     left_s = (time.monotonic() - begun) / max(1, done) * (len(images) - done)
     with processes(int(left_s >= WORTH_S), 1) as mapped:
         take(mapped(work, chunks))
-    return bad
+    return Remarks(bad, clipped)
 
 
 def _chunks(records: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
@@ -278,19 +293,33 @@ def _chunks(records: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
         start += len(chunk)
 
 
-def _chunk(form: Form, chunk: tuple[int, list[Any]]) -> tuple[Array, dict[int, str]]:
+def _chunk(form: Form, chunk: tuple[int, list[Any]]) -> tuple[Array, Remarks]:
     """Images from a row on, black where they cannot be read, and why they cannot."""
     start, records = chunk
     images = np.zeros((len(records), form.channels, form.size, form.size), np.uint8)
-    bad = {}
+    bad, clipped = {}, 0
     with quiet():
         for index, record in enumerate(records):
             try:
                 found = picture(encoded(record), form.channels)
                 images[index] = pixels(found, form.size, form.channels, form.data_range)
+                if form.data_range is not None:
+                    clipped += brightest(picture(encoded(record), form.channels)) > form.data_range
             except Exception as error:  # of damaged bytes PIL may say it with a SyntaxError, a struct.error, …
                 bad[start + index] = f"{name(start + index, record)}: {said(error)}"
-    return images, bad
+    return images, Remarks(bad, clipped)
+
+
+def brightest(picture: Image.Image | NDArray[Any]) -> float:
+    """The largest value of an image of more than 8 bits; 0 of another. Of colours of 16 bits as Pillow has them, by
+    their upper 8."""
+    if isinstance(picture, Image.Image):
+        if picture.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
+            return max(float(high) for _, high in picture.getextrema()[:3]) * 256  # type: ignore[misc]
+        if not picture.mode.startswith(("I", "F")):
+            return 0.0
+    values = np.asarray(picture)
+    return 0.0 if values.dtype in (np.uint8, bool) else float(np.nan_to_num(values, posinf=0.0).max(initial=0))
 
 
 def pixels(

@@ -118,6 +118,8 @@ def _reached(name: str) -> Iterator[None]:
 
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = before or not (Path(name).exists() or _hub_has(name))
+    if before and not Path(name).exists() and not _is_cached(name):
+        raise InputError(_nowhere(name))
     try:
         yield
     finally:
@@ -127,7 +129,6 @@ def _reached(name: str) -> Iterator[None]:
 def _hub_has(name: str) -> bool:
     """Whether the hub has a dataset, within seconds, where `datasets` would retry for long; False for one that is
     known on this machine and out of reach. `InputError` where there is no such dataset, or no network."""
-    import datasets
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -135,17 +136,32 @@ def _hub_has(name: str) -> bool:
         HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
         return True
     except (RepositoryNotFoundError, HFValidationError):
-        if name.startswith(("/", ".", "~")) or name.count("/") > 1:  # a path, and no name of the hub
-            raise InputError(f"dataset {name}: there is no such folder") from None
-        raise InputError(f"dataset {name!r}: digits, a local folder or a dataset on the hub is accepted") from None
+        raise InputError(f"{_no_folder(name)}{'' if _is_path(name) else ', and the hub has no such dataset'}") from None
     except Exception:
-        cache = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()
-        if not cache.exists():
-            message = (
-                f"dataset {name!r}: no such folder, and the Hugging Face hub cannot be reached; digits is built in"
-            )
-            raise InputError(message) from None
+        if not _is_cached(name):
+            raise InputError(_nowhere(name)) from None
         return False
+
+
+def _is_path(name: str) -> bool:
+    """Whether a text can be a folder only, and is no name of the hub."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
+def _no_folder(name: str) -> str:
+    return f"dataset: there is no folder {name} (a dataset of the Hugging Face hub is NAME or OWNER/NAME)"
+
+
+def _nowhere(name: str) -> str:
+    """What is said of a dataset that is neither on this machine nor asked for at the hub."""
+    return _no_folder(name) + ("" if _is_path(name) else ", and the hub cannot be reached; digits is built in")
+
+
+def _is_cached(name: str) -> bool:
+    """Whether a dataset of the hub was read on this machine before."""
+    import datasets
+
+    return (Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()).exists()
 
 
 def _is_image(feature: Any) -> bool:

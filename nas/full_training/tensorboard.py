@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nas.metric import DEFAULT_METRIC
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.training.trainer import Epoch
 from searchspace.errors import InputError
 
@@ -22,7 +22,7 @@ def require() -> None:
 
 
 @contextmanager
-def written(out: Path, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
+def written(out: Path, wanted: bool, metric: Metric = DEFAULT_METRIC) -> Iterator[Callable[[Epoch], None]]:
     """What writes an epoch's numbers to OUT/tensorboard; where that is not wanted, what does nothing."""
     if not wanted:
         yield lambda epoch: None
@@ -32,6 +32,8 @@ def written(out: Path, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
     def write(epoch: Epoch) -> None:
         for name, field in SCALARS.items():
             writer.add_scalar(name, getattr(epoch, field), epoch.number)
+        if epoch.other is not None:
+            writer.add_scalar(f"{metric.name}/validation", epoch.other, epoch.number)
         writer.add_scalar("images_per_s", epoch.images_per_s, epoch.number)
         writer.flush()
 

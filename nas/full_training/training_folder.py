@@ -101,6 +101,13 @@ def check(folder: Path, plan: TrainingPlan) -> None:
             raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
 
 
+def check_several(base: Path) -> None:
+    """`InputError` for a folder that cannot hold those of several trainings: it is one, or of something else."""
+    bundle.check_free(base)
+    if has_epochs(base) or (base / bundle.WEIGHTS).exists():
+        raise InputError(f"out {base}: has another training; give another --out, for several")
+
+
 @contextmanager
 def opened(folder: Path, plan: TrainingPlan) -> Iterator[None]:
     """The folder, made and held: one training at a time. `InputError` for a folder of something else.
@@ -201,27 +208,44 @@ def _foreign(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not of this training ({said}); without it the training starts anew")
 
 
-def train_remaining(folder: Path, training: Training, watch: Callable[[Epoch], None]) -> None:
-    """Train what is left, leaving a state to go on from after every epoch; of a gang, its first rank alone writes."""
+def train_remaining(
+    folder: Path, training: Training, watch: Callable[[Epoch], None], metric: Metric = DEFAULT_METRIC
+) -> None:
+    """Train what is left, leaving a state to go on from after every epoch; of a gang, its first rank alone writes, and
+    measures the other metric."""
     history = epochs_done(folder)
+    images, labels = training.split.val_images, training.split.val_labels
     for epoch in training:
         if training.gang.rank == 0:
+            epoch = replace(epoch, other=scored_by(metric, training, images, labels))
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
             notes["images"] = training.split.fingerprint
             if training.device == "cpu":
                 notes["threads"] = str(torch.get_num_threads())
-            write_metrics(folder / METRICS, history)
+            write_metrics(folder / METRICS, history, metric)
             checkpoint.write(folder / STATE, training.state(), notes)  # last: whoever sees it may end this process
         watch(epoch)
 
 
-def write_metrics(path: Path, history: list[Epoch]) -> None:
-    """One line an epoch, replaced in one step."""
+def scored_by(metric: Metric, training: Training, images: Images, labels: Labels) -> float | None:
+    """The score of the weights as they are by another metric than the default one, which is always measured; None of
+    that, and where the metric cannot be computed of these labels."""
+    if metric == DEFAULT_METRIC:
+        return None
+    try:
+        return scoring.score(metric, labels, training.probabilities(images).double().numpy())
+    except ValueError:
+        return None
+
+
+def write_metrics(path: Path, history: list[Epoch], metric: Metric = DEFAULT_METRIC) -> None:
+    """One line an epoch, replaced in one step; with a column for a metric that is not the default one."""
+    fields = [field.name for field in dataclasses.fields(Epoch) if field.name != "other" or metric != DEFAULT_METRIC]
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["epoch", *(field.name for field in dataclasses.fields(Epoch)[1:])])
-    rows.writerows(dataclasses.astuple(epoch) for epoch in history)
+    rows.writerow({"number": "epoch", "other": metric.name}.get(name, name) for name in fields)
+    rows.writerows([getattr(epoch, name) for name in fields] for epoch in history)
     write_text(path, text.getvalue())
 
 
@@ -238,10 +262,7 @@ def outcome(
     of = [(split.val_images, split.val_labels, unwatched), *([(*test, each)] if test else [])]
     given = [(labels, training.answers(images, told)) for images, labels, told in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
-    other: list[float | None] = [None] * len(of)
-    if plan.metric != DEFAULT_METRIC:
-        answers = [training.probabilities(images).double().numpy() for images, _, _ in of]
-        other = [scoring.score(plan.metric, labels, found) for (_, labels, _), found in zip(of, answers, strict=True)]
+    other = [scored_by(plan.metric, training, images, labels) for images, labels, _ in of]
     trained = TrainingRecord(
         split.name,
         plan.seed,

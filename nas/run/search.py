@@ -16,8 +16,9 @@ from rich.console import Console
 
 from nas.analysis.time_left import TimeLeft
 from nas.config import CALLER, OWN_DATA, SearchConfig
-from nas.data.datasets import Split, check_channels, load_object
+from nas.data.datasets import Split, check_channels, check_part, load_object
 from nas.data.labelled import counted
+from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
 from nas.run.finals import FINALS, finalists, hold
@@ -73,6 +74,7 @@ class Ended:
     found: bool = False
 
 
+@as_keywords("folder")
 def search(
     budget: str | Budget | Sequence[str],
     *,
@@ -197,7 +199,10 @@ class Search:
 
     def _run(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
         done, total = study.finished, self.config.conduct.trials
-        self._say(f"run {self.folder} {'carries on' if self.existed else 'starts'}: {done} of {total} trials done")
+        if done > total:
+            self._say(f"--trials {total} adds nothing: run {self.folder} has {done} trials already")
+        else:
+            self._say(f"run {self.folder} {'carries on' if self.existed else 'starts'}: {done} of {total} trials done")
         ended, finals = Ended(), bool(finalists(self.config))
         try:
             if done < total:
@@ -327,7 +332,7 @@ class Search:
                 Study.read(self.folder).check_same_images(split.fingerprint, len(split.val_labels))
             except InputError as error:
                 raise InputError(f"run {self.folder}: {error}") from None
-            self._say(f"run {self.folder}: {done} of {self.config.conduct.trials} trials are done")
+            self._say(f"run {self.folder}: {done} of {max(done, self.config.conduct.trials)} trials are done")
         layers = latencies.runs_to_time(space, self.config, self.existed)
         read_s = time.monotonic() - started
         print_plan(self.console, self.config, space, split, self.folder, read_s, done, layers)
@@ -364,7 +369,11 @@ class Search:
             self.console.print(line)
 
     def _new(self) -> SearchConfig:
-        return search_options.config_from_args(self.args, self.given.space, self.split)
+        config = search_options.config_from_args(self.args, self.given.space, self.split)
+        search_options.check_classes(config, self.split)
+        if self.split is None and config.identity.data.dataset != OWN_DATA:
+            check_part(config.identity.data, config.identity.seed)
+        return config
 
     def _object(self) -> Split:
         """The dataset that Python gave, as a split."""

@@ -18,6 +18,7 @@ from nas.config import (
     FEWEST_TRIALS,
     FINALISTS,
     LARGEST,
+    LEAST_PIXELS,
     OWN_DATA,
     SCORES,
     DataConfig,
@@ -56,6 +57,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "dry_run", "quiet"), bool),
 }
 SPACE = "mobile"
+CLUSTER = r"auto|local|(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}"  # an address that Ray can join
 DEVICES = ("auto", "cpu", "cuda")
 TRACKERS = ("mlflow", "tensorboard", "wandb")
 EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
@@ -332,9 +334,9 @@ def function(what: str, text: str) -> Any:
 def check(args: argparse.Namespace) -> None:
     """`InputError` where a number or a word is none that is accepted, or options do not go together."""
     for name in ("trials", "epochs", "batch_size", "train_resolution", "num_classes", "concurrent"):
-        number = getattr(args, name)
-        if number is not None and number < 1:
-            raise InputError(f"{name.replace('_', '-')}: at least 1, not {number}")
+        number, least = getattr(args, name), LEAST_PIXELS if name == "train_resolution" else 1
+        if number is not None and number < least:
+            raise InputError(f"{name.replace('_', '-')}: at least {least}, not {number}")
     for name, most in MOST.items():
         number = getattr(args, name)
         if number is not None and number > most:
@@ -358,6 +360,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"device {args.device!r}: {', '.join(DEVICES)} is accepted")
     duration("time-limit", args.time_limit)
     duration("trial-timeout", args.trial_timeout)
+    if args.ray_address is not None and not re.fullmatch(CLUSTER, args.ray_address):
+        raise InputError(f"ray-address {args.ray_address!r}: HOST:PORT, ray://HOST:PORT or auto is accepted")
     if args.evaluate is not None and ":" not in args.evaluate:
         raise InputError(f"evaluate {args.evaluate!r}: module:function is accepted")
 
@@ -451,6 +455,16 @@ def space_of(args: argparse.Namespace, space: Space, found: int) -> Space:
     if space.network.num_classes < 2:
         raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
     return space
+
+
+def check_classes(config: SearchConfig, split: Split | None = None) -> None:
+    """`InputError` where networks have fewer outputs than the dataset has classes: none could be deployed on it."""
+    dataset, outputs = config.identity.data.dataset, config.space.network.num_classes
+    if dataset == OWN_DATA or config.space.network.head.output != "logits":
+        return
+    classes = len(split.classes) if split else known_of(dataset, config.identity.data, None)[0]
+    if outputs < classes:
+        raise InputError(f"num-classes: at least {classes}, the classes of {dataset}, not {outputs}")
 
 
 def known_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, int]:

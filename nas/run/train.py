@@ -25,12 +25,12 @@ from nas.data.labelled import counted
 from nas.full_training import estimate, tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency.timing import device_for, threads
-from nas.metric import DEFAULT_METRIC
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.run.images import read_images
 from nas.run.run import Run
 from nas.run.search_options import image_config
 from nas.run.subject import Subject, metric_of, subject
-from nas.training import augment
+from nas.training import augment, scoring
 from nas.training.threads import counts, fewest, sentence, speeds
 from nas.training.trainer import DivergedError, Epoch
 from nas.views.meter import meter, waiting
@@ -123,6 +123,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     searched = Run.open(run)
     trials, config = searched.trials, searched.config
     base = args.out or run / agreement.FOLDER
+    training_folder.check_several(base)
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
     for trial in agreement.chosen(trials, top, controls, config.identity.seed, searched.finals):
@@ -131,6 +132,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
         out = agreement.folder_of(base, trial)
         plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
         plans[out] = training_folder.resumed(out, plan)
+        training_folder.check(out, plans[out])
     if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
         console.print(rest)
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
@@ -222,23 +224,23 @@ def trained(
     number, why = threads_for(out, plan, args, split)
     if not args.quiet:
         console.print(f"training {estimate.described(out, plan, split, args.device, args.workers)}")
-        if why:
-            console.print(why)
+        for said in filter(None, (why, unmeasured(plan, split))):
+            console.print(said)
     done, train, score = len(training_folder.epochs_done(out)), len(split.train_labels), len(split.val_labels)
     pace = TrainingProgress(console, args.quiet, plan.train.epochs, done, train, score)
-    with threads(number), tensorboard.written(out, args.tensorboard) as note:
+    with threads(number), tensorboard.written(out, args.tensorboard, plan.metric) as note:
 
         def watch(epoch: Epoch) -> None:
             pace.ended(epoch.number)
             note(epoch)
             if not args.quiet:
-                console.print(line(epoch, plan.train.epochs))
+                console.print(line(epoch, plan.train.epochs, plan.metric))
 
         with pace:
             if args.workers == 1:
                 state = training_folder.resume(out, plan, split, args.device)
                 state.each = pace
-                training_folder.train_remaining(out, state, watch)
+                training_folder.train_remaining(out, state, watch, plan.metric)
             else:
                 data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
                 state = training_folder.resume(out, plan, split, args.device)
@@ -299,11 +301,21 @@ def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Image
         return None
 
 
-def line(epoch: Epoch, epochs: int) -> str:
+def unmeasured(plan: TrainingPlan, split: Split) -> str:
+    """Why a search's metric is not measured, where it cannot be of these images."""
+    try:
+        if plan.metric != DEFAULT_METRIC:
+            scoring.check(plan.metric, split.val_labels, split.num_classes)
+    except InputError as error:
+        return f"{error}; {DEFAULT_METRIC.words} is measured"
+    return ""
+
+
+def line(epoch: Epoch, epochs: int, metric: Metric = DEFAULT_METRIC) -> str:
+    other = "" if epoch.other is None else f" {metric.words} {epoch.other:.4f},"
     return (
         f"epoch {epoch.number} of {epochs}: train loss {epoch.train_loss:.4f}, "
-        f"val. {DEFAULT_METRIC.words} {epoch.score:.4f}, "
-        f"{epoch.images_per_s:.0f} images/s"
+        f"val. {DEFAULT_METRIC.words} {epoch.score:.4f},{other} {epoch.images_per_s:.0f} images/s"
     )
 
 

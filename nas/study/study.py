@@ -38,6 +38,7 @@ from nas.config import (
     load_plugins,
     same_images,
 )
+from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
@@ -122,6 +123,7 @@ class Study:
         self.proposals = Proposals(design)
 
     @classmethod
+    @as_keywords("run")
     def open(
         cls,
         run: str | Path,

@@ -41,13 +41,15 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One pass over the training images, and the validation score after it."""
+    """One pass over the training images, and the validation score after it; `other` is the score by another metric
+    than accuracy, where a full training measures that too."""
 
     number: int
     train_loss: float
     accuracy: float
     loss: float
     images_per_s: float
+    other: float | None = None
 
     @property
     def score(self) -> float:

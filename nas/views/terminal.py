@@ -334,21 +334,23 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     table = Table(title=f"best networks within {study.budget}", title_justify="left")
     timed = any(trial.predicted_ms is not None for trial in best)
     metric = study.metric
-    scored = (metric.words, "interval") if timed else (metric.short.replace("acc.", metric.words), "90 % interval")
+    scored = [metric.words, "interval"] if timed else [metric.short.replace("acc.", metric.words), "90 % interval"]
+    intervals = [trial.interval(images) for trial in best]
+    if not any(intervals):
+        scored.pop()
     own = [limit.currency for limit in study.budget.limits if limit.currency in OWN_COSTS]
     second = [unit_of(name) for name in own] or ["MParams"]  # 80 columns have no room for more
     for name in ("trial", "role", *scored, "MFLOPs", *second, *(["pred."] if timed else []), "ms"):
         table.add_column(name, justify="left" if name == "role" else "right")
     over = comparison.over_when_measured(study.records, study.budget)
-    for trial in best:
-        within = trial.interval(images)
+    for trial, within in zip(best, intervals, strict=True):
         shown = [trial.predicted_ms, trial.alone_ms] if timed else [trial.alone_ms]
         ms = ["" if one is None else f"{one:.1f}" for one in shown]
         ms[-1] += "*" if trial.number in over else ""
-        interval = f"{within[0]:.3f}-{within[1]:.3f}" if within else ""
+        score = [f"{trial.score:.4f}", f"{within[0]:.3f}-{within[1]:.3f}" if within else ""][: len(scored)]
         spent = [amount(trial.cost.of(name) or 0.0, name, digits=3).removesuffix(unit_of(name)) for name in own]
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
-        table.add_row(str(trial.number), trial.role, f"{trial.score:.4f}", interval, macs, *(spent or [params]), *ms)
+        table.add_row(str(trial.number), trial.role, *score, macs, *(spent or [params]), *ms)
     return table
 
 

@@ -135,7 +135,7 @@ def rank(config: dict[str, Any]) -> None:
     begun = training_folder.resume(config["folder"], config["plan"], ray.get(config["split"]), device, gang)
     if gang.rank == 0:
         begun.each = News(config["news"], begun)
-    training_folder.train_remaining(config["folder"], begun, lambda epoch: None)
+    training_folder.train_remaining(config["folder"], begun, lambda epoch: None, config["plan"].metric)
 
 
 class News:

@@ -88,3 +88,37 @@ def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) 
     with pytest.raises(InputError, match=r"--out is missing, as in: python -m nas\.deploy"):
         deploy.main(WORDS)
     assert not stages.calls
+
+
+def test_another_search_of_the_same_run_is_refused_once_its_training_has_begun(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`A/pics` and `B/pics` share a run's default name."""
+    assert deploy.main([*WORDS, "--out", "there"]) == 0
+    stages.calls = []
+    for other in (["--dataset", "B/digits"], ["--budget", "3MParams"], ["--epochs", "9"], ["--seed=4"]):
+        with pytest.raises(InputError, match=r"run run is another search \(.*give another --run"):
+            deploy.main([*WORDS, *other, "--out", "there"])
+    assert not stages.calls
+    capsys.readouterr()
+    assert deploy.main([*WORDS, "--trials", "48", "--out", "there"]) == 0, "conduct may differ"
+    assert capsys.readouterr().out == "the full training in run/trained has begun: the search stays as it is\n"
+
+
+def test_a_dry_run_of_what_has_begun_is_the_training_s(stages: Stages) -> None:
+    assert deploy.main([*WORDS, "--out", "there"]) == 0
+    stages.calls = []
+    assert deploy.main([*WORDS, "--out", "there", "--dry-run"]) == 0
+    ((stage, words),) = stages.calls
+    assert stage == "train"
+    assert "--dry-run" in words
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(("number", "says"), [("-1", "at least 1, not -1"), ("10000000", "at most 1,000,000, not 1")])
+def test_epochs_of_the_training_are_refused_before_the_search(
+    stages: Stages, number: str, says: str, more: list[str]
+) -> None:
+    with pytest.raises(InputError, match=f"^full-epochs: {says}"):
+        deploy.main([*WORDS, "--out", "there", "--full-epochs", number, *more])
+    assert not stages.calls

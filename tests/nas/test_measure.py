@@ -143,7 +143,7 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     assert "timing layers on" in said
     assert "networks cost" in said
     assert "latency predicted for" in said
-    assert "plan: 4 trials (1 textbook network, 1 random controls)" in " ".join(said.split())
+    assert "plan: 4 trials (1 textbook network, 1 random control)" in " ".join(said.split())
     kept = device_table.default_path("cpu")
     assert kept.parent == tmp_path / "cache" / "latency"
 

@@ -166,7 +166,8 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
     [
         (["--budget", "banana"], "as in 300MFLOPs"),
         (["--budget", "300"], "no unit"),
-        (["--budget", "-300MFLOPs"], "expected one argument"),
+        (["--budget", "-300MFLOPs"], "budget '-300MFLOPs'"),
+        (["--budget", "-.3"], "budget '-.3'"),
         (["--budget=-300MFLOPs"], "as in 300MFLOPs"),
         (["--budget", "1kFLOPs"], "cannot be met: networks of mobile.yaml cost"),
         ([], "--budget"),
@@ -189,6 +190,13 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
             "resolution: at least the total stride",
         ),
         (["--budget", "300MFLOPs", "--num-classes", "0"], "num-classes: at least 1"),
+        (["--budget", "300MFLOPs", "--num-classes", "9"], "num-classes: at least 10, the classes of digits, not 9"),
+        (["--budget", "300MFLOPs", "--images", "19"], "images: at least 20, two of each class of digits, not 19"),
+        (["--budget", "300MFLOPs", "--train-resolution", "1"], "train-resolution: at least 2, not 1"),
+        *(
+            (["--budget", "300MFLOPs", "--dry-run", "--ray-address", address], f"ray-address '{address}': HOST:PORT,")
+            for address in ("head", "head:port", "http://head:8265", "ray://head", "")
+        ),
         (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: above 0"),
         (["--budget", "300MFLOPs", "--colour"], "no such option --colour"),
     ],
@@ -291,7 +299,7 @@ def test_nothing_else_is_written_to_the_folder_of_a_search(tmp_path: Path, capsy
 def test_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main([*TINY, "--dry-run", "--run", str(tmp_path / "r")]) == 0
     said = capsys.readouterr().out
-    assert "plan: 4 trials (1 textbook network, 1 random controls) of up to 1 epochs" in said
+    assert "plan: 4 trials (1 textbook network, 1 random control) of up to 1 epoch, " in said
     assert re.search(
         r"about 0:\d\d:\d\d: reading .*starting Ray 0:00:10, trials .*; 0:.* where no trial is stopped early", said
     )

@@ -21,12 +21,14 @@ from sklearn.metrics import f1_score
 
 from nas import export, train
 from nas.bundle import bundle, card
+from nas.bundle.card import TrainingRecord
 from nas.config import DataConfig, TrainConfig, full_recipe
 from nas.data.datasets import load, load_test
 from nas.full_training import tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency import timing
 from nas.metric import Metric
+from nas.run.train import line, unmeasured
 from nas.training import checkpoint
 from nas.training.trainer import Epoch, Training
 from nas.views.training_progress import TrainingProgress
@@ -45,6 +47,7 @@ NETWORK = {
 
 
 DIGITS = ("--dataset", "digits")
+RECORD = TrainingRecord("digits", 0, 2, 0.6, 100, 0.7, 200, (0.0,) * 3, (1.0,) * 3, ("a", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +191,12 @@ def test_unreadable_test_images_do_not_cost_the_training(
         (["resnet18", *DIGITS, "--learning-rate", "-1"], "learning-rate: above 0"),
         (["resnet18", *DIGITS, "--learning-rate", "nan"], "learning-rate: above 0"),
         (["resnet18", *DIGITS, "--ema", "1"], "ema: from 0"),
-        (["resnet18", *DIGITS, "--resolution", "0"], "resolution: at least 1"),
-        (["resnet18", "--dataset", "nowhere/at/all"], "dataset nowhere/at/all: there is no such folder"),
+        (["resnet18", *DIGITS, "--resolution", "0"], "resolution: at least 2, not 0"),
+        (["resnet18", *DIGITS, "--resolution", "1"], "resolution: at least 2, not 1"),
+        (
+            ["resnet18", "--dataset", "nowhere/at/all"],
+            "dataset: there is no folder nowhere/at/all (a dataset of the Hugging Face hub is NAME or",
+        ),
         (["resnet18", *DIGITS, "--out", "file"], "a folder is accepted, not a file"),
         (["resnet18", *DIGITS, "--out", "file/x"], "cannot be written"),
         (["resnet18", *DIGITS, "--out", "mine"], "has a model.py that no export wrote"),
@@ -280,7 +287,7 @@ def test_a_training_that_is_carried_on_keeps_its_threads(
     monkeypatch.setattr("nas.run.train.speeds", lambda *_: {2: 300.0, 1: 100.0})
     real = training_folder.train_remaining
 
-    def once(folder: Path, state: Training, watch: Callable[[Epoch], None]) -> None:
+    def once(folder: Path, state: Training, watch: Callable[[Epoch], None], metric: Metric) -> None:
         def stop(epoch: Epoch) -> None:
             used.append(torch.get_num_threads())
             raise KeyboardInterrupt
@@ -379,8 +386,10 @@ def test_a_full_training_also_measures_what_its_search_scored_by(tmp_path: Path)
     """By scikit-learn, of the weights that are kept, on validation and test images."""
     split = load(DataConfig(images=200), seed=0)
     plan = TrainingPlan(Space(NETWORK).arch(), DataConfig(images=200), TrainConfig(epochs=1), metric=Metric("f1_macro"))
-    training = training_folder.resume(tmp_path, plan, split, "cpu")
-    history = list(training)
+    training, seen = training_folder.resume(tmp_path, plan, split, "cpu"), []
+    training_folder.train_remaining(tmp_path, training, seen.append, plan.metric)
+    history = training_folder.epochs_done(tmp_path)
+    assert seen == history
     tests = load_test(split)
     assert tests is not None
     record = training_folder.outcome(plan, split, history, training, tests).trained
@@ -389,6 +398,43 @@ def test_a_full_training_also_measures_what_its_search_scored_by(tmp_path: Path)
         ((split.val_images, split.val_labels), tests), (record.score, record.test_score), strict=True
     ):
         assert found == pytest.approx(f1_score(labels, training.answers(images), average="macro"))
+    assert f", f1 macro {record.score:.4f}, " in line(history[0], 1, plan.metric)
+    (row,) = pd.read_csv(tmp_path / training_folder.METRICS).to_dict("records")
+    assert list(row) == ["epoch", "train_loss", "accuracy", "loss", "images_per_s", "f1_macro"]
+    assert (row["accuracy"], row["f1_macro"]) == (pytest.approx(record.accuracy), pytest.approx(record.score))
     assert [(name, metric.name) for name, metric, _, _ in record.scores] == [
         ("validation", "accuracy"), ("validation", "f1_macro"), ("test", "accuracy"), ("test", "f1_macro"),
     ]  # fmt: skip
+
+
+def test_a_card_speaks_of_the_same_images_once_they_are_named() -> None:
+    scores = replace(RECORD, metric="f1_macro", score=0.5, test_score=0.4)
+    said = [line.split(" on ")[0].split(" [")[0] for line in card.scores(scores)[1:]]
+    assert said == [
+        "Validation accuracy 0.6000",
+        "Of the same validation images, f1 macro: 0.5000.",
+        "Test accuracy 0.7000",
+        "Of the same test images, f1 macro: 0.4000.",
+    ]
+
+
+def test_a_metric_that_cannot_be_computed_costs_no_training(tmp_path: Path) -> None:
+    """As of two classes where there are ten."""
+    split = load(DataConfig(images=200), seed=0)
+    plan = TrainingPlan(Space(NETWORK).arch(), DataConfig(images=200), TrainConfig(epochs=1), metric=Metric("f1"))
+    training = training_folder.resume(tmp_path, plan, split, "cpu")
+    training_folder.train_remaining(tmp_path, training, lambda epoch: None, plan.metric)
+    (epoch,) = training_folder.epochs_done(tmp_path)
+    assert epoch.other is None
+    assert unmeasured(plan, split).startswith("metric f1: cannot be computed of these validation images: ")
+    assert unmeasured(plan, split).endswith("; accuracy is measured")
+    trained = training_folder.outcome(plan, split, [epoch], training, load_test(split)).trained
+    assert trained is not None
+    assert (trained.score, trained.test_score) == (None, None)
+    assert "f1" not in line(epoch, 1, plan.metric)
+
+
+def test_the_card_of_a_training_has_no_place_of_this_machine(arch: Path, trained: Path) -> None:
+    text = (trained / "card.md").read_text()
+    assert str(arch.parent) not in text
+    assert "    python -m nas.train …/tiny.yaml --dataset digits --epochs 2 --out …/whole --quiet" in text

@@ -13,6 +13,7 @@ from scipy import stats
 
 from nas import report, train
 from nas.analysis import agreement
+from nas.full_training import training_folder
 from nas.metric import Metric
 from nas.run import folder, search_options
 from nas.run.search import open_study
@@ -131,6 +132,13 @@ def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "at least 0" in refusal(train.main, [str(run), "--top", "-1"], capsys)
     assert "not both 0" in refusal(train.main, [str(run), "--top", "0"], capsys)
     assert "no run folder" in refusal(train.main, [str(tmp_path), "--top", "1"], capsys)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / training_folder.PLAN).touch()
+    (tmp_path / "one" / training_folder.STATE).touch()
+    for words in ([], ["--dry-run"]):
+        said = refusal(train.main, [str(run), "--top", "1", "--out", str(tmp_path / "one"), *words], capsys)
+        assert said == f"out {tmp_path / 'one'}: has another training; give another --out, for several"
+    assert "the folder of a search" in refusal(train.main, [str(run), "--top", "1", "--out", str(run)], capsys)
     made = agreement.folder_of(tmp_path, outcome(3, "search", 0.5))
     made.mkdir()
     (made / "weights.safetensors").write_bytes(b"{}")

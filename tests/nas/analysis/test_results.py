@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from nas.analysis import comparison, tables
-from nas.metric import DEFAULT_METRIC
+from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import folder
 from nas.study import objectives
 from nas.trial import Result, TrialRecord, ranked
 from searchspace import Arch, Budget
 from tests.nas.study.test_study import opened
+from tests.support.paths import ROOT
 from tests.support.records import record
 
 
@@ -55,8 +56,34 @@ def test_too_few_trials_prove_nothing() -> None:
     few = comparison.compare(outcomes([0.90, 0.91], [0.50, 0.55]), images=1000)
     assert few is not None
     assert few.difference_interval[0] > 0
-    assert few.p_value == pytest.approx(1 / 3, abs=0.05)
+    assert few.p_value == pytest.approx(1 / 3)
     assert few.noise
+
+
+def test_the_permutation_test_counts_all_deals_where_they_are_few() -> None:
+    """6 of 10: 210 deals, none of them drawn; of 8 of 24 some are."""
+    rng = np.random.default_rng(1)
+    search, control = rng.random(6), rng.random(4)
+    everything = np.concatenate([search, control])
+    best, seen = comparison.expected_best, []
+    for chosen in combinations(range(10), 6):
+        others = np.delete(everything, chosen)
+        seen.append(abs(best(everything[list(chosen)], 4) - best(others, 4)))
+    observed = abs(best(search, 4) - best(control, 4))
+    expected = np.mean(np.array(seen) >= observed - 1e-12)
+    assert {comparison.p_value(search, control, 4, np.random.default_rng(seed)) for seed in range(3)} == {expected}
+    drawn = [comparison.p_value(rng.random(16), rng.random(8), 8, np.random.default_rng(seed)) for seed in range(3)]
+    assert all(0 < p <= 1 for p in drawn)
+
+
+def test_one_network_of_each_gives_no_interval_and_no_zero_is_negative() -> None:
+    own = [replace(trial, metric=Metric("score of mine")) for trial in outcomes([0.5], [0.50001])]
+    alone = comparison.compare(own, images=0)
+    assert alone is not None
+    first, second = comparison.sentences(alone)
+    assert first.endswith("(best of 1 of each) and equal epochs (2): 0.5000 against 0.5000.")
+    assert second.startswith("Difference +0.0000 (one network of each gives no interval), permutation p = 1: it may be")
+    assert comparison.findings(own[:1], 0)[0].startswith("1 trial: 1 complete")
 
 
 def test_intervals_cover_about_what_they_say() -> None:
@@ -245,3 +272,13 @@ def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
     )
     assert comparison.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
     assert comparison.over_sentence(trials[1:3], budget) == ""
+
+
+def test_every_column_of_the_table_is_explained() -> None:
+    table = (
+        (ROOT / "nas" / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("| columns of `trials.csv`")[2]
+        .partition("\n\n")[0]
+    )
+    assert [name for name in ("trial", "outcome", *tables.COLUMNS) if f"`{name}`" not in table] == []

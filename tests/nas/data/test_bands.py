@@ -14,7 +14,7 @@ from PIL import Image
 
 from nas import export, search, train
 from nas.config import DataConfig
-from nas.data import bands
+from nas.data import bands, decoding
 from nas.data.datasets import check_channels, load
 from nas.data.decoding import pixels
 from nas.data.pictures import picture, quiet
@@ -188,6 +188,44 @@ def test_a_folder_of_many_bands(tmp_path: Path) -> None:
     for channels in (1, 3, 4):
         with pytest.raises(InputError, match=r"dry/\d+\.tif: an image of 5 bands; the network takes"):
             check_channels(config, channels)
+
+
+def deep_png(image: NDArray[np.uint16]) -> bytes:
+    """(H, W, 3) as a PNG of 16 bits, which Pillow does not write."""
+    height, width, _ = image.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_images_that_a_data_range_clips_are_counted(tmp_path: Path) -> None:
+    """Also by who reads them again, decoded before."""
+    root = str(scenes(tmp_path, count=4))
+    for white, notes in (
+        (20_000.0, ["data: 4 images have values above --data-range 20000, which are clipped: they are white"]),
+        (40_000.0, []),
+    ):
+        for _ in range(2):
+            split = load(DataConfig(root, data_range=white), 0, channels=5)
+            assert [line for line in describe(split) if "clipped" in line] == notes
+
+
+def test_the_brightest_value_is_of_deep_images_alone() -> None:
+    assert decoding.brightest(Image.new("RGB", (2, 2), "white")) == 0
+    assert decoding.brightest(np.full((2, 2, 3), 255, np.uint8)) == 0
+    assert decoding.brightest(Image.fromarray(np.full((2, 2), 4_000, np.uint16))) == 4_000
+    deep = Image.open(io.BytesIO(deep_png(np.full((2, 3, 3), 0x1234, np.uint16))))
+    assert deep.mode == "RGB"
+    assert decoding.brightest(deep) == 0x1200
+    assert decoding.brightest(np.array([[0.5, np.nan], [np.inf, 2.0]])) == 2.0
 
 
 def test_grey_images_for_a_network_of_one_channel(tmp_path: Path) -> None:

@@ -346,6 +346,20 @@ def test_what_the_hub_cannot_give_once_is_asked_for_again(monkeypatch: pytest.Mo
     assert datasets.config.HF_HUB_OFFLINE is before
 
 
+def test_a_folder_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where nobody asks the hub, as with HF_HUB_OFFLINE=1."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    for name in (str(tmp_path / "gone"), "./gone", "A/pics", "gone"):
+        said = refused(lambda name=name: load(DataConfig(name), 0))  # type: ignore[misc]
+        assert said.startswith(
+            f"dataset: there is no folder {name} (a dataset of the Hugging Face hub is NAME or OWNER/NA"
+        )
+        assert said.endswith(("OWNER/NAME)", "and the hub cannot be reached; digits is built in"))
+
+
 def test_a_search_says_what_it_uses_before_it_begins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ def test_a_training_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch
     root = images(Path("photos"), ["cat", "dog", "owl"])
     Space(NETWORK).arch().save(Path("tiny.yaml"))
     command = ["tiny.yaml", "--dataset", "photos", "--epochs", "2", "--out", "out", "--quiet", "--resolution", "16"]
-    monkeypatch.setattr(training_folder, "write_metrics", lambda path, history: None)
+    monkeypatch.setattr(training_folder, "write_metrics", lambda path, history, metric: None)
     real = training_folder.checkpoint.write
 
     def stopped(*arguments: object, **options: object) -> None:

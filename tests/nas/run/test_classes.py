@@ -11,7 +11,7 @@ from PIL import Image
 from nas import search
 from nas.data import decoding
 from nas.run import search_options
-from searchspace import Space
+from searchspace import InputError, Space
 
 BUDGET = ["--budget", "2MFLOPs", "--resolution", "32"]
 
@@ -59,3 +59,24 @@ def test_the_first_line_says_whose_they_are(tmp_path: Path, capsys: pytest.Captu
     assert search.main([*BUDGET, "--space", "rexnet", "--dry-run", "--run", run]) == 0
     said = capsys.readouterr().out.splitlines()[1]
     assert said.startswith("budget 2MFLOPs for the network as deployed: 32 px, 10 classes (the dataset's); 1 FLOP")
+
+
+def test_fewer_classes_than_the_dataset_s_are_refused_before_anything_begins(photos: Path, tmp_path: Path) -> None:
+    words, run = [*BUDGET, "--space", "rexnet", "--dataset", str(photos), "--run", str(tmp_path / "run")], "run"
+    with pytest.raises(InputError, match=rf"^num-classes: at least 3, the classes of {photos}, not 2$"):
+        search.main([*words, "--num-classes", "2"])
+    file, data = tmp_path / "mine.yaml", Space.load("rexnet").data
+    file.write_text(yaml.safe_dump({**data, "num_classes": 2}))
+    with pytest.raises(InputError, match="at least 3"):
+        search.main([*words, "--space", str(file)])
+    assert not (tmp_path / run).exists()
+    file.write_text(yaml.safe_dump({**data, "num_classes": 2, "head": {**data["head"], "output": "features"}}))
+    search_options.check_classes(
+        search_options.config_from_args(search_options.parser().parse_args([*words, "--space", str(file)]))
+    )
+
+
+def test_an_address_that_ray_can_join() -> None:
+    parse = search_options.parser().parse_args
+    for address in ("head:6379", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001", "auto"):
+        search_options.check(parse(["--budget", "1MFLOPs", "--ray-address", address]))

@@ -78,6 +78,9 @@ def test_only_what_is_given_is_compared(tmp_path: Path) -> None:
     assert refusal(run, *WORDS, "--resolution", "64") == "--resolution: 32 → 64"
     assert refusal(run, *WORDS, "--num-classes", "3") == "--num-classes: 10 → 3"
     assert refusal(run, *WORDS, "--minimize", "params") == "minimize.0: default → params"
+    assert refusal(run, *WORDS, "--metric", "f1_macro") == "metric.name: accuracy → f1_macro"
+    begin(tmp_path / "f1", *WORDS, "--metric", "f1_macro")
+    assert refusal(tmp_path / "f1", *WORDS, "--metric", "accuracy") == "metric.name: f1_macro → accuracy"
 
 
 def test_a_changed_space_is_told_as_it_was_written(tmp_path: Path) -> None:

@@ -98,10 +98,13 @@ def test_opening_a_run_writes_nothing(run: Run) -> None:
         run.export("worst")
 
 
-def test_the_same_call_carries_on_and_another_training_does_not(run: Run) -> None:
+def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     more = {**TINY, "folder": run.folder, "data": {"scale": 1e5}, "metric": "error:minimize", "epochs": 2}
     again = Run.search(**more, evaluate=half_of_the_parameters, trials=4)
     assert len(again.trials) == 4
+    fewer = Run.search(**{**more, "quiet": False}, evaluate=half_of_the_parameters, trials=2)
+    assert len(fewer.trials) == 4
+    assert f"--trials 2 adds nothing: run {run.folder} has 4 trials already" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"is another search .*evaluate"):
         Run.search(**more, evaluate=lambda trial, context: iter([0.5]), trials=4)
     with pytest.raises(InputError, match=r"is another search .*metric"):
@@ -142,7 +145,8 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run) -> Non
         ({"metric": len}, "metric: a name or a Metric is accepted"),
         ({"watchers": 3}, "watchers: a list of objects is accepted"),
         ({"device": "tpu"}, "device 'tpu': auto, cpu, cuda"),
-        ({"time_limit": "x"}, "time-limit 'x'"),
+        ({"time_limit": "x"}, "time_limit 'x'"),
+        ({"prescreen": 2, "minimize": "params"}, "not with minimize="),
     ],
 )
 def test_bad_arguments_are_one_line_and_leave_nothing(options: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from nas.analysis.time_left import TimeLeft
+from nas.metric import Metric
 from nas.run import search_options
 from nas.trial import Result, Trial
 from nas.views import gpu_use
-from nas.views.terminal import STOPPING, Display, print_preflight
+from nas.views.terminal import STOPPING, Display, best_table, print_preflight
 from searchspace import Budget, Space
 from searchspace.costs.costs import cost
 from searchspace.space.preflight import preflight
+from tests.support.records import record
 
 ARCH = Space.load("rexnet").sample(seed=0, budget=Budget.parse("300MFLOPs"))
 
@@ -191,3 +195,12 @@ def test_no_lever_is_named_that_is_pulled_or_not_needed(arguments: list[str], ab
     lines = told(*arguments)
     assert not any(absent in line for line in lines)
     assert not any("left out" in line for line in lines)
+
+
+@pytest.mark.parametrize(("name", "column"), [("f1_macro", False), ("accuracy", True)])
+def test_a_metric_without_intervals_has_no_column_of_them(name: str, column: bool) -> None:
+    best = [replace(record(0, "complete", 0.5), metric=Metric(name))]
+    study = SimpleNamespace(budget=Budget.parse("1MFLOPs"), metric=Metric(name), records=best)
+    table = best_table(best, study, 100)  # type: ignore[arg-type]
+    assert [one.header for one in table.columns].count("90 % interval") == column
+    assert len(table.columns) == 6 + column

@@ -203,8 +203,8 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
     assert wrong.count("\n") == 1
     assert all(line.startswith(("data digits", "training tiny", "epoch ")) for line in said.splitlines()), said
 
-    behind = len(training_folder.epochs_done(out))
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        behind = len(training_folder.epochs_done(out))  # else the signal comes while Python still starts
         process = begin([*command, str(out)], out)
         while len(training_folder.epochs_done(out)) == behind:
             assert process.poll() is None

@@ -1,0 +1,46 @@
+"""The words of the commands that `nas.deploy` is made of, and what they would refuse too late."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.config import TrainConfig
+from nas.full_training import training_folder
+from searchspace.errors import InputError
+
+TRAINED = "trained"
+OWN = ("--out", "--full-epochs")
+
+
+def check_epochs(number: int) -> None:
+    """`InputError` for a number of epochs that the full training would refuse, once the search is done."""
+    try:
+        TrainConfig(epochs=number)
+    except ValueError as error:  # epochs: at least 1, …
+        raise InputError(f"full-{error}") from None
+
+
+def search_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are the search's."""
+    words: list[str] = []
+    value_follows = False
+    for word in arguments:
+        if value_follows:
+            value_follows = False
+        elif word.partition("=")[0] in OWN:
+            value_follows = "=" not in word
+        else:
+            words.append(word)
+    return words
+
+
+def training_words(run: Path, dataset: str, args: argparse.Namespace) -> list[str]:
+    """The full training of a search's best network; once it has begun, of the network that it began with."""
+    trained = run / TRAINED
+    arch = trained if training_folder.is_folder(trained) else run
+    words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={args.device}"]
+    if args.full_epochs is not None:
+        words.append(f"--epochs={args.full_epochs}")
+    return words + [flag for flag, on in (("--quiet", args.quiet), ("--dry-run", args.dry_run)) if on]
