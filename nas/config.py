@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.plugins import load_named
 from searchspace.budget import OWN_COSTS, Budget
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
-from searchspace.registry.plugins import load_all
 from searchspace.space.space import FIT_BAND, Space
 
 
@@ -239,12 +239,6 @@ class SearchConfig:
         with suppress(KeyError, TypeError):
             as_begun(data["identity"]["data"])
         return parse(cls, data, str(path), lines)
-
-
-def load_named(plugins: Any) -> None:
-    """Load the plugins that a file names; what is no list of texts is refused where the file is parsed."""
-    if isinstance(plugins, list) and all(isinstance(text, str) for text in plugins):
-        load_all(plugins)
 
 
 def load_plugins(folder: Path) -> None:

@@ -24,10 +24,11 @@ from nas.analysis import confusion
 from nas.analysis.confusion import Confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, TrainingRecord
-from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, load_named, same_images
+from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, same_images
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.plugins import load_named
 from nas.training import checkpoint, scoring
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 from nas.training.trainer import Each, Epoch, Training, unwatched

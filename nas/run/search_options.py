@@ -30,11 +30,12 @@ from nas.config import (
     trial_epochs,
 )
 from nas.metric import EXAMPLES, Metric
+from nas.plugins import used
 from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.registry.plugins import load_all, plugin_option, sources
+from searchspace.registry.plugins import load_all, plugin_option
 from searchspace.space.space import FIT_BAND, Space, ready
 
 if TYPE_CHECKING:
@@ -436,7 +437,7 @@ def conduct(args: argparse.Namespace) -> Execution:
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
-        plugins=sources(),
+        plugins=used(),
         command=args.command,
     )
 

@@ -26,6 +26,7 @@ from nas.full_training import estimate, tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency.timing import device_for, threads
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.plugins import used
 from nas.run.images import read_images
 from nas.run.run import Run
 from nas.run.search_options import image_config
@@ -38,7 +39,6 @@ from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from searchspace import command
 from searchspace.errors import InputError
-from searchspace.registry.plugins import sources
 
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
 
@@ -87,7 +87,7 @@ def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, 
     if args.threads is not None and not 1 <= args.threads <= most:
         raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
     words = command.line("nas.train", arguments)
-    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=sources())
+    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=used())
 
 
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:

@@ -40,6 +40,7 @@ from nas.config import (
 )
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.plugins import used
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
@@ -56,7 +57,6 @@ from nas.trial import Result, Trial, TrialRecord, ranked
 from searchspace.budget import Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
-from searchspace.registry.plugins import sources
 from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
@@ -96,7 +96,7 @@ def told_by_caller(design: Design) -> SearchConfig:
         metric=design.metric,
         evaluate=CALLER,
     )
-    return SearchConfig(spec, Execution(plugins=sources()), design.space.source)
+    return SearchConfig(spec, Execution(plugins=used()), design.space.source)
 
 
 class Study:

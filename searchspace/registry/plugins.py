@@ -21,12 +21,25 @@ PLUGIN = "searchspace_plugin_"  # begins the names of modules that were loaded f
 LOADED: dict[Path, str] = {}
 
 
+def resolved(text: str) -> str:
+    """A plugin as `sources` calls it: a file by its whole path."""
+    return str(Path(text).resolve()) if text.endswith(".py") else text
+
+
+def is_loaded(text: str) -> bool:
+    """Whether a plugin was loaded; one that was moved stands for the file that a run remembers."""
+    if not text.endswith(".py"):
+        return text in sys.modules
+    path = Path(text).resolve()
+    return path in LOADED or (not path.is_file() and path.name in {one.name for one in LOADED})
+
+
 def load(text: str) -> None:
     """Import a plugin, a file or a module's name; once per process. `InputError` where that cannot be."""
     is_file = text.endswith(".py")
     path = Path(text).resolve()
-    if is_file and (path in LOADED or (not path.is_file() and path.name in {one.name for one in LOADED})):
-        return  # one that was moved stands for the file that a run remembers
+    if is_loaded(text):
+        return
     if is_file and not path.is_file():
         raise InputError(f"plugin {text}: there is no such file; --plugin {path.name} from where it is stands for it")
     try:
