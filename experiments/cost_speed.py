@@ -42,7 +42,7 @@ from torch import nn
 
 from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower, sections
-from searchspace.costs import costs
+from searchspace.costs import network_cost
 from searchspace.space.preflight import preflight
 
 HERE = Path(__file__).resolve().parent
@@ -144,7 +144,7 @@ def walked(arch: Arch) -> int:
     shape = (arch.in_channels, arch.resolution, arch.resolution)
     macs = 0
     for section in sections(arch):
-        part = costs.count_layers(section, shape)
+        part = network_cost.count_layers(section, shape)
         macs, shape = macs + part.macs, part.output
     return macs
 
@@ -215,7 +215,7 @@ def ours_alone(number: int) -> list[Row]:
         proposals += [candidate.arch for candidate in found if candidate]
     cold = []
     for some in (proposals[: len(proposals) // 5], proposals):
-        costs._COUNTS.clear()
+        network_cost._COUNTS.clear()
         spent, _ = timed(lambda p=some: [cost(arch) for arch in p])  # type: ignore[misc]
         cold.append(row("cost(arch), new, nothing remembered at first", [spent / len(some)], "exact", len(some)))
     again = [timed(lambda p=part: [cost(a) for a in p])[0] / len(part) for part in parts(proposals)]  # type: ignore[misc]

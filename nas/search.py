@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from nas.run.search import Search, carried_out
 
-    words = search_options.without_password(args.storage, arguments)
+    words = search_options.without_password(arguments, args.storage)
     args.command = command.line("nas.search", words)
     return carried_out(Search(args))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 from searchspace.errors import InputError
 from searchspace.registry.blocks import register_block
 from searchspace.registry.costs import register_cost

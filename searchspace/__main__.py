@@ -15,8 +15,8 @@ from rich.text import Text
 from searchspace import command
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit, amount
-from searchspace.costs.costs import cost
 from searchspace.costs.latency import LatencyTable
+from searchspace.costs.network_cost import cost
 from searchspace.errors import InputError
 from searchspace.figures import plot, plot_costs
 from searchspace.format.reference import SECTIONS, Key, about, keys

@@ -1,4 +1,4 @@
-"""What every command shares: options, one-line errors, signals, exit codes, and an output that takes every character.
+"""What every command shares: options, one-line errors, exit codes, and an output that takes every character.
 
 0 done, 1 the work failed, 2 the command was wrong; 130, 143, 129: ended by SIGINT (Ctrl-C), SIGTERM, SIGHUP.
 """
@@ -14,33 +14,23 @@ import re
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from rich.console import Console
 
 from searchspace.errors import InputError
+from searchspace.signals import StoppedError, ending, exit_code, say
 
 FAILED, WRONG = 1, 2
-BY_SIGNAL = 128  # a shell's exit code of what a signal ended is this and the signal's number
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DISTRIBUTION = "cnn-budget-search"
 MISSING = "the following arguments are required: "
 # What is wrong with a path itself, and not with the disk that it is on.
 WRONG_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 STREAMS = ("stdin", "stdout", "stderr")
-
-
-class StoppedError(KeyboardInterrupt):
-    """A signal has come that ends the command."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -118,60 +108,10 @@ def line(module: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", module, *arguments])
 
 
-@contextmanager
-def ending(handle: Callable[[int], None]) -> Iterator[None]:
-    """The first of SIGINT, SIGTERM and SIGHUP calls `handle` with its number; a second one is as it was before.
-
-    A signal that is ignored, as by nohup, stays ignored. Only in the main thread; elsewhere nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
-    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def first(number: int, frame: FrameType | None) -> None:
-        restore()
-        if number == signal.SIGHUP:  # the terminal is gone
-            _silence(terminals)
-        handle(number)
-
-    for number in before:
-        signal.signal(number, first)
-    try:
-        yield
-    finally:
-        restore()
-
-
-def say(line: str) -> None:
-    """A line on standard error from a signal's handler, where what was being printed cannot be printed into."""
-    with suppress(OSError):
-        os.write(2, f"{line}\n".encode())
-
-
 def failed(name: str, reason: str) -> int:
     """Say on standard error why a command failed; returns its exit code."""
     print(f"{name}: {reason}", file=sys.stderr)
     return FAILED
-
-
-def code_of(stopped: KeyboardInterrupt) -> int:
-    """The exit code of a command that a signal has ended; Ctrl-C where nothing else is known."""
-    return BY_SIGNAL + (stopped.number if isinstance(stopped, StoppedError) else signal.SIGINT)
-
-
-def _silence(streams: Iterable[int]) -> None:
-    """What is still printed to these goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in streams:
-        os.dup2(nowhere, stream)
 
 
 def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
@@ -201,7 +141,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
     except KeyboardInterrupt as stopped:
         if not isinstance(stopped, StoppedError):  # which has said so
             complain(f"{name}: interrupted")
-        code = code_of(stopped)
+        code = exit_code(stopped)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `… | head`
         pass
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from searchspace.arch import Arch
 from searchspace.blocks.blocks import structure
 from searchspace.budget import Limit, amount, unit_of
-from searchspace.costs.costs import cost, section_costs
+from searchspace.costs.network_cost import cost, section_costs
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from searchspace.arch import Arch, lower
 from searchspace.blocks.blocks import BETWEEN, Block, structure
 from searchspace.blocks.layers import Activate, Conv, Layer, Sequential, leaves
-from searchspace.costs.costs import cost, section_costs
+from searchspace.costs.network_cost import cost, section_costs
 from searchspace.format.network import block_defaults
 
 

@@ -22,7 +22,7 @@ from nas.latency.timing import device_name
 from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.arch import Arch
 from searchspace.budget import NAMES
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 from searchspace.document import parse, plain, value
 from searchspace.errors import InputError
 from searchspace.pytorch.source import outputs

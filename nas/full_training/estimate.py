@@ -14,7 +14,7 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.training.threads import counts, fewest, sentence, speeds
 from nas.training.trainer import SCORING_COST
 from searchspace.budget import amount
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 
 LONGEST_S = 1e13  # of which a timedelta is made
 

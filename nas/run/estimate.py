@@ -23,7 +23,7 @@ from nas.trial import proxy
 from nas.workers.evaluate import LATENCY_ROUNDS, audit
 from searchspace.arch import Arch
 from searchspace.budget import amount
-from searchspace.costs.costs import cost, section_costs
+from searchspace.costs.network_cost import cost, section_costs
 from searchspace.pytorch.module import build
 from searchspace.space.space import Space
 

@@ -17,8 +17,8 @@ from nas.study import storage
 from nas.trial import TrialRecord
 from searchspace.arch import Arch
 from searchspace.budget import amount
-from searchspace.costs.costs import cost
 from searchspace.costs.latency import LatencyTable
+from searchspace.costs.network_cost import cost
 from searchspace.errors import InputError
 from searchspace.pytorch.source import outputs
 from searchspace.space.lookup import network

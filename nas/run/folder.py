@@ -21,7 +21,8 @@ from nas.run.run import TABLE, Run
 from nas.study import lock, storage
 from nas.study.completeness import BEST
 from nas.study.finals import best_of
-from nas.study.storage import NAME, StudyLocation, without_password
+from nas.study.passwords import without_password
+from nas.study.storage import NAME, StudyLocation
 from nas.study.study import Study
 from nas.trial import Result, Trial
 from searchspace.document import write_yaml

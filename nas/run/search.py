@@ -29,6 +29,7 @@ from nas.study import lock, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import StorageError
 from nas.study.objectives import check_known
+from nas.study.passwords import without_password
 from nas.study.proposals import Proposal, baselines_within
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
@@ -37,7 +38,7 @@ from nas.views.terminal import Display, print_device, print_preflight, print_sum
 from nas.workers import tuner
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
-from searchspace import command
+from searchspace import command, signals
 from searchspace.budget import Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -172,7 +173,7 @@ class Search:
             lock.check(self.folder)
         self.place = folder.study_location(self.folder, args.storage, self.old)
         if self.place.url:
-            address = storage.without_password(self.place.url)
+            address = without_password(self.place.url)
             config = replace(config, conduct=replace(config.conduct, storage=address, study=self.place.name))
         self.config = config
         self._check_own()
@@ -495,5 +496,5 @@ def carried_out(begun: Search) -> int:
     except StorageError as error:
         return command.failed("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")
     if ended.signal:
-        return command.BY_SIGNAL + ended.signal
+        return signals.BY_SIGNAL + ended.signal
     return 0 if ended.found or ended.why else command.FAILED

@@ -280,28 +280,18 @@ def words_of(args: argparse.Namespace) -> list[str]:
             words.append(flag if value else f"--no-{name.replace('_', '-')}")
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        values = text if isinstance(text, list) else [without_password_in(name, text)]
-        words += [shlex.quote(f"{flag}={one}") for one in values]
-    return words
+        values = text if isinstance(text, list) else [text]
+        words += [f"{flag}={one}" for one in values]
+    return [shlex.quote(word) for word in without_password(words, args.storage)]
 
 
-def without_password_in(name: str, value: Any) -> Any:
-    if name != "storage":
-        return value
-    from nas.study import storage
-
-    storage.server(value)  # `InputError` where it is no address
-    return storage.without_password(value)
-
-
-def without_password(address: str, words: Sequence[str]) -> list[str]:
+def without_password(words: Sequence[str], address: str) -> list[str]:
     """The words of a command without the password of a server's address; `InputError` where it is no address."""
     if not address:
         return list(words)
-    from nas.study import storage
+    from nas.study.passwords import words_without_password  # SQLAlchemy is slow to import
 
-    storage.server(address)
-    return [word.replace(address, storage.without_password(address)) for word in words]
+    return words_without_password(words, address)
 
 
 def name_of(what: str, given: Any) -> str | None:

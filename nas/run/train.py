@@ -37,7 +37,7 @@ from nas.training.trainer import DivergedError, Epoch
 from nas.views.meter import meter, waiting
 from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
-from searchspace import command
+from searchspace import command, signals
 from searchspace.errors import InputError
 
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
@@ -138,7 +138,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
     for out, plan in plans.items():
         codes.append(train_one(out, plan, args, console, *images))
-        if codes[-1] >= command.BY_SIGNAL:
+        if codes[-1] >= signals.BY_SIGNAL:
             return codes[-1]
     if args.dry_run:
         return 0
@@ -197,7 +197,7 @@ def train_one(
             done = len(training_folder.epochs_done(out))
             where = f"after epoch {done}" if done else "in the first epoch"
             print(f"nas.train: stopped {where} of {plan.train.epochs}; the same command carries on", file=sys.stderr)
-            return command.code_of(stop)
+            return signals.exit_code(stop)
         except (
             DivergedError,
             torch.OutOfMemoryError,

@@ -18,20 +18,18 @@ import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
+from nas.study.passwords import hidden, server, without_password
 from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
-SERVERS = ("postgresql", "mysql", "mariadb")
-ACCEPTED = "postgresql+psycopg://USER@HOST/DATABASE or mysql+pymysql://USER@HOST/DATABASE is accepted"
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 BATCH = 250
@@ -72,48 +70,6 @@ class StudyLocation:
         if conduct is None or not conduct.storage:
             raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
         return cls(run, conduct.storage, conduct.study)
-
-
-def server(text: str) -> URL:
-    """The address of a database server; `InputError` where it is none. The message has no password."""
-    if text.partition("?")[0].count("@") > 1:  # else what follows the first one is shown as the host
-        raise InputError("storage: an @ in a user's name or password is written %40")
-    try:
-        url = make_url(text)
-        kind = url.get_backend_name()
-        url.get_dialect()  # which knows the names of drivers
-    except (SQLAlchemyError, ValueError):
-        raise InputError(f"storage: not an address of a database; {ACCEPTED}") from None
-    if kind not in SERVERS:
-        raise InputError(f"storage {kind}: {ACCEPTED}; a run folder keeps a SQLite file of its own")
-    if not url.database:
-        raise InputError(f"storage {without_password(text)}: names no database; {ACCEPTED}")
-    return url
-
-
-def without_password(text: str) -> str:
-    """The address as it may be shown and kept: a password is asked of the environment when it is used again."""
-    url = make_url(text)
-    secret = [name for name in url.query if re.search("pass(word|wd|phrase)|secret|token", name, re.IGNORECASE)]
-    bare = URL.create(
-        url.drivername,
-        url.username,
-        None,
-        url.host,
-        url.port,
-        url.database,
-        {name: value for name, value in url.query.items() if name not in secret},
-    )
-    return bare.render_as_string(hide_password=False)
-
-
-def hidden(words: str, text: str) -> str:
-    """Words without the password of the address `text`, whatever form it has in them."""
-    if not text:
-        return words
-    words = words.replace(text, without_password(text))
-    password = make_url(text).password
-    return words.replace(str(password), "***") if password else words
 
 
 class Storage(optuna.storages.RDBStorage):

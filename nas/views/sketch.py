@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from searchspace.arch import Arch
-from searchspace.costs.costs import section_costs
+from searchspace.costs.network_cost import section_costs
 from searchspace.figures import colour
 
 BAR, GAP = 14, 3

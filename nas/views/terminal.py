@@ -29,7 +29,7 @@ from nas.study.records import interruption_sentences
 from nas.study.study import Study
 from nas.trial import Result, Trial, TrialRecord, ranked
 from nas.views.gpu_use import GpuUse
-from searchspace import command
+from searchspace import signals
 from searchspace.budget import OWN_COSTS, Limit, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
@@ -194,7 +194,7 @@ class Display:
         if self.live.is_started:
             self.notice = STOPPING  # drawn by another thread
         else:
-            command.say(STOPPING)
+            signals.say(STOPPING)
 
     def _row(self, trial: Trial, result: Result, outcome: str) -> None:
         if trial.number not in self.rows:

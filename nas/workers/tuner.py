@@ -22,7 +22,7 @@ from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
 from nas.workers.ray_private import end_tune, fast_trials
-from searchspace import command
+from searchspace import signals
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _stoppable(course: Coordinator) -> Iterator[None]:
         return
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
-        with command.ending(halt):
+        with signals.ending(halt):
             yield
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -34,7 +34,7 @@ from searchspace.blocks.layers import (
     Residual,
     Sequential,
 )
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 from searchspace.pytorch import module
 from searchspace.pytorch.expression import Call, Expression, lines
 from searchspace.pytorch.initialise import RECIPES, Fill, Recipe

@@ -23,7 +23,7 @@ from searchspace.blocks.blocks import (
     lower_block,
 )
 from searchspace.blocks.layers import Layer, Sequential
-from searchspace.costs.costs import count_layers, forget_formulas, formula_cost
+from searchspace.costs.network_cost import count_layers, forget_formulas, formula_cost
 from searchspace.document import parse, plain
 from searchspace.errors import InputError, reason
 from searchspace.format.network import Stage, block_defaults, with_defaults

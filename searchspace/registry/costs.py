@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from searchspace.budget import MILLISECONDS, NAMES, OWN_COSTS, PREFIXES, UNITS, OwnCost
-from searchspace.costs.costs import own_cost
+from searchspace.costs.network_cost import own_cost
 from searchspace.errors import InputError
 from searchspace.networks import zoo
 from searchspace.registry.functions import written

@@ -12,8 +12,8 @@ from statistics import median_low
 
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.costs.costs import cost
 from searchspace.costs.latency import LatencyTable
+from searchspace.costs.network_cost import cost
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
 from searchspace.space.space import FIT_BAND, BudgetLike, Space

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from searchspace import limits
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
-from searchspace.costs.costs import cost, outline_cost
 from searchspace.costs.latency import LatencyTable
+from searchspace.costs.network_cost import cost, outline_cost
 from searchspace.document import Location, read_yaml, scalar
 from searchspace.errors import InputError
 from searchspace.format.network import parse_network, with_defaults

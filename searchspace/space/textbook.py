@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from searchspace.budget import Budget
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.format.network import Network

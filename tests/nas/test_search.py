@@ -29,7 +29,7 @@ from nas.study import storage
 from nas.study.records import trial_records
 from nas.study.storage import load
 from nas.study.study import Study
-from searchspace import Arch, Budget, InputError, Space, build, command, cost
+from searchspace import Arch, Budget, InputError, Space, build, cost, signals
 from searchspace.__main__ import main as searchspace_main
 
 TINY = ["--budget", "20MFLOPs", "--resolution", "64", "--num-classes", "10", "--epochs", "1", "--trials", "4"]
@@ -249,20 +249,20 @@ def test_a_start_that_a_signal_ends_before_there_are_trials_refuses_no_other_com
         with folder.lock_run(run, config):
             if half_made:
                 storage.database(folder.study_location(run, "", None))  # tables, and no study yet
-                raise command.StoppedError(signal.SIGTERM)
+                raise signals.StoppedError(signal.SIGTERM)
             study = open_study(run, config)
             for _ in range(trials):
                 study.ask()
             study.close()
-            raise command.StoppedError(signal.SIGTERM)
+            raise signals.StoppedError(signal.SIGTERM)
 
-    with pytest.raises(command.StoppedError):
+    with pytest.raises(signals.StoppedError):
         stop(0)
     assert not run.exists()
-    with pytest.raises(command.StoppedError):
+    with pytest.raises(signals.StoppedError):
         stop(0, half_made=True)
     assert not run.exists()
-    with pytest.raises(command.StoppedError):
+    with pytest.raises(signals.StoppedError):
         stop(1)
     assert len(load(run).trials) == 1
 

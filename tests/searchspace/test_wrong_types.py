@@ -12,7 +12,7 @@ import pytest
 import nas
 import searchspace
 from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
-from searchspace.costs.costs import section_costs
+from searchspace.costs.network_cost import section_costs
 from searchspace.space.preflight import preflight
 
 SPACE = Space.load("mobile_small")

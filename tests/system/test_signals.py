@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from searchspace import command
+from searchspace import signals
 from tests.support.paths import ROOT
 
 SLEEPS = """
@@ -106,12 +106,12 @@ def test_importing_the_package_leaves_signals_alone() -> None:
 
 
 def test_handlers_are_put_back() -> None:
-    before = [signal.getsignal(number) for number in command.ENDING]
+    before = [signal.getsignal(number) for number in signals.ENDING]
     got: list[int] = []
-    with command.ending(got.append):
+    with signals.ending(got.append):
         os.kill(os.getpid(), signal.SIGTERM)
         assert got == [signal.SIGTERM]
-        assert [signal.getsignal(number) for number in command.ENDING] == before
-    with command.ending(got.append):
+        assert [signal.getsignal(number) for number in signals.ENDING] == before
+    with signals.ending(got.append):
         pass
-    assert [signal.getsignal(number) for number in command.ENDING] == before
+    assert [signal.getsignal(number) for number in signals.ENDING] == before

@@ -11,7 +11,8 @@ import pytest
 from nas import search
 from nas.config import SearchConfig
 from nas.study import storage
-from nas.study.storage import StudyLocation, hidden, without_password
+from nas.study.passwords import hidden, without_password
+from nas.study.storage import StudyLocation
 from searchspace import InputError
 
 SECRET = "k3pt-s3cr3t"

@@ -20,7 +20,7 @@ from nas.trial import Result, Trial
 from nas.views import gpu_use
 from nas.views.terminal import STOPPING, Display, best_table, print_preflight
 from searchspace import Budget, Space
-from searchspace.costs.costs import cost
+from searchspace.costs.network_cost import cost
 from searchspace.space.preflight import preflight
 from tests.support.records import record
 

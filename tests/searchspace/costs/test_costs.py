@@ -19,7 +19,7 @@ from searchspace.blocks.blocks import Block, lower_block
 from searchspace.blocks.layers import Sequential
 from searchspace.blocks.stem_head import Head, Output, Stem
 from searchspace.budget import Cost
-from searchspace.costs.costs import Part, count_layers, outline_cost, section_costs
+from searchspace.costs.network_cost import Part, count_layers, outline_cost, section_costs
 from searchspace.format.network import Network
 from searchspace.networks import names
 from searchspace.space.space import ready
@@ -133,7 +133,7 @@ def test_a_block_is_lowered_once_for_all_widths(monkeypatch: pytest.MonkeyPatch)
     space = Space.load("rexnet")
     point = space.random_point(random.Random(0))
     space.cost(point)
-    monkeypatch.setattr("searchspace.costs.costs.lower_block", None)
+    monkeypatch.setattr("searchspace.costs.network_cost.lower_block", None)
     assert space.cost(point, 0.7).macs < space.cost(point, 1.3).macs
 
 
@@ -147,8 +147,8 @@ def test_group_widths_make_no_new_kinds_of_blocks(name: str, monkeypatch: pytest
         lowered.append(block)
         return lower_block(block)
 
-    monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
-    monkeypatch.setattr("searchspace.costs.costs.lower_block", lowering)
+    monkeypatch.setattr("searchspace.costs.network_cost._COUNTS", {})
+    monkeypatch.setattr("searchspace.costs.network_cost.lower_block", lowering)
     point = space.random_point(random.Random(0))
     for group_width in space.choices["stage1.group_width"] * 2:
         for width_mult in (0.5, 1.0, 2.0):
@@ -207,10 +207,10 @@ def test_what_was_counted_before_decides_nothing(monkeypatch: pytest.MonkeyPatch
         return found
 
     warm = answers()
-    monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
+    monkeypatch.setattr("searchspace.costs.network_cost._COUNTS", {})
     cold = []
     for point, width in asked:
-        monkeypatch.setattr("searchspace.costs.costs._COUNTS", {})
+        monkeypatch.setattr("searchspace.costs.network_cost._COUNTS", {})
         cold.append(space.cost(point, width) if width < 1000 else "refused")
     assert answers() == warm
     assert [a if not isinstance(a, str) else "refused" for a in warm] == cold

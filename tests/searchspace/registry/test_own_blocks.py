@@ -25,7 +25,7 @@ from searchspace.blocks.blocks import (
     unit,
 )
 from searchspace.blocks.layers import Conv, Layer, Sequential
-from searchspace.costs.costs import count_layers, formula_cost
+from searchspace.costs.network_cost import count_layers, formula_cost
 from searchspace.format.reference import keys
 from searchspace.pytorch.source import source
 from searchspace.registry import plugins

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from searchspace import Budget, InputError, Space, cost
 from searchspace.__main__ import alike
 from searchspace.budget import Cost
-from searchspace.costs.costs import outline_cost
+from searchspace.costs.network_cost import outline_cost
 from searchspace.format.resolve import OpenNetwork
 from searchspace.processes import processes
 from searchspace.space.preflight import MANY, preflight

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchspace.costs.formula import Formula, Groups, Width, formula, function, largest
+from searchspace.costs.block_cost import Formula, Groups, Width, formula, function, largest
 
 NUMBERS = st.integers(1, 1000)
 

@@ -1,6 +1,6 @@
 """`cost(arch)`: what a network costs, computed from its layers without building it (and without torch).
 
-Blocks of one kind cost the same polynomials of their widths (`formula.py`), so a kind is lowered once, however many
+Blocks of one kind cost the same polynomials of their widths (`block_cost.py`), so a kind is lowered once, however many
 networks are counted.
 """
 
@@ -36,7 +36,7 @@ from searchspace.blocks.layers import (
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.budget import OWN_COSTS, Cost
-from searchspace.costs.formula import Groups, Width, formula, function, largest, named
+from searchspace.costs.block_cost import Groups, Width, formula, function, largest, named
 from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError, reason
 from searchspace.format.resolve import (

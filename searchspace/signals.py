@@ -1,0 +1,71 @@
+"""What happens on Ctrl-C (SIGINT), SIGTERM and SIGHUP: a command is told, ends, and exits with 130, 143 or 129."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+BY_SIGNAL = 128  # a shell's exit code of what a signal ended is this and the signal's number
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal has come that ends the command."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def ending(handle: Callable[[int], None]) -> Iterator[None]:
+    """The first of SIGINT, SIGTERM and SIGHUP calls `handle` with its number; a second one is as it was before.
+
+    A signal that is ignored, as by nohup, stays ignored. Only in the main thread; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def first(number: int, frame: FrameType | None) -> None:
+        restore()
+        if number == signal.SIGHUP:  # the terminal is gone
+            _silence(terminals)
+        handle(number)
+
+    for number in before:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def say(line: str) -> None:
+    """A line on standard error from a signal's handler, where what was being printed cannot be printed into."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
+
+
+def exit_code(stopped: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal has ended; Ctrl-C where nothing else is known."""
+    return BY_SIGNAL + (stopped.number if isinstance(stopped, StoppedError) else signal.SIGINT)
+
+
+def _silence(streams: Iterable[int]) -> None:
+    """What is still printed to these goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
