@@ -5,8 +5,8 @@ one declaration: a function that writes its layers, under `declare` with all els
 module, source, table, figures and tests follow. `searchspace.register_block` declares one outside the package.
 
 Such a function runs on numbers and on names: the cost of a block is worked out once, as a formula of its widths (see
-`block_cost.py`). So it may add and multiply widths, and ask whether `hidden` equals `in_channels` or `in_channels` equals
-`out_channels`; anything else that depends on widths is refused where it is asked.
+`block_cost.py`). So it may add and multiply widths, and ask whether `hidden` equals `in_channels` or `in_channels`
+equals `out_channels`; anything else that depends on widths is refused where it is asked.
 
 Every convolution of a block has a position, *expand* (1×1 to the hidden width), *spatial* (k×k) or *project* (1×1 to
 the output), and each position its own nonlinearity; a fourth may follow the addition of the shortcut.
