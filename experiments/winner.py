@@ -5,8 +5,8 @@
     python experiments/winner.py --smoke                                            # a minute: one search on digits
 
 `python -m nas.search` with its defaults, from several seeds (their run folders lie beside the results). The network
-that each names, what it would have named without finals, and the textbook networks scaled to the budget are then
-trained long from fresh seeds, on a split of another seed. The gain is over the textbook network that is best there, on
+that each names, what it would have named without finals, and the best textbook networks, scaled to the budget,
+are then trained long from fresh seeds, on a split of another seed. The gain is over the textbook network that is best there, on
 average over its trainings: the hardest rival, chosen with hindsight. Beside it what the search itself printed, and how
 far that is from fresh trainings of the named network with the recipe, the number of images and of epochs of finals.
 """
@@ -39,7 +39,6 @@ from nas.config import full_recipe
 from nas.data.datasets import listed, trained_on
 from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError
-from searchspace.space.textbook import textbook
 
 NAMED, SCORED = "named", "best score"
 FRESH = 10**6  # a seed that no search has
@@ -57,17 +56,17 @@ def searched(args: argparse.Namespace, seed: int) -> Run:
     return Run.open(folder)
 
 
-def networks(runs: Sequence[Run]) -> dict[str, Arch]:
-    """What is trained: of every search the named network and that of the best score, and the textbook networks."""
+def networks(runs: Sequence[Run], rivals: int) -> dict[str, Arch]:
+    """What is trained: of every search the named network and that of the best score, and the textbook networks that
+    were best in the searches."""
     found: dict[str, Arch] = {}
     for number, run in enumerate(runs):
         found[f"{NAMED} {number}"] = run.best.arch
         found[f"{SCORED} {number}"] = run.ranked[0].arch
-    space, budget = runs[0].config.space, runs[0].config.budget
-    for name in space.known:
-        if (candidate := space.fit_known(name, budget)) is not None:
-            found[name] = candidate.arch
-    return found | {name: candidate.arch for name, candidate in textbook(space, budget)}
+    known = [trial for run in runs for trial in run.ranked if trial.role == "baseline"]
+    gains = {one.baseline: fmean(t.gain or 0.0 for t in known if t.baseline == one.baseline) for one in known}
+    best = sorted(gains, key=lambda name: -gains[name])[:rivals]
+    return found | {one.baseline: one.arch for one in known if one.baseline in best}
 
 
 def rows_of(runs: Sequence[Run], scores: Mapping[str, Sequence[float]], known: Sequence[str]) -> list[dict[str, Any]]:
@@ -119,6 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=48, help="of a search (48)")
     parser.add_argument("--images", type=int, help="training images of a search (all)")
     parser.add_argument("--seeds", type=int, default=3, help="long trainings of every network (3)")
+    parser.add_argument("--rivals", type=int, default=3, help="textbook networks, the best of the searches (3)")
     parser.add_argument("--epochs", type=int, default=20, help="of a long training (20)")
     parser.add_argument("--long-images", type=int, default=10_000, help="training images of a long training (10,000)")
     parser.add_argument("options", nargs="*", help="more options of the search, after --")
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     console, device = Console(width=160), device_for("auto")
     Budget.parse(args.budget)
     runs = [searched(args, seed) for seed in range(args.searches)]
-    archs = networks(runs)
+    archs = networks(runs, args.rivals)
     train = replace(full_recipe(args.dataset), epochs=args.epochs)
     jobs = trainings.repeated(archs, train, args.seeds)
     split = trainings.images(args.dataset, args.long_images, seed=FRESH)
