@@ -5,10 +5,10 @@
     python experiments/winner.py --smoke                                            # a minute: one search on digits
 
 `python -m nas.search` with its defaults, from several seeds (their run folders lie beside the results). The network
-that each names, what it would have named without finals, and the best textbook networks, scaled to the budget,
-are then trained long from fresh seeds, on a split of another seed. The gain is over the textbook network that is best there, on
-average over its trainings: the hardest rival, chosen with hindsight. Beside it what the search itself printed, and how
-far that is from fresh trainings of the named network with the recipe, the number of images and of epochs of finals.
+that each names, what it would have named without finals, and the textbook networks that were best in the searches are
+then trained long from fresh seeds, on a split of another seed. The gain is over the textbook network that is best
+there, on average over its trainings: the hardest rival, chosen with hindsight. Beside it what the search itself
+printed, and how far that is from fresh trainings of its network with the recipe, images and epochs of finals.
 """
 
 from __future__ import annotations

@@ -329,9 +329,7 @@ class Study:
         if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= MOST_EPOCHS:
             raise InputError(f"epoch: a whole number from 1 to {MOST_EPOCHS:,} is accepted, not {result.epoch!r}")
         measured = {name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds")}
-        measured |= {"latency_ms": result.contended_ms}
-        if result.correct:
-            measured["correct"] = result.correct
+        measured |= {"latency_ms": result.contended_ms} | ({"correct": result.correct} if result.correct else {})
 
         def write() -> None:
             trial_id = self._id(trial.number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from nas import export, train
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
+from nas.config import DataConfig
 from nas.full_training import training_folder
 from nas.run import export as taking
 from nas.run import search_options
@@ -142,8 +144,9 @@ def test_any_number_of_channels_from_arrays_to_predictions(channels: int, tmp_pa
 
 
 def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None:
-    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "/home/anna/photos", "--num-classes", "2"]
+    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--num-classes", "10"]
     config = search_options.config_from_args(search_options.parser().parse_args(words))
+    config = replace(config, identity=replace(config.identity, data=DataConfig("/home/anna/photos")))
     said = " ".join(taking.scored(record(0, curve={2: 0.5}), config, 100))
     assert "brief training on …/photos (complete)" in said
     assert "anna" not in said

@@ -29,6 +29,7 @@ from searchspace.blocks.layers import steps
 from searchspace.costs.latency import LatencyTable
 from searchspace.format.network import Network
 from tests.searchspace.costs.test_latency import SIZES, SPACE
+from tests.support.records import record
 from tests.support.strategies import networks
 
 KNOWN = {"schedule.end": 48, "stage*.kernel": 3, "stage*.expansion": 4, "stage2.depth": 2}
@@ -271,7 +272,7 @@ def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pyt
 
     def told(table: LatencyTable | None, **conduct: Any) -> tuple[str, dict[int, float]]:
         study: Any = SimpleNamespace(
-            ranked=[trial], alone_ms={}, trial=lambda number: trial, space=SimpleNamespace(latency=table)
+            records=[record(3)], finals=None, alone_ms={}, trial=lambda _: trial, space=SimpleNamespace(latency=table)
         )
         return latencies.time_best(study, Execution(**conduct)), study.alone_ms
 

@@ -173,7 +173,7 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         ([], "--budget"),
         (
             ["--budget", "300MFLOPs", "--space", "nowhere"],
-            "all, convnext, mobile, mobile_small, regnet, resnet, rexnet",
+            "all, convnext, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet",
         ),
         (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe, gp"),
         (["--budget", "300MFLOPs", "--trials", "0"], "trials: at least 1"),
@@ -340,8 +340,8 @@ def test_export_writes_what_builds(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert f"{cost(Arch.load(out / 'arch.yaml')).macs:,}" in card
     assert "after 1 epoch of brief training on digits (complete). It is of 287 images" in card
     assert "    python -m nas.search --budget 20MFLOPs" in card
-    assert subject(str(out)) == Subject("best", Arch.load(run / "best.yaml"), DataConfig())
-    assert subject(str(run)) == Subject("run", Arch.load(run / "best.yaml"), DataConfig())
+    assert subject(str(out)) == Subject("best", Arch.load(run / "best.yaml"), DataConfig(spare=True))
+    assert subject(str(run)) == Subject("run", Arch.load(run / "best.yaml"), DataConfig(spare=True))
     assert export.main([str(run), "--out", str(out), "--trial", "1"]) == 0
     assert Arch.load(out / "arch.yaml").digest == load(run).trials[1].user_attrs["digest"]
     assert "0 to" in refusal(export.main, [str(run), "--out", str(tmp_path / "new"), "--trial", "99"], capsys)

@@ -96,6 +96,8 @@ def test_a_known_network_that_does_not_fit_as_it_is_is_left_out(tmp_path: Path) 
     study = opened(tmp_path / "a", space=space, baselines=1, budget=Budget.parse(f"{2 * macs}FLOPs"))
     assert study.ask().baseline == "mine"
     study = opened(tmp_path / "b", space=space, baselines=1, budget=Budget.parse(f"{macs - 1}FLOPs"))
+    assert study.ask().baseline not in ("", "mine")  # a textbook network takes its place
+    study = opened(tmp_path / "c", space=space, budget=Budget.parse(f"{macs - 1}FLOPs"))
     assert study.ask().role == "control"
 
 

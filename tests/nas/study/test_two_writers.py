@@ -25,6 +25,7 @@ from nas.study.study import Study
 from nas.trial import Result, Trial
 from nas.workers.cluster import Cluster
 from searchspace import InputError
+from searchspace.space.choices import Options
 from tests.nas.study.test_study import BUDGET, SPACE, advance, opened, score
 from tests.searchspace.space.test_space import SMALL
 
@@ -342,7 +343,7 @@ def test_every_trial_of_a_run_is_in_its_table(tmp_path: Path) -> None:
 def test_spaces_whose_choices_are_equal_are_refused_when_a_study_is_opened(tmp_path: Path) -> None:
     space = type(SPACE)(SMALL, "small")
     for equal in ((6, 6.0), (1, True), (0, 3, False)):
-        space.choices["stage1.depth"] = equal  # type: ignore[assignment]
+        space.choices["stage1.depth"] = Options(equal)
         with pytest.raises(InputError, match=r"stage1.depth: choices that differ are accepted, and"):
             opened(tmp_path, space=space)
 

@@ -12,7 +12,7 @@ from searchspace import Budget, Space, cost, zoo
 from searchspace.arch import Arch
 from searchspace.space.space import Candidate
 
-SPACES = {name: Space.load(name) for name in ("mobile", "all", "mobile_small", "resnet", "regnet")}
+SPACES = {name: Space.load(name) for name in ("mobile", "mobile_wide", "all", "mobile_small", "resnet", "regnet")}
 
 
 def drawn(space: Space, text: str, points: int) -> list[Candidate]:
@@ -40,7 +40,7 @@ def test_no_network_is_narrower_than_8_channels(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["20MFLOPs", "40MFLOPs"])
 def test_nearly_every_point_fits_a_small_budget_and_keeps_what_differs(text: str) -> None:
-    found = drawn(SPACES["mobile"], text, 100)
+    found = drawn(SPACES["mobile_wide"], text, 100)
     assert len(found) >= 95
     assert all(0.97 <= candidate.cost.macs / Budget.parse(text).limits[0].high <= 1 for candidate in found)
     assert len({candidate.arch.digest for candidate in found}) == len(found)
@@ -48,7 +48,7 @@ def test_nearly_every_point_fits_a_small_budget_and_keeps_what_differs(text: str
     for stage in (1, 3, 6):
         for field in ("block", "expansion", "kernel"):
             counts = Counter(candidate.point[f"stage{stage}.{field}"] for candidate in found)
-            assert min(counts[option] for option in SPACES["mobile"].choices[f"stage{stage}.{field}"]) >= 3
+            assert min(counts[option] for option in SPACES["mobile_wide"].choices[f"stage{stage}.{field}"]) >= 3
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ KNOWN = [(space, name) for space in ready() for name in SPACES[space].known]
 # What a space's network has otherwise than the paper's; where nothing stands here, the two are equal.
 STATED = {
     ("mobile", "rexnet_100"): {"se.norm", "init"},
+    ("mobile_wide", "rexnet_100"): {"se.norm", "init"},
     ("all", "rexnet_100"): {"se.norm", "init"},
     ("resnet", "resnext50_32x4d"): {"type"},
 }

@@ -350,7 +350,9 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "- block: mbconv" in text)
     with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stage2: expansion: from 0.01 to 6, not 8"):
         Space.load(path)
-    with pytest.raises(InputError, match="one of all, convnext, mobile, mobile_small, regnet, resnet, rexnet"):
+    with pytest.raises(
+        InputError, match="one of all, convnext, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet"
+    ):
         Space.load("mobil")
 
 
