@@ -75,7 +75,7 @@ def rows_of(runs: Sequence[Run], scores: Mapping[str, Sequence[float]], known: S
     rows = []
     for number, run in enumerate(runs):
         own, lucky = scores[f"{NAMED} {number}"], scores[f"{SCORED} {number}"]
-        found = duel(run.finals, run.images) if run.finals else None
+        found = duel(run.finals) if run.finals else None
         printed = "" if found is None or found.difference is None else f"{found.difference:+.4f}"
         row = {"search": number, "named": f"trial {run.best.number} ({run.best.name})", "trained": f"{fmean(own):.4f}"}
         row |= {"best textbook": best, "its": f"{fmean(scores[best]):.4f}"}
@@ -92,7 +92,7 @@ def summary(rows: Sequence[dict[str, Any]], column: str) -> str:
 
 def optimism(run: Run, args: argparse.Namespace, device: str, log: Path, console: Console) -> float | None:
     """What a search printed of its network, minus fresh trainings of that like those of the finals."""
-    found, identity = duel(run.finals, run.images) if run.finals else None, run.config.identity
+    found, identity = duel(run.finals) if run.finals else None, run.config.identity
     if found is None:
         return None
     train = replace(identity.train, epochs=found.epochs)

@@ -93,8 +93,8 @@ class Result:
     `score` (of the run's metric) and `loss` are of the validation images; `images_per_s` of training alone; `seconds`
     since the trial's start, all included; `contended_ms` of one image through the deployment network on the worker's
     device, while other trials ran. `images` is how many images the score is measured on, where that is known. `last` is
-    the result that a training ends with. `correct` says of every validation image whether it was answered right, as
-    hexadecimal digits of packed bits; empty where that was not asked for.
+    the result that a training ends with. `correct` says of every validation image whether it was answered right: their
+    number, a colon and hexadecimal digits of packed bits; empty where that was not asked for.
     """
 
     epoch: int = 0

@@ -181,7 +181,7 @@ def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None =
 
 def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None) -> list[str]:
     """What the best network is worth: by the finals or, without them, as far as brief scores tell."""
-    if finals and (held := of_finals(finals, images)):
+    if finals and (held := of_finals(finals)):
         return held
     return [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
 

@@ -20,7 +20,7 @@ from nas.trial import TrialRecord
 @dataclass(frozen=True, slots=True)
 class Duel:
     """The two networks of the last rounds: mean scores, and the difference of the first from the second with its 90 %
-    interval, None where the metric has none. `images` are those of all rounds together."""
+    interval, None where the metric has none. `images` are those of all rounds together, 0 where that is not known."""
 
     winner: TrialRecord
     other: TrialRecord | None
@@ -33,8 +33,8 @@ class Duel:
     images: int
 
 
-def duel(finals: Finals, images: int) -> Duel | None:
-    """What the last rounds measured, `images` in each; None where no training of the winner is complete.
+def duel(finals: Finals) -> Duel | None:
+    """What the last rounds measured; None where no training of the winner is complete.
 
     The standard error of a difference in one round is that of the images, paired: which of the two is right on each is
     known. What rounds differ by beyond that, by the seeds and the training images, is added to it (DerSimonian & Laird
@@ -45,20 +45,21 @@ def duel(finals: Finals, images: int) -> Duel | None:
     if not own:
         return None
     metric, score, epochs = winner.metric, fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
-    facts = len(own), epochs, images * len(own)
+    known = [found for one in own if (found := answers(one)) is not None]
+    facts = len(own), epochs, sum(map(len, known))
     theirs = finals.measured(others[0]) if others else []
     if not theirs:
         return Duel(winner, None, score, None, None, None, *facts)
     other_score = fmean(t.score or 0.0 for t in theirs)
-    interval = difference_interval(metric, own, theirs, images) if len(own) == len(theirs) else None
+    interval = difference_interval(metric, own, theirs) if len(own) == len(theirs) else None
     return Duel(winner, others[0], score, other_score, score - other_score, interval, *facts)
 
 
 def difference_interval(
-    metric: Metric, own: Sequence[TrialRecord], theirs: Sequence[TrialRecord], images: int
+    metric: Metric, own: Sequence[TrialRecord], theirs: Sequence[TrialRecord]
 ) -> tuple[float, float] | None:
     """See `duel`; None where it is not known which images were answered right."""
-    pairs = [(answers(a, images), answers(b, images)) for a, b in zip(own, theirs, strict=True)]
+    pairs = [(answers(a), answers(b)) for a, b in zip(own, theirs, strict=True)]
     if not metric.is_share or any(a is None or b is None for a, b in pairs):
         return None
     apart = [a.astype(float) - b.astype(float) for a, b in pairs if a is not None and b is not None]
@@ -69,18 +70,18 @@ def difference_interval(
     return float(np.mean(means)) - half, float(np.mean(means)) + half
 
 
-def answers(one: TrialRecord, images: int) -> NDArray[np.bool_] | None:
+def answers(one: TrialRecord) -> NDArray[np.bool_] | None:
     """Of every image whether it was answered right; None where that was not kept, or is not what the score is of."""
-    packed = np.frombuffer(bytes.fromhex(one.correct), np.uint8)
-    if not images or 8 * len(packed) < images or one.score is None:
+    number, colon, digits = one.correct.partition(":")
+    if not colon or one.score is None:
         return None
-    found = np.unpackbits(packed, count=images).astype(bool)
-    return found if math.isclose(found.mean(), one.score, abs_tol=0.5 / images) else None
+    found = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(number)).astype(bool)
+    return found if math.isclose(found.mean(), one.score, abs_tol=0.5 / len(found)) else None
 
 
-def sentences(finals: Finals, images: int) -> list[str]:
+def sentences(finals: Finals) -> list[str]:
     """What the finals say of the network that the search names, and of the best textbook network."""
-    found = duel(finals, images)
+    found = duel(finals)
     if found is None:
         return []
     metric, trained = (

@@ -124,7 +124,7 @@ def of_finals(record: TrialRecord, run: Run) -> tuple[str, ...]:
     """What the finals say of the network that they named."""
     finals = run.finals
     named = finals is not None and finals.winner.number == record.number
-    return tuple(map(escaped, sentences(finals, run.images))) if finals and named else ()
+    return tuple(map(escaped, sentences(finals))) if finals and named else ()
 
 
 def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str, ...]:

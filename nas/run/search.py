@@ -256,6 +256,7 @@ class Search:
             self._say(
                 f"a trial trains for up to {counted(identity.train.epochs, 'epoch')} of "
                 f"{counted(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
+                + ("; finals follow, whose time is not in what is left" if finalists(self.config) else "")
             )
         if identity.prescreen.draws > 1:
             from nas.training.prescreen import Screen

@@ -214,7 +214,7 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
 def correct(training: Training, split: Split) -> str:
     """Which validation images the network answers right; see `Result.correct`."""
     right = training.answers(split.val_images).numpy() == split.val_labels
-    return np.packbits(right).tobytes().hex()
+    return f"{len(right)}:{np.packbits(right).tobytes().hex()}"
 
 
 def save_checkpoint(training: Training, path: Path, notes: str, results: list[Result]) -> None:

@@ -141,7 +141,7 @@ def test_they_name_the_better_network_and_print_what_it_is_worth() -> None:
         lucky.append(true[best.number])
         promised.append(best.score - true[best.number])
         named.append(true[winner.number])
-        found = shown.duel(finals, IMAGES)
+        found = shown.duel(finals)
         assert found
         assert found.difference is not None
         printed.append(found.score - true[winner.number])
@@ -162,17 +162,17 @@ def test_the_interval_holds_the_true_difference_nine_times_in_ten() -> None:
 
     def training(network: TrialRecord, share: float, hard: np.ndarray) -> TrialRecord:  # type: ignore[type-arg]
         right = rng.random(IMAGES) < np.clip(share + rng.normal(0, 0.01) + hard, 0, 1)
-        return replace(network, score=float(right.mean()), correct=np.packbits(right).tobytes().hex())
+        return replace(network, score=float(right.mean()), correct=f"{IMAGES}:{np.packbits(right).tobytes().hex()}")
 
     for _ in range(400):
         folds = [rng.normal(0, 0.2, IMAGES) for _ in range(2)]
         own = [training(a, 0.62, hard) for hard in folds]
         theirs = [training(b, 0.6, hard) for hard in folds]
-        low, high = shown.difference_interval(a.metric, own, theirs, IMAGES) or (1.0, 1.0)
+        low, high = shown.difference_interval(a.metric, own, theirs) or (1.0, 1.0)
         inside += low <= 0.02 <= high
         assert low < high
     assert 0.85 <= inside / 400 <= 0.97
-    assert shown.difference_interval(a.metric, [a], [b], IMAGES) is None
+    assert shown.difference_interval(a.metric, [a], [b]) is None
 
 
 def test_what_they_say() -> None:
@@ -181,9 +181,9 @@ def test_what_they_say() -> None:
         trials = [trial(3, 0.7), trial(4, 0.6, "baseline")]
         of = dict(zip((3, 4), (ours, textbook), strict=True))
         finals = held(trials, lambda network, _: of[network.number])
-        bits = {n: np.packbits(one).tobytes().hex() if kept else "" for n, one in right.items()}
+        bits = {n: f"{IMAGES}:{np.packbits(one).tobytes().hex()}" if kept else "" for n, one in right.items()}
         full = [replace(one, correct=bits[of[one.number]]) for one in finals.trainings]
-        return " ".join(shown.sentences(replace(finals, trainings=tuple(full)), IMAGES))
+        return " ".join(shown.sentences(replace(finals, trainings=tuple(full))))
 
     better = said(0.65, 0.5)
     assert (
@@ -196,9 +196,9 @@ def test_what_they_say() -> None:
     assert "nothing better than net4, which is named instead" in said(0.5, 0.6)
     assert "by how much is not known" in said(0.65, 0.5, kept=False)
     alone = held([trial(0, 0.5)], lambda *_: 0.6)
-    assert shown.sentences(alone, IMAGES)[0].startswith("Finals: 1 network")
+    assert shown.sentences(alone)[0].startswith("Finals: 1 network")
     two = held([trial(0, 0.5), trial(1, 0.5)], lambda network, _: 0.6)
-    assert "No textbook network" in shown.sentences(two, IMAGES)[1]
+    assert "No textbook network" in shown.sentences(two)[1]
 
 
 def test_best_first_is_the_finals_order_then_the_scores() -> None:
@@ -214,7 +214,7 @@ def test_best_first_is_the_finals_order_then_the_scores() -> None:
 
 
 def told(study: Study, one: object, score: float, epochs: int = 1) -> None:
-    study.report(one, Result(epoch=epochs, score=score, correct="ff"))  # type: ignore[arg-type]
+    study.report(one, Result(epoch=epochs, score=score, correct="8:ff"))  # type: ignore[arg-type]
     study.tell(one, score)  # type: ignore[arg-type]
 
 
@@ -266,7 +266,7 @@ def test_their_study_asks_round_by_round_and_is_taken_up_where_it_was_cut_off(tm
         assert study.finals == finals
         assert study.best.number == finals.winner.number
         assert study.finished == 7  # their trainings are no trials
-        assert {one.correct for one in finals.trainings} == {"ff"}
+        assert {one.correct for one in finals.trainings} == {"8:ff"}
     read = Study.read(tmp_path)
     assert read.finals == finals
     assert finals_of(read.optuna) == finals

@@ -18,7 +18,7 @@ from nas.data.decoding import Mapped
 from nas.training import cuda_graphs
 from nas.training.batches import BatchLoader
 from nas.training.trainer import DivergedError, Training, _augmented, _learning_rate, fit, recalibrate
-from nas.trial import Result, Trial
+from nas.trial import Final, Result, Trial
 from nas.workers.evaluate import Context, brief_training, guarded, trial_seed
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
@@ -62,6 +62,18 @@ def test_learns_and_repeats_bit_for_bit(digits: Split) -> None:
     assert epochs[-1][0] < epochs[0][0]
     assert trained(digits) == epochs
     assert trained(digits, seed=1) != epochs
+
+
+def test_a_training_of_the_finals_says_which_images_it_answered_right(few: Split) -> None:
+    trial, one = Trial(0, ARCH, cost(ARCH), "search"), replace(RECIPE, epochs=2)
+    final = replace(trial, final=Final(0, 1, 2, 0))
+    assert [result.correct for result in evaluate(trial, few, one, 0, "cpu")] == ["", ""]
+    first, last = evaluate(final, few, one, 0, "cpu")
+    assert first.correct == ""
+    number, _, digits = last.correct.partition(":")
+    right = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(number))
+    assert right.mean() == pytest.approx(last.score)
+    assert int(number) == len(few.val_labels)
 
 
 def test_images_in_a_file_train_as_those_in_memory(few: Split, tmp_path: Path) -> None:
