@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.labelled import counted
-from nas.metric import Metric, Z
+from nas.metric import Z
 from nas.study.finals import Finals
 from nas.trial import TrialRecord
+
+T = (6.314, 2.920, 2.353, 2.132)  # of Student's t, what 90 % are within, at 1 to 4 degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
     """The two networks of the last rounds: mean scores, and the difference of the first from the second with its 90 %
-    interval, None where the metric has none. `images` are those of all rounds together, 0 where that is not known."""
+    interval, None where nothing is known of its noise. `images` are those of all rounds together, 0 where that is not known."""
 
     winner: TrialRecord
     other: TrialRecord | None
@@ -34,40 +36,47 @@ class Duel:
 
 
 def duel(finals: Finals) -> Duel | None:
-    """What the last rounds measured; None where no training of the winner is complete.
-
-    The standard error of a difference in one round is that of the images, paired: which of the two is right on each is
-    known. What rounds differ by beyond that, by the seeds and the training images, is added to it (DerSimonian & Laird
-    1986, of two rounds).
-    """
+    """What the last rounds measured; None where no training of the winner is complete."""
     winner, *others = finals.last
     own = finals.measured(winner)
     if not own:
         return None
-    metric, score, epochs = winner.metric, fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
+    score, epochs = fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
     known = [found for one in own if (found := answers(one)) is not None]
     facts = len(own), epochs, sum(map(len, known))
     theirs = finals.measured(others[0]) if others else []
     if not theirs:
         return Duel(winner, None, score, None, None, None, *facts)
     other_score = fmean(t.score or 0.0 for t in theirs)
-    interval = difference_interval(metric, own, theirs) if len(own) == len(theirs) else None
+    rounds = differences(finals, winner, others[0])
+    interval = difference_interval(own, theirs, rounds) if len(own) == len(theirs) else None
     return Duel(winner, others[0], score, other_score, score - other_score, interval, *facts)
 
 
+def differences(finals: Finals, one: TrialRecord, other: TrialRecord) -> list[float]:
+    """By how much the first was better in every round that both were trained in."""
+    pairs = [(finals.training(one, played), finals.training(other, played)) for played in finals.rounds]
+    return [(a.score or 0.0) - (b.score or 0.0) for a, b in pairs if a and b]
+
+
 def difference_interval(
-    metric: Metric, own: Sequence[TrialRecord], theirs: Sequence[TrialRecord]
+    own: Sequence[TrialRecord], theirs: Sequence[TrialRecord], rounds: Sequence[float]
 ) -> tuple[float, float] | None:
-    """See `duel`; None where it is not known which images were answered right."""
+    """The 90 % interval of the mean difference of trainings, made in pairs; None where nothing is known of their noise.
+
+    The wider of two: by the draw of the images, paired, where it is known which were answered right; and by how much
+    the difference varies over `rounds`, the earlier ones too, from seed to seed and with the training images (Student's
+    t).
+    """
+    apart = [(a.score or 0.0) - (b.score or 0.0) for a, b in zip(own, theirs, strict=True)]
     pairs = [(answers(a), answers(b)) for a, b in zip(own, theirs, strict=True)]
-    if not metric.is_share or any(a is None or b is None for a, b in pairs):
-        return None
-    apart = [a.astype(float) - b.astype(float) for a, b in pairs if a is not None and b is not None]
-    means, variances = [one.mean() for one in apart], [one.var(ddof=1) / len(one) for one in apart]
-    of_images = fmean(variances) / len(apart)
-    between = np.var(means, ddof=1) / len(means) if len(means) > 1 else 0.0
-    half = Z * math.sqrt(max(of_images, between))
-    return float(np.mean(means)) - half, float(np.mean(means)) + half
+    each = [a.astype(float) - b.astype(float) for a, b in pairs if a is not None and b is not None]
+    of_images = fmean(one.var(ddof=1) / len(one) for one in each) / len(each) if each else 0.0
+    halves = [Z * math.sqrt(of_images)]
+    if len(rounds) > 1:
+        halves.append(T[min(len(rounds) - 1, len(T)) - 1] * float(np.std(rounds, ddof=1)) / math.sqrt(len(apart)))
+    half = max(halves)
+    return (fmean(apart) - half, fmean(apart) + half) if half else None
 
 
 def answers(one: TrialRecord) -> NDArray[np.bool_] | None:
