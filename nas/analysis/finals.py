@@ -22,7 +22,9 @@ T = (6.314, 2.920, 2.353, 2.132)  # of Student's t, what 90 % are within, at 1 t
 @dataclass(frozen=True, slots=True)
 class Duel:
     """The two networks of the last rounds: mean scores, and the difference of the first from the second with its 90 %
-    interval, None where nothing is known of its noise. `images` are those of all rounds together, 0 where that is not known."""
+    interval, None where nothing is known of its noise. `images` are those of all rounds together, 0 where that is not
+    known.
+    """
 
     winner: TrialRecord
     other: TrialRecord | None
