@@ -1,7 +1,7 @@
 # One environment for everything: .venv, made from constraints.txt. On a CUDA machine the same files give the CUDA
 # build of torch; where only a CPU build of the pinned version is offered, that one.
 PYTHON ?= python3
-# A first search of three to four minutes: a small budget at few pixels, where networks differ. make search
+# A first search of two to three minutes: a small budget at few pixels, where networks differ. make search
 # BUDGET=300MFLOPs is another.
 SEARCH = $(if $(BUDGET),--budget $(BUDGET),--budget 8MFLOPs --resolution 32 --trials 16 --epochs 3)
 ARGS ?=

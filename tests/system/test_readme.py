@@ -20,7 +20,7 @@ LONGEST_FRONT = 150
 # Rows that differ from run to run: timing decides which trial comes next and which is stopped.
 VARYING = re.compile(
     r"\s*([│┃┏└┡]|trial |…|Known |\d+ (control|search|baseline) |timing layers|timed \d|latency predicted |"
-    r"both are of |\d+ threads?: |Finals: |In the same trainings )"
+    r"both are of |\d+ threads?: |Finals: |finals: |In the same trainings )"
 )
 pytestmark = pytest.mark.readme
 
