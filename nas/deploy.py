@@ -14,8 +14,8 @@ from nas.run import search_options
 from searchspace import command
 
 EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
-EPILOG = """All other options are those of nas.search. Once the full training has begun, the search stays as it is; one
-that --time-limit has ended is taken as far as it came."""
+EPILOG = """All other options are those of nas.search; the full training has all images, whatever --images says. Once
+it has begun, the search stays as it is; one that --time-limit has ended is taken as far as it came."""
 
 
 def parser() -> command.Parser:

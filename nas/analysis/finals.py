@@ -121,7 +121,8 @@ def verdict(found: Duel) -> str:
     if other.role != "baseline":
         return "No textbook network was among the trials, so what the search is worth is not known."
     if reliable:
-        return f"The search's network is better than {other.baseline}, the best textbook network at this budget."
+        whose = "A random network" if found.winner.role == "control" else "The search's network"
+        return f"{whose} is better than {other.baseline}, the best textbook network at this budget."
     if found.interval is None:
         return f"It is ahead of {other.baseline}, the best textbook network at this budget, by how much is not known."
     return f"That is no reliable difference from {other.baseline}, the best textbook network at this budget."

@@ -38,9 +38,14 @@ def search_words(arguments: Sequence[str]) -> list[str]:
 
 def training_words(run: Path, dataset: str, args: argparse.Namespace) -> list[str]:
     """The full training of a search's best network; once it has begun, of the network that it began with."""
-    trained = run / TRAINED
+    trained, epochs = run / TRAINED, args.full_epochs
     arch = trained if training_folder.is_folder(trained) else run
+    if arch == trained:
+        began = training_folder.load_plan(trained).train.epochs
+        if epochs not in (None, began):
+            raise InputError(f"full-epochs: the training in {trained} began with {began}; give another --run")
+        epochs = began
     words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={args.device}"]
-    if args.full_epochs is not None:
-        words.append(f"--epochs={args.full_epochs}")
+    if epochs is not None:
+        words.append(f"--epochs={epochs}")
     return words + [flag for flag, on in (("--quiet", args.quiet), ("--dry-run", args.dry_run)) if on]

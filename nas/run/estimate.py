@@ -137,7 +137,7 @@ def print_plan(
     where = "a cluster's GPUs"
     if found is not None:
         where = f"{conduct.concurrent or found.slots} at once on {found.device}"
-    finals = effort(finalists(config), identity.train.epochs, identity.baselines)
+    finals = effort(min(finalists(config), conduct.trials), identity.train.epochs, identity.baselines)
     longest = rounds(identity.train.epochs)[-1].epochs
     then = f", then finals: {finals[0]} trainings of up to {longest} epochs" if finals[0] else ""
     console.print(

@@ -42,13 +42,13 @@ def hold(
 
     Raises `FailuresError` where most of them fail, `StorageError` where the study cannot be written.
     """
-    chosen, epochs = tuple(contenders(study.records, finalists(config))), work.recipe.epochs
+    chosen, epochs = tuple(contenders(study.records, finalists(config), study.finals)), work.recipe.epochs
     with study.open_finals() as trainings:
         finals = Finals(chosen, tuple(trainings.records), rounds(epochs))
         why, signal = "", 0
         if not finals.over:
             if not quiet:
-                console.print(announced(finals), soft_wrap=True)
+                console.print(announced(finals, has_folds=hasattr(work.data, "fold")), soft_wrap=True)
             trainings.proposals = FinalProposals(trainings.design, finals)
             trainings.validation_images = study.validation_images
             display = _display(finals, study, run, log, console, quiet)
@@ -70,14 +70,14 @@ def _display(finals: Finals, study: Study, run: Path, log: logging.Logger, conso
     return Display(console, log, total, ended, None, quiet, study.metric, title=title, time_left=left, what="trainings")
 
 
-def announced(finals: Finals) -> str:
-    """What finals are about to do."""
+def announced(finals: Finals, has_folds: bool) -> str:
+    """What finals are about to do; `has_folds` says whether they choose the images, which an own training does."""
     textbook = [trial.baseline for trial in finals.contenders if trial.role == "baseline"]
     beside = f" and {' and '.join(textbook)}" if textbook else ""
     epochs = sorted({played.epochs for played in finals.rounds if finals.entrants(played.number)})
     return (
         f"finals: {counted(len(finals.contenders) - len(textbook), 'network')} of the trials{beside} are trained again "
         f"from fresh seeds, for {' to '.join(str(n) for n in (epochs[0], epochs[-1])[: len(epochs)])} epochs, in "
-        f"{counted(finals.number_of_trainings, 'training')}; the last ones are scored on images that have decided "
-        "nothing before"
+        f"{counted(finals.number_of_trainings, 'training')}"
+        + ("; the last ones are scored on images that have decided nothing before" if has_folds else "")
     )

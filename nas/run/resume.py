@@ -44,6 +44,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     conduct = search_options.conduct(args)
     if args.trials is None:
         conduct = replace(conduct, trials=old.conduct.trials)
+    if args.finalists is None:
+        conduct = replace(conduct, finalists=old.conduct.finalists)
     if conduct.command:  # as it would begin the run
         conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
     return replace(old, conduct=conduct)

@@ -222,12 +222,12 @@ class Search:
     def _hold_finals(self, study: Study, log: folder.Log, cluster: Cluster, before: Ended) -> Ended:
         """Until they are over, or what is left of the time is. They need trials that have all ended, elsewhere too."""
         if study.taken > study.finished:
-            return before
+            return replace(before, why=f"{FINALS}: trials run elsewhere")
         config = self.config
         if (limit := config.conduct.time_limit_s) is not None:
             left = limit - (time.monotonic() - self.begun)
             if left <= 0:
-                return before
+                return replace(before, why=f"{FINALS}: {TIME_LIMIT}")
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
         work = self._work(self._checked_images(study))
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)

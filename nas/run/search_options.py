@@ -334,6 +334,8 @@ def check(args: argparse.Namespace) -> None:
             raise InputError(f"{name.replace('_', '-')}: at most {most:,}, not {number}")
     if args.finalists is not None and args.finalists < 0:
         raise InputError(f"finalists: at least 0, not {args.finalists}")
+    if args.finalists and args.minimize:
+        raise InputError("finalists: a front is not one network; not with --minimize")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise InputError(f"seed: from 0 to {2**32 - 1}, not {args.seed}")
     if args.images is not None and args.images < 2:

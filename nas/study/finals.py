@@ -57,14 +57,16 @@ def wanted(finalists: int | None, trials: int) -> int:
     return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // SHARE)
 
 
-def contenders(trials: Sequence[TrialRecord], finalists: int) -> list[TrialRecord]:
-    """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network."""
+def contenders(trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None) -> list[TrialRecord]:
+    """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network; and
+    the last two of finals that were held before, since what they measured counts more than a brief score."""
     complete = ranked(trials)
     found = [trial for trial in complete if trial.role != "baseline"][:finalists]
     found += [trial for trial in complete if trial.role == "baseline"][: max(1, finalists // TEXTBOOK_PER)]
     if not any(trial.role == "control" for trial in found):
         found += [trial for trial in complete if trial.role == "control"][:CONTROLS]
-    return ranked(found)
+    known = {trial.number for trial in found}
+    return ranked([*found, *(trial for trial in (held.last if held else ()) if trial.number not in known)])
 
 
 def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:

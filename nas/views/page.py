@@ -250,7 +250,7 @@ def held(finals: Finals) -> str:
     rows = []
     for network in finals.standing:
         cells = {"trial": str(network.number), "role": network.name, "trial's score": f"{network.score:.4f}"}
-        for played in finals.rounds:
+        for played in (one for one in finals.rounds if finals.entrants(one.number)):
             one = finals.training(network, played)
             cells[f"round {played.number}: {played.epochs} epochs"] = "" if one is None else f"{one.score:.4f}"
         rows.append(cells)

@@ -23,11 +23,12 @@ from nas.analysis.importance import importances
 from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.study.finals import best_first
 from nas.study.objectives import format_cost
 from nas.study.proposals import Proposal
 from nas.study.records import interruption_sentences
 from nas.study.study import Study
-from nas.trial import Result, Trial, TrialRecord, ranked
+from nas.trial import Result, Trial, TrialRecord
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
 from searchspace.budget import OWN_COSTS, Limit, amount, unit_of
@@ -244,7 +245,8 @@ def print_preflight(
     lines += [f"known network {name} is left out: {why}" for name, why in found.left_out.items()]
     if textbook:
         named = ", ".join(f"{one.baseline} ×{one.candidate.width_mult:.2g}" for one in textbook)
-        lines.append(f"{len(textbook)} of the trials are textbook networks, scaled in width to the budget: {named}")
+        are = "is a textbook network" if len(textbook) == 1 else "are textbook networks"
+        lines.append(f"{len(textbook)} of the trials {are}, scaled in width to the budget: {named}")
     for line in lines:
         console.print(line)
 
@@ -287,7 +289,7 @@ def print_device(console: Console, table: LatencyTable) -> None:
 def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
     """The best networks beside the random control, and where they are."""
     trials, images = study.records, study.validation_images
-    best = ranked(trials)[:BEST]
+    best = best_first(trials, study.finals)[:BEST]
     if best:
         console.print(best_table(best, study, images))
         timed = any(trial.predicted_ms is not None for trial in best)

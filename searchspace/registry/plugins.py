@@ -46,7 +46,7 @@ def load(text: str) -> None:
         _import_file(path) if is_file else importlib.import_module(text)
     except InputError as error:
         raise InputError(f"plugin {text}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = f", line {frames[-1].lineno}" if frames else ""
         raise InputError(f"plugin {text}: cannot be imported ({reason(error)}{line})") from None

@@ -90,6 +90,17 @@ def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) 
     assert not stages.calls
 
 
+def test_a_full_training_that_has_begun_keeps_its_epochs(stages: Stages) -> None:
+    assert deploy.main([*WORDS, "--out", "there"]) == 0
+    plan = training_folder.load_plan(Path("run/trained"))
+    began = plan.train.epochs
+    stages.calls = []
+    assert deploy.main([*WORDS, "--out", "elsewhere"]) == 0
+    assert f"--epochs={began}" in stages.calls[0][1]
+    with pytest.raises(InputError, match=f"full-epochs: the training in run/trained began with {began}; give another"):
+        deploy.main([*WORDS, "--out", "elsewhere", "--full-epochs", str(began + 1)])
+
+
 def test_another_search_of_the_same_run_is_refused_once_its_training_has_begun(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,12 @@ def test_what_was_loaded_or_used_before_is_loaded(plugin: Path, monkeypatch: pyt
     del sys.modules[LOADED.pop(plugin)]
 
 
+def test_a_plugin_that_exits_is_refused(plugin: Path) -> None:
+    plugin.write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(InputError, match=r"theirs\.py: cannot be imported \(SystemExit: 3, line 2\)"):
+        load(str(plugin))
+
+
 def test_a_file_that_has_gone_is_named_and_nonsense_is_left_to_the_parser(plugin: Path) -> None:
     plugin.unlink()
     with pytest.raises(InputError, match=r"there is no such file; --plugin theirs\.py from where it is"):

@@ -60,7 +60,7 @@ def test_the_winner_of_the_finals_is_named_everywhere(run: Run) -> None:
     assert "<h2>Finals</h2>" in page
     assert "had decided nothing before" in page
     card = (run.export("best") / "card.md").read_text()
-    assert "had decided nothing before" in card
+    assert "Finals: " in card
     assert "Finals" not in (run.export(run.ranked[-1].number, out=run.folder / "other") / "card.md").read_text()
 
 

@@ -150,6 +150,13 @@ def test_the_number_of_trials_is_the_runs_where_a_command_gives_none(tmp_path: P
     assert again(run, "--budget", "100MFLOPs", "--space", "rexnet").conduct.trials == 24
 
 
+def test_how_many_finalists_there_are_is_the_runs_where_a_command_gives_none(tmp_path: Path) -> None:
+    run, words = tmp_path / "run", ["--budget", "100MFLOPs", "--space", "rexnet"]
+    assert begin(run, *words, "--finalists", "2").conduct.finalists == 2
+    assert again(run, *words).conduct.finalists == 2
+    assert again(run, *words, "--finalists", "0").conduct.finalists == 0
+
+
 def test_a_known_network_runs_in_small_runs_too(tmp_path: Path) -> None:
     words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials"]
     for trials, baselines in (("2", 0), ("8", 1), ("12", 2)):

@@ -298,6 +298,15 @@ def test_finals_of_more_trials_use_the_trainings_that_there_are(tmp_path: Path) 
             assert [one.number for one in finals.missing(finals.rounds[0])] == [7]
 
 
+def test_those_that_were_measured_stay_in() -> None:
+    trials = [trial(n, 0.5 + n / 100) for n in range(9)] + [trial(20, 0.4, "baseline")]
+    held_before = held(trials, lambda network, _: 1 - (network.score or 0.0))
+    assert [one.number for one in held_before.last] == [20, 5]
+    later = [*trials, *(trial(30 + n, 0.9) for n in range(4))]
+    assert {one.number for one in contenders(later, 1)} == {30, 20}
+    assert {one.number for one in contenders(later, 1, held_before)} == {30, 20, 5}
+
+
 def test_a_training_is_the_same_whichever_trial_has_its_network() -> None:
     assert is_same(Final(3, 1, 6, 0), Final(8, 1, 6, 0))
     assert not is_same(Final(3, 1, 6, 0), Final(3, 1, 9, 0))
