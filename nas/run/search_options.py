@@ -107,7 +107,7 @@ def parser() -> command.Parser:
         type=int,
         metavar="K",
         help="train the best K networks again, longer, beside the best textbook networks, and name the best of these "
-        f"(default: {FINALISTS}, of fewer than {FEWEST_TRIALS} trials 0, which leaves it out)",
+        f"(default: one per 8 trials, at most {FINALISTS}; of fewer than {FEWEST_TRIALS} trials none)",
     )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
