@@ -37,8 +37,7 @@ from rich.console import Console
 from nas.config import full_recipe
 from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
-from searchspace.document import plain
-from searchspace.networks import network
+from searchspace.space import textbook
 
 KNOWN = {
     "ReXNet": "rexnet_100",
@@ -48,20 +47,16 @@ KNOWN = {
 }
 WINNER, RANDOM = "search", "random"
 BUDGET = "30MFLOPs"
-DROPOUT = 0.2
 BANDS = (0.97, 0.95, 0.9)
 FAR_SEED = 10**6  # no search draws its networks from seeds as high
 
 
 def scaled(name: str, budget: Budget) -> Arch:
     """A known network at the budget, all of it scaled by one width multiplier, as closely as its rounding allows."""
-    found = network(name)
-    found = replace(found, head=replace(found.head, dropout=DROPOUT), drop_path=0.0)
-    data = {**plain(found), "width_mult": {"fit": [0.02, 8.0]}, "scale_stem": "both", "scale_head": "both"}
-    for band in BANDS:
-        candidate = Space(data, name).fit({}, budget, band)
-        if candidate is not None:
-            return candidate.arch
+    space = Space.load("mobile")
+    candidate = textbook.scaled(textbook.deployed(name, space), budget, BANDS, space)
+    if candidate is not None:
+        return candidate.arch
     raise InputError(f"budget {budget}: {name} cannot be scaled to {BANDS[-1]:.0%} of it")
 
 

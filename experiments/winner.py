@@ -102,7 +102,7 @@ def optimism(run: Run, args: argparse.Namespace, device: str, log: Path, console
     return found.score - fmean(record["accuracy"] for record in fresh)
 
 
-def draw(rows: Sequence[dict[str, Any]], scores: Mapping[str, Sequence[float]], note: str, path: Path) -> None:
+def draw(scores: Mapping[str, Sequence[float]], note: str, path: Path) -> None:
     figure = findings.figure(8, 1 + 0.3 * len(scores))
     axes = figure.subplots()
     findings.dots(axes, scores, f"{NAMED} 0")
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     if off:
         console.print(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
     console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(rows, scores, note, args.out / f"{name}.png")
+    draw(scores, note, args.out / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ COMMANDS = {
     "deploy": "search, train and export in one: from a folder of images to predictions",
     "measure": "time this device's layers, for budgets in milliseconds",
 }
-BEGIN = """Begin with a search of handwritten digits, in two minutes on two CPU cores, then look at it:
+BEGIN = """Begin with a search of handwritten digits, in two to three minutes on two CPU cores, then look at it:
   python -m nas.search --budget 8MFLOPs --resolution 32 --trials 16 --epochs 3
   python -m nas.report runs/mobile-8MFLOPs-digits
 With images of your own, one folder per class, all the way to predictions:

@@ -203,7 +203,8 @@ class Execution:
     command: str = ""
 
 
-FINALISTS, FEWEST_TRIALS = 4, 12  # of fewer trials there is little to choose from, and a quarter are random
+FINALISTS, TRIALS_PER_FINALIST = 4, 8  # the most by default, and how many trials there are for each
+FEWEST_TRIALS = 12  # of fewer there is little to choose from, and a quarter are random
 
 # What files keep with every number, so that what was begun goes on as it was when a default has changed.
 SAVED_IN_FULL = (DataConfig, TrainConfig, Prescreen, SearchSpec)

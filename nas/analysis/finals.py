@@ -95,14 +95,14 @@ def sentences(finals: Finals) -> list[str]:
     found = duel(finals)
     if found is None:
         return []
-    metric, trained = (
-        found.winner.metric,
-        f"{counted(found.epochs, 'epoch')} from {counted(found.rounds, 'fresh seed')}",
-    )
+    metric = found.winner.metric
+    trained = f"{counted(found.epochs, 'epoch')} from {counted(found.rounds, 'fresh seed')}"
     on = f" and {found.images:,} images that had decided nothing before" if found.images else ""
+    number = len(finals.contenders)
+    again = f"{counted(number, 'network')} {'was' if number == 1 else 'were'} trained again, and longer"
     lines = [
-        f"Finals: {counted(len(finals.contenders), 'network')} were trained again, and longer. The best is "
-        f"{name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of trainings of {trained}{on}."
+        f"Finals: {again}. The best is {name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of "
+        f"trainings of {trained}{on}."
     ]
     if found.other is None or found.difference is None:
         return lines

@@ -250,8 +250,6 @@ def _decoded_table(table: Any, config: DataConfig, seed: int, resolution: int | 
 
 def listed(config: DataConfig) -> tuple[tuple[str, ...], int]:
     """The classes of a dataset and how many training images it has, without one being decoded."""
-    if config.dataset == "digits":
-        return DIGITS, len(_digits(test=False, size=SMALLEST, channels=1)[1])
     found = _training(config.dataset, None)
     return found.classes, len(found.labels)
 

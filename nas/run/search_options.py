@@ -21,6 +21,7 @@ from nas.config import (
     LEAST_PIXELS,
     OWN_DATA,
     SCORES,
+    TRIALS_PER_FINALIST,
     DataConfig,
     Execution,
     Prescreen,
@@ -107,7 +108,7 @@ def parser() -> command.Parser:
         type=int,
         metavar="K",
         help="train the best K networks again, longer, beside the best textbook networks, and name the best of these "
-        f"(default: one per 8 trials, at most {FINALISTS}; of fewer than {FEWEST_TRIALS} trials none)",
+        f"(default: one per {TRIALS_PER_FINALIST} trials, at most {FINALISTS}; of fewer than {FEWEST_TRIALS} none)",
     )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.config import FEWEST_TRIALS, FINALISTS
+from nas.config import FEWEST_TRIALS, FINALISTS, TRIALS_PER_FINALIST
 from nas.samplers import ExhaustedError
 from nas.study import storage
 from nas.study.design import Design
@@ -28,7 +28,6 @@ from nas.trial import Final, TrialRecord, ranked, training
 from searchspace.space.space import Candidate
 
 TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network, of which there is one at least
-SHARE = 8  # trials per finalist
 LONGER, LONGEST = 1.5, 2.5  # epochs, as multiples of a trial's
 GOING_ON, LAST = 4, 2  # networks after the first round and after the second
 HELD = "held"  # the attribute of their study that says who took part in those that are over
@@ -54,7 +53,7 @@ def wanted(finalists: int | None, trials: int) -> int:
     """How many networks enter the finals of so many trials, beside textbook and random ones; 0 is no finals."""
     if finalists is not None:
         return finalists
-    return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // SHARE)
+    return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // TRIALS_PER_FINALIST)
 
 
 def contenders(trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None) -> list[TrialRecord]:
@@ -75,13 +74,15 @@ def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:
     if not finalists:
         return 0, 0
     enter = finalists + min(textbook, max(1, finalists // TEXTBOOK_PER)) + CONTROLS
-    first, second, *last = rounds(epochs)
-    sizes = {
-        first: enter * (enter > GOING_ON),
-        second: min(enter, GOING_ON) * (enter > LAST),
-        **dict.fromkeys(last, LAST),
-    }
-    return sum(sizes.values()), sum(size * played.epochs for played, size in sizes.items())
+    trained = sizes(enter, rounds(epochs))
+    return sum(trained.values()), sum(size * played.epochs for played, size in trained.items())
+
+
+def sizes(networks: int, of: Sequence[Round]) -> dict[Round, int]:
+    """How many of so many networks are trained in each round; none in one that would decide nothing."""
+    first, second, *last = of
+    deciding = {first: networks * (networks > GOING_ON), second: min(networks, GOING_ON) * (networks > LAST)}
+    return deciding | dict.fromkeys(last, min(networks, LAST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,7 @@ class Finals:
     @property
     def number_of_trainings(self) -> int:
         """How many trainings they take in all."""
-        first, second = len(self.contenders), min(len(self.contenders), GOING_ON)
-        decided = first * (first > GOING_ON) + second * (second > LAST)
-        return decided + min(first, LAST) * sum(played.fold > 0 for played in self.rounds)
+        return sum(sizes(len(self.contenders), self.rounds).values())
 
     @property
     def number_ended(self) -> int:
@@ -220,14 +219,12 @@ def both_kinds(networks: Sequence[TrialRecord], number: int) -> list[TrialRecord
 def best_of(trials: Sequence[TrialRecord], finals: Finals | None) -> TrialRecord | None:
     """The network that a search names: the winner of its finals, else the best of its scores; None before there is
     one."""
-    if finals and finals.measured(finals.winner):
-        return finals.winner
-    return next(iter(ranked(trials)), None)
+    return next(iter(best_first(trials, finals)), None)
 
 
 def best_first(trials: Sequence[TrialRecord], finals: Finals | None) -> list[TrialRecord]:
-    """The complete trials: those of the finals as they stand there, then by score."""
-    first = finals.standing if finals else []
+    """The complete trials: those of the finals as they stand there, unless these measured nothing, then by score."""
+    first = finals.standing if finals and finals.measured(finals.winner) else []
     return first + [trial for trial in ranked(trials) if trial not in first]
 
 

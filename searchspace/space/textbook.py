@@ -7,7 +7,7 @@ included, to meet it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from searchspace.budget import Budget
@@ -63,7 +63,7 @@ def nearest(names: tuple[str, ...], space: Space, budget: Budget, band: float) -
         return abs(math.log(budget.used(cost(variants[name].arch(), clock))))
 
     for name in sorted(variants, key=far):
-        if candidate := scaled(variants[name], budget, band, space):
+        if candidate := scaled(variants[name], budget, (band, *(looser for looser in BANDS if looser < band)), space):
             return name, candidate
     return None
 
@@ -82,9 +82,9 @@ def deployed(name: str, space: Space) -> Network:
     )
 
 
-def scaled(found: Network, budget: Budget, band: float, space: Space) -> Candidate | None:
-    """A network at the budget, all of it scaled by one width multiplier; None where its rounded widths come nowhere
-    near."""
+def scaled(found: Network, budget: Budget, bands: Sequence[float], space: Space) -> Candidate | None:
+    """A network at the budget, all of it scaled by one width multiplier, within the first of these bands that its
+    rounded widths allow; None where there is none."""
     data = {**plain(found), "width_mult": {"fit": WIDTHS}, "scale_stem": "both", "scale_head": "both"}
     try:
         wide = Space(data, "textbook")
@@ -92,7 +92,7 @@ def scaled(found: Network, budget: Budget, band: float, space: Space) -> Candida
         return None
     clock = space.clock(budget)
     wide = wide if clock is None else wide.timed(clock)
-    for wanted in (band, *(looser for looser in BANDS if looser < band)):
+    for wanted in bands:
         candidate = wide.fit({}, budget, wanted)
         if candidate is not None:
             known = space.latency is not None and not space.latency.missing(candidate.arch)
