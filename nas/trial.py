@@ -94,7 +94,8 @@ class Result:
     since the trial's start, all included; `contended_ms` of one image through the deployment network on the worker's
     device, while other trials ran. `images` is how many images the score is measured on, where that is known. `last` is
     the result that a training ends with. `correct` says of every validation image whether it was answered right: their
-    number, a colon and hexadecimal digits of packed bits; empty where that was not asked for.
+    number, a colon and hexadecimal digits of packed bits; empty where that was not asked for. `note` is what a person
+    should read in the run's log.
     """
 
     epoch: int = 0
@@ -108,6 +109,7 @@ class Result:
     last: bool = False
     error: str = ""
     correct: str = ""
+    note: str = ""
 
     @property
     def done(self) -> bool:

@@ -188,7 +188,8 @@ def resume(
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
     arch = plan.adapted(split)
-    training = Training(build(arch), split, plan.train, plan.seed, device, gang, pixels=arch.resolution)
+    alone = device.startswith("cuda") and gang.size == 1
+    training = Training(build(arch), split, plan.train, plan.seed, device, gang, graphs=alone, pixels=arch.resolution)
     path = folder / STATE
     if path.is_file():
         state, notes = checkpoint.read(path)

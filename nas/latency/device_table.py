@@ -52,6 +52,7 @@ def unsaid(text: str) -> None:
 def default_path(device: str, batch_size: int = 1, threads: int = 1) -> Path:
     """Where this device's table is kept in the cache folder."""
     name = re.sub(r"[^a-z0-9.]+", "-", timing.device_name(device).lower()).strip("-")
+    name += "-bfloat16" if timing.dtype(device) == torch.bfloat16 else ""
     return cache_folder() / "latency" / f"{name}-batch{batch_size}-threads{threads}-torch{torch.__version__}.json"
 
 

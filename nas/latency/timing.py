@@ -4,7 +4,8 @@ Times are of inference of one batch with weights and images in `channels_last`, 
 that are compared take turns, round after round, so that a busy moment of the machine touches all of them alike, and
 of each its median counts. A single CPU thread is timed by its own clock, which stands still while another process has
 the core: on an idle machine that is the wall clock's time, on a busy one nearly still (measured with 5 processes on 2
-cores: within 5 %, where the wall clock doubled).
+cores: within 5 %, where the wall clock doubled). On a GPU the time is the GPU's own, in bfloat16: the queue is full
+before the first layer, so that no layer waits for its launch, as in a runtime that launches whole networks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nas import torch_private
 from searchspace.arch import Arch, lower
 from searchspace.blocks.layers import Gate, Layer, Residual, Sequential, steps
 from searchspace.costs.latency import LatencyTable, Size, operator, sized
@@ -30,6 +32,7 @@ from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 
 LARGE_BYTES = 30 << 20
+BUSY_CYCLES = 40_000_000  # some 20 ms of a GPU, in which a network's kernels are launched
 FINE_S = 1e-6
 
 
@@ -70,7 +73,8 @@ def _cpu_facts() -> dict[str, str]:
 def conditions(device: str, batch_size: int = 1, threads: int = 1) -> LatencyTable:
     """A table without times, of what would be timed here."""
     today = datetime.date.today().isoformat()
-    return LatencyTable(device_name(device), torch.__version__, today, batch_size, threads)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if device.startswith("cuda") else "float32"
+    return LatencyTable(device_name(device), torch.__version__, today, batch_size, threads, dtype)
 
 
 def alike(table: LatencyTable, here: LatencyTable) -> bool:
@@ -99,14 +103,25 @@ def settle_allocator() -> None:
     torch.empty(LARGE_BYTES, dtype=torch.uint8).fill_(0)
 
 
+def dtype(device: str) -> torch.dtype:
+    """Of weights and images as they are timed."""
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
 def ready(arch: Arch, device: str) -> nn.Module:
     """The network, freshly initialised, as it is timed."""
-    return build(arch).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return deployed(build(arch), device)
+
+
+def deployed(model: nn.Module, device: str) -> nn.Module:
+    """A network as it is timed."""
+    return model.eval().to(device, dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def batch(arch: Arch, batch_size: int, device: str) -> Tensor:
     """A new batch of black images."""
-    return torch.zeros(batch_size, arch.in_channels, arch.resolution, arch.resolution, device=device)
+    shape = batch_size, arch.in_channels, arch.resolution, arch.resolution
+    return torch.zeros(shape, dtype=dtype(device), device=device)
 
 
 class Stopwatch:
@@ -119,6 +134,7 @@ class Stopwatch:
         self.marks: list[Any] = []
         if self.cuda:
             torch.cuda.synchronize()
+            torch_private.occupy_gpu(BUSY_CYCLES)
         self.mark()
 
     def mark(self) -> None:

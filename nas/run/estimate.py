@@ -14,6 +14,7 @@ from rich.console import Console
 from nas.config import Execution, SearchConfig, TrainConfig
 from nas.data.datasets import Split
 from nas.data.labelled import counted
+from nas.latency.timing import deployed as timed_as
 from nas.latency.timing import is_here, network_ms, threads
 from nas.run.finals import finalists
 from nas.study.early_stopping import EarlyStopping
@@ -55,8 +56,7 @@ def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, wanted:
         begun = time.perf_counter()
         deployed = build(arch)
         audit(deployed, arch, cost(arch))
-        deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        (ms,) = network_ms([deployed], [arch], device, rounds=LATENCY_ROUNDS)
+        (ms,) = network_ms([timed_as(deployed, device)], [arch], device, rounds=LATENCY_ROUNDS)
         before = time.perf_counter() - begun
         training = Training(build(trained), part, config, 0, device, pixels=trained.resolution)
         speed = next(iter(training)).images_per_s

@@ -55,12 +55,15 @@ def check_device(conduct: Execution) -> None:
 def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Console, quiet: bool) -> Space:
     """The space with latencies also where no budget asks for them, so that every trial shows one beside its FLOPs.
 
-    Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices.
+    Layers are timed once per device. Kept in the run's folder; not where trials run on other machines' devices, nor on
+    a GPU, whose trials are shorter than that takes.
     """
     from nas.latency import timing
 
     if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
-        space = kept_or_not(space, timing.device_for(config.conduct.device), console, quiet)
+        device = timing.device_for(config.conduct.device)
+        if device == "cpu":
+            space = kept_or_not(space, device, console, quiet)
         if not quiet and space.latency is not None:
             print_device(console, space.latency)
     if space.latency is not None:
@@ -72,7 +75,10 @@ def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
     """About how often networks are run to time the layers of a new run; 0 where their times are known, or not used."""
     from nas.latency import device_table, timing
 
-    if existed or space.latency is not None or config.conduct.ray_address or not timing.is_here(config.conduct.device):
+    conduct = config.conduct
+    if existed or space.latency is not None or conduct.ray_address or not timing.is_here(conduct.device):
+        return 0
+    if timing.device_for(conduct.device) == "cuda":
         return 0
     return 2 * device_table.NETWORKS * device_table.ROUNDS
 

@@ -26,6 +26,8 @@ class Watchers:
 
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:
         self._tell("ended", trial, outcome, result)
+        if result.note:
+            self.log.warning("trial %d %s", trial.number, result.note)
 
     def stopping(self) -> None:
         for watcher in self.own:  # from a signal's handler: nothing of a user's may run there

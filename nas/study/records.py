@@ -130,7 +130,7 @@ def trial_record(
         train_loss=a.get("train_loss"),
         images_per_s=a.get("images_per_s"),
         seconds=a.get("seconds"),
-        contended_ms=a.get("latency_ms"),
+        contended_ms=a.get("latency_ms") or None,
         alone_ms=alone,
         minimized=dict(a.get("minimize", {})),
         in_place_of=before,

@@ -56,7 +56,7 @@ def mixed(x: Tensor, labels: Tensor, num_classes: int, config: TrainConfig) -> t
         return x, labels
     mix, alpha = kinds[int(torch.rand(()) * len(kinds))]
     share = float(torch.distributions.Beta(alpha, alpha).sample())
-    partner = torch.randperm(len(x)).to(x.device)
+    partner = torch.randperm(len(x)).to(x.device, non_blocking=True)
     x, share = mix(x, x[partner], share)
     shares = F.one_hot(labels, num_classes).to(x.dtype)
     return x, share * shares + (1 - share) * shares[partner]

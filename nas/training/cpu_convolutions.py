@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.training import torch_private
+from nas import torch_private
 
 COLUMNS = 3  # of a kernel, at most, for which oneDNN has the gradient of depthwise weights
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas import torch_private
 from nas.config import TrainConfig
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
-from nas.training import torch_private
 from nas.training.augment import mixed, randaugment
-from nas.training.batches import BatchLoader
+from nas.training.batches import BatchLoader, equal_parts
+from nas.training.bfloat16_weights import Bfloat16Weights
 from nas.training.cpu_convolutions import use_fast_convolutions
 from nas.training.cuda_graphs import CudaGraphStep, eager
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
@@ -58,7 +59,13 @@ class Epoch:
 
 
 def fit(
-    model: nn.Module, split: Split, config: TrainConfig, seed: int, device: str, graphs: bool = False
+    model: nn.Module,
+    split: Split,
+    config: TrainConfig,
+    seed: int,
+    device: str,
+    graphs: bool = False,
+    share: float = 1.0,
 ) -> Iterator[Epoch]:
     """Train with AdamW, or SGD and Nesterov momentum, a linear warm-up and a cosine to zero; yields after every epoch.
 
@@ -66,7 +73,7 @@ def fit(
     allow); bfloat16 autocast on a GPU, float32 on a CPU, channels last on both. Raises `DivergedError`. On a CPU the
     same seed gives the same numbers.
     """
-    yield from Training(model, split, config, seed, device, graphs=graphs)
+    yield from Training(model, split, config, seed, device, graphs=graphs, share=share)
 
 
 class Training:
@@ -74,8 +81,9 @@ class Training:
 
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
     gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
-    replayed as CUDA graphs. Images that have other than `pixels` a side are brought to these on the device, augmented.
-    `each` is told of every batch.
+    replayed as CUDA graphs; `why_no_graphs` says why, where that cannot be. `share` is the part of the GPU's memory
+    that it may have. Images that have other than `pixels` a side are brought to these on the device, augmented. `each`
+    is told of every batch.
     """
 
     def __init__(
@@ -88,16 +96,20 @@ class Training:
         gang: SingleProcess = SINGLE_PROCESS,
         graphs: bool = False,
         pixels: int | None = None,
+        share: float = 1.0,
     ) -> None:
         torch.manual_seed(seed)
-        self.seed, self.gang = seed, gang
+        self.seed, self.gang, self.share = seed, gang, share
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device == "cpu":
             use_fast_convolutions(model)
-        self.learning = gang.wrapped(model)
-        self.feed, self.labels = BatchLoader(split.train_images, device), _on(device, split.train_labels)
+        on_gpu = device.startswith("cuda")
+        self.lower = Bfloat16Weights(model) if graphs and on_gpu else None
+        self.learning = self.lower or gang.wrapped(model)
+        self.norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+        self.feed, self.labels = BatchLoader(split.train_images, device, share), _on(device, split.train_labels)
         self.batch = min(config.batch_size, len(self.labels))
         self.mean, self.std = statistics(self.feed)
         self.rate = torch.zeros((), device=device)
@@ -110,6 +122,11 @@ class Training:
         self.each: Each = unwatched
         self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
 
+    @property
+    def why_no_graphs(self) -> str:
+        """Why steps that were to be replayed as CUDA graphs are not; empty where they are, or were not to be."""
+        return self.carry_out.why_not if isinstance(self.carry_out, CudaGraphStep) else ""
+
     def __iter__(self) -> Iterator[Epoch]:
         while self.done < self.config.epochs:
             self.done += 1
@@ -120,9 +137,10 @@ class Training:
         batch = self.batch
         steps, own = len(labels) // batch, gang.part(batch)
         self.model.train()
+        self._keep_statistics(False)
         self._exchange()
         start, total = time.perf_counter(), torch.zeros((), device=device)
-        order = torch.randperm(len(labels), generator=self.shuffle).to(device)
+        order = torch.randperm(len(labels), generator=self.shuffle)
         for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
             done = (number - 1) * steps + step
             self._set_rate(_learning_rate(config, done, config.epochs * steps))
@@ -139,6 +157,7 @@ class Training:
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
         self._exchange()
+        self._keep_statistics(True)
         some = resized(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
         recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
         gang.agree(self.model)
@@ -146,7 +165,8 @@ class Training:
 
     def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
         """(accuracy, cross-entropy) on these images, with the weights as they are."""
-        return score(self.model, images, labels, self.mean, self.std, self.device, self.gang, self.pixels, self.each)
+        over = self.gang, self.pixels, self.each, self.share
+        return score(self.model, images, labels, self.mean, self.std, self.device, *over)
 
     def answers(self, images: Images, each: Each = unwatched) -> Tensor:
         """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
@@ -157,7 +177,7 @@ class Training:
         return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, unwatched)])
 
     def _logits(self, images: Images, each: Each) -> Iterator[Tensor]:
-        return logits_of(self.model, images, self.mean, self.std, self.device, self.pixels, each)
+        return logits_of(self.model, images, self.mean, self.std, self.device, self.pixels, each, self.share)
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
@@ -166,8 +186,15 @@ class Training:
             loss = loss * self.gang.share(self.batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.lower:
+            self.lower.return_gradients()
         self.optimizer.step()
         return loss.detach()
+
+    def _keep_statistics(self, kept: bool) -> None:
+        """Whether norms keep running means; while a network trains nobody reads them (see `recalibrate`)."""
+        for norm in self.norms:
+            norm.track_running_stats = kept
 
     def _set_rate(self, rate: float) -> None:
         self.rate.fill_(rate)
@@ -239,10 +266,11 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
     model.train()
     with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
-        for first in range(0, len(x), batch):
+        for number, first in enumerate(range(0, len(x), batch), 1):
+            for norm in norms:
+                norm.momentum = 1 / number  # a plain mean; None is one too, but waits for the GPU
             model(x[first : first + batch])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -259,21 +287,21 @@ def score(
     gang: SingleProcess = SINGLE_PROCESS,
     pixels: int | None = None,
     each: Each = unwatched,
+    share: float = 1.0,
 ) -> tuple[float, float]:
     """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
     scores a part of them."""
     model.eval()
-    right, loss, own = 0, 0.0, gang.part(len(labels))
-    batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
-    for first in range(own.start, own.stop, batch):
-        some = slice(first, min(first + batch, own.stop))
-        x, y = resized(_on(device, images[some]), pixels), _on(device, labels[some])
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-            logits = model(_normalised(x, mean, std)).float()
-        right += int((logits.argmax(1) == y).sum())
-        loss += float(F.cross_entropy(logits, y, reduction="sum"))
-        each("scoring", some.stop - own.start, own.stop - own.start)
-    sums = gang.total(torch.tensor([right, loss], dtype=torch.float64, device=device)).tolist()
+    own, told = gang.part(len(labels)), _on(device, labels)
+    right, loss = torch.zeros((2, 1), dtype=torch.float64, device=device)
+    done, answers = own.start, answered(model, images, own, mean, std, device, pixels, share)
+    for logits in answers:
+        y = told[done : done + len(logits)]
+        right += (logits.argmax(1) == y).sum()
+        loss += F.cross_entropy(logits, y, reduction="sum")
+        done += len(logits)
+        each("scoring", done - own.start, own.stop - own.start)
+    sums = gang.total(torch.cat([right, loss])).tolist()
     return sums[0] / len(labels), sums[1] / len(labels)
 
 
@@ -286,15 +314,35 @@ def logits_of(
     device: str,
     pixels: int | None = None,
     each: Each = unwatched,
+    share: float = 1.0,
 ) -> Iterator[Tensor]:
     """What the network answers to images, brought to so many `pixels` a side, in eval mode: batches of (N, classes)."""
     model.eval()
-    batch = EVAL_BATCH if device.startswith("cuda") else EVAL_BATCH_CPU
-    for first in range(0, len(images), batch):
-        x = _normalised(resized(_on(device, images[first : first + batch]), pixels), mean, std)
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-            yield model(x).float()
-        each("scoring", min(first + batch, len(images)), len(images))
+    done = 0
+    for logits in answered(model, images, slice(0, len(images)), mean, std, device, pixels, share):
+        yield logits
+        done += len(logits)
+        each("scoring", done, len(images))
+
+
+def answered(
+    model: nn.Module,
+    images: Images,
+    part: slice,
+    mean: Tensor,
+    std: Tensor,
+    device: str,
+    pixels: int | None,
+    share: float,
+) -> Iterator[Tensor]:
+    """Answers (N, classes) to a part of the images, in batches that are equally large on the device."""
+    on_gpu = device.startswith("cuda")
+    loader = BatchLoader(images, device, share)
+    for first, stop, seen in equal_parts(part, EVAL_BATCH if on_gpu else EVAL_BATCH_CPU):
+        x = _normalised(resized(loader.between(first, stop), pixels), mean, std)
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+            logits = model(x).float()
+        yield logits[seen:]
 
 
 def _on(device: str, array: object) -> Tensor:
@@ -304,7 +352,7 @@ def _on(device: str, array: object) -> Tensor:
 def statistics(feed: BatchLoader) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation a channel, in 0…255, as (1, 3, 1, 1)."""
     number = len(feed.images)
-    sample = feed.at(torch.arange(0, number, max(1, number // 5000), device=feed.device)).float()
+    sample = feed.at(torch.arange(0, number, max(1, number // 5000))).float()
     mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)
     return mean, std.clamp_min(1.0)
 
@@ -325,13 +373,14 @@ def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor
     count, _, height, width = images.shape
     far = max(1, height // 8)
     offset = torch.randint(-far, far + 1, (2, count, 1), generator=generator)
-    rows = (torch.arange(height) + offset[0]).clamp(0, height - 1)
-    columns = (torch.arange(width) + offset[1]).clamp(0, width - 1)
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    index = torch.arange(count)[:, None, None]
-    rows, columns, index = (t.to(images.device, non_blocking=True) for t in (rows, columns, index))
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5 if flip else torch.zeros(count, 1, dtype=torch.bool)
+    # What is sent to a GPU is so little that nothing has to wait for it.
+    offset, mirrored = (drawn.to(images.device, non_blocking=True) for drawn in (offset, mirrored))
+    there = images.device
+    rows = (torch.arange(height, device=there) + offset[0]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=there) + offset[1]).clamp(0, width - 1)
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    index = torch.arange(count, device=there)[:, None, None]
     picked: Tensor = images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
 
@@ -340,7 +389,10 @@ def _optimizer(model: nn.Module, config: TrainConfig, device: str, rate: Tensor 
     """Fused where that was measured to be faster. With a `rate` that is a tensor its steps can be captured."""
     groups, on_gpu = _groups(model, config.weight_decay), device.startswith("cuda")
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu and isinstance(rate, Tensor))
+        captured = on_gpu and isinstance(rate, Tensor)
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=captured)
+        torch_private.allow_steps_without_graphs(optimizer)
+        return optimizer
     return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=True, fused=on_gpu)
 
 

@@ -25,7 +25,7 @@ from torch import nn
 
 from nas.config import TrainConfig
 from nas.data.datasets import Split
-from nas.latency.timing import network_ms
+from nas.latency import timing
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.training import checkpoint, scoring
 from nas.training.trainer import DivergedError, Training
@@ -36,6 +36,9 @@ from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 
 LATENCY_ROUNDS = 3
+CHECKPOINT_EVERY_S = {"cpu": 0.0, "cuda": 20.0}  # at least; an epoch on a GPU may take less than its checkpoint
+PROCESS_BYTES = 600 << 20  # of a GPU's memory that every process takes before its first tensor
+OUT_OF_MEMORY = 2  # CUDA's code for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,9 @@ class Context:
     `data` are the run's: a `Split` of images, or whatever the search was given as `data=`. `seed` is the trial's own:
     the same network in the same run has the same, whenever and wherever it is trained. `epochs` is how many results are
     wanted; fewer end the trial too. `checkpoint` is a file of the trial's own to go on from when it was cut off; None
-    where the worker cannot reach the folder of checkpoints.
+    where the worker cannot reach the folder of checkpoints. `gpu_share` is the part of a GPU that the trial may use;
+    `graphs` says whether training steps are replayed as CUDA graphs, `timed` whether the deployment network is timed
+    beside the other trials.
     """
 
     data: Any
@@ -58,6 +63,7 @@ class Context:
     timeout_s: float = math.inf
     gpu_share: float = 1.0
     graphs: bool = False
+    timed: bool = True
     started: float = 0.0  # by `time.perf_counter`
     contended_ms: float = 0.0  # of one image through the deployment network, while other trials run
 
@@ -80,21 +86,50 @@ def guarded(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Res
     A trial that takes longer than the context's `timeout_s` has failed, and one that asks for more than its share of a
     GPU's memory is out of it.
     """
-    start = time.perf_counter()
+    start, failed = time.perf_counter(), ""
     if context.device == "cpu":
         torch.set_num_threads(1)  # trials run side by side, one per core
-    elif context.gpu_share < 1:
-        torch.cuda.set_per_process_memory_fraction(context.gpu_share)
-    last, running = Result(), None
     try:
-        torch.manual_seed(context.seed)
-        context = replace(context, started=start, contended_ms=audited_ms(trial, context.device))
-        made = evaluate(trial, context)
-        if not isinstance(made, Iterator):
-            raise EvaluateError(
-                f"a generator that yields a score after every epoch is accepted, not {type(made).__name__}"
-            )
-        running = made
+        yield from _results(trial, replace(context, started=start), evaluate)
+    except AuditError as error:
+        failed = f"audit: {error}"
+    except EvaluateError as error:
+        failed = f"evaluate: {error}"
+    except DivergedError as error:
+        failed = f"diverged: {error}"
+    except TimeoutError:
+        failed = f"timeout: it took longer than {context.timeout_s:g} s"
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        failed = f"out of memory: {first_line(error)}"
+    except torch.AcceleratorError as error:
+        if getattr(error, "error_code", 0) != OUT_OF_MEMORY:
+            raise  # the device is lost to this process: the worker has to be replaced
+        failed = f"out of memory: {first_line(error)}"
+    except Exception as error:
+        if context.device.startswith("cuda"):
+            torch.cuda.synchronize()  # raises where the device is lost, whatever was said of it first
+        failed = f"{type(error).__name__}: {first_line(error)}"
+    finally:  # by now nothing holds what the trial had
+        gc.collect()
+        if context.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+    if failed:
+        yield Result(error=failed)
+
+
+def _results(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Result]:
+    """The results of a trial, which raises what its audit and its training do."""
+    if context.device.startswith("cuda"):
+        bound_memory(context.device, context.gpu_share)
+    torch.manual_seed(context.seed)
+    context = replace(context, contended_ms=audited_ms(trial, context))
+    running = evaluate(trial, context)
+    if not isinstance(running, Iterator):
+        raise EvaluateError(
+            f"a generator that yields a score after every epoch is accepted, not {type(running).__name__}"
+        )
+    last = Result()
+    try:
         while not last.last:
             given = next(running, None)
             if given is None:
@@ -102,38 +137,31 @@ def guarded(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Res
                     raise EvaluateError("it yielded nothing")
                 yield replace(last, last=True)
                 break
-            last = completed(given, last, time.perf_counter() - start, context)
+            last = completed(given, last, time.perf_counter() - context.started, context)
             yield last
-            if time.perf_counter() - start > context.timeout_s and not last.last:
+            if time.perf_counter() - context.started > context.timeout_s and not last.last:
                 raise TimeoutError
-    except AuditError as error:
-        yield Result(error=f"audit: {error}")
-    except EvaluateError as error:
-        yield Result(error=f"evaluate: {error}")
-    except DivergedError as error:
-        yield Result(error=f"diverged: {error}")
-    except TimeoutError:
-        yield Result(error=f"timeout: it took longer than {context.timeout_s:g} s")
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        yield Result(error=f"out of memory: {first_line(error)}")
-    except torch.AcceleratorError:
-        raise  # the device is lost to this process: the worker has to be replaced
-    except Exception as error:
-        yield Result(error=f"{type(error).__name__}: {first_line(error)}")
     finally:
         if isinstance(running, Generator):
             running.close()
-        gc.collect()
-        if context.device.startswith("cuda"):
-            torch.cuda.empty_cache()
 
 
-def audited_ms(trial: Trial, device: str) -> float:
-    """The deployment network, built and counted; returns its milliseconds for one image while others run."""
+def bound_memory(device: str, share: float) -> None:
+    """Let this process have no more than its share of a GPU's memory, of which every process takes some unasked."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    own = max(share * total - PROCESS_BYTES, share * total / 2)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, own / total) if share < 1 else 1.0)
+
+
+def audited_ms(trial: Trial, context: Context) -> float:
+    """The deployment network, built and counted; returns its milliseconds for one image while others run, 0 where they
+    are not wanted."""
     deployed = build(trial.arch)
     audit(deployed, trial.arch, trial.cost)
-    deployed.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    (ms,) = network_ms([deployed], [trial.arch], device, rounds=LATENCY_ROUNDS)
+    if not context.timed:
+        return 0.0
+    timed = timing.deployed(deployed, context.device)
+    (ms,) = timing.network_ms([timed], [trial.arch], context.device, rounds=LATENCY_ROUNDS)
     return ms
 
 
@@ -177,8 +205,16 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
 
     def begin() -> Training:
         torch.manual_seed(context.seed)
-        model, pixels = build(trained), trained.resolution
-        return Training(model, split, context.train, context.seed, context.device, graphs=context.graphs, pixels=pixels)
+        return Training(
+            build(trained),
+            split,
+            context.train,
+            context.seed,
+            context.device,
+            graphs=context.graphs,
+            pixels=trained.resolution,
+            share=context.gpu_share,
+        )
 
     kept = context.checkpoint
     notes = f"seed {context.seed}, {context.train}"
@@ -188,7 +224,7 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
         training = training if results else begin()
     yield from results
     training.deadline = context.started + context.timeout_s
-    before = results[-1].seconds if results else 0.0
+    before, kept_at = results[-1].seconds if results else 0.0, context.started
     for epoch in training:
         score = epoch.score
         if context.metric != DEFAULT_METRIC:
@@ -204,10 +240,13 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
             contended_ms=context.contended_ms,
             images=len(split.val_labels),
             correct=correct(training, split) if trial.final and epoch.number == context.epochs else "",
+            note=f"trained without CUDA graphs: {training.why_no_graphs}" if training.why_no_graphs else "",
         )
         results.append(result)
-        if kept and epoch.number < context.epochs:
+        due = time.perf_counter() - kept_at >= CHECKPOINT_EVERY_S[context.device]
+        if kept and due and epoch.number < context.epochs:
             save_checkpoint(training, kept, notes, results)
+            kept_at = time.perf_counter()
         yield result
 
 

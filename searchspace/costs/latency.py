@@ -70,7 +70,7 @@ class LatencyTable:
     date: str
     batch_size: int = 1
     threads: int = 1
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     spaces: Mapping[str, int] = field(default_factory=dict)
     sessions: tuple[Session, ...] = ()
     times: Mapping[str, tuple[Row, ...]] = field(default_factory=dict, repr=False)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import given, settings
+from rich.console import Console
 
 from nas import measure, search, train
 from nas.config import DataConfig, Execution, Prescreen, TrainConfig
@@ -316,3 +317,15 @@ def test_what_times_on_one_thread_leaves_as_many_as_there_were() -> None:
         estimate.sample(arch, arch, split, TrainConfig(), "cpu")
         Screen(Prescreen(2), split, 0).score(SimpleNamespace(arch=arch))  # type: ignore[arg-type]
         assert torch.get_num_threads() == 2
+
+
+def test_a_search_on_a_gpu_times_no_layers_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That would take longer than many of its trials; a table that is there already is used."""
+    monkeypatch.setattr(timing, "is_here", lambda wanted: True)
+    monkeypatch.setattr(timing, "device_for", lambda wanted: "cuda")
+    monkeypatch.setattr(latencies, "kept_or_not", lambda *given: pytest.fail("layers are timed"))
+    config = SimpleNamespace(conduct=SimpleNamespace(device="cuda", ray_address=None))
+    space = Space.load("rexnet")
+    found = latencies.with_layer_times(space, config, tmp_path, Console(), quiet=True)  # type: ignore[arg-type]
+    assert found is space
+    assert latencies.runs_to_time(space, config, existed=False) == 0  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ PACKAGES = ("nas", "searchspace")
 PRIVATE_FILES = {
     "nas/samplers/optuna_private.py",
     "nas/workers/ray_private.py",
-    "nas/training/torch_private.py",
+    "nas/torch_private.py",
 }
 # Attributes with an underscore that are of objects of Optuna, Ray, PyTorch or `datasets`, and of nothing of ours.
 PRIVATE = re.compile(

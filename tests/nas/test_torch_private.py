@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from nas.training import torch_private as private
+from nas import torch_private as private
 
 
 def test_averages_move_towards_values() -> None:
