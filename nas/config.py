@@ -183,6 +183,8 @@ class Execution:
     """How a run is carried out; all of it may change when a run is carried on, but where its study is.
 
     `finalists` is how many networks enter the finals (None: as many as suit the trials, see `nas.study.finals`).
+    `gpus_per_trial` is a part of a GPU, or several whole ones (None: by the images, see `nas.workers.gpu_sharing`).
+    `mps`: whether trials that share a GPU run side by side on it, where NVIDIA's daemon for that is installed.
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
     where the run folder has it. `plugins` are the files that register blocks and costs of the user's own: whoever opens
     the run loads them.
@@ -192,10 +194,11 @@ class Execution:
     finalists: int | None = None
     concurrent: int | None = None
     device: str = "auto"
-    gpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
     time_limit_s: float | None = None
     trial_timeout_s: float | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool = True
+    mps: bool = True
     ray_address: str | None = None
     storage: str = ""
     study: str = ""

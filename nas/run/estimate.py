@@ -21,6 +21,7 @@ from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import effort, rounds
 from nas.training.trainer import SCORING_COST, Training
 from nas.trial import proxy
+from nas.workers import gpu_sharing, tuner
 from nas.workers.evaluate import LATENCY_ROUNDS, audit
 from searchspace.arch import Arch
 from searchspace.budget import amount
@@ -36,19 +37,25 @@ BEST, BEST_ROUNDS = 5, 2 * 9  # networks that are timed at the end; how often ea
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one trial takes on a device, of which there are so many: before it trains, to run once, per epoch."""
+    """What one trial takes on a device, alone: before it trains, to run once, per epoch. There are so many `slots` that
+    do not slow each other down, in which so many trials run at once."""
 
     device: str
     slots: int
+    at_once: int
     before_s: float
     run_s: float
     epoch_s: float
 
 
-def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, wanted: str) -> Sample:
-    """A network's times on this machine's `wanted` device, as a trial has them: one CPU thread, or a GPU."""
-    cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
-    device, slots = ("cuda", torch.cuda.device_count()) if cuda else ("cpu", os.cpu_count() or 1)
+def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, conduct: Execution) -> Sample:
+    """A network's times on this machine's device, as a trial has them: one CPU thread, or a GPU of its own."""
+    cuda = conduct.device == "cuda" or (conduct.device == "auto" and torch.cuda.is_available())
+    cores = os.cpu_count() or 1
+    device, slots = ("cuda", torch.cuda.device_count()) if cuda else ("cpu", cores)
+    there = {"CPU": float(cores), "GPU": float(slots) if cuda else 0.0}
+    here = replace(conduct, ray_address=None)
+    at_once = tuner.plan(there, here, split.resolution, conduct.mps and gpu_sharing.is_installed()).concurrent or slots
     few = config.batch_size * TIMED_STEPS
     part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
     part = replace(part, val_images=split.val_images[:1], val_labels=split.val_labels[:1])
@@ -58,10 +65,14 @@ def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, wanted:
         audit(deployed, arch, cost(arch))
         (ms,) = network_ms([timed_as(deployed, device)], [arch], device, rounds=LATENCY_ROUNDS)
         before = time.perf_counter() - begun
-        training = Training(build(trained), part, config, 0, device, pixels=trained.resolution)
-        speed = next(iter(training)).images_per_s
+        twice = replace(config, epochs=2)
+        graphs = cuda and conduct.cuda_graphs
+        epochs = iter(Training(build(trained), part, twice, 0, device, graphs=graphs, pixels=trained.resolution))
+        if cuda:
+            next(epochs)  # which plans and captures
+        speed = next(epochs).images_per_s
     images = len(split.train_labels) + SCORING_COST * len(split.val_labels)
-    return Sample(device, slots, before, ms / 1000, images / speed)
+    return Sample(device, slots, at_once, before, ms / 1000, images / speed)
 
 
 def parts(
@@ -121,7 +132,7 @@ def print_plan(
     trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
     found = None
     if is_here(conduct.device):
-        found = sample(arch, trained, split, identity.train, conduct.device)
+        found = sample(arch, trained, split, identity.train, conduct)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
     known = [counted(identity.baselines, "textbook network")] if identity.baselines else []
     known.append(counted(identity.controls, "random control"))
@@ -136,7 +147,7 @@ def print_plan(
     )
     where = "a cluster's GPUs"
     if found is not None:
-        where = f"{conduct.concurrent or found.slots} at once on {found.device}"
+        where = f"{found.at_once} at once on {found.device}"
     finals = effort(min(finalists(config), conduct.trials), identity.train.epochs, identity.baselines)
     longest = rounds(identity.train.epochs)[-1].epochs
     then = f", then finals: {finals[0]} trainings of up to {longest} epochs" if finals[0] else ""

@@ -188,8 +188,10 @@ class Search:
             self._print_plan(space)
             return Ended(found=True)
         begun_already = storage.holds(self.place)  # whole, and a server can be reached: else the folder is not touched
-        address = self.config.conduct.ray_address
-        with folder.lock_run(self.folder, self.config) as log, Cluster(address, self.args.command) as cluster:
+        conduct = self.config.conduct
+        shared = conduct.mps and conduct.device != "cpu" and (conduct.gpus_per_trial or 0) < 1 and not self.evaluate
+        cluster = Cluster(conduct.ray_address, self.args.command, shared)
+        with folder.lock_run(self.folder, self.config) as log, cluster:
             if taught.sources:
                 warm_start.save(taught, self.folder)
             if not begun_already:
@@ -293,7 +295,8 @@ class Search:
 
         identity = self.config.identity
         data = split if self.given.data is None else self.given.data
-        return tuner.Work(self.evaluate or brief_training, data, identity.train, identity.seed, identity.metric)
+        timed = self.config.budget.limits_latency or "latency" in identity.minimize
+        return tuner.Work(self.evaluate or brief_training, data, identity.train, identity.seed, identity.metric, timed)
 
     def _prepared(self) -> tuple[warm_start.Sources, Space]:
         """What earlier runs teach, and the space with its latencies, once all that can be checked before has been."""

@@ -55,8 +55,8 @@ TAUGHT = ("auto", "predictor")  # the samplers that a warm start teaches
 KINDS: dict[str, type] = {
     **dict.fromkeys(("images", "num_classes", "trials", "epochs", "batch_size", "train_resolution", "seed"), int),
     **dict.fromkeys(("prescreen", "concurrent", "finalists"), int),
-    **dict.fromkeys(("band", "gpus_per_trial", "data_range"), float),
-    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "dry_run", "quiet"), bool),
+    **dict.fromkeys(("band", "data_range"), float),
+    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
 }
 SPACE = "mobile"
 CLUSTER = r"auto|local|(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}"  # an address that Ray can join
@@ -143,11 +143,26 @@ def parser() -> command.Parser:
     )
     p.add_argument("--track", action="append", choices=TRACKERS, help="also log every trial there; several")
     p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
-    p.add_argument("--concurrent", type=int, help="trials at once (default: one a GPU, or one a CPU core)")
+    p.add_argument("--concurrent", type=int, help="trials at once (default: as many as fit, or one a CPU core)")
     p.add_argument("--device", choices=DEVICES, default="auto")
-    p.add_argument("--gpus-per-trial", type=float, default=1.0)
     p.add_argument(
-        "--cuda-graphs", action="store_true", help="replay training steps as CUDA graphs (off: not yet measured)"
+        "--gpus-per-trial",
+        type=gpus,
+        metavar="SHARE",
+        help="a part of a GPU, whole ones, or auto: 1/4 at up to 64 px (1/8 with MPS and 12 cores a GPU), 1/2 at up to "
+        "128 px, else 1; 1 for --evaluate (auto)",
+    )
+    p.add_argument(
+        "--cuda-graphs",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="replay training steps as CUDA graphs on a GPU (on)",
+    )
+    p.add_argument(
+        "--mps",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="trials that share a GPU run side by side, where nvidia-cuda-mps-control is installed (on)",
     )
     p.add_argument("--time-limit", metavar="T", help="90s, 30m, 2h: then stop; the same command carries on")
     p.add_argument("--trial-timeout", metavar="T", help="a trial that takes longer has failed")
@@ -237,6 +252,11 @@ def _as_written(name: str, value: Any) -> Any:
         return _pixels(value)
     if name in ("time_limit", "trial_timeout") and isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value}s"
+    if name == "gpus_per_trial" and not isinstance(value, bool) and isinstance(value, (int, float, str)):
+        try:
+            return gpus(str(value))
+        except ValueError:
+            raise InputError(f"gpus_per_trial: auto or a number is accepted, not {value!r}") from None
     if name in ("run", "latency_table", "space", "dataset"):
         if not isinstance(value, (str, Path)):
             raise InputError(f"{'folder' if name == 'run' else name}: a path or a text is accepted, not {value!r}")
@@ -343,8 +363,9 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"images: at least 2, not {args.images}")
     if args.band is not None and not 0 < args.band <= 100:
         raise InputError(f"band: a percentage above 0 and at most 100, not {args.band:g}")
-    if not args.gpus_per_trial > 0:
-        raise InputError(f"gpus-per-trial: above 0, not {args.gpus_per_trial:g}")
+    share = args.gpus_per_trial
+    if share is not None and (not share > 0 or (share > 1 and share != int(share))):
+        raise InputError(f"gpus-per-trial: auto, a part above 0 or a whole number is accepted, not {share:g}")
     if args.sampler is not None and args.sampler not in NAMES and ":" not in args.sampler:
         raise InputError(f"sampler {args.sampler!r}: {', '.join(NAMES)} or module:function is accepted")
     for name in args.track or ():
@@ -427,6 +448,7 @@ def conduct(args: argparse.Namespace) -> Execution:
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,
         cuda_graphs=args.cuda_graphs,
+        mps=args.mps,
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
@@ -503,6 +525,11 @@ def default_name(args: argparse.Namespace) -> str:
     if args.seed:
         parts.append(f"seed{args.seed}")
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def gpus(text: str) -> float | None:
+    """A share of a GPU; None for auto."""
+    return None if text == "auto" else float(text)
 
 
 def duration(name: str, text: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -26,9 +27,11 @@ class GpuUse:
 
 
 def asked() -> str:
-    """What nvidia-smi prints; empty where it fails or takes too long."""
+    """What nvidia-smi prints of the GPUs that this process may use; empty where it fails or takes too long."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    own = [] if not visible or "MIG" in visible else [f"--id={visible}"]  # slices of a GPU are not known by their names
     try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run([*QUERY, *own], capture_output=True, text=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

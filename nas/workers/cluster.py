@@ -10,12 +10,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nas
 import searchspace
+from nas.workers.gpu_sharing import side_by_side
 from nas.workers.ray_private import own_process_group, preloading, starting
 from searchspace.errors import InputError
 
@@ -36,10 +37,11 @@ WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"],  # see nas/__init__.py
     "PYTHONWARNINGS": "ignore",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:2:16:8",  # 8 MiB for every stream and thread that it has seen, not 32
 }
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
-# Ray starts one for every core, so not where there are many.
-PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 16
+# Ray starts one for every core, so not where there are many, as beside most GPUs.
+PRELOADED, PRELOADED_CORES = ["torch", "torch._dynamo", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
 
 
 def quieten(more: Mapping[str, str] | None = None) -> None:
@@ -52,12 +54,14 @@ def quieten(more: Mapping[str, str] | None = None) -> None:
 class Cluster:
     """The cluster at an address, or without one a Ray of this process alone. What was begun here ends with its block.
 
-    `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none.
+    `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none. With `shared`
+    GPUs, `side_by_side` says whether its processes run at once on one (see `nas.workers.gpu_sharing`).
     """
 
-    def __init__(self, address: str | None, command: str) -> None:
-        self.address, self.command = address, command
-        self.ours = False
+    def __init__(self, address: str | None, command: str, shared: bool = False) -> None:
+        self.address, self.command, self.shared = address, command, shared
+        self.ours = self.side_by_side = False
+        self._held = ExitStack()
         self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
         self._thread: ThreadPoolExecutor  # alive as long as the cluster: Linux ends with a thread what it has started
@@ -89,7 +93,8 @@ class Cluster:
 
     def end(self) -> None:
         try:
-            self._end()
+            with self._held:
+                self._end()
         finally:
             if self._logged is not None:
                 logging.getLogger("ray").handlers, self._logged = self._logged, None
@@ -124,7 +129,9 @@ class Cluster:
                 # Not as a runtime environment: for that the workers that Ray starts with would not do.
                 cores = os.cpu_count() or 1
                 common |= preloading(PRELOADED if cores <= PRELOADED_CORES else [])
-                with starting(self.command), environment(WORKER_ENV), own_process_group():
+                own = self._held.enter_context(side_by_side(self.shared))
+                self.side_by_side = own is not None
+                with starting(self.command), environment({**WORKER_ENV, **(own or {})}), own_process_group():
                     ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None

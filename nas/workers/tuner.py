@@ -21,6 +21,7 @@ from nas.trial import Result
 from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
+from nas.workers.gpu_sharing import room, share_of_gpu
 from nas.workers.ray_private import end_tune, fast_trials
 from searchspace import signals
 from searchspace.errors import InputError
@@ -42,13 +43,22 @@ class Resources:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """What is done with every trial: `evaluate`, on `data` or what that makes on each worker, by a `recipe`, from a
-    seed of its own that comes from the run's `seed`."""
+    seed of its own that comes from the run's `seed`. `timed`: whether each deployment network is timed beside the
+    other trials, also on a GPU."""
 
     evaluate: Evaluate
     data: Any
     recipe: TrainConfig
     seed: int
     metric: Metric = DEFAULT_METRIC
+    timed: bool = True
+
+    @property
+    def pixels(self) -> int | None:
+        """The side of the images that are trained on; None of a training of one's own."""
+        from nas.workers.evaluate import brief_training
+
+        return self.data.resolution if self.evaluate is brief_training else None
 
 
 def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger, here: Cluster) -> str:
@@ -73,7 +83,8 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
     here.ready()
     with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
         here.log_to(log)
-        resources = plan(ray.cluster_resources(), conduct)
+        resources = plan(ray.cluster_resources(), conduct, work.pixels, here.side_by_side)
+        log.info("trials: %s", resources)
         context = Context(
             data=None,
             device=resources.device,
@@ -84,6 +95,7 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
             timeout_s=conduct.trial_timeout_s or math.inf,
             gpu_share=resources.gpus or 1.0,
             graphs=conduct.cuda_graphs and resources.device == "cuda",
+            timed=work.timed or resources.device == "cpu",
         )
         given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.sent()}
         trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
@@ -121,8 +133,11 @@ def check_sent(what: str, thing: Any) -> None:
         raise InputError(f"{what}: cannot be sent to workers ({type(error).__name__}: {said})") from None
 
 
-def plan(available: dict[str, float], conduct: Execution) -> Resources:
-    """Every GPU that Ray sees, one trial each by default; without one, a thread a trial and as many as cores.
+def plan(
+    available: dict[str, float], conduct: Execution, pixels: int | None = None, side_by_side: bool = False
+) -> Resources:
+    """Every GPU that Ray sees, for as many trials each as suit images of so many pixels; without one, a thread a trial
+    and as many as cores.
 
     In a cluster that was joined, nodes that come later are used too.
     """
@@ -132,11 +147,14 @@ def plan(available: dict[str, float], conduct: Execution) -> Resources:
         device = "cuda" if gpus else "cpu"
     if device == "cuda" and not gpus:
         raise InputError("device cuda: Ray sees no GPU here; cpu and auto are accepted")
-    share = conduct.gpus_per_trial if device == "cuda" else 0.0
-    room = int(gpus / share + 1e-9) if device == "cuda" else int(cpus)
-    if room < 1:
-        raise InputError(f"gpus-per-trial {share}: Ray sees {gpus:g} GPUs")
-    concurrent = min(conduct.concurrent or room, room)
+    share = 0.0
+    if device == "cuda":
+        fitting = 1.0 if pixels is None else share_of_gpu(pixels, cpus / gpus, side_by_side)
+        share = conduct.gpus_per_trial or fitting
+    fit = room(gpus, share) if device == "cuda" else int(cpus)
+    if fit < 1:
+        raise InputError(f"gpus-per-trial {share:g}: Ray sees {gpus:g} GPUs")
+    concurrent = min(conduct.concurrent or fit, fit)
     each = min(1.0, cpus / concurrent)
     return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 

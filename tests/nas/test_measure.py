@@ -314,7 +314,7 @@ def test_what_times_on_one_thread_leaves_as_many_as_there_were() -> None:
     split = load(DataConfig(), seed=0)
     arch = Space(SPACE).sample(0, Budget.parse("3MFLOPs")).adapt(10, 16)
     with timing.threads(2):
-        estimate.sample(arch, arch, split, TrainConfig(), "cpu")
+        estimate.sample(arch, arch, split, TrainConfig(), Execution(device="cpu"))
         Screen(Prescreen(2), split, 0).score(SimpleNamespace(arch=arch))  # type: ignore[arg-type]
         assert torch.get_num_threads() == 2
 

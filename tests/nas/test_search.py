@@ -197,7 +197,8 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
             (["--budget", "300MFLOPs", "--dry-run", "--ray-address", address], f"ray-address '{address}': HOST:PORT,")
             for address in ("head", "head:port", "http://head:8265", "ray://head", "")
         ),
-        (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: above 0"),
+        (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: auto, a part above 0"),
+        (["--budget", "300MFLOPs", "--gpus-per-trial", "1.5"], "or a whole number is accepted, not 1.5"),
         (["--budget", "300MFLOPs", "--colour"], "no such option --colour"),
     ],
 )

@@ -10,7 +10,7 @@ from nas.config import Execution
 from nas.run import estimate
 from nas.run.estimate import Sample
 
-FOUND = Sample("cpu", slots=2, before_s=1.0, run_s=0.02, epoch_s=5.0)
+FOUND = Sample("cpu", slots=2, at_once=2, before_s=1.0, run_s=0.02, epoch_s=5.0)
 
 
 def test_the_parts_add_up_and_the_most_is_more() -> None:
