@@ -41,7 +41,7 @@ WORKER_ENV = {
 }
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
 # Ray starts one for every core, so not where there are many, as beside most GPUs.
-PRELOADED, PRELOADED_CORES = ["torch", "torch._dynamo", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
+PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
 
 
 def quieten(more: Mapping[str, str] | None = None) -> None:

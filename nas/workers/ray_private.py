@@ -52,8 +52,9 @@ def starting(command: str) -> Iterator[None]:
 
 
 def preloading(modules: Sequence[str]) -> dict[str, Any]:
-    """Options of `ray.init` by which workers import these modules before they are needed."""
-    return {"_system_config": {"preload_python_modules": list(modules)}}
+    """Options of `ray.init` by which workers import these modules before they are needed, and what PyTorch's optimizers
+    import when the first one is made, which takes as long as all the rest."""
+    return {"_system_config": {"preload_python_modules": [*modules, "torch._dynamo"] if modules else []}}
 
 
 @contextmanager

@@ -34,7 +34,9 @@ def test_what_ray_takes_it_still_takes() -> None:
     assert "_system_config" in inspect.signature(ray.init).parameters or any(
         p.kind == p.VAR_KEYWORD for p in inspect.signature(ray.init).parameters.values()
     )
-    assert private.preloading(["torch"]) == {"_system_config": {"preload_python_modules": ["torch"]}}
+    assert private.preloading([]) == {"_system_config": {"preload_python_modules": []}}
+    (preloaded,) = private.preloading(["torch"]).values()
+    assert preloaded == {"preload_python_modules": ["torch", "torch._dynamo"]}
     assert callable(TorchTrainer._create_default_callbacks)
     assert "PlacementGroupCleanerCallback" in inspect.getsource(
         __import__("ray.train.v2.api.data_parallel_trainer", fromlist=["x"])
