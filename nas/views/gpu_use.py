@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import time
 
-QUERY = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits"]
+TOOL = "nvidia-smi"
+USE = "utilization.gpu,memory.used,memory.total"
+HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that leave a process no GPU
 EVERY_S = 5.0
 TIMEOUT_S = 2.0
 
@@ -16,7 +18,7 @@ class GpuUse:
     """The use of all GPUs, asked for again after some seconds; "" where there is none, or none that tells."""
 
     def __init__(self) -> None:
-        self.there = shutil.which(QUERY[0]) is not None
+        self.there = shutil.which(TOOL) is not None
         self.said, self.asked_at = "", -EVERY_S
 
     def __str__(self) -> str:
@@ -26,15 +28,26 @@ class GpuUse:
         return self.said
 
 
-def asked() -> str:
-    """What nvidia-smi prints of the GPUs that this process may use; empty where it fails or takes too long."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    own = [] if not visible or "MIG" in visible else [f"--id={visible}"]  # slices of a GPU are not known by their names
-    try:
-        done = subprocess.run([*QUERY, *own], capture_output=True, text=True, timeout=TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired):
+def asked(what: str = USE) -> str:
+    """What nvidia-smi prints of the GPUs that this process may use, else of all; empty where it fails or takes long."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in HIDDEN:
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    # Not every nvidia-smi knows a slice of a GPU (MIG-…) by its name.
+    for own in ([f"--id={visible}"] if visible else [], []):
+        command = [TOOL, f"--query-gpu={what}", "--format=csv,noheader,nounits", *own]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if done.returncode == 0:
+            return done.stdout
+    return ""
+
+
+def names() -> str:
+    """`NVIDIA H200`, every name once; empty where none is told."""
+    return ", ".join(dict.fromkeys(line.strip() for line in asked("name").splitlines() if line.strip()))
 
 
 def said(printed: str) -> str:

@@ -155,6 +155,31 @@ def test_asks_for_the_use_of_gpus_now_and_then(tmp_path: Path, monkeypatch: pyte
     assert str(gpu_use.GpuUse()) == ""
 
 
+@pytest.mark.parametrize(
+    ("visible", "asked", "printed"),
+    [
+        (None, [""], "NVIDIA H200"),
+        ("1,2", ["--id=1,2"], "NVIDIA H200"),
+        ("GPU-1b", ["--id=GPU-1b"], "NVIDIA H200"),
+        ("MIG-2c", ["--id=MIG-2c", ""], "NVIDIA H200"),  # which this one does not know
+        ("", [], ""),
+        ("-1", [], ""),
+    ],
+)
+def test_asks_for_the_gpus_that_this_process_may_use(
+    visible: str | None, asked: list[str], printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool, seen = tmp_path / "nvidia-smi", tmp_path / "seen"
+    tool.write_text(f'#!/bin/sh\necho "$3" >> {seen}\ncase "$3" in *MIG*) exit 6;; esac\necho NVIDIA H200\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_use.names() == printed
+    assert (seen.read_text().split("\n")[:-1] if seen.exists() else []) == asked
+
+
 def told(*arguments: str) -> list[str]:
     """The lines of a pre-flight."""
     config = search_options.config_from_args(search_options.parser().parse_args(arguments))
