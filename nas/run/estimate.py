@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from nas.config import Execution, SearchConfig, TrainConfig
@@ -32,30 +30,43 @@ from searchspace.space.space import Space
 TIMED_STEPS = 4
 LONGEST_S = 1e13  # of which a timedelta is made
 RAY_S = 10.0  # to start Ray and its workers, on two cores
+# Trials on one GPU that do not slow each other down: carried out kernel by kernel, and as graphs beside each other.
+# Estimated by reading, not measured.
+EAGER, SIDE_BY_SIDE = 3, 3
 BEST, BEST_ROUNDS = 5, 2 * 9  # networks that are timed at the end; how often each is run
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one trial takes on a device, alone: before it trains, to run once, per epoch. There are so many `slots` that
-    do not slow each other down, in which so many trials run at once."""
+    """What one trial takes on a device, alone: before it trains, to run once, per epoch. So many run `at_once`, and
+    as many of them as `at_full_speed` do not slow each other down."""
 
     device: str
-    slots: int
     at_once: int
+    at_full_speed: int
     before_s: float
     run_s: float
     epoch_s: float
 
 
-def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, conduct: Execution) -> Sample:
-    """A network's times on this machine's device, as a trial has them: one CPU thread, or a GPU of its own."""
-    cuda = conduct.device == "cuda" or (conduct.device == "auto" and torch.cuda.is_available())
-    cores = os.cpu_count() or 1
-    device, slots = ("cuda", torch.cuda.device_count()) if cuda else ("cpu", cores)
-    there = {"CPU": float(cores), "GPU": float(slots) if cuda else 0.0}
-    here = replace(conduct, ray_address=None)
-    at_once = tuner.plan(there, here, split.resolution, conduct.mps and gpu_sharing.is_installed()).concurrent or slots
+def concurrency(conduct: Execution, pixels: int | None) -> tuple[str, int, int]:
+    """The device that trials run on here, how many at once, and how many of them do not slow each other down."""
+    there, side_by_side = gpu_sharing.here(), conduct.mps and gpu_sharing.is_installed()
+    planned = tuner.plan(there, replace(conduct, ray_address=None), pixels, side_by_side)
+    at_once = planned.concurrent or 1
+    if planned.device == "cpu" or planned.gpus >= 1:
+        return planned.device, at_once, at_once
+    each = (SIDE_BY_SIDE if side_by_side else 1) if conduct.cuda_graphs else EAGER
+    return planned.device, at_once, min(at_once, int(there["GPU"]) * each)
+
+
+def sample(
+    arch: Arch, trained: Arch, split: Split, config: TrainConfig, conduct: Execution, pixels: int | None = None
+) -> Sample:
+    """A network's times on this machine's device, as a trial has them: one CPU thread, or a GPU of its own. Trials
+    train on images of so many pixels."""
+    device, at_once, at_full_speed = concurrency(conduct, pixels)
+    cuda = device == "cuda"
     few = config.batch_size * TIMED_STEPS
     part = replace(split, train_images=split.train_images[:few], train_labels=split.train_labels[:few])
     part = replace(part, val_images=split.val_images[:1], val_labels=split.val_labels[:1])
@@ -72,7 +83,7 @@ def sample(arch: Arch, trained: Arch, split: Split, config: TrainConfig, conduct
             next(epochs)  # which plans and captures
         speed = next(epochs).images_per_s
     images = len(split.train_labels) + SCORING_COST * len(split.val_labels)
-    return Sample(device, slots, at_once, before, ms / 1000, images / speed)
+    return Sample(device, at_once, at_full_speed, before, ms / 1000, images / speed)
 
 
 def parts(
@@ -86,11 +97,13 @@ def parts(
 ) -> dict[str, tuple[float, float]]:
     """(expected, most) seconds of every part of a search that has `done` trials; `layers` runs of a network time the
     device's layers, and finals are so many trainings and epochs."""
-    slots, left = min(conduct.concurrent or found.slots, conduct.trials), max(conduct.trials - done, 0)
+    left = max(conduct.trials - done, 0)
+    slots, trained_in = (min(number, conduct.trials) for number in (found.at_once, found.at_full_speed))
     expected = EarlyStopping(epochs).expected(left, done) / max(left, 1)
-    trials = [left * (found.before_s + each * found.epoch_s) / slots for each in (expected, epochs)]
+    trials = [left * (found.before_s / slots + each * found.epoch_s / trained_in) for each in (expected, epochs)]
     trainings, trained = of_finals
-    finals = (trainings * found.before_s + trained * found.epoch_s) / min(slots, 2)  # the last rounds are of two
+    last = min(trained_in, 2)  # the last rounds are of two
+    finals = (trainings * found.before_s + trained * found.epoch_s) / last
     return {
         "reading": (read_s, read_s),
         "timing layers": (layers * found.run_s, layers * found.run_s),
@@ -132,7 +145,8 @@ def print_plan(
     trained = proxy(arch, split.num_classes, split.resolution, space.extremes)
     found = None
     if is_here(conduct.device):
-        found = sample(arch, trained, split, identity.train, conduct)
+        pixels = None if identity.evaluate else split.resolution
+        found = sample(arch, trained, split, identity.train, conduct, pixels)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
     known = [counted(identity.baselines, "textbook network")] if identity.baselines else []
     known.append(counted(identity.controls, "random control"))

@@ -35,7 +35,7 @@ from nas.study.storage import StudyLocation
 from nas.study.study import Study
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
-from nas.workers import tuner
+from nas.workers import gpu_sharing, tuner
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
@@ -188,9 +188,7 @@ class Search:
             self._print_plan(space)
             return Ended(found=True)
         begun_already = storage.holds(self.place)  # whole, and a server can be reached: else the folder is not touched
-        conduct = self.config.conduct
-        shared = conduct.mps and conduct.device != "cpu" and (conduct.gpus_per_trial or 0) < 1 and not self.evaluate
-        cluster = Cluster(conduct.ray_address, self.args.command, shared)
+        cluster = Cluster(self.config.conduct.ray_address, self.args.command, self._shares_gpus)
         with folder.lock_run(self.folder, self.config) as log, cluster:
             if taught.sources:
                 warm_start.save(taught, self.folder)
@@ -284,7 +282,7 @@ class Search:
         with display:
             checkpoints = self.folder.resolve() / folder.CHECKPOINTS
             course = Coordinator(study, conduct.trials, identity.train.epochs, watchers, checkpoints)
-            why = tuner.run(course, self._work(split), conduct, log, cluster)
+            why = tuner.run(course, self._work(split), conduct, log, cluster, self._say)
         watchers.close()
         for line in watchers.sentences:
             self._say(line)
@@ -346,6 +344,22 @@ class Search:
     def own_data(self) -> bool:
         """Whether a training of the user's own has its own data, so that no dataset is read."""
         return self.config.identity.data.dataset == OWN_DATA
+
+    @property
+    def _pixels(self) -> int | None:
+        """The most pixels that trials train at, before images are read; None of a training of the user's own."""
+        if self.evaluate is not None:
+            return None
+        identity = self.config.identity
+        return self.split.resolution if self.split else identity.train.resolution or identity.largest
+
+    @property
+    def _shares_gpus(self) -> bool:
+        """Whether several trials will share a GPU of this machine, and may run side by side on it."""
+        conduct = self.config.conduct
+        if not conduct.mps or conduct.device == "cpu" or conduct.ray_address:
+            return False
+        return 0 < tuner.plan(gpu_sharing.here(), conduct, self._pixels, side_by_side=True).gpus < 1
 
     def _images(self) -> Split | None:
         """The training images, with as many channels as the networks take; None where a training has its own."""

@@ -55,12 +55,13 @@ class Cluster:
     """The cluster at an address, or without one a Ray of this process alone. What was begun here ends with its block.
 
     `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none. With `shared`
-    GPUs, `side_by_side` says whether its processes run at once on one (see `nas.workers.gpu_sharing`).
+    GPUs, `side_by_side` says whether its processes run at once on one, and `in_turns` why they do not (see
+    `nas.workers.gpu_sharing`).
     """
 
     def __init__(self, address: str | None, command: str, shared: bool = False) -> None:
         self.address, self.command, self.shared = address, command, shared
-        self.ours = self.side_by_side = False
+        self.ours, self.side_by_side, self.in_turns = False, False, ""
         self._held = ExitStack()
         self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
@@ -110,6 +111,9 @@ class Cluster:
             self.ours = False
         self._thread.shutdown()
 
+    def _take_turns(self, why: str) -> None:
+        self.in_turns = why
+
     def _begin(self) -> None:
         quieten()
         import ray
@@ -129,7 +133,7 @@ class Cluster:
                 # Not as a runtime environment: for that the workers that Ray starts with would not do.
                 cores = os.cpu_count() or 1
                 common |= preloading(PRELOADED if cores <= PRELOADED_CORES else [])
-                own = self._held.enter_context(side_by_side(self.shared))
+                own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
                 self.side_by_side = own is not None
                 with starting(self.command), environment({**WORKER_ENV, **(own or {})}), own_process_group():
                     ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)

@@ -11,23 +11,25 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Execution, TrainConfig
+from nas.data.labelled import counted
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
+from nas.views import gpu_use
 from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster
 from nas.workers.coordinator import Coordinator
-from nas.workers.gpu_sharing import room, share_of_gpu
+from nas.workers.gpu_sharing import part, room, share_of_gpu, words
 from nas.workers.ray_private import end_tune, fast_trials
 from searchspace import signals
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
-    from nas.workers.evaluate import Evaluate
+    from nas.workers.evaluate import Context, Evaluate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,21 +63,27 @@ class Work:
         return self.data.resolution if self.evaluate is brief_training else None
 
 
-def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger, here: Cluster) -> str:
+def run(
+    course: Coordinator,
+    work: Work,
+    conduct: Execution,
+    log: logging.Logger,
+    here: Cluster,
+    say: Callable[[str], None] = lambda line: None,
+) -> str:
     """Run the trials of a course; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
     `StorageError` where the study cannot be written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP
     end it cleanly: what was running is closed as interrupted, and asked first by the next run; the course says which
     signal it was. After every epoch trials put their training aside in the course's `checkpoints`, where their machine
-    has that folder; one that is asked again goes on from there.
+    has that folder; one that is asked again goes on from there. `say` is told how they share GPUs.
     """
     cluster.quieten()
     import ray
     from ray import tune
 
     from nas.workers.actor import Worker
-    from nas.workers.evaluate import Context
 
     check_sent("evaluate", work.evaluate)
     if callable(work.data) or not hasattr(work.data, "fingerprint"):
@@ -83,20 +91,14 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
     here.ready()
     with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
         here.log_to(log)
-        resources = plan(ray.cluster_resources(), conduct, work.pixels, here.side_by_side)
-        log.info("trials: %s", resources)
-        context = Context(
-            data=None,
-            device=resources.device,
-            seed=work.seed,
-            epochs=course.epochs,
-            metric=work.metric,
-            train=work.recipe,
-            timeout_s=conduct.trial_timeout_s or math.inf,
-            gpu_share=resources.gpus or 1.0,
-            graphs=conduct.cuda_graphs and resources.device == "cuda",
-            timed=work.timed or resources.device == "cpu",
-        )
+        available = ray.cluster_resources()
+        resources = plan(available, conduct, work.pixels, here.side_by_side)
+        if resources.device == "cuda":
+            names = "" if conduct.ray_address else gpu_use.names()
+            sharing = described(resources, available["GPU"], names, here.side_by_side, here.in_turns)
+            log.info(sharing)
+            say(sharing)
+        context = _context(work, conduct, resources, course.epochs)
         given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.sent()}
         trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
         tuner = tune.Tuner(
@@ -120,6 +122,24 @@ def run(course: Coordinator, work: Work, conduct: Execution, log: logging.Logger
         )
         tuner.fit()
         return course.close(limited=bool(conduct.time_limit_s))
+
+
+def _context(work: Work, conduct: Execution, resources: Resources, epochs: int) -> Context:
+    """What every training of these is given beside its trial; its data are added where it runs."""
+    from nas.workers.evaluate import Context
+
+    return Context(
+        data=None,
+        device=resources.device,
+        seed=work.seed,
+        epochs=epochs,
+        metric=work.metric,
+        train=work.recipe,
+        timeout_s=conduct.trial_timeout_s or math.inf,
+        gpu_share=resources.gpus or 1.0,
+        graphs=conduct.cuda_graphs and resources.device == "cuda",
+        timed=work.timed or resources.device == "cpu",
+    )
 
 
 def check_sent(what: str, thing: Any) -> None:
@@ -150,6 +170,8 @@ def plan(
     share = 0.0
     if device == "cuda":
         fitting = 1.0 if pixels is None else share_of_gpu(pixels, cpus / gpus, side_by_side)
+        if conduct.concurrent:  # fewer have more memory each
+            fitting = max(fitting, part(math.ceil(conduct.concurrent / gpus)))
         share = conduct.gpus_per_trial or fitting
     fit = room(gpus, share) if device == "cuda" else int(cpus)
     if fit < 1:
@@ -157,6 +179,18 @@ def plan(
     concurrent = min(conduct.concurrent or fit, fit)
     each = min(1.0, cpus / concurrent)
     return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
+
+
+def described(resources: Resources, gpus: float, names: str, side_by_side: bool, why_not: str = "") -> str:
+    """`4 trials at once on 1 GPU (NVIDIA H200), a quarter of a GPU each, side by side (MPS)`."""
+    at_once = resources.concurrent or room(gpus, resources.gpus)
+    named = f" ({names})" if names else ""
+    how = ""
+    if resources.gpus < 1:
+        how = ", side by side (MPS)" if side_by_side else ", in turns"
+        how += f" (no MPS: {why_not})" if why_not else ""
+    where = f"{counted(int(gpus), 'GPU')}{named}, {words(resources.gpus)}"
+    return f"{counted(at_once, 'trial')} at once on {where}{how}"
 
 
 def _searcher(course: Coordinator) -> Any:

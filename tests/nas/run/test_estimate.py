@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from nas.config import Execution
 from nas.run import estimate
 from nas.run.estimate import Sample
 
-FOUND = Sample("cpu", slots=2, at_once=2, before_s=1.0, run_s=0.02, epoch_s=5.0)
+FOUND = Sample("cpu", at_once=2, at_full_speed=2, before_s=1.0, run_s=0.02, epoch_s=5.0)
 
 
 def test_the_parts_add_up_and_the_most_is_more() -> None:
@@ -27,7 +28,7 @@ def test_the_parts_add_up_and_the_most_is_more() -> None:
 def test_what_is_done_and_more_at_once_take_less() -> None:
     whole = estimate.parts(FOUND, Execution(trials=16), 4, 0, 0.0, 0)
     half = estimate.parts(FOUND, Execution(trials=16), 4, 8, 0.0, 0)  # where enough have ended to stop the others early
-    wide = estimate.parts(FOUND, Execution(trials=16, concurrent=4), 4, 0, 0.0, 0)
+    wide = estimate.parts(replace(FOUND, at_once=4, at_full_speed=4), Execution(trials=16), 4, 0, 0.0, 0)
     assert 2 * half["trials"][1] == whole["trials"][1]
     assert 2 * half["trials"][0] < whole["trials"][0]
     assert [2 * seconds for seconds in wide["trials"]] == pytest.approx(whole["trials"])
