@@ -255,8 +255,8 @@ def _as_written(name: str, value: Any) -> Any:
     if name == "gpus_per_trial" and not isinstance(value, bool) and isinstance(value, (int, float, str)):
         try:
             return gpus(str(value))
-        except ValueError:
-            raise InputError(f"gpus_per_trial: auto or a number is accepted, not {value!r}") from None
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"gpus_per_trial: {error}") from None
     if name in ("run", "latency_table", "space", "dataset"):
         if not isinstance(value, (str, Path)):
             raise InputError(f"{'folder' if name == 'run' else name}: a path or a text is accepted, not {value!r}")
@@ -529,7 +529,10 @@ def default_name(args: argparse.Namespace) -> str:
 
 def gpus(text: str) -> float | None:
     """A share of a GPU; None for auto."""
-    return None if text == "auto" else float(text)
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"auto or a number is accepted, not {text!r}") from None
 
 
 def duration(name: str, text: str | None) -> float | None:

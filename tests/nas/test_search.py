@@ -198,6 +198,7 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
             for address in ("head", "head:port", "http://head:8265", "ray://head", "")
         ),
         (["--budget", "300MFLOPs", "--gpus-per-trial", "0"], "gpus-per-trial: auto, a part above 0"),
+        (["--budget", "300MFLOPs", "--gpus-per-trial", "half"], "auto or a number is accepted, not 'half'"),
         (["--budget", "300MFLOPs", "--gpus-per-trial", "1.5"], "or a whole number is accepted, not 1.5"),
         (["--budget", "300MFLOPs", "--colour"], "no such option --colour"),
     ],

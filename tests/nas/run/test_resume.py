@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -155,6 +156,20 @@ def test_how_many_finalists_there_are_is_the_runs_where_a_command_gives_none(tmp
     assert begin(run, *words, "--finalists", "2").conduct.finalists == 2
     assert again(run, *words).conduct.finalists == 2
     assert again(run, *words, "--finalists", "0").conduct.finalists == 0
+
+
+@pytest.mark.parametrize("kept", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "gpus_per_trial": 0.5}])
+def test_a_run_of_before_graphs_and_sharing_were_the_defaults_carries_on(tmp_path: Path, kept: dict[str, Any]) -> None:
+    """How it is carried out is the command's each time."""
+    run = tmp_path / "run"
+    begin(run, *WORDS)
+    said = yaml.safe_load((run / CONFIG).read_text())
+    said["conduct"] |= kept
+    (run / CONFIG).write_text(yaml.safe_dump(said))
+    assert SearchConfig.load(run).conduct.gpus_per_trial == kept.get("gpus_per_trial")
+    conduct = again(run, *WORDS).conduct
+    assert (conduct.cuda_graphs, conduct.gpus_per_trial) == (True, None)
+    assert not again(run, *WORDS, "--no-cuda-graphs").conduct.cuda_graphs
 
 
 def test_a_known_network_runs_in_small_runs_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,33 @@ def test_keywords_are_the_commands_options() -> None:
     again.command = args.command
     assert again == args
     assert args.command.startswith("python -m nas.search --budget=3MFLOPs --budget=8ms")
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "settled"),
+    [
+        ({}, [], (None, True, True)),
+        ({"gpus_per_trial": "auto", "cuda_graphs": True, "mps": True}, [], (None, True, True)),
+        (
+            {"gpus_per_trial": 0.25, "cuda_graphs": False, "mps": False},
+            ["--gpus-per-trial=0.25", "--no-cuda-graphs", "--no-mps"],
+            (0.25, False, False),
+        ),
+        ({"gpus_per_trial": 2}, ["--gpus-per-trial=2.0"], (2.0, True, True)),
+    ],
+)
+def test_how_gpus_are_used_is_said_in_words_too(given: dict[str, Any], words: list[str], settled: Any) -> None:
+    args = search_options.from_python({"budget": "3MFLOPs", **given})
+    assert search_options.words_of(args)[1:] == words
+    conduct = search_options.conduct(args)
+    assert (conduct.gpus_per_trial, conduct.cuda_graphs, conduct.mps) == settled
+    written = search_options.parser().parse_args(["--budget", "3MFLOPs", "--cuda-graphs", *words])
+    assert search_options.conduct(written) == replace(conduct, command="")
+
+
+def test_a_share_of_a_gpu_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InputError, match="gpus_per_trial: auto or a number is accepted, not 'half'"):
+        search_options.from_python({"budget": "3MFLOPs", "gpus_per_trial": "half"})
 
 
 def test_python_may_give_a_dataset_a_space_and_a_sampler(tmp_path: Path) -> None:
