@@ -411,6 +411,13 @@ def test_trainings_are_shared_by_processes(tmp_path: Path) -> None:
     assert [record["seed"] for record in found] == [0, 1]
 
 
+def test_torchvision_is_helped_beside_a_cpu_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    throughput = script("throughput")
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.library.Library", lambda *names: pytest.fail("declared twice beside CUDA"))
+    throughput.allow_torchvision()
+
+
 @pytest.mark.slow
 def test_throughput(tmp_path: Path) -> None:
     library("timm")
