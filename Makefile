@@ -41,7 +41,7 @@ check: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# What a CUDA machine has to show, in eight minutes; without .venv in another Python, which
+# What a CUDA machine has to show, part by part: make gpu-check ARGS="--parts machine,networks"; without .venv in another Python, which
 # needs PyTorch and what gpu_check.py names, neither Ray nor Optuna: make gpu-check PYTHON=…
 gpu-check:
 	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) experiments/gpu_check.py $(ARGS)

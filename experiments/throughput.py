@@ -71,9 +71,12 @@ def our_network(name: str, side: int) -> Any:
 
 
 def allow_torchvision() -> None:
-    """Beside a CPU torch, torchvision's wheel wants two operators declared."""
+    """Beside a CPU torch, torchvision's wheel wants two operators declared; beside CUDA's it declares them itself, and
+    a second time would end the process."""
     import torch
 
+    if torch.version.cuda is not None:
+        return
     with contextlib.suppress(RuntimeError):
         library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
@@ -82,28 +85,30 @@ def allow_torchvision() -> None:
 
 
 def keep_images(dataset: str, side: int, path: Path) -> None:
-    """Decode a dataset once and keep STEPS batches of it for the rows' processes; digits are repeated."""
+    """Decode some of a dataset once and keep STEPS batches of it for the rows' processes; digits are repeated."""
     import numpy as np
 
     from nas.config import DataConfig
     from nas.data.datasets import load
 
-    found = load(DataConfig(dataset), seed=0, resolution=side)
+    found = load(DataConfig(dataset, images=2 * BATCH * STEPS), seed=0, resolution=side)
     chosen = np.resize(np.arange(len(found.train_labels)), BATCH * STEPS)
     np.savez(path, images=found.train_images[chosen], labels=found.train_labels[chosen])
 
 
-def kept_images(path: str) -> Any:
+def kept_images(path: str, number: int = BATCH * STEPS) -> Any:
+    """So many images, repeated where fewer were kept."""
     import numpy as np
 
     from nas.data.datasets import Split
 
     with np.load(path) as kept:
-        images, labels = kept["images"], kept["labels"]
+        chosen = np.resize(np.arange(len(kept["labels"])), number)
+        images, labels = kept["images"][chosen], kept["labels"][chosen]
     return Split("kept", images, labels, images[:64], labels[:64], tuple(map(str, range(CLASSES))), flip=True)
 
 
-def users_loop(name: str, split: Any, device: str) -> Iterator[int]:
+def users_loop(name: str, split: Any, device: str, workers: int = 2) -> Iterator[int]:
     """What a tutorial has: yields the images of every step."""
     import torch
     from PIL import Image
@@ -130,7 +135,7 @@ def users_loop(name: str, split: Any, device: str) -> Iterator[int]:
 
     model = timm_network(name).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    loader = DataLoader(Images(), batch_size=BATCH, shuffle=True, num_workers=2, pin_memory=device == "cuda")
+    loader = DataLoader(Images(), batch_size=BATCH, shuffle=True, num_workers=workers, pin_memory=device == "cuda")
     while True:
         for x, y in loader:
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
@@ -160,8 +165,8 @@ def plain_loop(name: str, split: Any, device: str) -> Iterator[int]:
             yield len(chosen)
 
 
-def speed_of_steps(steps: Iterator[int], seconds: float, device: str) -> float:
-    """Images a second of steps that come one by one, after some that warm up."""
+def speed_of_steps(steps: Iterator[int], seconds: float, device: str, warm: float = 0.0) -> float:
+    """Images a second of steps that come one by one, after some that warm up, for so many seconds at least."""
     import torch
 
     def settled() -> float:
@@ -169,20 +174,22 @@ def speed_of_steps(steps: Iterator[int], seconds: float, device: str) -> float:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    for _ in range(WARM_UP_STEPS):
+    begun, warmed = time.perf_counter(), 0
+    while warmed < WARM_UP_STEPS or time.perf_counter() - begun < warm:
         next(steps)
+        warmed += 1
     start, done = settled(), 0
     while time.perf_counter() - start < seconds:
         done += next(steps)
     return done / (settled() - start)
 
 
-def speed_of_ours(model: Any, split: Any, seconds: float, device: str, graphs: bool) -> float:
+def speed_of_ours(model: Any, split: Any, seconds: float, device: str, graphs: bool, batch: int = BATCH) -> float:
     """Images a second as `nas.training.trainer` itself reports them, without scoring; the first epoch warms up."""
     from nas.config import TrainConfig
     from nas.training.trainer import fit
 
-    train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=BATCH, learning_rate=0.01, weight_decay=5e-4)
+    train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=batch, learning_rate=0.01, weight_decay=5e-4)
     epochs = fit(model, split, train, 0, device, graphs)
     next(epochs)
     start, speeds = time.perf_counter(), []

@@ -96,7 +96,7 @@ def begun(job: Job, split: Split, device: str) -> Training:
     torch.manual_seed(job.seed)
     model = build(job.arch.adapt(split.num_classes, split.resolution, job.smallest_map))
     seed = int(hashlib.sha256(f"{job.arch.digest} {job.seed}".encode()).hexdigest()[:8], 16)
-    return Training(model, split, job.train, seed, device)
+    return Training(model, split, job.train, seed, device, graphs=device.startswith("cuda"))
 
 
 def carry_out(

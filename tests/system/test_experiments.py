@@ -315,12 +315,42 @@ def test_bytes_and_intensity_of_a_block() -> None:
 
 @pytest.mark.slow
 def test_gpu_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script("gpu_check").main(["--smoke", "--patience", "10", "--out", str(tmp_path)]) == 0
+    check = script("gpu_check")
+    assert check.main(["--smoke", "--device", "cpu", "--patience", "10", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert found["networks"]["number"] == 3
-    assert all(found[part]["passed"] for part in ("networks", "training", "memory"))
-    assert found["packing"]["2"]["all"] > 0
+    assert list(found) == list(check.PARTS)
+    assert all(found[part]["passed"] for part in ("networks", "training", "oom"))
+    assert max(row.get("trainings", 0) for row in found["packing"]["rows"]) == 2
+    assert len(list(tmp_path.iterdir())) <= 8
     assert "wrote" in capsys.readouterr().out
+
+
+HANGS = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", sys.argv[-1]])
+from gpu_steps import noting
+from pathlib import Path
+noting(Path(sys.argv[1]), "memory")({"trial": 1})
+time.sleep(600)
+"""
+
+
+def test_a_part_that_takes_too_long_leaves_its_rows_and_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = script("gpu_check")
+    hangs, mark = tmp_path / "hangs.py", f"mark-{os.getpid()}"
+    hangs.write_text(
+        f"import sys; sys.path.insert(0, {str(EXPERIMENTS)!r})\n{HANGS.replace('sys.argv[-1]', repr(mark))}"
+    )
+    monkeypatch.setattr(check, "__file__", str(hangs))
+    monkeypatch.setitem(check.PARTS, "memory", (check.PARTS["memory"][0], 15))
+    args = check.parsed(["--device", "cpu", "--out", str(tmp_path)])
+    found = check.carried_out("memory", args, [str(tmp_path)])
+    assert found["rows"] == [{"trial": 1}]
+    assert found["error"] == "took longer than 15 s"
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in path.read_bytes()]
+    assert left == []
 
 
 @pytest.mark.slow
@@ -409,6 +439,13 @@ def test_trainings_are_shared_by_processes(tmp_path: Path) -> None:
             assert not free
     assert asked == [1]
     assert [record["seed"] for record in found] == [0, 1]
+
+
+def test_torchvision_is_helped_beside_a_cpu_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    throughput = script("throughput")
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.library.Library", lambda *names: pytest.fail("declared twice beside CUDA"))
+    throughput.allow_torchvision()
 
 
 @pytest.mark.slow
