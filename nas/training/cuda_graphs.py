@@ -73,16 +73,25 @@ def captured(step: Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], N
 
     Other threads may use the GPU meanwhile, as one that fetches images. `CaptureError` where it cannot be.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, random = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state(images.device)
     try:
         with torch.cuda.graph(graph, stream=side_stream(images.device), capture_error_mode="thread_local"):
             loss = step(images, labels)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        renew_generator(images.device, random)
         cause = error.__context__ or error  # the end of a capture that failed raises an error of its own
         raise CaptureError(next(iter(str(cause).splitlines()), type(cause).__name__)[:200]) from error
     return graph.replay, loss
+
+
+def renew_generator(device: torch.device, state: Tensor) -> None:
+    """Give a GPU's generator this state, and nothing else of what it was: a capture that fails leaves it waiting for
+    the capture's end, and every later dropout of the process would fail."""
+    fresh = torch.Generator(device)
+    fresh.set_state(state)
+    torch.cuda.default_generators[device.index].graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 def check_usable(device: torch.device) -> None:

@@ -34,7 +34,7 @@ TRIAL = Trial(0, ARCH, cost(ARCH), "search")
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The names of torch.cuda that a step uses, which keep what they were asked."""
-    told = SimpleNamespace(streams=[], captures=[], emptied=[])
+    told = SimpleNamespace(streams=[], captures=[], emptied=[], renewed=[])
 
     @contextlib.contextmanager
     def graph(of: Any, **how: Any) -> Iterator[None]:
@@ -46,6 +46,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return told.streams[-1]
 
     cuda_graphs.side_stream.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16, dtype=torch.uint8))
+    monkeypatch.setattr(cuda_graphs, "renew_generator", lambda device, state: told.renewed.append(state))
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
     monkeypatch.setattr(torch.cuda, "Stream", stream)
@@ -91,6 +93,7 @@ def test_a_step_that_cannot_be_captured_is_carried_out_as_it_is(
     def at_once(of: Any, **how: Any) -> Any:
         raise RuntimeError("the end of a capture that failed")
 
+    assert len(cuda.renewed) == 1
     monkeypatch.setattr(torch.cuda, "graph", at_once)
     monkeypatch.setattr(cuda_graphs, "check_usable", lambda device: None)  # which draws a number
     one = replace(RECIPE, epochs=1, batch_size=32)
