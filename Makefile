@@ -41,8 +41,8 @@ check: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# What a CUDA machine has to show, part by part: make gpu-check ARGS="--parts machine,networks"; without .venv in another Python, which
-# needs PyTorch and what gpu_check.py names, neither Ray nor Optuna: make gpu-check PYTHON=…
+# What a CUDA machine has to show, in nine minutes at most; without .venv in another Python, which needs PyTorch and what
+# gpu_check.py names: make gpu-check PYTHON=python3 ARGS='--parts machine,speed --budget-s 240 --dataset path/to/images'
 gpu-check:
 	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) experiments/gpu_check.py $(ARGS)
 

@@ -95,7 +95,7 @@ def multiplied(args: argparse.Namespace) -> float:
 def networks(args: argparse.Namespace, note: Note) -> None:
     """The greatest difference of each network from the CPU's float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.set_num_threads(os.cpu_count() or 1)
+    few_threads()
     archs = {name: zoo(name, num_classes=10).adapt(10, SIDE) for name in KNOWN[3 : 4 if args.smoke else None]}
     archs |= {} if args.smoke else {name: zoo(name, num_classes=10).adapt(10, SIDE) for name in KNOWN[:3]}
     for name in ["mobile"] if args.smoke else ready():
@@ -107,6 +107,11 @@ def networks(args: argparse.Namespace, note: Note) -> None:
             note({"left out": f"{len(archs) - number} of {len(archs)} networks: no time left"})
             return
         note({"network": name, **compared(arch, args.device)})
+
+
+def few_threads() -> None:
+    """Other parts are at work too, and threads that wait for a core slow all others down."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
 
 
 def compared(arch: Arch, device: str) -> Found:
@@ -138,7 +143,7 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 def training(args: argparse.Namespace, note: Note) -> None:
     """Losses of one training by device, and as CUDA graphs; on two devices they are alike and not equal."""
-    torch.set_num_threads(min(4, os.cpu_count() or 1))  # other parts are at work too
+    few_threads()
     split = load(DataConfig("digits", images=300 if args.smoke else None), seed=0)
     arch = Space.load("mobile").sample(0, Budget.parse("30MFLOPs")).adapt(10, split.resolution)
     plain = replace(recipe("digits"), epochs=1) if args.smoke else recipe("digits")
@@ -248,7 +253,10 @@ def trial(arch: Arch, split: Split, train: TrainConfig, device: str, share: floa
     from nas.workers.evaluate import Context, brief_training, guarded
 
     context = Context(split, device, 0, train.epochs, train=train, gpu_share=share, graphs=device == "cuda")
-    *_, last = guarded(Trial(0, arch, cost(arch), "search"), context, brief_training)
+    try:
+        *_, last = guarded(Trial(0, arch, cost(arch), "search"), context, brief_training)
+    except Exception as error:  # a worker would be replaced
+        return Result(error=f"the process is lost: {type(error).__name__}: {error}"[:300])
     return last
 
 
@@ -268,6 +276,7 @@ def ended(result: Result) -> Found:
 
 def memory(args: argparse.Namespace, note: Note) -> None:
     """Megabytes that stay after each of some trials in one process, every other as CUDA graphs."""
+    torch.set_num_threads(1)
     split = load(DataConfig("digits", images=200 if args.smoke else 600), seed=0)
     number, seen = 2 if args.smoke else args.trials, list[Found]()
     for seed in range(number):

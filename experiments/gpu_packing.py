@@ -231,7 +231,7 @@ def stopped(process: subprocess.Popen[bytes]) -> int:
 
 def search_command(args: argparse.Namespace, run: Path) -> list[str]:
     given: dict[str, Any] = {"--budget": "300MFLOPs", "--images": 12_500, "--epochs": 4, "--trials": args.search_trials}
-    seconds = min(args.search_time_limit, args.ends - time.perf_counter() - START_AND_END_S)
+    seconds = min(args.search_limit, args.ends - time.perf_counter() - START_AND_END_S)
     given["--time-limit"] = f"{max(20, seconds):.0f}s"
     if args.smoke:
         given = {"--budget": "20MFLOPs", "--images": 200, "--epochs": 1, "--trials": 1}

@@ -52,6 +52,7 @@ def network(name: str, side: int, relaxed: bool = False) -> nn.Module:
 
 def profile(args: argparse.Namespace, note: Note) -> None:
     """What a step at 32 px is made of: kernels, milliseconds, and how long the GPU has nothing to do."""
+    torch.set_num_threads(1)
     os.environ |= {"TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1"}  # graphs outlive a profile
     cuda = args.device == "cuda"
     activities = [ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]
@@ -71,8 +72,7 @@ def profile(args: argparse.Namespace, note: Note) -> None:
 
 def step(name: str, batch: int, device: str, graphs: bool, activities: list[ProfilerActivity]) -> Found:
     """Steps of a training, first under the profiler, then by the clock alone."""
-    model = network(name, 32, relaxed=True)
-    profiler, marks = profiled(activities=activities), {}
+    model, profiler, marks = network(name, 32, relaxed=True), profiled(activities=activities), {}
     train = TrainConfig(epochs=1, batch_size=batch)
     timed = TIMED_STEPS if device == "cuda" else 2
     run = Training(model, noise(batch * (WARM_STEPS + PROFILED_STEPS + timed + 1), 32), train, 0, device, graphs=graphs)
@@ -200,7 +200,7 @@ def measured(way: str, name: str, side: int, batch: int, images: str, device: st
         return found
     graphs = way in (GRAPHS, RELAXED)
     number = 2 * batch if smoke else GRAPHS_IMAGES if graphs else EAGER_IMAGES
-    split = throughput.kept_images(images, number if side == 32 else number // 4)
+    split = throughput.kept_images(images, number if side == 32 else number // 2)
     return throughput.speed_of_ours(network(name, side, way == RELAXED), split, seconds, device, graphs, batch)
 
 
