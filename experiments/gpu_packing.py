@@ -55,9 +55,10 @@ def packing(args: argparse.Namespace, note: Note) -> None:
             if why := "no GPU" if way != EAGER and not cuda else "" if way != MPS or is_installed() else "no MPS here":
                 note({"left out": f"{way}: {why}"})
                 continue
-            with side_by_side(way == MPS) as environment:
+            reasons: list[str] = []
+            with side_by_side(way == MPS, reasons.append) as environment:
                 if way == MPS and environment is None:
-                    note({"left out": f"{way}: its daemon could not be used"})
+                    note({"left out": f"{way}: {', '.join(reasons)}"})
                     continue
                 together(args, note, images, way, numbers, environment or {})
 
