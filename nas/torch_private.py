@@ -41,8 +41,9 @@ def convolution_backward(
     padding: tuple[int, int],
     groups: int,
     wanted: tuple[bool, bool],
+    dilation: tuple[int, int] = (1, 1),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of a convolution without a bias: of its images and of its weights, where wanted."""
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
-        gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), groups, (*wanted, False)
+        gradient, x, weight, None, stride, padding, dilation, False, (0, 0), groups, (*wanted, False)
     )

@@ -20,6 +20,7 @@ from nas.training.batches import BatchLoader, equal_parts
 from nas.training.bfloat16_weights import Bfloat16Weights
 from nas.training.cpu_convolutions import use_fast_convolutions
 from nas.training.cuda_graphs import CudaGraphStep, eager
+from nas.training.gpu_convolutions import PLANS_PAY, use_unplanned_convolutions
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
@@ -106,6 +107,8 @@ class Training:
         if device == "cpu":
             use_fast_convolutions(model)
         on_gpu = device.startswith("cuda")
+        if on_gpu and config.epochs * len(split.train_labels) < PLANS_PAY:
+            use_unplanned_convolutions(model)
         self.lower = Bfloat16Weights(model) if graphs and on_gpu else None
         self.learning = self.lower or gang.wrapped(model)
         self.norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
