@@ -14,6 +14,7 @@ speeds beside timm's networks need timm and torchvision, trials fvcore, searches
     training    the same trainings on the CPU, on the GPU and there with steps replayed as CUDA graphs: losses, weights
     oom         a trial that is out of memory, and one whose steps cannot be captured: the next one trains
     memory      many trials in one process, every other with CUDA graphs: what stays in the GPU's memory
+    plans       milliseconds of the first convolution of a shape and of the next, with cuDNN's plans and without
     profile     kernels of a step, and how long the GPU has nothing to do
     speed       images a second: a user's loop, a plain one, ours eager and as CUDA graphs, at 32 and 128 px
     packing     up to 12 trainings on one GPU at a time, with and without MPS: images a second of all together
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, int, bool]] = {
     "training": ("gpu_correctness", 90, True),
     "oom": ("gpu_correctness", 60, True),
     "memory": ("gpu_correctness", 90, True),
+    "plans": ("gpu_speed", 60, False),
     "profile": ("gpu_speed", 60, False),
     "speed": ("gpu_speed", 200, False),
     "packing": ("gpu_packing", 170, False),

@@ -25,12 +25,15 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiled
 
 from nas.config import TrainConfig
+from nas.training.gpu_convolutions import use_unplanned_convolutions
 from nas.training.trainer import Training
 from searchspace import build, zoo
 
 WARM_S, MEASURED_S = 1.0, 2.5
 EAGER_IMAGES, GRAPHS_IMAGES = 6_400, 25_600  # an epoch of ours: a second or two
 WARM_STEPS, PROFILED_STEPS, TIMED_STEPS = 8, 5, 25
+PLANNED = (("1x1", 1, False), ("depthwise 3x3", 3, True), ("depthwise 5x5", 5, True), ("3x3", 3, False))
+PLANNED_WIDTHS, BATCH, SIDE = (17, 24, 33, 40, 57, 64, 100, 128), 64, 16
 SPANS = ("Optimizer.", "ProfilerStep")  # what the profiler names beside kernels
 PROFILED = ("mobilenet_v2", "rexnet_100", "mobile 0")
 SPEEDS = (
@@ -48,6 +51,34 @@ def network(name: str, side: int, relaxed: bool = False) -> nn.Module:
         return mobile(int(name.split()[1]), side)
     arch = zoo(name, num_classes=CLASSES, resolution=side)
     return build(arch.adapt(CLASSES, side) if relaxed else arch)
+
+
+def plans(args: argparse.Namespace, note: Note) -> None:
+    """Milliseconds of a convolution of a shape that the process has not seen, forward and backward, and of the next."""
+    widths = PLANNED_WIDTHS[: 1 if args.smoke else None]
+    for name, kernel, grouped in PLANNED:
+        for way in ("cuDNN", "without plans"):
+            first, again = [], []
+            for channels in widths:
+                layer = nn.Conv2d(
+                    channels, channels, kernel, padding=kernel // 2, groups=channels if grouped else 1, bias=False
+                )
+                model = nn.Sequential(layer).to(args.device, torch.bfloat16, memory_format=torch.channels_last)
+                if way == "without plans":
+                    use_unplanned_convolutions(model)
+                shape = (BATCH, channels, SIDE, SIDE)
+                x = torch.randn(shape, device=args.device, dtype=torch.bfloat16)
+                x = x.to(memory_format=torch.channels_last).requires_grad_()
+                for found in (first, again):
+                    start = settled(args.device)
+                    model(x).backward(torch.ones_like(x))
+                    found.append(1000 * (settled(args.device) - start))
+            row: Found = {"convolution": name, "way": way, "channels": widths}
+            note({**row, "ms of the first": rounded(first), "ms of the next": rounded(again)})
+
+
+def rounded(numbers: list[float]) -> list[float]:
+    return [round(number, 1) for number in numbers]
 
 
 def profile(args: argparse.Namespace, note: Note) -> None:
