@@ -2,7 +2,8 @@
 
 cuDNN 9 plans every shape that a process has not seen: on an H200 .2 to 1.5 s for a depthwise convolution, .01 s for
 others (experiments/gpu_check.py), so that a network that nobody has trained before waits 3 to 9 s for its first step.
-PyTorch's own depthwise kernels and a matrix product need no plan. They are up to a fifth slower after that.
+PyTorch's own depthwise kernels and a matrix product need no plan. They are up to a fifth slower after that where one
+training has the GPU, and more where several share it and the GPU is what they wait for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from torch.nn import functional as F
 from nas import torch_private
 from nas.training.cpu_convolutions import Pointwise
 
-PLANS_PAY = 300_000  # images of a training, from which on cuDNN's plans cost less than they save
+# Images of a training from which on cuDNN's plans cost less than they save: some 300,000 for one alone, as is reckoned
+# from the seconds above, and some 100,000 where eight share a GPU.
+PLANS_PAY = 150_000
 
 
 def use_unplanned_convolutions(model: nn.Module) -> None:
