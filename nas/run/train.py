@@ -241,6 +241,8 @@ def trained(
                 state = training_folder.resume(out, plan, split, args.device)
                 state.each = pace
                 training_folder.train_remaining(out, state, watch, plan.metric)
+                if state.why_no_graphs:
+                    console.print(f"trained without CUDA graphs: {state.why_no_graphs}")
             else:
                 data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
                 state = training_folder.resume(out, plan, split, args.device)

@@ -233,6 +233,15 @@ def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
         assert training_folder.load_plan(out).seed == 1
 
 
+def test_a_training_whose_steps_could_not_be_captured_says_so(
+    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Training, "why_no_graphs", "a layer waits for the GPU")
+    command = [str(arch), *DIGITS, "--epochs", "1", "--images", "100", "--threads", "1", "--out", str(tmp_path / "out")]
+    assert train.main(command) == 0
+    assert "\ntrained without CUDA graphs: a layer waits for the GPU\n" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_what_and_how_long_and_makes_nothing(
     arch: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
