@@ -228,7 +228,19 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray itself
 def test_divergence_on_two_workers_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Space(NETWORK).arch().save(tmp_path / "tiny.yaml")
-    words = ["--learning-rate", "1e30", "--epochs", "1", "--workers", "2", "--out", str(tmp_path / "wild"), "--quiet"]
+    words = [
+        "--dataset",
+        "digits",
+        "--learning-rate",
+        "1e30",
+        "--epochs",
+        "1",
+        "--workers",
+        "2",
+        "--out",
+        str(tmp_path / "wild"),
+        "--quiet",
+    ]
     assert train.main([str(tmp_path / "tiny.yaml"), *words]) == 1
     said = capsys.readouterr().err
     assert said.startswith("nas.train: training loss is")
