@@ -6,6 +6,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import math
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from gpu_steps import EnoughError, Note, mobile, settled, watch
 from torch import Tensor
 
 from nas.config import TrainConfig
+from nas.training import trainer
 from nas.training.trainer import Training
 from nas.views.gpu_use import asked
 from nas.workers.gpu_sharing import is_installed, side_by_side
@@ -178,7 +180,8 @@ class Counted:
 
 
 def child(images: str, device: str, graphs: bool, smoke: bool) -> None:
-    """One training beside others, which goes on whenever a window comes."""
+    """One training beside others, which goes on whenever a window comes; its convolutions are those of a trial."""
+    trainer.PLANS_PAY = math.inf
     torch.set_num_threads(1)
     batch, number = (16, 320) if smoke else (BATCH, IMAGES)
     split = throughput.kept_images(images, number)
@@ -268,10 +271,12 @@ def found_by(run: Path, begun: datetime, log: str) -> Found:
 
 
 def moments(log: Path) -> list[datetime]:
-    """When things happened to trials, by a run's log."""
+    """When things happened to trials, by a run's log; not in the finals after them."""
     lines = log.read_text().splitlines() if log.is_file() else []
     return [
-        datetime.fromisoformat(one[:23].replace(",", ".")) for one in lines if re.match(r"[\d-]{10} .* trial \d", one)
+        datetime.fromisoformat(one[:23].replace(",", "."))
+        for one in lines
+        if re.match(r"[\d-]{10} [\d:,]+ trial \d", one)
     ]
 
 

@@ -345,6 +345,17 @@ def quick(args, note):
 """
 
 
+def test_finals_are_not_in_the_time_of_a_searchs_trials(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "2026-11-26 07:12:45,913 trial 0 started: baseline ed13\n"
+        "2026-11-26 07:13:04,035 trial 5 complete \n"
+        "2026-11-26 07:14:08,125 finals, round 1: trial 30 epoch 1: accuracy 0.3638\n"
+    )
+    first, last = script("gpu_packing").moments(log)
+    assert (last - first).total_seconds() == pytest.approx(18.122)
+
+
 def test_gpu_check_keeps_the_rows_of_a_part_that_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
