@@ -73,8 +73,8 @@ def _cpu_facts() -> dict[str, str]:
 def conditions(device: str, batch_size: int = 1, threads: int = 1) -> LatencyTable:
     """A table without times, of what would be timed here."""
     today = datetime.date.today().isoformat()
-    dtype: Literal["float32", "bfloat16"] = "bfloat16" if device.startswith("cuda") else "float32"
-    return LatencyTable(device_name(device), torch.__version__, today, batch_size, threads, dtype)
+    name: Literal["float32", "bfloat16"] = "bfloat16" if dtype(device) == torch.bfloat16 else "float32"
+    return LatencyTable(device_name(device), torch.__version__, today, batch_size, threads, name)
 
 
 def alike(table: LatencyTable, here: LatencyTable) -> bool:

@@ -23,11 +23,16 @@ def use_fast_convolutions(model: nn.Module) -> None:
 
     Names, weights and results stay.
     """
+    replace_convolutions(model, Depthwise, dilated=False)
+
+
+def replace_convolutions(model: nn.Module, depthwise: type[nn.Conv2d], dilated: bool) -> None:
+    """Let depthwise convolutions, dilated ones too or not, be of another class, and 1×1 ones matrix products."""
     for part in model.modules():
         if type(part) is not nn.Conv2d or part.padding_mode != "zeros" or isinstance(part.padding, str):
             continue
-        if part.groups == part.in_channels == part.out_channels > 1 and part.dilation == (1, 1):
-            part.__class__ = Depthwise
+        if part.groups == part.in_channels == part.out_channels > 1 and (dilated or part.dilation == (1, 1)):
+            part.__class__ = depthwise
         elif part.kernel_size == part.stride == (1, 1) and part.padding == (0, 0) and part.groups == 1:
             part.__class__ = Pointwise
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas import torch_private
-from nas.training.cpu_convolutions import Pointwise
+from nas.training.cpu_convolutions import replace_convolutions
 
 # Images of a training from which on cuDNN's plans cost less than they save: some 300,000 for one alone, as is reckoned
 # from the seconds above, and some 100,000 where eight share a GPU.
@@ -27,13 +27,7 @@ def use_unplanned_convolutions(model: nn.Module) -> None:
 
     Names, weights and results stay.
     """
-    for part in model.modules():
-        if type(part) is not nn.Conv2d or part.padding_mode != "zeros" or isinstance(part.padding, str):
-            continue
-        if part.groups == part.in_channels == part.out_channels > 1:
-            part.__class__ = UnplannedDepthwise
-        elif part.kernel_size == part.stride == (1, 1) and part.padding == (0, 0) and part.groups == 1:
-            part.__class__ = Pointwise
+    replace_convolutions(model, UnplannedDepthwise, dilated=True)
 
 
 class UnplannedDepthwise(nn.Conv2d):
