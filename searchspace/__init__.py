@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from searchspace.networks import zoo
     from searchspace.pytorch.module import build
     from searchspace.pytorch.pyramid import Pyramid
+    from searchspace.pytorch.reading.read import from_module, from_timm
+    from searchspace.pytorch.reading.weights import copy_weights
 
 __all__ = [
     "Arch",
@@ -24,14 +26,24 @@ __all__ = [
     "Pyramid",
     "Space",
     "build",
+    "copy_weights",
     "cost",
+    "from_module",
+    "from_timm",
     "register_block",
     "register_cost",
     "zoo",
 ]
 
 # What a process that only counts need not wait for: torch, and the tables of the zoo.
-LATE = {"build": "searchspace.pytorch.module", "Pyramid": "searchspace.pytorch.pyramid", "zoo": "searchspace.networks"}
+LATE = {
+    "build": "searchspace.pytorch.module",
+    "copy_weights": "searchspace.pytorch.reading.weights",
+    "from_module": "searchspace.pytorch.reading.read",
+    "from_timm": "searchspace.pytorch.reading.read",
+    "Pyramid": "searchspace.pytorch.pyramid",
+    "zoo": "searchspace.networks",
+}
 
 
 def __getattr__(name: str) -> Any:

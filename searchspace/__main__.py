@@ -38,7 +38,7 @@ def parser() -> command.Parser:
     p = command.Parser(prog="searchspace", description=__doc__, example="python -m searchspace show rexnet_100")
     commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     show = commands.add_parser("show", help="a network's table and cost")
-    show.add_argument("network", help="a name of the zoo, or a file: a network in stages, or an exported arch.yaml")
+    show.add_argument("network", help="a name of the zoo, timm:NAME, or a file: in stages, or an exported arch.yaml")
     plugin_option(show)
     show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
     keys = commands.add_parser("keys", help="every key of a network or space file, and its default")

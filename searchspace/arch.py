@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from searchspace import limits
 from searchspace.blocks.blocks import BETWEEN, Block, lower_block
-from searchspace.blocks.layers import Gate, Layer, Residual, Sequential
+from searchspace.blocks.layers import Conv, Gate, Layer, Parallel, Residual, Sequential
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.document import parse, plain, read_yaml, value, write_yaml
 from searchspace.errors import InputError
 from searchspace.limits import check_int
 
+Padding = Literal["centred", "same"]
 Init = Literal["normal", "resnet", "mnasnet", "efficientnet", "convnext", "torch"]
 
 
@@ -27,6 +28,7 @@ class Arch:
     """A network: stem, blocks and head, at a square input of `resolution` pixels.
 
     Frozen and validated: widths that do not chain, or a resolution below the total stride, raise `ValueError`.
+    `padding` of strided convolutions is the same on both sides, or TensorFlow's (`same`): more on the right and below.
     `init` says what weights a built network starts from; networks that differ in nothing else have equal digests.
     """
 
@@ -37,6 +39,7 @@ class Arch:
     in_channels: int = 3
     num_classes: int = 1000
     init: Init = "normal"
+    padding: Padding = "centred"
 
     def __post_init__(self) -> None:
         check_int(self, "resolution", "in_channels", "num_classes")
@@ -155,11 +158,29 @@ def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[
 def sections(arch: Arch) -> list[Sequential]:
     """The layers of the stem, of every block and of the head, in order."""
     last = arch.blocks[-1].out_channels
-    return [
+    found = [
         _stem(arch.stem, arch.in_channels),
         *(_block(block) for block in arch.blocks),
         _head(arch.head, last, arch.num_classes),
     ]
+    return [padded_as(section, "same") for section in found] if arch.padding == "same" else found
+
+
+@lru_cache(1 << 14)
+def padded_as(layer: Layer, padding: Padding) -> Any:
+    """The layers with their strided convolutions padded this way."""
+    match layer:
+        case Conv() if layer.stride > 1 and layer.kernel % 2 and layer.kernel > 1:
+            return replace(layer, same=padding == "same")
+        case Sequential(parts=parts):
+            return Sequential(tuple((name, padded_as(part, padding)) for name, part in parts))
+        case Residual(body=body, shortcut=shortcut):
+            return Residual(padded_as(body, padding), None if shortcut is None else padded_as(shortcut, padding))
+        case Gate(body=body):
+            return Gate(padded_as(body, padding))
+        case Parallel(branches=branches, join=join):
+            return Parallel(tuple(padded_as(branch, padding) for branch in branches), join)
+    return layer
 
 
 def lower(arch: Arch) -> Sequential:
@@ -190,6 +211,8 @@ def _signature(layer: Layer) -> str:
             return f"({_signature(layer.body)}+{shortcut})"
         case Gate():
             return f"(*{_signature(layer.body)})"
+        case Parallel():
+            return f"({layer.join}{'|'.join(map(_signature, layer.branches))})"
         case _:
             return type(layer).__name__ + json.dumps(
                 plain(layer)

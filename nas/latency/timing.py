@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from nas import torch_private
 from searchspace.arch import Arch, lower
-from searchspace.blocks.layers import Gate, Layer, Residual, Sequential, steps
+from searchspace.blocks.layers import Gate, Layer, Parallel, Residual, Sequential, steps
 from searchspace.costs.latency import LatencyTable, Size, operator, sized
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
@@ -217,7 +217,7 @@ def layer_ms(
     return found
 
 
-Step = tuple[Literal["run", "hold", "swap", "add", "multiply"], nn.Module]
+Step = tuple[Literal["run", "hold", "swap", "again", "add", "multiply", "join"], nn.Module]
 
 
 def program(layer: Layer, module: nn.Module) -> Iterator[Step]:
@@ -237,6 +237,15 @@ def program(layer: Layer, module: nn.Module) -> Iterator[Step]:
             yield "hold", module
             yield from program(body, module.get_submodule("body"))
             yield "multiply", module
+        case Parallel(branches=branches):
+            yield "hold", module
+            for index, (branch, child) in enumerate(
+                zip(branches, module.get_submodule("branches").children(), strict=True)
+            ):
+                if index:
+                    yield "again", module
+                yield from program(branch, child)
+            yield "join", module
         case _:
             yield "run", module
 
@@ -253,8 +262,17 @@ def run_marked(steps_of: Sequence[Step], x: Tensor, mark: Callable[[], None]) ->
         elif action == "swap":
             held[-1], x = x, held[-1]
             continue
+        elif action == "again":  # what a branch put out is kept below the branches' input
+            held.insert(-1, x)
+            x = held[-1]
+            continue
         elif action == "add":
             x = held.pop() + x
+        elif action == "join":
+            held.pop()
+            first = -len(module.branches) + 1  # type: ignore[arg-type]
+            x = module.joined([*held[first:], x])  # type: ignore[operator]
+            del held[first:]
         else:
             x = held.pop() * x
         mark()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator
@@ -25,6 +25,9 @@ from pydantic import AfterValidator
 from searchspace.blocks.layers import (
     Activate,
     Activation,
+    AvgPool,
+    Blur,
+    ChannelConv,
     Conv,
     DropMode,
     DropPath,
@@ -37,16 +40,22 @@ from searchspace.blocks.layers import (
     Norm,
     Normalize,
     PadChannels,
+    Parallel,
     Residual,
+    ResponseNorm,
     Sequential,
+    Slice,
     leaves,
 )
 from searchspace.document import REGISTERS, value
 from searchspace.errors import InputError
 from searchspace.limits import check_int
 
-Between = Literal["downsample", "max_pool"]  # what only changes the resolution, between two stages
-Shortcut = Literal["none", "identity", "projection", "partial"]
+Between = Literal["downsample", "max_pool", "avg_pool", "blur"]  # what only changes the resolution, between stages
+Shortcut = Literal["none", "identity", "projection", "pooled", "partial"]
+GatePosition = Literal["after", "before", "output"]
+GateForm = Literal["squeeze", "effective", "eca"]
+AntiAlias = Literal["none", "average", "blur"]
 Position = Literal["expand", "spatial", "project"]
 
 BETWEEN: tuple[Between, ...] = get_args(Between)
@@ -71,6 +80,7 @@ class Structure:
     `divides`: the hidden width is the reference ÷ expansion, not × expansion.
     `grouping` of the spatial convolution: as the stage says (`given`), one group per channel (`depthwise`), or `none`.
     `grouped`: the width on both of its sides; empty where they differ.
+    `kernel_optional`: a kernel of 0 leaves the spatial convolution out.
     `options`: fields of its own, each with the values that it accepts, the default first.
     `paper`: what its paper chooses, as fields of a stage.
     """
@@ -80,8 +90,14 @@ class Structure:
     grouping: Literal["given", "depthwise", "none"] = "none"
     grouped: Literal["hidden", "in_channels", ""] = ""
     colour: str = PLAIN_COLOUR
+    kernel_optional: bool = False
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the spatial convolution may share its channels out to several kernels."""
+        return self.grouping == "depthwise" and self.grouped == "hidden"
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -106,6 +122,7 @@ def declare(
     grouping: Literal["given", "depthwise", "none"] = "none",
     grouped: Literal["hidden", "in_channels", ""] = "",
     colour: str = PLAIN_COLOUR,
+    kernel_optional: bool = False,
     options: Mapping[str, Sequence[Option]] | None = None,
     **paper: Any,
 ) -> Callable[[Layers], Layers]:
@@ -113,7 +130,7 @@ def declare(
     accepted = {name: tuple(values) for name, values in (options or {}).items()}
 
     def declared(layers: Layers) -> Layers:
-        STRUCTURES[name] = Structure(layers, divides, grouping, grouped, colour, accepted, paper)
+        STRUCTURES[name] = Structure(layers, divides, grouping, grouped, colour, kernel_optional, accepted, paper)
         return layers
 
     return declared
@@ -172,18 +189,24 @@ class SqueezeExcite:
     """Squeeze and excitation after the spatial convolution (Hu et al. 2018).
 
     `channels` is the squeezed width. It stands after the convolution's nonlinearity (MobileNetV3, EfficientNet) or
-    before it (ReXNet), with a norm inside (ReXNet) or without, its convolutions with a bias (all these) or without.
+    before it (ReXNet), or on the block's `output` before the shortcut is added (SENet), with a norm inside (ReXNet) or
+    without, its convolutions with a bias (all these) or without. The `form` may also be `effective`, one convolution
+    without squeezing (Lee & Park 2020), or `eca`, one along the channels, with `channels` as its kernel (Wang et al.
+    2020).
     """
 
     channels: int
-    position: Literal["after", "before"] = "after"
+    position: GatePosition = "after"
     act: Activation = "relu"
     gate: Gating = "sigmoid"
     norm: bool = False
     bias: bool = True
+    form: GateForm = "squeeze"
 
     def __post_init__(self) -> None:
         check_int(self, "channels")
+        if self.form == "eca" and self.channels % 2 == 0:
+            raise ValueError(f"channels: of eca the kernel, an odd number, not {self.channels}")
 
 
 @value
@@ -192,7 +215,11 @@ class Block:
 
     Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
     in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation (`shortcut_norm`,
-    `shortcut_act` say otherwise). `downsample` and `max_pool` only change the resolution, between two stages.
+    `shortcut_act` and `shortcut_kernel` say otherwise); `pooled` averages over the stride before it (ResNet-D).
+    `anti_alias` puts an average pool or a blur behind the spatial convolution, which then takes the stride for it.
+    `expand_groups` and `project_groups` divide the 1×1 convolutions; `kernels` share out the channels of a depthwise
+    one instead of one kernel for all (MixNet). `downsample`, `max_pool`, `avg_pool` and `blur` only change the
+    resolution, between two stages.
     `options` are the fields that the kind declares itself; each is also an attribute.
     """
 
@@ -219,21 +246,26 @@ class Block:
     layer_scale: float = 0.0
     drop_path: float = 0.0
     drop_path_mode: DropMode = "row"
+    anti_alias: AntiAlias = "none"
+    expand_groups: int = 1
+    project_groups: int = 1
+    kernels: tuple[int, ...] = ()
+    shortcut_kernel: int = 1
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", structure(self.type).completed(self.options))
-        check_int(self, "in_channels", "hidden", "out_channels", "kernel", "stride", "groups", "dilation")
-        if self.type not in BETWEEN:
-            if self.kernel % 2 == 0:
-                raise ValueError(f"kernel: an odd number, not {self.kernel}")
-            if self.stride == self.kernel > 1:
-                raise ValueError(f"stride: not the kernel {self.kernel}, which leaves no overlap and no padding")
-        if self.type == "max_pool" and self.in_channels != self.out_channels:
-            raise ValueError("out_channels: a max-pool keeps the in_channels")
+        check_int(self, "in_channels", "hidden", "out_channels", "stride", "groups", "dilation")
+        check_int(self, "expand_groups", "project_groups", "shortcut_kernel")
+        if self.type in BETWEEN:
+            check_int(self, "kernel")
+            if self.type != "downsample" and self.in_channels != self.out_channels:
+                raise ValueError(f"out_channels: {self.type} keeps the in_channels")
+        else:
+            self._check_kernels()
         if self.type in BETWEEN and self.shortcut != "none":
             raise ValueError(f"shortcut: {self.type} has none")
-        if self.groups > 1:
+        if self.groups > 1 or self.expand_groups > 1 or self.project_groups > 1:
             self._divided()
         if self.shortcut == "identity" and (self.stride != 1 or self.in_channels != self.out_channels):
             raise ValueError("shortcut: identity needs stride 1 and in_channels = out_channels")
@@ -254,20 +286,36 @@ class Block:
                 return options[name]
             raise AttributeError(f"a block has no {name!r}")
 
+    def _check_kernels(self) -> None:
+        """`ValueError` for a kernel that is no odd number, or that the block cannot have."""
+        kind = structure(self.type)
+        check_int(self, "kernel", least=0)
+        check_kernel(self.kernel, kind.kernel_optional)
+        for kernel in (*self.kernels, self.shortcut_kernel):
+            check_kernel(kernel)
+        if self.stride > 1 and self.stride in (self.kernel, *self.kernels, self.shortcut_kernel):
+            raise ValueError(f"stride: not the kernel {self.stride}, which leaves no overlap and no padding")
+        if self.kernels and not kind.mixes:
+            raise ValueError(f"kernels: the spatial convolution of {self.type} is not depthwise on the hidden width")
+        if self.kernels and self.hidden % len(self.kernels):
+            raise ValueError(f"kernels: {len(self.kernels)} do not divide hidden = {self.hidden}")
+
     def _divided(self) -> None:
-        """`ValueError` where `groups` does not divide a width beside a grouped convolution."""
+        """`ValueError` where groups do not divide a width beside a grouped convolution."""
         grouped = structure(self.type).grouped
-        if grouped:
-            widths = [(f"{grouped} = {getattr(self, grouped)}", getattr(self, grouped))]
-        else:
-            convs = (
-                leaf for leaf, _ in leaves(lower_block(self), (self.in_channels, 64, 64)) if isinstance(leaf, Conv)
-            )
-            channels = [n for conv in convs if conv.groups > 1 for n in (conv.in_channels, conv.out_channels)]
-            widths = [(f"{number} channels", number) for number in channels]
-        for told, number in widths:
-            if number % self.groups:
-                raise ValueError(f"groups: {self.groups} does not divide {told}")
+        if grouped and getattr(self, grouped) % self.groups:
+            raise ValueError(f"groups: {self.groups} does not divide {grouped} = {getattr(self, grouped)}")
+        for leaf, _ in leaves(lower_block(self), (self.in_channels, 64, 64)):
+            if isinstance(leaf, Conv):
+                for number in (leaf.in_channels, leaf.out_channels):
+                    if number % leaf.groups:
+                        raise ValueError(f"groups: {leaf.groups} does not divide {number} channels")
+
+
+def check_kernel(kernel: int, optional: bool = False) -> None:
+    """`ValueError` unless it is odd; 0 is accepted where the convolution is optional."""
+    if kernel < 0 or (kernel % 2 == 0 and not (optional and kernel == 0)):
+        raise ValueError(f"kernel: an odd number, not {kernel}")
 
 
 def sequential(*parts: tuple[str, Layer | None]) -> Sequential:
@@ -279,6 +327,10 @@ def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | No
     """The norm on these channels; where they are `pooled`, every group needs more than one to normalise over."""
     if norm.kind == "none":
         return None
+    if norm.width:
+        if channels % norm.width:
+            raise ValueError(f"norm.width: {norm.width} channels a group do not divide {channels} channels")
+        norm = replace(norm, groups=int(channels) // norm.width, width=0)
     if norm.kind == "group" and channels % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
     if norm.kind == "group" and pooled and channels == norm.groups:
@@ -291,6 +343,9 @@ def activate(function: Activation) -> Activate | None:
 
 
 def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
+    if se.form != "squeeze":
+        conv = ChannelConv(se.channels) if se.form == "eca" else Conv(channels, channels, bias=se.bias)
+        return Gate(sequential(("pool", GlobalAvgPool()), ("conv", conv), ("gate", Activate(se.gate))))
     return Gate(
         sequential(
             ("pool", GlobalAvgPool()),
@@ -303,29 +358,62 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
     )
 
 
-def unit(b: Block, position: Position, conv: Conv, act: Activation, se: SqueezeExcite | None = None) -> Sequential:
-    """Convolution, norm, nonlinearity; squeeze and excitation on the side of the nonlinearity that the block says."""
-    gate = None if se is None else squeeze_excite(conv.out_channels, se, b.norm)
+def unit(
+    b: Block, position: Position, conv: Conv | Parallel, act: Activation, se: SqueezeExcite | None = None, pool: int = 1
+) -> Sequential:
+    """Convolution, norm, nonlinearity; squeeze and excitation on the side of the nonlinearity that it says, and where
+    `pool` is a stride the block's anti-aliasing pool that takes it."""
+    channels = conv.out_channels if isinstance(conv, Conv) else b.hidden
+    gate = None if se is None else squeeze_excite(channels, se, b.norm)
+    before = se is not None and se.position == "before"
     return sequential(
         ("conv", conv),
-        ("norm", normalize(conv.out_channels, b.norm) if position in b.norm_at else None),
-        ("se", gate if se is not None and se.position == "before" else None),
+        ("norm", normalize(channels, b.norm) if position in b.norm_at else None),
+        ("se", gate if before else None),
         ("act", activate(act)),
-        ("se", gate if se is not None and se.position == "after" else None),
+        ("pool", pool_of(b.anti_alias, channels, pool) if pool > 1 else None),
+        ("se", None if before else gate),
     )
 
 
+def gate_on(b: Block, output: bool) -> SqueezeExcite | None:
+    """The block's squeeze and excitation where it stands on its output, or on its spatial convolution."""
+    return b.se if b.se is not None and (b.se.position == "output") == output else None
+
+
+def pool_of(kind: AntiAlias, channels: int, stride: int) -> Layer:
+    return Blur(channels, stride) if kind == "blur" else AvgPool(stride)
+
+
 def expand(b: Block, from_channels: int, stride: int = 1) -> Sequential:
-    return unit(b, "expand", Conv(from_channels, b.hidden, stride=stride, bias=b.bias), b.expand_act)
+    conv = Conv(from_channels, b.hidden, stride=stride, groups=b.expand_groups, bias=b.bias)
+    return unit(b, "expand", conv, b.expand_act)
 
 
 def spatial(b: Block, from_channels: int, to_channels: int, stride: int) -> Sequential:
-    conv = Conv(from_channels, to_channels, b.kernel, stride, b.groups, b.dilation, b.bias)
-    return unit(b, "spatial", conv, b.spatial_act, b.se)
+    pool = stride if b.anti_alias != "none" else 1
+    conv: Conv | Parallel = Conv(from_channels, to_channels, b.kernel, stride // pool, b.groups, b.dilation, b.bias)
+    if b.kernels:
+        conv = mixed(b, stride // pool)
+    return unit(b, "spatial", conv, b.spatial_act, gate_on(b, output=False), pool)
+
+
+def mixed(b: Block, stride: int) -> Parallel:
+    """A depthwise convolution of several kernels, each on its share of the channels (MixNet, Tan & Le 2019)."""
+    share = b.hidden // len(b.kernels)
+    branches = (
+        sequential(
+            ("slice", Slice(index * share, share)),
+            ("conv", Conv(share, share, kernel, stride, share, b.dilation, b.bias)),
+        )
+        for index, kernel in enumerate(b.kernels)
+    )
+    return Parallel(tuple(branches), "concat")
 
 
 def project(b: Block, from_channels: int) -> Sequential:
-    return unit(b, "project", Conv(from_channels, b.out_channels, bias=b.bias), b.project_act)
+    conv = Conv(from_channels, b.out_channels, groups=b.project_groups, bias=b.bias)
+    return unit(b, "project", conv, b.project_act, gate_on(b, output=True))
 
 
 @declare(
@@ -343,7 +431,7 @@ def basic(b: Block) -> Sequential:
     second = Conv(b.hidden, b.out_channels, b.kernel, 1, b.groups, b.dilation, b.bias)
     return sequential(
         ("spatial", spatial(b, b.in_channels, b.hidden, b.stride)),
-        ("project", unit(b, "project", second, b.project_act)),
+        ("project", unit(b, "project", second, b.project_act, gate_on(b, output=True))),
     )
 
 
@@ -432,12 +520,47 @@ def fused_mbconv(b: Block) -> Sequential:
     bias=True,
     layer_scale=1e-6,
     downsample="separate",
+    options={"response_norm": (False, True)},
 )
 def convnext(b: Block) -> Sequential:
-    """Depthwise k×k on the input's width, then 1×1 to hidden and 1×1 to out (Liu et al. 2022, Figure 4)."""
+    """Depthwise k×k on the input's width, then 1×1 to hidden and 1×1 to out (Liu et al. 2022, Figure 4); with
+    `response_norm` as its second version has it (Woo et al. 2023, Figure 5)."""
     return sequential(
         ("spatial", spatial(b, b.in_channels, b.in_channels, b.stride)),
         ("expand", expand(b, b.in_channels)),
+        ("response_norm", ResponseNorm(b.hidden) if b.options["response_norm"] else None),
+        ("project", project(b, b.hidden)),
+    )
+
+
+@declare("conv", grouping="given", colour="#937860", expansion=1.0, expansion_from="output", shortcut="none")
+def conv(b: Block) -> Sequential:
+    """One k×k convolution (VGG's, Simonyan & Zisserman 2015, and those of deep stems)."""
+    return sequential(("spatial", spatial(b, b.in_channels, b.out_channels, b.stride)))
+
+
+@declare(
+    "universal",
+    grouping="depthwise",
+    grouped="hidden",
+    colour="#da8bc3",
+    kernel_optional=True,
+    options={"first_kernel": (0, 3, 5, 7)},
+    expansion=4.0,
+)
+def universal(b: Block) -> Sequential:
+    """The universal inverted bottleneck (MobileNetV4, Qin et al. 2024, Figure 4): 1×1 to hidden and 1×1 to out, with a
+    depthwise convolution before them (`first_kernel`) and one between them (`kernel`), each of which may be left out.
+    The later of them takes the stride; where there is none, the first 1×1 does."""
+    kernel = int(b.options["first_kernel"])
+    at_first, at_expand = (b.stride, 1) if kernel else (1, b.stride)
+    if b.kernel:
+        at_first = at_expand = 1
+    first = Conv(b.in_channels, b.in_channels, kernel, at_first, b.in_channels, 1, b.bias)
+    return sequential(
+        ("first", sequential(("conv", first), ("norm", normalize(b.in_channels, b.norm))) if kernel else None),
+        ("expand", expand(b, b.in_channels, at_expand)),
+        ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
         ("project", project(b, b.hidden)),
     )
 
@@ -455,12 +578,30 @@ def max_pool(b: Block) -> Sequential:
     return sequential(("pool", MaxPool(b.kernel, b.stride)))
 
 
+@declare("avg_pool", grouping="given", colour=BETWEEN_COLOUR)
+def avg_pool(b: Block) -> Sequential:
+    """An average over windows of the stride."""
+    return sequential(("pool", AvgPool(b.stride)))
+
+
+@declare("blur", grouping="given", colour=BETWEEN_COLOUR)
+def blur(b: Block) -> Sequential:
+    """A fixed 3×3 binomial filter, which takes the stride (Zhang 2019)."""
+    return sequential(("pool", Blur(b.in_channels, b.stride)))
+
+
 def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
     """What the shortcut does to the input; None is the identity."""
-    if b.shortcut == "projection":
-        conv = Conv(b.in_channels, b.out_channels, 1, b.stride, bias=b.bias)
+    if b.shortcut in ("projection", "pooled"):
+        pooled = b.stride if b.shortcut == "pooled" else 1
+        conv = Conv(b.in_channels, b.out_channels, b.shortcut_kernel, b.stride // pooled, bias=b.bias)
         norm = normalize(b.out_channels, b.norm) if b.shortcut_norm else None
-        return sequential(("conv", conv), ("norm", norm), ("act", activate(b.shortcut_act)))
+        return sequential(
+            ("pool", AvgPool(pooled) if pooled > 1 else None),
+            ("conv", conv),
+            ("norm", norm),
+            ("act", activate(b.shortcut_act)),
+        )
     if b.shortcut == "partial" and b.in_channels != b.out_channels:
         return PadChannels(b.in_channels, b.out_channels)
     return None

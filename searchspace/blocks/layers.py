@@ -21,6 +21,7 @@ Shape = tuple[int, int, int]
 Activation = Literal["none", "relu", "relu6", "leaky_relu", "elu", "softplus", "silu", "hard_swish", "gelu"]
 Gating = Literal["sigmoid", "hard_sigmoid"]
 DropMode = Literal["row", "batch"]
+Join = Literal["add", "multiply", "concat"]
 NormKind = Literal["batch", "layer", "group", "none"]
 
 
@@ -34,13 +35,15 @@ class Norm:
     """A kind of normalisation with its settings, before it is put on a number of channels.
 
     `layer` normalises over the channels of each pixel (ConvNeXt); `group` over groups of channels and all pixels,
-    so `group` with one group is what PoolFormer-style networks call layer norm. `momentum` concerns `batch` alone.
+    so `group` with one group is what PoolFormer-style networks call layer norm. There are `groups` of them, or as many
+    as `width` channels a group make. `momentum` concerns `batch` alone.
     """
 
     kind: NormKind = "batch"
     eps: float = 1e-5
     momentum: float = 0.1
     groups: int = 1
+    width: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:
@@ -48,6 +51,9 @@ class Norm:
         if not 0 < self.momentum <= 1:
             raise ValueError(f"momentum: above 0 and at most 1, not {self.momentum}")
         check_int(self, "groups")
+        check_int(self, "width", least=0)
+        if self.width and (self.kind != "group" or self.groups > 1):
+            raise ValueError("width: channels a group, of a group norm that gives no number of groups")
 
 
 class Layer:
@@ -68,7 +74,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Conv(Layer):
-    """A square convolution. Padding keeps the map's size at stride 1; a patchifying one (kernel = stride) has none."""
+    """A square convolution. Padding keeps the map's size at stride 1; a patchifying one (kernel = stride) has none.
+
+    With `same`, what a stride leaves over is padded on the right and below first, as TensorFlow does.
+    """
 
     in_channels: int
     out_channels: int
@@ -77,12 +86,15 @@ class Conv(Layer):
     groups: int = 1
     dilation: int = 1
     bias: bool = False
+    same: bool = False
 
     @property
     def padding(self) -> int:
-        return 0 if self.kernel == self.stride else self.dilation * (self.kernel - 1) // 2
+        return 0 if self.same or self.kernel == self.stride else self.dilation * (self.kernel - 1) // 2
 
     def output(self, shape: Shape) -> Shape:
+        if self.same:
+            return (self.out_channels, -(-shape[1] // self.stride), -(-shape[2] // self.stride))
         span = self.dilation * (self.kernel - 1) + 1 - 2 * self.padding
         return (self.out_channels, (shape[1] - span) // self.stride + 1, (shape[2] - span) // self.stride + 1)
 
@@ -176,6 +188,44 @@ class MaxPool(Layer):
 
 
 @dataclass(frozen=True, slots=True)
+class AvgPool(Layer):
+    """An average over windows that do not overlap; one that lies over the edge is averaged over what there is."""
+
+    stride: int
+
+    def output(self, shape: Shape) -> Shape:
+        return (shape[0], -(-shape[1] // self.stride), -(-shape[2] // self.stride))
+
+
+@dataclass(frozen=True, slots=True)
+class Blur(Layer):
+    """A fixed 3×3 binomial filter on every channel, with reflected edges: anti-aliasing (Zhang 2019).
+
+    It has no parameters; its multiply-adds are those of the depthwise convolution that it is.
+    """
+
+    channels: int
+    stride: int = 2
+
+    def output(self, shape: Shape) -> Shape:
+        return (shape[0], (shape[1] - 1) // self.stride + 1, (shape[2] - 1) // self.stride + 1)
+
+    def macs(self, shape: Shape) -> int:
+        _, height, width = self.output(shape)
+        return 9 * self.channels * (height * width)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceToDepth(Layer):
+    """Every `side` × `side` pixels become one of as many channels."""
+
+    side: int
+
+    def output(self, shape: Shape) -> Shape:
+        return (shape[0] * self.side**2, shape[1] // self.side, shape[2] // self.side)
+
+
+@dataclass(frozen=True, slots=True)
 class GlobalAvgPool(Layer):
     def output(self, shape: Shape) -> Shape:
         return (shape[0], 1, 1)
@@ -196,6 +246,50 @@ class PadChannels(Layer):
 
     def output(self, shape: Shape) -> Shape:
         return (self.out_channels, shape[1], shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Layer):
+    """Some channels in a row, from `start` on."""
+
+    start: int
+    channels: int
+
+    def output(self, shape: Shape) -> Shape:
+        return (self.channels, shape[1], shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle(Layer):
+    """Channels in `groups`, dealt out in turn: the first of every group, then the second (ShuffleNet)."""
+
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseNorm(Layer):
+    """Global response normalisation (ConvNeXtV2, Woo et al. 2023, equations 1 to 4): x + weight · (x · n) + bias,
+    n being a channel's norm over all pixels divided by the mean of all channels' norms."""
+
+    channels: int
+
+    @property
+    def params(self) -> int:
+        return 2 * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConv(Layer):
+    """A convolution along the channels of a pooled map, one filter for all (ECA-Net, Wang et al. 2020)."""
+
+    kernel: int
+
+    @property
+    def params(self) -> int:
+        return self.kernel
+
+    def macs(self, shape: Shape) -> int:
+        return self.kernel * shape[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +322,19 @@ class Gate(Layer):
     body: Sequential
 
 
+@dataclass(frozen=True, slots=True)
+class Parallel(Layer):
+    """Several branches of one input: added up, multiplied, or their channels put one after the other (`concat`)."""
+
+    branches: tuple[Sequential, ...]
+    join: Join
+
+    def output(self, shape: Shape) -> Shape:
+        outputs = [branch.output(shape) for branch in self.branches]
+        channels = sum((out[0] for out in outputs[1:]), outputs[0][0]) if self.join == "concat" else outputs[0][0]
+        return (channels, *outputs[0][1:])
+
+
 def steps(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     """All that takes time, in the order in which it runs (of a residual, body then shortcut), each with its input
     shape: primitives, then for a residual its addition and for a gate its multiplication, named by the node itself."""
@@ -244,10 +351,17 @@ def steps(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
         case Gate():
             yield from steps(layer.body, shape)
             yield layer, shape
+        case Parallel():
+            for branch in layer.branches:
+                yield from steps(branch, shape)
+            yield layer, shape
         case _:
             yield layer, shape
 
 
+JOINS = (Residual, Gate, Parallel)
+
+
 def leaves(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     """The primitives of a tree in the order in which they run, each with its input shape."""
-    return (step for step in steps(layer, shape) if not isinstance(step[0], (Residual, Gate)))
+    return (step for step in steps(layer, shape) if not isinstance(step[0], JOINS))

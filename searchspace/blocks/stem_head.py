@@ -43,9 +43,10 @@ class Stem:
 class Head:
     """From the last map to logits: 1×1 convolution to `width`, global pool, `hidden` features, dropout, classifier.
 
-    A width of 0 leaves a part out. `pooled_norm` normalises the pooled features (ConvNeXt); `hidden_norm` says whether
-    the hidden features have the head's norm (ReXNet-lite) or not (MobileNetV3). `output` says where the network ends:
-    with a classifier, with its `features` (a vector), or with the last `map`, before the pool.
+    A width of 0 leaves a part out. `map_norm` normalises the last map where there is no convolution, `pooled_norm` the
+    pooled features (ConvNeXt); `hidden_norm` says whether the hidden features have the head's norm (ReXNet-lite) or not
+    (MobileNetV3). The convolutions have a bias where `bias` and `hidden_bias` say so. `output` says where the network
+    ends: with a classifier, with its `features` (a vector), or with the last `map`, before the pool.
     """
 
     width: int = 0
@@ -57,6 +58,9 @@ class Head:
     hidden_norm: bool = False
     dropout: float = 0.0
     output: Output = "logits"
+    bias: bool = False
+    hidden_bias: bool = True
+    map_norm: bool = False
 
     def __post_init__(self) -> None:
         check_int(self, "width", "hidden", least=0)
@@ -77,8 +81,8 @@ def lower_stem(stem: Stem, in_channels: int) -> Sequential:
 def lower_head(head: Head, in_channels: int, num_classes: int) -> Sequential:
     features = head.width or in_channels
     last = (
-        ("conv", Conv(in_channels, features) if head.width else None),
-        ("norm", normalize(features, head.norm) if head.width else None),
+        ("conv", Conv(in_channels, features, bias=head.bias) if head.width else None),
+        ("norm", normalize(features, head.norm) if head.width or head.map_norm else None),
         ("act", activate(head.act) if head.width else None),
     )
     if head.output == "map":
@@ -86,7 +90,7 @@ def lower_head(head: Head, in_channels: int, num_classes: int) -> Sequential:
     pooled = (
         ("pool", GlobalAvgPool()),
         ("pooled_norm", normalize(features, head.norm, pooled=True) if head.pooled_norm else None),
-        ("hidden", Conv(features, head.hidden, bias=True) if head.hidden else None),
+        ("hidden", Conv(features, head.hidden, bias=head.hidden_bias) if head.hidden else None),
         ("hidden_norm", normalize(head.hidden, head.norm, pooled=True) if head.hidden and head.hidden_norm else None),
         ("hidden_act", activate(head.hidden_act) if head.hidden else None),
         ("flatten", Flatten()),

@@ -45,10 +45,16 @@ class Formula:
 
     __rmul__ = __mul__
 
+    def __floordiv__(self, other: int | Formula) -> int | Formula:
+        """Channels a group, of one group or of as many as there are channels."""
+        if isinstance(other, Formula):
+            return 1 if other.terms == self.terms else self._refused(other)
+        return self if other == 1 else self._refused(other)
+
     def _refused(self, other: Any) -> NoReturn:
         raise TypeError(f"{self}: a formula has sums and products; nothing else is known of it")
 
-    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = _refused
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __mod__ = _refused
     __lt__ = __le__ = __gt__ = __ge__ = _refused
 
     def covers(self, other: Formula) -> bool:

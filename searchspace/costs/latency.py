@@ -18,7 +18,21 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from searchspace.arch import Arch, sections
-from searchspace.blocks.layers import Activate, Conv, Layer, Linear, MaxPool, Normalize, Residual, Shape, steps
+from searchspace.blocks.layers import (
+    Activate,
+    AvgPool,
+    Blur,
+    ChannelConv,
+    Conv,
+    Layer,
+    Linear,
+    MaxPool,
+    Normalize,
+    Parallel,
+    Residual,
+    Shape,
+    steps,
+)
 from searchspace.document import check_no_pipe, parse, write_text
 from searchspace.errors import InputError
 
@@ -195,6 +209,12 @@ def operator(layer: Layer) -> str:
             return f"{layer.norm.kind} norm"
         case Activate():
             return layer.function
+        case AvgPool() | Blur():
+            return f"{type(layer).__name__} s{layer.stride}"
+        case ChannelConv():
+            return f"{type(layer).__name__} {layer.kernel}"
+        case Parallel():
+            return f"{layer.join} of {len(layer.branches)}"
         case _:
             return type(layer).__name__
 
@@ -202,7 +222,7 @@ def operator(layer: Layer) -> str:
 def sized(layer: Layer, shape: Shape) -> Size:
     """A layer's size at an input shape; an addition reads what it writes. Layers that mix no channels are depthwise."""
     out = layer.output(shape)
-    of = out if isinstance(layer, Residual) else shape
+    of = out if isinstance(layer, (Residual, Parallel)) else shape
     match layer:
         case Conv():
             groups = layer.groups

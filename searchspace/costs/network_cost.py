@@ -28,9 +28,11 @@ from searchspace.blocks.layers import (
     Linear,
     Norm,
     Normalize,
+    Parallel,
     Residual,
     Sequential,
     Shape,
+    Slice,
     leaves,
     size,
 )
@@ -46,6 +48,7 @@ from searchspace.format.resolve import (
     OpenNetwork,
     block,
     hidden_and_groups,
+    pointwise_groups,
     shortcut,
     squeezed_width,
 )
@@ -160,9 +163,10 @@ def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None, own:
             raise ValueError(f"width_mult: {outline.width_mult:g} makes a block of over {limits.WIDTH:,} channels")
         added = shortcut(choices["shortcut"], width, out, stride)
         fixed, group_width = _grouping(choices["block"], width, hidden, groups)
-        key = (kind, side, stride, added, fixed, hidden == width, width == out)
+        pointwise = pointwise_groups(choices, width, hidden, out)
+        key = (kind, side, stride, added, fixed, pointwise, hidden == width, width == out)
         count = _COUNTS.get(key) or _count_of(block(_any_groups(step)), side)
-        parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden), group_width))
+        parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden, out), group_width))
         side = parts[-1][-1]
     parts.append(_head(head, out, outline.num_classes, side))
     return _total(parts)
@@ -176,7 +180,7 @@ def _any_groups(step: BlockSpec) -> BlockSpec:
     choices, *rest = step
     if choices["norm"].kind != "group":
         return step
-    return ({**choices, "norm": replace(choices["norm"], groups=1)}, *rest)  # type: ignore[return-value]
+    return ({**choices, "norm": replace(choices["norm"], groups=1, width=0)}, *rest)  # type: ignore[return-value]
 
 
 def _total(parts: Sequence[tuple[Any, ...]], latency_ms: float | None = None) -> Cost:
@@ -219,12 +223,27 @@ def live_numbers(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
         case Gate(body=body):
             yield from live_numbers(body, shape, held=True)
             yield (2 if held else 1) * size(shape)
+        case Parallel():
+            yield from _live_branches(layer, shape, held)
         case Normalize() | Activate() | LayerScale():
             yield (2 if held else 1) * size(shape)
+        case Slice():
+            yield size(shape) + (size(layer.output(shape)) if held else 0)
         case Flatten() | Dropout() | DropPath():
             yield size(shape)
         case _:
             yield size(shape) + size(layer.output(shape))
+
+
+def _live_branches(layer: Parallel, shape: Shape, held: bool) -> Iterator[int]:
+    """The same of branches: what they put out is kept until they are joined, and of those that are added up one map."""
+    kept, out = 0, size(layer.output(shape))
+    for index, branch in enumerate(layer.branches):
+        later = index + 1 < len(layer.branches)
+        yield from (kept + alive for alive in live_numbers(branch, shape, held or later))
+        kept = kept + size(branch.output(shape)) if layer.join == "concat" else out
+        if index:
+            yield kept + out + (size(shape) if held or later else 0)
 
 
 # Formulas, by what they depend on; and numbers for the kinds of blocks, quicker to look up than all their settings.
@@ -238,9 +257,10 @@ HEAD_WIDTHS = ("into", "width", "hidden")
 SETTINGS = tuple(name for name in COPIED_FIELDS if name != "norm" and not name.endswith("_act"))
 settings_of_block, _of_stage = attrgetter(*SETTINGS, "options"), itemgetter(*SETTINGS)
 NONE = Options()
-gate_of_stage, gate_of_block = itemgetter("se_norm", "se_bias"), attrgetter("se.norm", "se.bias")
+gate_of_stage = itemgetter("se_norm", "se_bias", "se_position", "se_form")
+gate_of_block = attrgetter("se.norm", "se.bias", "se.position", "se.form")
 settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
-settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output")
+settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output", "bias", "hidden_bias", "map_norm")
 
 
 def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
@@ -261,7 +281,8 @@ def _count_of(b: Block, side: int) -> Count:
     fixed, _ = _grouping(b.type, b.in_channels, b.hidden, b.groups)
     same = b.in_channels == b.out_channels
     added = "identity" if same and b.shortcut == "partial" else b.shortcut  # with equal widths nothing is padded
-    key = (kind, side, b.stride, added, fixed, b.hidden == b.in_channels, same)
+    pointwise = (b.expand_groups, b.project_groups)
+    key = (kind, side, b.stride, added, fixed, pointwise, b.hidden == b.in_channels, same)
     return _COUNTS.get(key) or compile_formula(key, *_named(b, side), BLOCK_WIDTHS)
 
 

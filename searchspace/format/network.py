@@ -13,14 +13,18 @@ from functools import cache
 from typing import Any, Literal
 
 from searchspace import limits
-from searchspace.arch import Arch, Init
+from searchspace.arch import Arch, Init, Padding
 from searchspace.blocks.blocks import (
+    AntiAlias,
+    GateForm,
+    GatePosition,
     Option,
     Options,
     Position,
     Shortcut,
     StageBlock,
     all_options,
+    check_kernel,
     check_options,
     structure,
 )
@@ -36,9 +40,12 @@ MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
 # What holds where neither the stage nor the block's paper says anything.
 DEFAULTS: dict[str, Any] = {
     "kernel": 3,
+    "kernels": (),
     "expansion_from": "input",
     "groups": 1,
     "group_width": 0,
+    "expand_groups": 1,
+    "project_groups": 1,
     "dilation": 1,
     "stride_at": "spatial",
     "expand_act": "relu",
@@ -52,12 +59,15 @@ DEFAULTS: dict[str, Any] = {
     "se_gate": "sigmoid",
     "se_norm": False,
     "se_bias": True,
+    "se_form": "squeeze",
     "se_divisor": 1,
     "se_min": 1,
     "hidden_min": 1,
     "shortcut": "identity",
     "shortcut_norm": True,
     "shortcut_act": "none",
+    "shortcut_kernel": 1,
+    "anti_alias": "none",
     "norm": Norm(),
     "norm_at": ("expand", "spatial", "project"),
     "bias": False,
@@ -75,10 +85,14 @@ class Stage:
     `expansion_from` takes the block's other side instead.
     `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
     knows only `groups`, and has as many of these, in both its convolutions, as divide the widths on its outside too.
-    `se` is the squeezed width as a share of the hidden width or of the block's input (`se_from`); 0 is none.
+    `expand_groups` and `project_groups` are those of the 1×1 convolutions, as many of them as divide both widths.
+    `kernels` of mbconv and universal share the channels of the depthwise convolution out (MixNet): no one `kernel`.
+    `se` is the squeezed width as a share of the hidden width or of the block's input or output (`se_from`); 0 is none.
+    `se_form` says what is on the squeezed channels; of `eca` the kernel follows from the width, whatever `se` is.
     No hidden width is below `hidden_min`, and no squeezed width below `se_min`, or the hidden width where that is less.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
-    where they are not, `partial` where stride is 1 and in ≤ out; `shortcut_norm` and `shortcut_act` are a projection's.
+    where they are not (`pooled`: with an average pool for the stride), `partial` where stride is 1 and in ≤ out;
+    `shortcut_norm`, `shortcut_act` and `shortcut_kernel` are a projection's. `anti_alias` of the spatial convolution.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
     norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
     `options` are the fields that a kind of block declares itself; a file has them among the others. An option of
@@ -91,8 +105,11 @@ class Stage:
     expansion: float | None = None
     expansion_from: Literal["input", "output"] | None = None
     kernel: int | None = None
+    kernels: tuple[int, ...] | None = None
     groups: int | None = None
     group_width: int | None = None
+    expand_groups: int | None = None
+    project_groups: int | None = None
     dilation: int | None = None
     stride_at: Literal["spatial", "expand"] | None = None
     expand_act: Activation | None = None
@@ -100,8 +117,9 @@ class Stage:
     project_act: Activation | None = None
     add_act: Activation | None = None
     se: float | None = None
-    se_from: Literal["hidden", "input"] | None = None
-    se_position: Literal["after", "before"] | None = None
+    se_from: Literal["hidden", "input", "output"] | None = None
+    se_position: GatePosition | None = None
+    se_form: GateForm | None = None
     se_act: Activation | None = None
     se_gate: Gating | None = None
     se_norm: bool | None = None
@@ -112,6 +130,8 @@ class Stage:
     shortcut: Shortcut | None = None
     shortcut_norm: bool | None = None
     shortcut_act: Activation | None = None
+    shortcut_kernel: int | None = None
+    anti_alias: AntiAlias | None = None
     norm: Norm | None = None
     norm_at: tuple[Position, ...] | None = None
     bias: bool | None = None
@@ -123,17 +143,24 @@ class Stage:
         numbers = (
             "depth",
             "stride",
-            "kernel",
             "groups",
             "group_width",
+            "expand_groups",
+            "project_groups",
+            "shortcut_kernel",
             "dilation",
             "se_divisor",
             "se_min",
             "hidden_min",
         )
         check_int(self, *(name for name in numbers if getattr(self, name) is not None))
-        if self.kernel is not None and self.kernel % 2 == 0:
-            raise ValueError(f"kernel: an odd number, not {self.kernel}")
+        if self.kernel is not None:
+            check_int(self, "kernel", least=0)
+            check_kernel(self.kernel, structure(self.block).kernel_optional)
+        for kernel in (*(self.kernels or ()), self.shortcut_kernel or 1):
+            check_kernel(kernel)
+        if self.kernels and not structure(self.block).mixes:
+            raise ValueError(f"kernels: the spatial convolution of {self.block} is not depthwise on the hidden width")
         if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
             raise ValueError(f"expansion: from {MIN_EXPANSION} to {MAX_EXPANSION}, not {self.expansion}")
         if self.se is not None and not 0 <= self.se <= 1:
@@ -165,7 +192,7 @@ class Network:
     `next` after it (EfficientNet's p · i / N); `drop_path_mode` draws for every sample (`row`) or once for a batch.
     `smallest_map` adapts a network to small images: where the last map would be fewer pixels a side, strides are
     halved, the stem's first (at 32 px, 4 turn 2-1-2-2-2-1-2 into 1-1-1-2-2-1-2). `init` says what weights a built
-    network starts from.
+    network starts from. `padding` of strided convolutions is the same on both sides, or TensorFlow's (`same`).
     """
 
     stages: tuple[Stage, ...]
@@ -184,6 +211,7 @@ class Network:
     drop_path_reached: Literal["last", "next"] = "last"
     drop_path_mode: DropMode = "row"
     init: Init = "normal"
+    padding: Padding = "centred"
 
     def __post_init__(self) -> None:
         for name in ("width_mult", "depth_mult"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from searchspace.arch import Arch, Init, relaxed
+from searchspace.arch import Arch, Init, Padding, relaxed
 from searchspace.blocks.blocks import BETWEEN, Block, Shortcut, SqueezeExcite, structure
 from searchspace.blocks.layers import DropMode
 from searchspace.blocks.stem_head import Head, Stem
@@ -22,8 +22,8 @@ Choices = dict[str, Any]
 
 # What a block takes over from its stage as it is; everything else of a block is worked out from widths.
 COPIED_FIELDS = (
-    *("kernel", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
-    *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act"),
+    *("kernel", "kernels", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
+    *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act", "shortcut_kernel", "anti_alias"),
 )
 
 
@@ -51,6 +51,7 @@ class OpenNetwork:
     drop_path_reached: Literal["last", "next"]
     drop_path_mode: DropMode
     init: Init
+    padding: Padding = "centred"
     settled: tuple[int, ...] = ()
 
     def arch(self) -> Arch:
@@ -63,7 +64,8 @@ class OpenNetwork:
             blocks.append(block(step, self.drop_path * index / max(1, last), self.drop_path_mode))
             index += step[0]["block"] not in BETWEEN
         stem, head = self.ends()
-        return Arch(stem, tuple(blocks), head, self.resolution, self.in_channels, self.num_classes, self.init)
+        ends = (head, self.resolution, self.in_channels, self.num_classes, self.init, self.padding)
+        return Arch(stem, tuple(blocks), *ends)
 
     def ends(self) -> tuple[Stem, Head]:
         """Stem and head at their widths; the stem with its strides."""
@@ -120,8 +122,9 @@ def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Bl
         taken = {name: value for name, value in choices.items() if name != "block"}
         return Block(kind, width, width, out, stride=stride, **taken)
     hidden, groups = hidden_and_groups(choices, width, out)
-    squeezed = squeezed_width(choices, width, hidden)
-    settings = (choices[name] for name in ("se_position", "se_act", "se_gate", "se_norm", "se_bias"))
+    squeezed = squeezed_width(choices, width, hidden, out)
+    settings = (choices[name] for name in ("se_position", "se_act", "se_gate", "se_norm", "se_bias", "se_form"))
+    expand_groups, project_groups = pointwise_groups(choices, width, hidden, out)
     return Block(
         type=kind,
         in_channels=width,
@@ -129,6 +132,8 @@ def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Bl
         out_channels=out,
         stride=stride,
         groups=groups,
+        expand_groups=expand_groups,
+        project_groups=project_groups,
         se=SqueezeExcite(squeezed, *settings) if squeezed else None,
         shortcut=shortcut(choices["shortcut"], width, out, stride),
         drop_path=drop_path,
@@ -155,6 +160,9 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
     if hidden < least:
         hidden = least
     if kind.grouping == "depthwise":
+        if choices["kernels"]:
+            shares = len(choices["kernels"])
+            hidden = max(shares, round(hidden / shares) * shares)
         return hidden, hidden if kind.grouped == "hidden" else width
     if kind.grouping == "none":
         return hidden, 1
@@ -167,12 +175,30 @@ def hidden_and_groups(choices: Choices, width: int, out: int) -> tuple[int, int]
     return hidden, groups if kind.grouped else math.gcd(groups, width, out)
 
 
-def squeezed_width(choices: Choices, width: int, hidden: int) -> int:
-    """The width inside squeeze and excitation; 0 where there is none."""
+def eca_kernel(channels: int) -> int:
+    """The odd number next to (log2 C + 1) / 2, and at least 3 (Wang et al. 2020, equation 12)."""
+    kernel = int((math.log2(channels) + 1) / 2)
+    return max(3, kernel if kernel % 2 else kernel + 1)
+
+
+def pointwise_groups(choices: Choices, width: int, hidden: int, out: int) -> tuple[int, int]:
+    """The groups of the 1×1 convolutions: of those that a stage asks for, as many as divide both widths."""
+    expand, project = choices["expand_groups"], choices["project_groups"]
+    if expand == project == 1:
+        return 1, 1
+    return math.gcd(expand, width, hidden), math.gcd(project, hidden, out)
+
+
+def squeezed_width(choices: Choices, width: int, hidden: int, out: int) -> int:
+    """The width inside squeeze and excitation, or what its form has in that place; 0 where there is none."""
     ratio: float = choices["se"]
     if not ratio:
         return 0
-    squeezed = ratio * (width if choices["se_from"] == "input" else hidden)
+    if choices["se_form"] == "effective":
+        return 1
+    if choices["se_form"] == "eca":
+        return eca_kernel(out if choices["se_position"] == "output" else hidden)
+    squeezed = ratio * {"input": width, "hidden": hidden, "output": out}[choices["se_from"]]
     divisor: int = choices["se_divisor"]
     rounded = round_channels(squeezed, divisor) if divisor > 1 else math.floor(squeezed + 1e-6)
     least: int = choices["se_min"]
@@ -185,6 +211,8 @@ def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:
         return "none"
     if stride == 1 and width == out:
         return "identity"
+    if rule == "pooled":
+        return "pooled" if stride > 1 else "projection"
     if rule == "projection" or (rule == "partial" and stride == 1 and width < out):
         return rule
     return "none"

@@ -16,6 +16,9 @@ from searchspace.arch import Arch, check_arch, lower
 from searchspace.blocks.layers import (
     Activate,
     Activation,
+    AvgPool,
+    Blur,
+    ChannelConv,
     Conv,
     Dropout,
     DropPath,
@@ -30,8 +33,13 @@ from searchspace.blocks.layers import (
     Norm,
     Normalize,
     PadChannels,
+    Parallel,
     Residual,
+    ResponseNorm,
     Sequential,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
 )
 from searchspace.pytorch.initialise import initialise
 
@@ -79,6 +87,11 @@ def module(layer: Layer) -> nn.Module:
             return ResidualAdd(module(body), None if shortcut is None else module(shortcut))
         case Gate(body=body):
             return ChannelGate(module(body))
+        case Parallel(branches=branches, join=join):
+            return Branches(join, *(module(branch) for branch in branches))
+        case Conv(same=True):
+            sizes = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
+            return SamePaddedConv(*sizes, dilation=layer.dilation, groups=layer.groups, bias=layer.bias)
         case Conv():
             return nn.Conv2d(
                 layer.in_channels,
@@ -100,6 +113,20 @@ def module(layer: Layer) -> nn.Module:
             return nn.MaxPool2d(kernel, stride, layer.padding)
         case GlobalAvgPool():
             return nn.AdaptiveAvgPool2d(1)
+        case AvgPool(stride=stride):
+            return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+        case Blur(channels=channels, stride=stride):
+            return BinomialBlur(channels, stride)
+        case SpaceToDepth(side=side):
+            return nn.PixelUnshuffle(side)
+        case Slice(start=start, channels=channels):
+            return ChannelSlice(start, channels)
+        case Shuffle(groups=groups):
+            return nn.ChannelShuffle(groups)
+        case ResponseNorm(channels=channels):
+            return GlobalResponseNorm(channels)
+        case ChannelConv(kernel=kernel):
+            return ChannelConvolution(kernel)
         case Flatten():
             return nn.Flatten()
         case Dropout(rate=rate):
@@ -144,6 +171,19 @@ def group_norm_needs_several(self, inputs: tuple[Tensor]) -> None:  # type: igno
         )
 
 
+class SamePaddedConv(nn.Conv2d):
+    """A convolution padded as TensorFlow does: what a stride leaves over more on the right and below."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        sides = []
+        for side, kernel, stride, dilation in zip(
+            input.shape[:1:-1], self.kernel_size, self.stride, self.dilation, strict=True
+        ):
+            missing = max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+            sides += [missing // 2, missing - missing // 2]
+        return super().forward(F.pad(input, sides))
+
+
 class ResidualAdd(nn.Module):
     """shortcut(x) + body(x), out of place so that it traces."""
 
@@ -167,6 +207,78 @@ class ChannelGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gated: Tensor = x * self.body(x)
         return gated
+
+
+class Branches(nn.Module):
+    """Branches of one input, added up, multiplied, or their channels one after the other."""
+
+    def __init__(self, join: str, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined([branch(x) for branch in self.branches])
+
+    def joined(self, outputs: list[Tensor]) -> Tensor:
+        if self.join == "concat":
+            return torch.cat(outputs, 1)
+        found = outputs[0]
+        for output in outputs[1:]:
+            found = found + output if self.join == "add" else found * output
+        return found
+
+
+class ChannelSlice(nn.Module):
+    """Some channels in a row."""
+
+    def __init__(self, start: int, channels: int) -> None:
+        super().__init__()
+        self.start = start
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.start : self.start + self.channels]
+
+
+class ChannelConvolution(nn.Module):
+    """A convolution along the channels of a pooled map (N, C, 1, 1), one filter for all."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.conv(x.flatten(2).transpose(1, 2))
+        return mixed.transpose(1, 2).unsqueeze(-1)
+
+
+class GlobalResponseNorm(nn.Module):
+    """x + weight · (x · n) + bias: n is a channel's norm over all pixels by the mean of all channels' norms."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = x.norm(p=2, dim=(2, 3), keepdim=True)
+        x_n = x * (spread / (spread.mean(dim=1, keepdim=True) + 1e-6))
+        return x + torch.addcmul(self.bias.view(1, -1, 1, 1), self.weight.view(1, -1, 1, 1), x_n)
+
+
+class BinomialBlur(nn.Module):
+    """A fixed 3×3 binomial filter on every channel, with reflected edges."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        row = torch.tensor([0.25, 0.5, 0.25])
+        self.filter: Tensor
+        self.register_buffer("filter", (row[:, None] * row).expand(channels, 1, 3, 3).contiguous(), persistent=False)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), self.filter, stride=self.stride, groups=x.shape[1])
 
 
 class ChannelPad(nn.Module):

@@ -18,6 +18,9 @@ from itertools import groupby
 from searchspace.arch import Arch, lower
 from searchspace.blocks.layers import (
     Activate,
+    AvgPool,
+    Blur,
+    ChannelConv,
     Conv,
     Dropout,
     DropPath,
@@ -31,14 +34,25 @@ from searchspace.blocks.layers import (
     Norm,
     Normalize,
     PadChannels,
+    Parallel,
     Residual,
+    ResponseNorm,
     Sequential,
+    Shuffle,
+    Slice,
+    SpaceToDepth,
 )
 from searchspace.costs.network_cost import cost
 from searchspace.pytorch import module
 from searchspace.pytorch.expression import Call, Expression, lines
 from searchspace.pytorch.initialise import RECIPES, Fill, Recipe
 
+# The layers that PyTorch does not have, printed where a network uses them.
+OWN_MODULES = (
+    module.SamePaddedConv,
+    *(module.ChannelLayerNorm, module.ChannelScale, module.StochasticDepth, module.ChannelPad, module.ChannelGate),
+    *(module.Branches, module.ChannelSlice, module.ChannelConvolution, module.GlobalResponseNorm, module.BinomialBlur),
+)
 FEW = 3  # from so many equal blocks in a row on, a loop makes them
 
 CHAIN = '''
@@ -133,7 +147,8 @@ def source(arch: Arch) -> str:
     It is formatted as ruff would, has lines of at most 120 characters, and no text that a person chose.
     """
     tree = lower(arch)
-    style = Style(_usual(tree), tuple(dict.fromkeys(generic(gate) for gate in nodes(tree) if isinstance(gate, Gate))))
+    squeezing = (node for node in nodes(tree) if isinstance(node, Gate) and squeezes(node))
+    style = Style(_usual(tree), tuple(dict.fromkeys(map(generic, squeezing))))
     network = _network(arch, tree, style)
     code = "\n\n\n".join(part.strip("\n") for part in (*_parts(tree, style, network), network))
     imports = [
@@ -159,6 +174,9 @@ def nodes(layer: Layer) -> Iterator[Layer]:
                 yield from nodes(layer.shortcut)
         case Gate():
             yield from nodes(layer.body)
+        case Parallel():
+            for branch in layer.branches:
+                yield from nodes(branch)
 
 
 def _docstring(arch: Arch) -> str:
@@ -237,8 +255,7 @@ def _parts(tree: Sequential, style: Style, network: str) -> list[str]:
     if "residual(" in network.lower():
         made.append(RESIDUAL)
     code = "".join([*made, network])
-    leaves = (module.ChannelLayerNorm, module.ChannelScale, module.StochasticDepth, module.ChannelPad)
-    made += [inspect.getsource(leaf) for leaf in leaves if f"{leaf.__name__}(" in code]
+    made += [inspect.getsource(leaf) for leaf in OWN_MODULES if f"{leaf.__name__}(" in code]
     return [CHAIN, *made] if "chain(" in code else made
 
 
@@ -258,9 +275,17 @@ def expression(layer: Layer, style: Style) -> Expression:
             call = _chain("Residual", body, style)
             beside = () if shortcut is None else (("shortcut", expression(shortcut, style)),)
             return replace(call, arguments=(*call.arguments, *beside), tall=True)
+        case Parallel(branches=branches, join=join):
+            made = (("", expression(branch, style) if branch.parts else "nn.Identity()") for branch in branches)
+            return Call(module.Branches.__name__, (("", f'"{join}"'), *made), tall=True)
+        case Gate(body=body) if not squeezes(layer):
+            return Call(module.ChannelGate.__name__, (("", expression(body, style)),))
         case Gate():
             channels, squeezed = _gate_widths(layer)
             return Call(_gate_name(style.gates.index(generic(layer))), (("", repr(channels)), ("", repr(squeezed))))
+        case Conv(same=True):
+            name = module.SamePaddedConv.__name__
+            return replace(convolution(layer), function=name)
         case Conv():
             return convolution(layer)
         case Linear():
@@ -281,6 +306,20 @@ def expression(layer: Layer, style: Style) -> Expression:
             return _call(module.StochasticDepth.__name__, rate, *([] if mode == "row" else [mode]))
         case LayerScale(channels=channels, init=init):
             return _call(module.ChannelScale.__name__, channels, init)
+        case AvgPool(stride=stride):
+            return _call("nn.AvgPool2d", stride, stride, ceil_mode=True, count_include_pad=False)
+        case Blur(channels=channels, stride=stride):
+            return _call(module.BinomialBlur.__name__, channels, stride)
+        case SpaceToDepth(side=side):
+            return _call("nn.PixelUnshuffle", side)
+        case Slice(start=start, channels=channels):
+            return _call(module.ChannelSlice.__name__, start, channels)
+        case Shuffle(groups=groups):
+            return _call("nn.ChannelShuffle", groups)
+        case ResponseNorm(channels=channels):
+            return _call(module.GlobalResponseNorm.__name__, channels)
+        case ChannelConv(kernel=kernel):
+            return _call(module.ChannelConvolution.__name__, kernel)
         case PadChannels(in_channels=low, out_channels=high):
             return _call(module.ChannelPad.__name__, high - low)
     raise TypeError(f"no source for the layer {layer!r}")
@@ -318,8 +357,9 @@ def unit_kind(layer: Layer) -> tuple[Norm, bool] | None:
     match layer:
         case Sequential(parts=((_, Conv() as conv), (_, Normalize() as norm), *then)) if (
             [name for name, _ in layer.parts[:2]] == ["conv", "norm"]
-            and all(isinstance(part, (Activate, Gate, MaxPool)) for _, part in then)
+            and all(isinstance(part, (Activate, Gate, MaxPool, AvgPool, Blur)) for _, part in then)
             and conv.dilation == 1
+            and not conv.same
             and conv.padding == (conv.kernel - 1) // 2
         ):
             return norm.norm, conv.bias
@@ -343,9 +383,14 @@ def _unit(layer: Sequential, style: Style) -> Call:
 
 def _chain(function: str, layer: Sequential, style: Style) -> Call:
     """Named layers; those of a block or of a head stand one a line."""
-    compound = any(isinstance(part, (Sequential, Residual)) for _, part in layer.parts)
+    compound = any(isinstance(part, (Sequential, Residual, Parallel)) for _, part in layer.parts)
     named = tuple((name, expression(part, style)) for name, part in layer.parts)
     return Call(function, named, tall=compound or len(named) > FEW)
+
+
+def squeezes(gate: Gate) -> bool:
+    """Whether a gate has two convolutions, to its squeezed width and back."""
+    return sum(isinstance(part, Conv) for _, part in gate.body.parts) == 2
 
 
 def generic(gate: Gate) -> Sequential:

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 
-from searchspace.blocks.blocks import all_options, stage_blocks
+from searchspace.blocks.blocks import all_options, stage_blocks, structure
 from searchspace.blocks.layers import Activation
 from searchspace.format.network import Network, Stage, parse_network
 
@@ -26,6 +26,10 @@ NUMBERS: dict[str, st.SearchStrategy[Any]] = {
     "group_width": st.sampled_from([1, 2, 3, 8]),
     "dilation": st.sampled_from([1, 2]),
     "se": st.sampled_from([0.0, 0.1, 0.25, 1.0]),
+    "expand_groups": st.sampled_from([1, 2]),
+    "project_groups": st.sampled_from([1, 4]),
+    "shortcut_kernel": st.sampled_from([1, 3]),
+    "kernels": st.sampled_from([[3], [3, 5], [3, 5, 7]]),
     "se_divisor": st.sampled_from([1, 4]),
     "se_min": st.sampled_from([1, 5]),
     "hidden_min": st.sampled_from([1, 12]),
@@ -93,6 +97,8 @@ def networks(draw: st.DrawFn) -> Network:
     for stage in stages:
         if "groups" in stage:
             stage.pop("group_width", None)
+        if not structure(stage["block"]).mixes:
+            stage.pop("kernels", None)
         if stage.get("norm") == {"kind": "group"}:
             stage["se_norm"] = False  # on one squeezed channel torch refuses: there is nothing to normalise over
     data = {

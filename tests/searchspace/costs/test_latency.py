@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from searchspace import Arch, Budget, InputError, Space, cost
 from searchspace.arch import lower
 from searchspace.blocks.blocks import Block, SqueezeExcite
-from searchspace.blocks.layers import Gate, Residual, leaves, steps
+from searchspace.blocks.layers import Blur, ChannelConv, Conv, Gate, Linear, Residual, leaves, steps
 from searchspace.blocks.stem_head import Head, Stem
-from searchspace.costs.latency import LatencyTable, Size, operator, operators, quantities, sized
+from searchspace.costs.latency import LatencyTable, Size, operators, quantities, sized
 from searchspace.format.network import Network
 from tests.support.strategies import networks
 
@@ -116,8 +116,9 @@ def test_multiply_adds_are_those_of_the_cost(network: Network) -> None:
     arch = network.arch()
     macs = 0.0
     for part, at in steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution)):
-        if operator(part).startswith("conv") or operator(part) == "Linear":
-            macs += quantities(sized(part, at))[3] * getattr(part, "kernel", 1) ** 2
+        if isinstance(part, (Conv, Linear, ChannelConv, Blur)):
+            weights = {Conv: getattr(part, "kernel", 1) ** 2, ChannelConv: getattr(part, "kernel", 1), Blur: 9}
+            macs += quantities(sized(part, at))[3] * weights.get(type(part), 1)
     assert macs == cost(arch).macs
 
 

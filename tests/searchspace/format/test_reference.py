@@ -6,15 +6,17 @@ from dataclasses import fields
 import pytest
 
 from searchspace.__main__ import main
-from searchspace.blocks.blocks import stage_blocks
+from searchspace.blocks.blocks import all_options, stage_blocks
 from searchspace.format.network import Stage, with_defaults
 from searchspace.format.reference import SECTIONS, about, keys
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_told_with_what_it_accepts(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [*all_options()] if section == "stage" else []
     assert [key.name for key in keys(section)] == [
-        field.name for field in fields(SECTIONS[section]) if field.name != "options"
+        *(field.name for field in fields(SECTIONS[section]) if field.name != "options"),
+        *own,
     ]
     assert all(key.accepted and key.default for key in keys(section))
     assert main(["keys", section]) == 0
@@ -25,7 +27,9 @@ def test_every_key_is_told_with_what_it_accepts(section: str, capsys: pytest.Cap
 
 def test_a_stages_defaults_are_those_that_hold() -> None:
     told = {key.name: key.default for key in keys("stage")}
-    assert told["expansion"] == "basic: 1; bottleneck, fused_mbconv, convnext: 4; resnext: 2; inverted, mbconv: 6"
+    assert told["expansion"] == (
+        "basic, conv: 1; bottleneck, fused_mbconv, convnext, universal: 4; resnext: 2; inverted, mbconv: 6"
+    )
     assert told["kernel"] == "3; convnext: 7"
     assert told["norm_at"] == "[expand, spatial, project]; convnext: [spatial]"
     assert (told["block"], told["depth"]) == ("has to be given", "1")

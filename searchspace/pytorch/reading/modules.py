@@ -1,0 +1,235 @@
+"""`layers_of_module(part)`: PyTorch's own layers, and those of timm that are one here, as layers of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from searchspace.blocks.layers import (
+    Activate,
+    AvgPool,
+    Blur,
+    ChannelConv,
+    Conv,
+    Dropout,
+    DropPath,
+    Flatten,
+    Gate,
+    GlobalAvgPool,
+    Layer,
+    LayerScale,
+    Linear,
+    MaxPool,
+    Norm,
+    Normalize,
+    ResponseNorm,
+    Sequential,
+    Shuffle,
+    SpaceToDepth,
+)
+from searchspace.errors import InputError
+
+
+class UnreadableError(InputError):
+    """A module does something that no network of this project can."""
+
+
+ACTIVATIONS: dict[str, Any] = {
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "Softplus": "softplus",
+    "SiLU": "silu",
+    "Swish": "silu",
+    "Hardswish": "hard_swish",
+    "HardSwish": "hard_swish",
+    "HardSwishMe": "hard_swish",
+    "GELU": "gelu",
+    "Sigmoid": "sigmoid",
+    "Hardsigmoid": "hard_sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "Identity": "none",
+}
+# Modules of timm that are one layer here, by name: nothing is imported from timm.
+WHOLE = {
+    *("BatchNormAct2d", "GroupNormAct", "GroupNorm1Act", "LayerNormAct2d", "LayerNorm2d", "LayerNorm", "GroupNorm"),
+    *("DropPath", "StochasticDepth", "BlurPool2d", "EcaModule", "GlobalResponseNorm", "GroupNorm1", "LayerScale2d"),
+    *(
+        "Conv2dSame",
+        "SamePaddedConv",
+        "ScaledStdConv2d",
+        "ScaledStdConv2dSame",
+        "StdConv2d",
+        "StdConv2dSame",
+        "SpaceToDepth",
+    ),
+    *("EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dB0", "FilterResponseNormTlu2d", "RmsNorm2d", "SimpleNorm2d"),
+    *(
+        "ChannelLayerNorm",
+        "LayerScale",
+        "DropBlock2d",
+        "LayerNormExp2d",
+        "Attention2d",
+        "MultiQueryAttention2d",
+        "CondConv2d",
+    ),
+}
+
+
+def layers_of_module(part: nn.Module, channels_last: bool) -> list[Layer]:
+    """The layers of a module that is not looked into."""
+    name = type(part).__name__
+    if name in ACTIVATIONS:
+        return activation(part)
+    match part:
+        case nn.Conv2d():
+            return [convolution(part)]
+        case nn.Linear():
+            return [linear_layer(part.in_features, part.out_features, part.bias is not None, channels_last)]
+        case nn.BatchNorm2d() | nn.BatchNorm1d():
+            return [_norm(part), *_after_norm(part)]
+        case nn.LayerNorm():
+            return [Normalize(part.normalized_shape[-1], Norm("layer", part.eps)), *_after_norm(part)]
+        case nn.GroupNorm():
+            return [Normalize(part.num_channels, Norm("group", part.eps, groups=part.num_groups)), *_after_norm(part)]
+        case nn.Dropout():
+            return [Dropout(part.p)] if part.p else []
+        case nn.MaxPool2d():
+            return [_max_pool(part)]
+        case nn.AvgPool2d():
+            return [_avg_pool(part)]
+        case nn.AdaptiveAvgPool2d() if part.output_size in (1, (1, 1)):
+            return [GlobalAvgPool()]
+        case nn.Flatten():
+            return [Flatten()]
+        case nn.ChannelShuffle():
+            return [Shuffle(part.groups)]
+        case nn.PixelUnshuffle():
+            return [SpaceToDepth(part.downscale_factor)]
+    if name in _OTHERS:
+        return _OTHERS[name](part)
+    raise UnreadableError(f"a {name} has no place in a network")
+
+
+def activation(part: nn.Module) -> list[Layer]:
+    name = ACTIVATIONS[type(part).__name__]
+    if name == "gelu" and getattr(part, "approximate", "none") != "none":
+        raise UnreadableError("an approximate GELU has no place in a network")
+    if name == "leaky_relu" and part.negative_slope != 0.01:
+        raise UnreadableError("a leaky ReLU of another slope than .01 has no place in a network")
+    return [] if name == "none" else [Activate(name)]
+
+
+def convolution(conv: nn.Conv2d) -> Layer:
+    """A square convolution; `UnreadableError` for one that is not, and for other padding than half the kernel."""
+    if type(conv).__name__ not in ("Conv2d", "Conv2dSame", "SamePaddedConv"):
+        raise UnreadableError(f"a {type(conv).__name__}, whose weights are normalised or mixed")
+    kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
+    if len(set(kernel)) > 1 or len(set(stride)) > 1 or len(set(dilation)) > 1:
+        raise UnreadableError(f"a convolution of {kernel[0]}×{kernel[1]}, stride {stride}, that is not square")
+    same = type(conv).__name__ in ("Conv2dSame", "SamePaddedConv")
+    if same and kernel[0] % 2 == 0 and kernel != stride:
+        raise UnreadableError(
+            f"a convolution of {kernel[0]}×{kernel[0]}, stride {stride[0]}, padded as TensorFlow does"
+        )
+    read = Conv(
+        *(conv.in_channels, conv.out_channels, kernel[0], stride[0], conv.groups, dilation[0], conv.bias is not None),
+        same=same and stride[0] > 1 and kernel[0] % 2 == 1 and kernel[0] > 1,
+    )
+    if not same and conv.padding != (read.padding, read.padding):
+        raise UnreadableError(
+            f"a convolution of {kernel[0]}×{kernel[1]}, stride {stride[0]}, padding {conv.padding[0]}"
+        )
+    if conv.padding_mode != "zeros":
+        raise UnreadableError(f"a convolution with {conv.padding_mode} padding")
+    return read
+
+
+def linear_layer(inside: int, outside: int, bias: bool, channels_last: bool) -> Layer:
+    if channels_last:
+        return Conv(inside, outside, bias=bias)
+    if not bias:
+        raise UnreadableError("a classifier without bias")
+    return Linear(inside, outside)
+
+
+def _norm(part: Any) -> Layer:
+    if not part.affine or not part.track_running_stats:
+        raise UnreadableError("a batch norm without weights, or without running statistics")
+    return Normalize(part.num_features, Norm("batch", part.eps, part.momentum))
+
+
+def _after_norm(part: nn.Module) -> list[Layer]:
+    """timm's norms may have a nonlinearity of their own."""
+    found: list[Layer] = []
+    for name in ("drop", "act"):
+        inner = getattr(part, name, None)
+        if isinstance(inner, nn.Module) and not isinstance(inner, nn.Identity):
+            found += layers_of_module(inner, False)
+    return found
+
+
+def _max_pool(part: nn.MaxPool2d) -> Layer:
+    kernel, stride, padding = (_one(number) for number in (part.kernel_size, part.stride, part.padding))
+    read = MaxPool(kernel, stride)
+    if read.padding != padding or part.ceil_mode or part.dilation != 1:
+        raise UnreadableError(f"a max-pool of {kernel}×{kernel}, stride {stride}, padding {padding}")
+    return read
+
+
+def _avg_pool(part: nn.AvgPool2d) -> Layer:
+    kernel, stride, padding = (_one(number) for number in (part.kernel_size, part.stride, part.padding))
+    if kernel != stride or padding:
+        raise UnreadableError(f"an average pool of {kernel}×{kernel}, stride {stride}, padding {padding}")
+    return AvgPool(stride)
+
+
+def _one(number: Any) -> int:
+    return int(number[0] if isinstance(number, (tuple, list)) else number)
+
+
+def _drop_path(part: Any) -> list[Layer]:
+    rate = next((rate for name in ("drop_prob", "rate", "p") if (rate := getattr(part, name, None)) is not None), 0.0)
+    return [DropPath(rate, getattr(part, "mode", "row"))] if rate else []
+
+
+def _eca(part: Any) -> list[Layer]:
+    if part.mlp if hasattr(part, "mlp") else False:
+        raise UnreadableError("an ECA with layers inside")
+    return [
+        Gate(
+            Sequential(
+                (
+                    ("pool", GlobalAvgPool()),
+                    ("conv", ChannelConv(part.conv.kernel_size[0])),
+                    ("gate", Activate("sigmoid")),
+                )
+            )
+        )
+    ]
+
+
+def _blur(part: Any) -> list[Layer]:
+    if part.filt_size != 3 or part.pad_mode != "reflect":
+        raise UnreadableError(f"a blur of {part.filt_size}×{part.filt_size}")
+    return [Blur(part.channels, part.stride)]
+
+
+_OTHERS: dict[str, Callable[[Any], list[Layer]]] = {
+    "DropPath": _drop_path,
+    "StochasticDepth": _drop_path,
+    "ChannelLayerNorm": lambda part: [Normalize(part.weight.numel(), Norm("layer", part.eps))],
+    "EcaModule": _eca,
+    "BlurPool2d": _blur,
+    "GlobalResponseNorm": lambda part: [ResponseNorm(part.weight.numel())],
+    "SpaceToDepth": lambda part: [SpaceToDepth(part.bs)],
+    "LayerScale2d": lambda part: [LayerScale(part.gamma.numel(), initial_value(part.gamma))],
+}
+
+
+def initial_value(parameter: Tensor) -> float:
+    """What a layer scale starts from; a module without numbers (on the meta device) does not say."""
+    return 1.0 if parameter.is_meta else float(parameter.detach().flatten()[0])

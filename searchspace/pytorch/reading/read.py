@@ -1,0 +1,94 @@
+"""`from_module` and `from_timm`: a network of somebody else's as an `Arch`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from searchspace.arch import Arch
+from searchspace.costs.network_cost import cost
+from searchspace.errors import InputError, reason
+from searchspace.pytorch.module import build
+from searchspace.pytorch.reading.graph import layers_of
+from searchspace.pytorch.reading.modules import UnreadableError
+from searchspace.pytorch.reading.recognise import arch_of
+from searchspace.pytorch.reading.weights import copy_weights
+
+SIDE = 96  # pixels of the images on which a network and what was read of it are compared
+CLOSE = 1e-3  # of the largest output: rounding alone makes some 1e-6
+
+
+def from_module(module: nn.Module, resolution: int = 224) -> Arch:
+    """The `Arch` of a PyTorch module that has one batch of images as input, at `resolution` pixels.
+
+    It is read from the operations of its forward pass: convolutions, norms, nonlinearities, pools, and branches that
+    are added, multiplied or put one after the other. `build` of it, with `copy_weights(module, …)`, gives the same
+    outputs: that is tried, unless the module is on the meta device and has no weights. Raises `InputError`, which names
+    the part that has no place in the grammar (attention, for one).
+    """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"from_module: a torch.nn.Module is accepted, not a {type(module).__name__}")
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is None:
+        raise UnreadableError("it has no convolution")
+    training = module.training
+    try:
+        arch = arch_of(layers_of(module), first.in_channels, resolution)
+        _check(module, arch)
+    except ValueError as error:
+        raise UnreadableError(f"{reason(error)}") from None
+    finally:
+        module.train(training)
+    return arch
+
+
+def from_timm(name: str, **options: Any) -> Arch:
+    """The `Arch` of a network of timm, by its name there, at the resolution that timm gives it.
+
+    `options` are those of `timm.create_model`, such as `num_classes` or `in_chans`. Raises `InputError` for a name that
+    timm does not know, and for a network with a part that has no place in the grammar. Needs timm.
+    """
+    timm = _timm()
+    if not timm.is_model(name):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3, 0.0))
+        raise InputError(f"timm:{name}: no such name in timm; the nearest are {near}")
+    try:
+        module = timm.create_model(name, **options)
+        return from_module(module, module.default_cfg["input_size"][-1])
+    except InputError as error:
+        raise InputError(f"timm:{name}: {error}") from None
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"timm:{name}: cannot be made ({reason(error)})") from None
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError:
+        raise InputError("timm is not installed: pip install timm") from None
+    except RuntimeError as error:  # a torchvision for CUDA beside a torch without it
+        raise InputError(
+            f"timm cannot be imported ({reason(error)[:80]}): it needs a torchvision of the same kind as torch "
+            "(pip install torchvision --index-url https://download.pytorch.org/whl/cpu)"
+        ) from None
+
+
+def _check(module: nn.Module, arch: Arch) -> None:
+    """`UnreadableError` unless the network that was read has as many parameters, and computes the same."""
+    parameters = list(module.parameters())
+    found, read = sum(parameter.numel() for parameter in parameters), cost(arch).params
+    if found != read:
+        raise UnreadableError(f"it has {found:,} parameters, and {read:,} of them were read")
+    if any(parameter.is_meta for parameter in parameters):
+        return
+    network = build(arch).to(parameters[0]).eval()
+    copy_weights(module, network)
+    with torch.no_grad():
+        images = torch.randn(2, arch.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        wanted, given = (part(images.to(parameters[0])) for part in (module.eval(), network))
+    if wanted.shape != given.shape or not bool((wanted - given).abs().max() <= CLOSE * wanted.abs().max()):
+        raise UnreadableError("what was read of it computes something else")
