@@ -12,12 +12,13 @@ from searchspace.arch import Arch
 from searchspace.blocks.stem_head import Output
 from searchspace.errors import InputError
 from searchspace.format.network import Network
-from searchspace.networks import convnext, efficientnet, mobilenet, mobilenet_v3, regnet, resnet, rexnet
+from searchspace.networks import convnext, efficientnet, mobilenet, mobilenet_v3, mobilenet_v4, regnet, resnet, rexnet
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     **resnet.NETWORKS,
     **mobilenet.NETWORKS,
     **mobilenet_v3.NETWORKS,
+    **mobilenet_v4.NETWORKS,
     **efficientnet.NETWORKS,
     **regnet.NETWORKS,
     **convnext.NETWORKS,

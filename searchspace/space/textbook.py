@@ -26,6 +26,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "mobilenet_v2": ("mobilenet_v2",),
     "efficientnet": tuple(name for name in NETWORKS if name.startswith("efficientnet_b")),
     "mobilenet_v3": ("mobilenet_v3_small", "mobilenet_v3_large"),
+    "mobilenet_v4": tuple(name for name in NETWORKS if name.startswith("mobilenet_v4_")),
     "regnet_y": tuple(name for name in NETWORKS if name.startswith("regnet_y_")),
     "resnet": tuple(name for name in NETWORKS if name.startswith("resnet")),
     "mnasnet": ("mnasnet1_0",),

@@ -7,7 +7,6 @@ is cut where its modules end.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -231,7 +230,7 @@ class _Blocks:
                 found = blocks_of(tuple(self.layers[start:end]), self.widths[start])
                 if not found:
                     continue
-                spent = best[start][0] + 1 + self._depth(end)  # type: ignore[index]
+                spent = best[start][0] + 1 + self._depth(end) + self._spanned(start, end)  # type: ignore[index]
                 if best[end] is None or spent < best[end][0]:  # type: ignore[index]
                     best[end] = (spent, start, found)
         ways: list[tuple[Block, ...]] = []
@@ -250,19 +249,26 @@ class _Blocks:
         one, other = (self.items[index].path.split(".") for index in (cut - 1, cut))
         return next((depth for depth, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 1)
 
+    def _spanned(self, start: int, end: int) -> float:
+        """How bad it is that modules end within a block, at the places that might be cut as well as its ends."""
+        outside = max(self._depth(start) if start else 0, self._depth(end))
+        inside = (cut for cut in range(start + 1, end) if isinstance(self.layers[cut], STARTS[:3]))
+        return 1.5 * sum(self._depth(cut) <= outside for cut in inside)
+
     def reason(self) -> str:
         self.cut()
         if self.reached == len(self.layers):
             return "it has no blocks"
-        stretch = self.layers[self.reached : self.reached + 6]
+        length = 1 if isinstance(self.layers[self.reached], Residual) else 6
+        stretch = self.layers[self.reached : self.reached + length]
         return f"{self.items[self.reached].path}: {described(stretch)} is no block of the grammar"
 
 
 def alike(ways: Sequence[tuple[Block, ...]]) -> list[Block]:
-    """Of the blocks that each stretch may be, the one of a kind that the network has most of otherwise."""
-    times = Counter(block.type for found in ways for block in found)
-    only = Counter(found[0].type for found in ways if len(found) == 1)
-    return [max(found, key=lambda block: (only[block.type], times[block.type])) for found in ways]
+    """Of the blocks that each stretch may be, the first; universal ones where the network has others that are no more
+    common kind of block: MobileNetV4's."""
+    universal = any(block.options.get("first_kernel") for found in ways if len(found) == 1 for block in found)
+    return [max(found, key=lambda block: universal and block.type == "universal") for found in ways]
 
 
 @lru_cache(1 << 14)

@@ -38,6 +38,7 @@ TIMM = {
     "regnety_008": "regnet_y_800mf",
     "regnety_080": "regnet_y_8gf",
     "convnext_xlarge": "convnext_xlarge",
+    **{f"mobilenetv4_conv_{size}": f"mobilenet_v4_conv_{size}" for size in ("small", "medium", "large")},
     **{f"rexnet_{size}": f"rexnet_{size}" for size in (100, 130, 150, 200, 300)},
 }
 REFERENCE = {name: name.partition(" ")[0] for name in REFERENCES}
@@ -58,6 +59,7 @@ FAST = [
     ("timm", "regnetx_004"),
     ("torchvision", "convnext_tiny"),
     ("timm", "rexnet_100"),
+    ("timm", "mobilenetv4_conv_small"),
     ("reference", "rexnet_lite_100"),
     ("reference", "rexnet_plain"),
     ("reference", "convnext_isotropic_small"),

@@ -317,8 +317,8 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 6.0]}}]}, "expansion: 6 and 6.0 are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [1, True]}}]}, "bias: 1 and true are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [0.0, False]}}]}, "bias: 0.0 and false are one value"),
-        ({"stages": [{"block": "downsample"}]}, "convnext is accepted, not 'downsample': `downsample` in a stage puts"),
-        ({"stages": [{"block": "mbconf"}]}, r'convnext is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
+        ({"stages": [{"block": "downsample"}]}, "universal is accepted, not 'downsample': `downsample` in a stage puts"),
+        ({"stages": [{"block": "mbconf"}]}, r'universal is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
         (
             {"sttem": {}, "stages": [{"block": "mbconv", "kernal": 3, "depht": 1}]},
             r"depht: no such field; did you mean depth\?; also sttem: no such field; did you mean stem\?$",
@@ -351,7 +351,7 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stage2: expansion: from 0.01 to 6, not 8"):
         Space.load(path)
     with pytest.raises(
-        InputError, match="one of all, convnext, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet"
+        InputError, match="one of all, convnext, fast, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet"
     ):
         Space.load("mobil")
 

@@ -1,0 +1,173 @@
+"""Networks of others are read from their forward passes, and compute the same when they are built again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from searchspace import Arch, InputError, build, copy_weights, cost, from_module, zoo
+from searchspace.__main__ import main
+from searchspace.format.network import Network
+from searchspace.networks import names
+from searchspace.space.lookup import network
+from tests.support.oracle import library
+from tests.support.strategies import networks
+
+# One of every family, and of every part of the grammar that only some have.
+TIMM = {
+    "efficientnet_lite0": "mbconv",
+    "efficientnet_b0_gn": "mbconv",
+    "tf_efficientnetv2_b0": "fused_mbconv",
+    "mobilenet_edgetpu_v2_xs": "fused_mbconv",
+    "mixnet_s": "mbconv",
+    "mobilenetv3_small_050": "mbconv",
+    "mobilenetv4_conv_small": "universal",
+    "mobilenetv4_conv_aa_medium": "universal",
+    "lcnet_050": "mbconv",
+    "fbnetc_100": "mbconv",
+    "tinynet_e": "mbconv",
+    "hardcorenas_d": "mbconv",
+    "resnet18d": "basic",
+    "resnetblur18": "basic",
+    "resnetaa34d": "basic",
+    "seresnet18": "basic",
+    "ecaresnet26t": "bottleneck",
+    "seresnext26d_32x4d": "resnext",
+    "regnety_002": "resnext",
+    "convnext_atto_ols": "convnext",
+    "convnextv2_atto": "convnext",
+    "rexnet_100": "mbconv",
+}
+TORCHVISION = ("mobilenet_v2", "resnet18", "regnet_x_400mf", "shufflenet_v2_x0_5")
+
+
+def kinds(arch: Arch) -> set[str]:
+    return {block.type for block in arch.blocks}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_s_networks_compute_the_same(name: str) -> None:
+    """Outputs are compared by `from_module` itself; here the weights are no fresh ones, and the comparison is close."""
+    library("timm")
+    module = library("timm").create_model(name).eval()
+    torch.manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.8, 1.2)
+            nn.init.normal_(part.bias, 0.0, 0.1)
+            part.running_mean.normal_(0.0, 0.1)
+            part.running_var.uniform_(0.8, 1.2)
+    arch = from_module(module, 64)
+    assert TIMM[name] in kinds(arch)
+    assert sum(parameter.numel() for parameter in module.parameters()) == cost(arch).params
+    ours = build(arch).eval()
+    copy_weights(module, ours)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted, given = module(images), ours(images)
+    assert (wanted - given).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("name", TORCHVISION[:-1])
+def test_torchvision_s_networks_are_the_zoo_s(name: str) -> None:
+    read = from_module(library("torchvision").models.get_model(name))
+    assert (cost(read).params, cost(read).macs) == (cost(zoo(name)).params, cost(zoo(name)).macs)
+    assert kinds(read) <= {*kinds(zoo(name)), "resnext", "basic"}
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("convnext_")])
+def test_the_zoo_is_read_as_it_is(name: str) -> None:
+    """On the meta device, where nothing is computed; a layer scale's first value is lost there."""
+    arch = zoo(name)
+    with torch.device("meta"):
+        module = build(arch)
+    assert from_module(module, arch.resolution).digest == arch.digest
+
+
+@settings(max_examples=15, deadline=None)
+@given(networks())
+def test_random_networks_are_read_or_refused_in_one_line(network: Network) -> None:
+    arch = network.arch()
+    try:
+        read = from_module(build(arch), arch.resolution)
+    except InputError as error:
+        read, said = None, str(error)
+    if read is None:
+        assert said
+        assert "\n" not in said
+    else:
+        assert (cost(read).params, cost(read).macs) == (cost(arch).params, cost(arch).macs)
+
+
+class Own(nn.Module):
+    """A user's network, written as people write them."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor] = lambda x: x, kernel: int | tuple[int, int] = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 8, kernel, padding="same" if kernel != 3 else 1), nn.BatchNorm2d(8))
+        self.last = nn.Linear(8, 5)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.body(x))
+        return self.last(self.between(x).mean((2, 3)))
+
+
+def test_a_module_of_one_s_own_is_read_and_left_as_it_was() -> None:
+    module = Own().train()
+    arch = from_module(module, 32)
+    assert module.training
+    assert (arch.in_channels, arch.num_classes, arch.resolution) == (1, 5, 32)
+    assert [(block.type, block.shortcut, block.add_act) for block in arch.blocks] == [("conv", "identity", "relu")]
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (lambda: Own(lambda x: x.roll(1, 1)), "forward: an operation roll"),
+        (lambda: Own(lambda x: x * 2), "a product with 2"),
+        (lambda: Own(kernel=(1, 3)), "1×3"),
+        (lambda: Own(lambda x: x if x.sum() > 0 else -x), "cannot be traced"),
+        (lambda: nn.Linear(4, 4), "it has no convolution"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)), "does not begin with a convolution"),
+    ],
+)
+def test_what_has_no_place_is_named_in_one_line(module: Callable[[], nn.Module], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        from_module(module())
+    assert "\n" not in str(caught.value)
+
+
+class ReLU(nn.Module):
+    """It is called as one of PyTorch's, and is not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(-1, 1)
+
+
+def test_what_only_looks_like_a_layer_is_refused() -> None:
+    module = Own()
+    module.stem[2] = ReLU()
+    with pytest.raises(InputError, match="computes something else"):
+        from_module(module)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    with pytest.raises(InputError, match=r"weights: .* layers have weights in the module"):
+        copy_weights(Own(), build(zoo("resnet18")))
+
+
+def test_show_takes_timm_s_names(capsys: pytest.CaptureFixture[str]) -> None:
+    library("timm")
+    assert main(["show", "timm:mobilenetv4_conv_small"]) == 0
+    assert "186MFLOPs, 3.774MParams" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"timm:resnet19: no such name in timm; the nearest are resnet1"):
+        network("timm:resnet19")
+    with pytest.raises(InputError, match=r"^timm:vit_tiny_patch16_224: "):
+        network("timm:vit_tiny_patch16_224")
