@@ -10,12 +10,11 @@ import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import Observations, PriorObservation, lessons
-from nas.samplers.point_sampler import History
+from nas.samplers.point_sampler import History, check_one_objective
 from nas.samplers.repaired import Repaired, seeded
 
 START = 12
@@ -52,9 +51,12 @@ class Predictor(Repaired):
         self.evidence = evidence
         self.encoding = Encoding(self.domain)
 
+    def check(self, study: Study) -> None:
+        """`InputError` for a study of several objectives."""
+        check_one_objective(self, study)
+
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
-        private.check_one_objective(self, study)
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
