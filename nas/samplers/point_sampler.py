@@ -19,6 +19,7 @@ from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, Key, Ou
 from searchspace.errors import InputError
 
 PROPOSAL = "nas:proposal"
+REPLICATE = "nas:replicate"  # the number of the trial that one evaluates once more
 # One proposal at a time in a process, so that threads of `optimize(n_jobs=8)` see what the others took.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -46,6 +47,10 @@ class PointSampler(BaseSampler):
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
+
+    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
+        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here."""
+        return None
 
     def check(self, study: Study) -> None:
         """`InputError` for a study that the sampler cannot serve. Called before anything is sampled."""
@@ -85,7 +90,8 @@ class PointSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The value proposed for a choice. Another parameter of the study is sampled by Optuna's univariate TPE.
+        """The value proposed for a choice. Another parameter of the study is sampled by Optuna's univariate TPE; a
+        replicate has that of the trial that it repeats.
 
         Raises `InputError` where a choice is not suggested as one.
         """
@@ -97,6 +103,10 @@ class PointSampler(BaseSampler):
                     f"{param_name} is one of the sampler's choices: {accepted} is accepted, not {param_distribution}"
                 )
             return self._proposed(trial)[param_name]
+        if REPLICATE in trial.system_attrs:
+            first = private.whole_study(study).get_trials(deepcopy=False)[trial.system_attrs[REPLICATE]]
+            if first.distributions.get(param_name) == param_distribution:
+                return first.params[param_name]
         draw = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
         return TPESampler(seed=draw, multivariate=False).sample_independent(
             study, trial, param_name, param_distribution
@@ -110,16 +120,26 @@ class PointSampler(BaseSampler):
         known, rng = self._known(study, trial), random.Random(f"{self.seed} {trial.number}")
         fixed = {n: v for n, v in private.fixed_params(study, trial).items() if n in self.domain.choices}
         domain = self._domain(fixed)
+        if len(fixed) == len(domain.choices):  # queued as a whole
+            self._store(study, trial, fixed)
+            return
+        again = None if fixed else self.replicate(study, trial, known)
+        if again is not None:
+            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
+            self._store(study, trial, again.params)
+            return
         while True:
-            point = {**self.propose(study, trial, known, rng), **fixed}
-            if len(fixed) < len(point):  # a point that is fixed as a whole is repeated on purpose
-                point = domain.fresh(point, known.taken, rng)
-            indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
-            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), PROPOSAL, indices)
-            if len(fixed) == len(point) or not self._is_taken(study, trial, indices):
+            point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+            if not self._is_taken(study, trial, self._store(study, trial, point)):
                 return
             known = self._known(study, trial)
             known.taken.add(self.domain.key(point))
+
+    def _store(self, study: Study, trial: FrozenTrial, point: Mapping[str, Any]) -> list[int]:
+        """Keeps what is proposed for a trial, as the number of every choice's value."""
+        indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
+        private.storage_of(study).set_trial_system_attr(private.trial_id(trial), PROPOSAL, indices)
+        return indices
 
     def _is_taken(self, study: Study, trial: FrozenTrial, indices: list[int]) -> bool:
         """Whether the same was proposed meanwhile for another trial."""
@@ -137,11 +157,11 @@ class PointSampler(BaseSampler):
         whole = self.domain
         return Domain(choices, whole.cost_of, whole.budget if whole.cost_of else None, whole.low)
 
-    def _known(self, study: Study, trial: FrozenTrial) -> History:
+    def _known(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
         trials, taken = [], set()
         for other in private.whole_study(study).get_trials(deepcopy=False):
-            seen = None if other.number == trial.number else self._as_point(other)
+            seen = None if trial and other.number == trial.number else self._as_point(other)
             if seen is None:
                 continue
             values = self.domain.key(seen.params)
