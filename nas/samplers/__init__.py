@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.samplers.by_name import INNER, SAMPLERS
-    from nas.samplers.domain import ExhaustedError
+    from nas.samplers.domain import ExhaustedError, OutOfReachError
     from nas.samplers.evolution import Evolution
     from nas.samplers.local_search import Local
     from nas.samplers.nsga2 import Generations
@@ -39,6 +39,7 @@ __all__ = [
     "ExhaustedError",
     "Generations",
     "Local",
+    "OutOfReachError",
     "PointSampler",
     "Predictor",
     "Repaired",
@@ -53,6 +54,7 @@ _HOMES = {
     "ExhaustedError": "domain",
     "Generations": "nsga2",
     "Local": "local_search",
+    "OutOfReachError": "domain",
     "PointSampler": "point_sampler",
     "Predictor": "predictor",
     "Repaired": "repaired",

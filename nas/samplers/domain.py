@@ -12,7 +12,7 @@ from typing import Any
 
 from searchspace.errors import InputError
 from searchspace.space.choices import Options
-from searchspace.space.repair import repair
+from searchspace.space.repair import least, repair
 
 Choices = Mapping[str, Sequence[Any]]
 Point = dict[str, Any]
@@ -26,6 +26,10 @@ TRIES = 40
 
 class ExhaustedError(RuntimeError):
     """The space has nothing left inside the budget that was not tried."""
+
+
+class OutOfReachError(ExhaustedError):
+    """Not even the cheapest point of the space is inside the budget."""
 
 
 class Domain:
@@ -82,7 +86,7 @@ class Domain:
     def fresh(self, point: Mapping[str, Any], taken: Collection[Key], rng: random.Random) -> Point:
         """The point repaired and, where that was proposed before, changed a little: always new.
 
-        Raises `ExhaustedError` where nothing new is left.
+        Raises `ExhaustedError` where nothing new is left, `OutOfReachError` where nothing ever was.
         """
         for attempt in range(TRIES):
             found = self.repaired(self.mutated(point, attempt // 4, rng), rng)
@@ -107,7 +111,15 @@ class Domain:
             new = [point for point in found if point is not None and self.key(point) not in taken]
             if new:
                 return max(new, key=self.cost)
+        self._check_reach(rng)
         raise ExhaustedError(f"nothing new is left within the budget {self.budget:g} among {self.size} points")
+
+    def _check_reach(self, rng: random.Random) -> None:
+        """`OutOfReachError` where the cheapest point, by descent, is not within the budget."""
+        cheapest = least(self.choices, self.cost, lambda: self.drawn(rng))
+        if self.cost(cheapest) > self.budget:
+            named = f"the cheapest point costs {self.cost(cheapest):g}: {cheapest}"
+            raise OutOfReachError(f"the budget {self.budget:g} is out of reach: {named}")
 
     @cached_property
     def _affordable(self) -> list[tuple[float, Key]]:

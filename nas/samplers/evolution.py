@@ -11,6 +11,8 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers.point_sampler import check_one_objective
+
 
 class Evolution(BaseSampler):
     """One mutation of the best of `sample` trials out of the last `population`; random until there are so many.
@@ -25,7 +27,11 @@ class Evolution(BaseSampler):
         self._space = IntersectionSearchSpace()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The choices that all complete trials have. Called by Optuna right before `sample_relative`."""
+        """The choices that all complete trials have. Called by Optuna right before `sample_relative`.
+
+        Raises `InputError` for a study of several objectives.
+        """
+        check_one_objective(self, study)
         found = self._space.calculate(study).items()
         return {name: kind for name, kind in found if isinstance(kind, CategoricalDistribution) and not kind.single()}
 
@@ -54,6 +60,7 @@ class Evolution(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A random value. Called by Optuna for each parameter that `sample_relative` left out."""
+        check_one_objective(self, study)
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.samplers import BaseSampler
+from optuna.samplers import PartialFixedSampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -57,8 +57,21 @@ def frozen_study(
     return FrozenStudy(name, None, user, system, number, directions=directions)
 
 
-def check_one_objective(sampler: BaseSampler, study: optuna.Study) -> None:
-    sampler._raise_error_if_multi_objective(study)
+def whole_study(study: optuna.Study) -> optuna.Study:
+    """The study with all its trials: a sampler is shown those of one bracket where the pruner is Hyperband."""
+    found: optuna.Study = getattr(study, "_study", study)
+    return found
+
+
+def is_optimizing(study: optuna.Study) -> bool:
+    """Whether this thread is inside `study.optimize`, where alone `study.stop` may be called."""
+    return bool(whole_study(study)._thread_local.in_optimize_loop)
+
+
+def fixed_params(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """The values that `PartialFixedSampler` fixes for all trials of a study, or `enqueue_trial` for this one."""
+    everywhere = study.sampler._fixed_params if isinstance(study.sampler, PartialFixedSampler) else {}
+    return {**everywhere, **trial.system_attrs.get("fixed_params", {})}
 
 
 def hypervolume(losses: NDArray[np.float64], corner: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""`Proposing`: what our samplers share. Whole points, none twice, the same again after a restart."""
+"""`PointSampler`: what our samplers share. Whole points, none twice, the same again after a restart."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from optuna import TrialPruned
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
-from nas.samplers.domain import Choices, CostOf, Domain, Key, Point
+from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, Key, OutOfReachError, Point
+from searchspace.errors import InputError
 
 PROPOSAL = "nas:proposal"
+REPLICATE = "nas:replicate"  # the number of the trial that one evaluates once more
 # One proposal at a time in a process, so that threads of `optimize(n_jobs=8)` see what the others took.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -45,9 +48,16 @@ class PointSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
+    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
+        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here."""
+        return None
+
+    def check(self, study: Study) -> None:
+        """`InputError` for a study that the sampler cannot serve. Called before anything is sampled."""
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space. Called by Optuna right before `sample_relative`."""
-        return dict(self.distributions)
+        """Nothing: `sample_independent` hands out the choices, since it is told how each is suggested."""
+        return {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
@@ -58,50 +68,107 @@ class PointSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A new point inside the budget. Called by Optuna at the trial's first suggestion.
+        """Proposes a new point inside the budget and stores it. Called by Optuna at the trial's first suggestion.
 
-        Raises `ExhaustedError` where nothing new is left.
+        Raises `OutOfReachError` where nothing is inside the budget, `ExhaustedError` where nothing new is left;
+        `study.optimize` then ends without an error, and its last trial is pruned.
         """
+        self.check(study)
         with ONE_AT_A_TIME:
-            known = self._known(study, trial)
-            rng = random.Random(f"{self.seed} {trial.number}")
-            domain, fixed = self._domain(trial), trial.system_attrs.get("fixed_params", {})
-            point = {
-                **self.propose(study, trial, known, rng),
-                **{n: fixed[n] for n in self.domain.choices if n in fixed},
-            }
-            point = domain.fresh(point, known.taken, rng)
-            indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
-            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), PROPOSAL, indices)
-        return point
+            try:
+                self._propose_new(study, trial)
+            except OutOfReachError:
+                raise
+            except ExhaustedError as error:
+                if not private.is_optimizing(study):
+                    raise
+                if "fixed_params" not in trial.system_attrs:  # other values may be left beside those of one trial
+                    study.stop()
+                raise TrialPruned(str(error)) from error
+        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Any value. Called by Optuna for a parameter that is not among the choices."""
-        draw = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
-        return RandomSampler(seed=draw).sample_independent(study, trial, param_name, param_distribution)
+        """The value proposed for a choice. Another parameter of the study is sampled by Optuna's univariate TPE; a
+        replicate has that of the trial that it repeats.
 
-    def _domain(self, trial: FrozenTrial) -> Domain:
-        """The space of one trial: `enqueue_trial` may have fixed some of its values."""
-        fixed = trial.system_attrs.get("fixed_params", {})
+        Raises `InputError` where a choice is not suggested as one.
+        """
+        self.check(study)
+        if param_name in self.domain.choices:
+            if param_distribution != self.distributions[param_name]:
+                accepted = f"suggest_categorical({param_name!r}, {list(self.domain.choices[param_name])})"
+                raise InputError(
+                    f"{param_name} is one of the sampler's choices: {accepted} is accepted, not {param_distribution}"
+                )
+            return self._proposed(trial)[param_name]
+        if REPLICATE in trial.system_attrs:
+            first = private.whole_study(study).get_trials(deepcopy=False)[trial.system_attrs[REPLICATE]]
+            if first.distributions.get(param_name) == param_distribution:
+                return first.params[param_name]
+        draw = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
+        return TPESampler(seed=draw, multivariate=False).sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+    def _propose_new(self, study: Study, trial: FrozenTrial) -> None:
+        """Stores a point that no other trial has, also where other processes propose in the same study.
+
+        Of two that propose the same at once, the one that looks last sees what the other has stored.
+        """
+        known, rng = self._known(study, trial), random.Random(f"{self.seed} {trial.number}")
+        fixed = {n: v for n, v in private.fixed_params(study, trial).items() if n in self.domain.choices}
+        domain = self._domain(fixed)
+        if len(fixed) == len(domain.choices):  # queued as a whole
+            self._store(study, trial, fixed)
+            return
+        again = None if fixed else self.replicate(study, trial, known)
+        if again is not None:
+            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
+            self._store(study, trial, again.params)
+            return
+        while True:
+            point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+            if not self._is_taken(study, trial, self._store(study, trial, point)):
+                return
+            known = self._known(study, trial)
+            known.taken.add(self.domain.key(point))
+
+    def _store(self, study: Study, trial: FrozenTrial, point: Mapping[str, Any]) -> list[int]:
+        """Keeps what is proposed for a trial, as the number of every choice's value."""
+        indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
+        private.storage_of(study).set_trial_system_attr(private.trial_id(trial), PROPOSAL, indices)
+        return indices
+
+    def _is_taken(self, study: Study, trial: FrozenTrial, indices: list[int]) -> bool:
+        """Whether the same was proposed meanwhile for another trial."""
+        trials = private.whole_study(study).get_trials(deepcopy=False)
+        return any(other.system_attrs.get(PROPOSAL) == indices for other in trials if other.number != trial.number)
+
+    def _domain(self, fixed: Point) -> Domain:
+        """The space of a trial of which some values are fixed."""
         if not fixed:
             return self.domain
+        for name, value in fixed.items():
+            if value not in self.domain.choices[name]:
+                raise InputError(f"{name}: {list(self.domain.choices[name])} are accepted, not {value!r}")
         choices = {n: (fixed[n],) if n in fixed else values for n, values in self.domain.choices.items()}
         whole = self.domain
         return Domain(choices, whole.cost_of, whole.budget if whole.cost_of else None, whole.low)
 
-    def _known(self, study: Study, trial: FrozenTrial) -> History:
+    def _known(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
         trials, taken = [], set()
-        for other in study.get_trials(deepcopy=False):
-            seen = None if other.number == trial.number else self._as_point(other)
+        for other in private.whole_study(study).get_trials(deepcopy=False):
+            seen = None if trial and other.number == trial.number else self._as_point(other)
             if seen is None:
                 continue
             values = self.domain.key(seen.params)
             if self.domain.holds(values):
-                trials.append(seen)
                 taken.add(values)
+                if other.state != TrialState.WAITING:
+                    trials.append(seen)
         return History(trials, taken)
 
     def _as_point(self, trial: FrozenTrial) -> FrozenTrial | None:
@@ -112,7 +179,7 @@ class PointSampler(BaseSampler):
         # The study may have other parameters too, such as a learning rate. Where choices are missing, they are not
         # recorded yet, or are suggested under a condition.
         whole = trial.params.keys() > names
-        point = {name: trial.params[name] for name in names} if whole else self._proposed(trial)
+        point = {name: trial.params[name] for name in names} if whole else self._proposed(trial) or self._fixed(trial)
         return copy_trial(trial, point, self.distributions) if point else None
 
     def _proposed(self, trial: FrozenTrial) -> Point:
@@ -124,6 +191,20 @@ class PointSampler(BaseSampler):
         if any(index >= len(values) for index, (_, values) in pairs):
             return {}
         return {name: values[index] for index, (name, values) in pairs}
+
+    def _fixed(self, trial: FrozenTrial) -> Point:
+        """The point that a trial was queued with; empty where that does not fix every choice."""
+        fixed = trial.system_attrs.get("fixed_params", {})
+        return {name: fixed[name] for name in self.domain.choices} if fixed.keys() >= self.domain.choices.keys() else {}
+
+
+def check_one_objective(sampler: BaseSampler, study: Study) -> None:
+    """`InputError` for a study of several objectives."""
+    if len(study.directions) > 1:
+        instead = 'SAMPLERS["tpe"] and SAMPLERS["nsga2"] of nas.samplers take several'
+        raise InputError(
+            f"{type(sampler).__name__}: one objective is accepted, and the study has {len(study.directions)}; {instead}"
+        )
 
 
 class Replayed(FrozenTrial):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import optuna
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import Observations, PriorObservation, lessons
-from nas.samplers.point_sampler import History
+from nas.samplers.point_sampler import History, check_one_objective
 from nas.samplers.repaired import Repaired, seeded
+from nas.samplers.replicates import is_replicate, least_evaluated, noise_variance
 
 START = 12
 PARENTS = 10
@@ -35,6 +37,11 @@ class Predictor(Repaired):
 
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
+
+    `trials` is how many the study will have, where that is known. From 50 on, the last tenth of them are replicates:
+    each evaluates one of the five points of which the process expects most, the one that was evaluated least. With or
+    without them, `winner` names the point of which the process expects most, not that of the luckiest score. How noisy
+    scores are is learnt from replicates.
     """
 
     def __init__(
@@ -46,15 +53,20 @@ class Predictor(Repaired):
         low: float = 0.85,
         tpe_share: float = 1 / 3,
         evidence: Sequence[PriorObservation] = (),
+        trials: int | None = None,
     ) -> None:
         super().__init__(seeded(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
         self.tpe_share = tpe_share
         self.evidence = evidence
+        self.trials = trials
         self.encoding = Encoding(self.domain)
+
+    def check(self, study: Study) -> None:
+        """`InputError` for a study of several objectives."""
+        check_one_objective(self, study)
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A random point at first; then TPE's, or the point with the greatest expected improvement."""
-        private.check_one_objective(self, study)
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
@@ -62,6 +74,37 @@ class Predictor(Repaired):
         if started and rng.random() < self.tpe_share:
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
+
+    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
+        """A finalist, near the end of a known number of trials."""
+        if not is_replicate(trial.number, self.trials):
+            return None
+        return least_evaluated(self._ranked(study, known), known.trials, self.domain)
+
+    def winner(self, study: Study) -> FrozenTrial:
+        """The first trial of the point whose expected score is the best, of all points with a complete trial.
+
+        What is expected of a point follows from all its evaluations and from its neighbours. Raises `ValueError`
+        before a trial is complete.
+        """
+        self.check(study)
+        ranked = self._ranked(study, self._known(study))
+        if not ranked:
+            raise ValueError("no trial of the study is complete yet")
+        return private.whole_study(study).trials[ranked[0].number]
+
+    def _ranked(self, study: Study, known: History) -> list[FrozenTrial]:
+        """The first complete trial of every point, by the score that is expected of the point, the best first."""
+        first: dict[Key, FrozenTrial] = {}
+        for trial in known.trials:
+            if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0]):
+                first.setdefault(self.domain.key(trial.params), trial)
+        if not first:
+            return []
+        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        model, rows = self._model(taught._replace(in_flight=[]))
+        expected = model.predict(rows([trial.params for trial in first.values()]))[0]
+        return [trial for _, trial in sorted(zip(-expected, first.values(), strict=True), key=lambda pair: pair[0])]
 
     def _beside_evidence(self, taught: Observations) -> Observations:
         """The evidence and the lessons as one. A study that begins where others ended is not average from its start."""
@@ -105,7 +148,9 @@ class Predictor(Repaired):
         def rows(points: Sequence[Point]) -> Rows:
             return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread)
 
-        seen, noise = rows(taught.points), NOISE + taught.unsure**2
+        exact = np.flatnonzero(taught.unsure == 0)
+        level = noise_variance([self.domain.key(taught.points[i]) for i in exact], taught.y[exact], NOISE)
+        seen, noise = rows(taught.points), level + taught.unsure**2
         kernel = Kernel(self.encoding.weights)
         chosen = np.argsort(-taught.y)[: FITTED // 2]
         chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)) :])
@@ -115,7 +160,7 @@ class Predictor(Repaired):
             waiting = rows(taught.in_flight)
             believed = Rows(np.vstack([seen.features, waiting.features]), np.concatenate([seen.z, waiting.z]))
             y = np.concatenate([taught.y, model.predict(waiting)[0]])
-            model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.z), NOISE)]))
+            model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.z), level)]))
         return model, rows
 
     def _children(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study
@@ -19,6 +20,15 @@ from nas.samplers.point_sampler import PROPOSAL, History, PointSampler, copy_tri
 
 LATEST = 200
 BEST = 50
+
+
+class Choice(CategoricalDistribution):
+    """A categorical distribution that knows itself at once: a model compares every parameter of every trial."""
+
+    __hash__ = CategoricalDistribution.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
 
 
 def seeded(kind: Callable[..., BaseSampler], **options: Any) -> Callable[[int], BaseSampler]:
@@ -49,6 +59,7 @@ class Repaired(PointSampler):
     ) -> None:
         super().__init__(choices, cost, budget, seed, low)
         self.make_sampler = make_sampler
+        self._scratch = {name: Choice(values) for name, values in self.domain.choices.items()}
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """The inner sampler's point, in a study of its own that holds the latest and the best trials."""
@@ -58,10 +69,10 @@ class Repaired(PointSampler):
         number = storage.create_new_study(study.directions, "scratch")
         optuna.logging.set_verbosity(verbosity)
         for other in latest_and_best(study, known.trials):
-            storage.create_new_trial(number, copy_trial(other, self._params(other), self.distributions))
+            storage.create_new_trial(number, copy_trial(other, self._params(other), self._scratch))
         sampler = self.make_sampler(rng.getrandbits(32))
         scratch = optuna.load_study(study_name="scratch", storage=storage, sampler=sampler)
-        asked = scratch.ask(dict(self.distributions))
+        asked = scratch.ask(dict(self._scratch))
         for name, value in storage.get_trial(private.trial_id(asked)).system_attrs.items():
             self._keep(study, trial, name, value)
         return {name: asked.params[name] for name in self.domain.choices}

@@ -433,6 +433,19 @@ def test_convolutions(tmp_path: Path) -> None:
     assert (tmp_path / "convolutions.png").stat().st_size > 10_000
 
 
+def test_end_game(tmp_path: Path) -> None:
+    script("samplers")
+    end_game = script("end_game")
+    end_game.main(["--smoke", "--out", str(tmp_path)])
+    found = rows(tmp_path / "end_game.csv")
+    assert len(found) == 4 * len(end_game.RETURNED)
+    regret = {row["returned"]: float(row["regret@50"]) for row in found if row["budget"] == "all"}
+    assert regret["best network tried"] <= min(regret[end_game.SCORE], regret[end_game.EXPECTED])
+    end_game.main(["--smoke", "--out", str(tmp_path)])  # from its log
+    assert rows(tmp_path / "end_game.csv") == found
+    assert (tmp_path / "end_game.png").stat().st_size > 10_000
+
+
 def test_recipe(tmp_path: Path) -> None:
     script("recipe").main(["--smoke", "--out", str(tmp_path)])
     found = {row["recipe"]: row for row in rows(tmp_path / "recipe.csv")}

@@ -33,7 +33,17 @@ def test_every_private_name_means_what_it_is_used_for(tmp_path: Path) -> None:
     shown = private.with_attributes(frozen, {"a": 1}, {"b": 2})
     assert (shown.user_attrs, shown.system_attrs["b"], frozen.user_attrs) == ({"a": 1}, 2, {})
     assert private.frozen_study("n", {}, {}, 1, study.directions).study_name == "n"
-    private.check_one_objective(study.sampler, study)
+    assert not private.is_optimizing(study)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        fixing = optuna.samplers.PartialFixedSampler({"x": 1}, optuna.samplers.RandomSampler())
+    fixed = optuna.create_study(sampler=fixing, storage=storage)
+    fixed.enqueue_trial({"y": 2})
+    fixed.optimize(lambda trial: float(private.is_optimizing(fixed)), n_trials=1)
+    assert fixed.best_value == 1
+    bracket = optuna.pruners._filter_study(optuna.create_study(pruner=optuna.pruners.HyperbandPruner()), frozen)
+    assert (type(bracket).__name__, type(private.whole_study(bracket))) == ("_BracketStudy", optuna.Study)
+    assert private.fixed_params(fixed, fixed.trials[0]) == {"x": 1, "y": 2}
     assert private.stale_trial_ids(storage, private.study_id(study)) == []
     assert private.models().StudyModel.__tablename__ == "studies"
     assert {"TrialModel", "StudyUserAttributeModel", "TrialHeartbeatModel"} <= set(dir(private.models()))

@@ -1,0 +1,255 @@
+"""The samplers in Optuna studies as people write them: other parameters, `optimize`, processes, pruners, queues."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import PartialFixedSampler, TPESampler
+from optuna.trial import TrialState
+
+from nas.samplers import INNER, ExhaustedError, OutOfReachError, Predictor, Repaired
+from searchspace.errors import InputError
+from tests.nas.samplers.test_samplers import (
+    BUDGET,
+    CHOICES,
+    LOW,
+    NAMES,
+    SMALL,
+    advanced,
+    count,
+    kinds,
+    macs,
+    make,
+    score,
+    small_cost,
+    started,
+)
+from tests.support.paths import ROOT
+
+AFFORDABLE = sum(small_cost(dict(zip(SMALL, key, strict=True))) <= 5 for key in itertools.product(*SMALL.values()))
+
+
+def suggested(trial: optuna.Trial, choices: Mapping[str, Any] = CHOICES) -> dict[str, Any]:
+    return {name: trial.suggest_categorical(name, values) for name, values in choices.items()}
+
+
+def small_objective(trial: optuna.Trial) -> float:
+    return small_cost(suggested(trial, SMALL))
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEverySampler:
+    def test_optimize_ends_when_the_space_is_used_up(self, name: str) -> None:
+        study = started(make(name, SMALL, small_cost, 5))
+        study.optimize(small_objective, n_trials=50)
+        complete = study.get_trials(states=(TrialState.COMPLETE,))
+        assert len({tuple(trial.params.items()) for trial in complete}) == len(complete) == AFFORDABLE
+        assert len(study.trials) == AFFORDABLE + 1
+        assert study.trials[-1].state == TrialState.PRUNED
+
+    def test_a_budget_out_of_reach_names_the_cheapest_point(self, name: str) -> None:
+        small = r"the budget 0.5 is out of reach: the cheapest point costs 1: \{'a': 1, 'b': 'x', 'c': 1\}"
+        with pytest.raises(OutOfReachError, match=small):
+            started(make(name, SMALL, small_cost, 0.5)).optimize(small_objective, n_trials=2)
+        with pytest.raises(OutOfReachError, match=f"the cheapest point costs {4 * 3 * 14}: .*'kernel3': 3"):
+            started(make(name, CHOICES, macs, 100)).ask(kinds(CHOICES))
+
+    def test_a_choice_that_is_suggested_as_something_else_is_refused(self, name: str) -> None:
+        accepted = r"kernel1 is one of the sampler's choices: suggest_categorical\('kernel1', \[3, 5, 7\]\) is accepted"
+        trial = started(make(name)).ask()
+        with pytest.raises(InputError, match=accepted + r", not IntDistribution\(.*high=7"):
+            trial.suggest_int("kernel1", 3, 7)
+        with pytest.raises(InputError, match=accepted + ", not FloatDistribution"):
+            trial.suggest_float("kernel1", 3, 7)
+        with pytest.raises(InputError, match=accepted + r", not CategoricalDistribution\(choices=\(3, 5\)"):
+            trial.suggest_categorical("kernel1", [3, 5])
+        assert trial.suggest_categorical("kernel1", [3, 5, 7]) in (3, 5, 7)
+
+    def test_minimising_the_negative_is_the_same(self, name: str) -> None:
+        least = optuna.create_study(direction="minimize", sampler=make(name))
+        assert advanced(least, count(name), lambda point: -score(point)) == advanced(started(make(name)), count(name))
+
+    def test_several_objectives_are_served_or_refused_at_once(self, name: str) -> None:
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(name))
+        if name in ("random", "tpe", "nsga2", "gp"):
+            for _ in range(12):
+                trial = study.ask(kinds(CHOICES))
+                study.tell(trial, (score(trial.params), macs(trial.params)))
+        else:
+            with pytest.raises(InputError, match=r'one objective is accepted, and the study has 2; SAMPLERS\["tpe"\]'):
+                study.ask(kinds(CHOICES))
+
+
+def test_other_parameters_are_learnt(tmp_path: Path) -> None:
+    """A learning rate of the study is sampled by TPE: late trials have it near the best one, also after a restart."""
+
+    def objective(trial: optuna.Trial) -> float:
+        rate = trial.suggest_float("rate", 1e-4, 1, log=True)
+        return score(suggested(trial)) - 3 * abs(np.log10(rate) + 2)
+
+    study = started(make("predictor"))
+    study.optimize(objective, n_trials=60)
+    away = [abs(np.log10(trial.params["rate"]) + 2) for trial in study.trials]
+    assert np.mean(away[-20:]) < 0.6 * np.mean(away[:10])
+    again = started(make("predictor"), f"sqlite:///{tmp_path / 'study.db'}")
+    again.add_trials(study.trials[:-1])
+    again.optimize(objective, n_trials=1)
+    assert again.trials[-1].params == study.trials[-1].params
+
+
+def test_unwrapped_samplers_can_be_pickled() -> None:
+    for name in ("evolution", "local"):
+        study = started(INNER[name](0))
+        advanced(study, 25)
+        again = started(pickle.loads(pickle.dumps(study.sampler)))
+        again.add_trials(study.trials)
+        assert advanced(again, 3) == advanced(study, 3)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_what_is_left_beside_one_queued_trial_is_still_searched(workers: int) -> None:
+    study = started(make("predictor", SMALL, small_cost, 5))
+    study.enqueue_trial({"a": 3, "c": 4})  # too dear with either b
+    with pytest.raises(OutOfReachError, match="the cheapest point costs 12"):
+        study.optimize(small_objective, n_trials=1)
+    study.enqueue_trial({"a": 1, "c": 1})
+    study.enqueue_trial({"a": 1, "c": 1})
+    study.enqueue_trial({"a": 1, "c": 1})  # a third with two values of b
+    study.optimize(small_objective, n_trials=50, n_jobs=workers)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len({tuple(sorted(trial.params.items())) for trial in complete}) == len(complete) == AFFORDABLE
+
+
+def test_a_point_that_is_queued_whole_is_repeated_on_purpose_and_not_proposed_by_others() -> None:
+    first = dict(zip(SMALL, (1, "x", 1), strict=True))
+    dear = {**first, "a": 3, "c": 4}  # over the budget, and wanted
+    study = started(make("predictor", SMALL, small_cost, 5))
+    for point in (first, first, dear):
+        study.enqueue_trial(point)
+    queued = [study.ask() for _ in range(3)]
+    rest = [study.ask(kinds(SMALL)).params for _ in range(AFFORDABLE - 1)]
+    assert first not in rest
+    assert len({tuple(point.items()) for point in rest}) == AFFORDABLE - 1
+    for trial in queued:
+        trial.suggest_float("rate", 0, 1)
+    assert [suggested(trial, SMALL) for trial in queued] == [first, first, dear]
+    with pytest.raises(ExhaustedError):
+        study.ask(kinds(SMALL))
+
+
+def test_a_queued_value_that_is_no_choice_is_refused() -> None:
+    study = started(make("predictor"))
+    study.enqueue_trial({"kernel0": 9})
+    with pytest.raises(InputError, match=r"kernel0: \[3, 5, 7\] are accepted, not 9"):
+        study.ask().suggest_categorical("kernel1", [3, 5, 7])
+
+
+def test_values_fixed_for_all_trials_stay_within_the_budget() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = started(PartialFixedSampler({"kernel0": 7, "se1": True}, make("predictor")))
+    points = [study.ask(kinds(CHOICES)).params for _ in range(16)]
+    assert all((point["kernel0"], point["se1"]) == (7, True) for point in points)
+    assert all(LOW * BUDGET <= macs(point) <= BUDGET for point in points)
+    assert len({tuple(point.items()) for point in points}) == 16
+
+
+def test_nothing_is_repeated_in_another_bracket_of_hyperband() -> None:
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+    sampler = make("predictor", SMALL, small_cost, 5)
+    study = optuna.create_study(sampler=sampler, pruner=pruner, study_name="s")
+    study.optimize(small_objective, n_trials=50)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len({tuple(trial.params.items()) for trial in complete}) == len(complete) == AFFORDABLE
+
+
+@pytest.mark.parametrize("told", [0, 40])
+def test_64_workers_that_ask_at_once_get_different_points(told: int) -> None:
+    study = started(make("predictor"))
+    advanced(study, told)
+    points = [tuple(study.ask(kinds(CHOICES)).params.values()) for _ in range(64)]
+    apart = [sum(a != b for a, b in zip(p, q, strict=True)) for p, q in itertools.combinations(points, 2)]
+    assert min(apart) > 0
+    assert np.median(apart) >= len(CHOICES) / 4
+    assert np.mean(np.array(apart) == 1) < 0.05
+
+
+TOGETHER = """
+import sys, optuna
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from tests.nas.samplers.test_plain_studies import make, twelve_objective, TWELVE
+kind, place = sys.argv[1:]
+if kind == "sqlite":
+    storage = RDBStorage(f"sqlite:///{place}", engine_kwargs={"connect_args": {"timeout": 60}})
+else:
+    storage = JournalStorage(JournalFileBackend(place))
+study = optuna.load_study(study_name="s", storage=storage, sampler=make("random", TWELVE, None, None))
+print("ready", flush=True)
+sys.stdin.readline()
+study.optimize(twelve_objective)
+"""
+TWELVE: dict[str, list[Any]] = {"a": [1, 2, 3], "b": ["x", "y"], "c": [False, True]}
+
+
+def twelve_objective(trial: optuna.Trial) -> float:
+    return float(suggested(trial, TWELVE)["a"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_two_processes_use_a_space_up_and_repeat_nothing(kind: str, tmp_path: Path) -> None:
+    place = str(tmp_path / "study")
+    storage: Any = f"sqlite:///{place}"
+    if kind == "journal":
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(place))
+    study = optuna.create_study(study_name="s", storage=storage)
+    command = [sys.executable, "-c", TOGETHER, kind, place]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.communicate("go\n", timeout=120)
+    assert [process.returncode for process in processes] == [0, 0]
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len({tuple(trial.params.items()) for trial in complete}) == len(complete) == 12
+
+
+def test_a_point_that_another_process_proposes_meanwhile_is_left_to_it() -> None:
+    """Between what a sampler reads and what it stores, the other one stores the same."""
+
+    class Late(Repaired):
+        overtaken = False
+
+        def propose(self, study: Any, trial: Any, known: Any, rng: Any) -> dict[str, Any]:
+            point = super().propose(study, trial, known, rng)
+            if not self.overtaken:
+                self.overtaken = True
+                other = study.ask()
+                indices = [values.index(point[name]) for name, values in self.domain.choices.items()]
+                study._storage.set_trial_system_attr(other._trial_id, "nas:proposal", indices)
+                taken.append(point)
+            return point
+
+    taken: list[dict[str, Any]] = []
+    study = started(Late(lambda seed: TPESampler(seed=seed), TWELVE))
+    found = [study.ask(kinds(TWELVE)).params for _ in range(11)]
+    assert taken[0] not in found
+    assert len({tuple(point.items()) for point in found}) == 11
+
+
+def test_the_sampler_needs_no_more_than_its_choices() -> None:
+    study = optuna.create_study(direction="maximize", sampler=Predictor(CHOICES, seed=3))
+    study.optimize(lambda trial: score(suggested(trial)), n_trials=15)
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 15
