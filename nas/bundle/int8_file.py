@@ -1,19 +1,13 @@
-"""`model.int8.onnx`: a trained network in 8-bit numbers, quantised after training by onnxruntime's own tools.
+"""`model.int8.onnx`: a trained network in 8-bit numbers, quantised after training, with its scores beside float's.
 
-Weights become int8 with a scale per output channel, maps uint8 with a range that training images gave: onnxruntime's
-kernels of x86 take uint8 maps, and leave a convolution with int8 maps in float where its output is read twice, as SiLU
-does. Batch norm is folded into the convolutions before. Nothing of this machine is in the file.
+Training images give the ranges of its maps. Nothing of this machine is in the file.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +16,7 @@ from nas.bundle.card import TrainingRecord
 from nas.bundle.onnx_file import strip
 from nas.data.decoding import Images, part
 from nas.data.labelled import Labels
+from nas.latency.quantisation import quantise
 from nas.metric import DEFAULT_METRIC
 from searchspace.errors import InputError
 
@@ -58,38 +53,13 @@ class Compared:
 def write(folder: Path, trained: TrainingRecord, calibration: Calibration) -> None:
     """Quantise a folder's `model.onnx`; `InputError` where there is no image to calibrate on."""
     from onnx import load
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if not len(calibration.images):
         raise InputError("int8: no training image is there to calibrate on")
-    with tempfile.TemporaryDirectory(prefix="int8-") as scratch, _quiet():
-        folded = Path(scratch) / "folded.onnx"
-        quant_pre_process(str(folder / FLOAT), str(folded))
-        quantize_static(
-            str(folded),
-            str(folder / INT8),
-            _Reader(batches(calibration.images, trained)),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
+    quantise(folder / FLOAT, folder / INT8, batches(calibration.images, trained))
     proto = load(str(folder / INT8))
     strip(proto)
     (folder / INT8).write_bytes(proto.SerializeToString(deterministic=True))
-
-
-class _Reader:
-    """Batches as onnxruntime's calibration asks for them."""
-
-    def __init__(self, batches: Iterator[NDArray[np.float32]]) -> None:
-        self.batches = batches
-
-    def get_next(self) -> dict[str, Any] | None:
-        batch = next(self.batches, None)
-        return None if batch is None else {"images": batch}
 
 
 def batches(images: Images, trained: TrainingRecord) -> Iterator[NDArray[np.float32]]:
@@ -147,14 +117,3 @@ def sentences(found: Compared, milliseconds: Mapping[str, float]) -> list[str]:
         f"{INT8}: {quarter / 1000:,.0f} kB (float {whole / 1000:,.0f}); one image with onnxruntime on one thread "
         f"{int8:.3g} ms (float {float32:.3g})",
     ]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the tools' advice, which has been taken."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

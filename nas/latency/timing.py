@@ -49,9 +49,12 @@ def device_for(wanted: str) -> str:
 
 
 def device_name(device: str) -> str:
+    """The name of a GPU, or of the processor."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else processor_name()
+
+
+def processor_name() -> str:
     """The processor's name as its maker writes it, with its model, since names such as AMD EPYC stand for many."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
     facts = _cpu_facts()
     name = facts.get("model name") or platform.processor() or platform.machine() or "cpu"
     name = " ".join(re.sub(r"\((R|TM|r|tm)\)", "", name).split())
