@@ -44,6 +44,8 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
+    if args.kit is not None:
+        args.runtime = "onnxruntime"
 
     from nas.run import measure
 

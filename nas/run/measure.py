@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nas.latency import device_table, onnx_networks, runtimes, timing
+from nas.run import kit
 from nas.views import figures
 from nas.views.meter import meter
 from searchspace import command
@@ -37,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
     space = Space.load(args.space)
     space = space.fix([f"resolution={args.resolution}"] if args.resolution else [])
     here, console = conditions(args), command.console()
+    if args.kit is not None:
+        kit.write(args.kit, space, here, CHECKED, console)
+        return 0
+    if args.check and args.table is not None and (carried := measured_elsewhere(args.table)):
+        return check_elsewhere(carried, args.table, console)
     path = args.table or device_table.default_path(here)
     before = device_table.opened(path, here)
     with meter(console, "timing layers") as told:
@@ -57,6 +64,12 @@ def conditions(args: argparse.Namespace) -> LatencyTable:
     return timing.conditions(timing.device_for(args.device), args.batch_size, args.threads)
 
 
+def measured_elsewhere(path: Path) -> LatencyTable | None:
+    """The table of a kit, which has whole networks to check it with; None of any other."""
+    table = LatencyTable.load(path) if path.exists() else None
+    return table if table and table.checked else None
+
+
 def check(table: LatencyTable, path: Path, space: Space, console: Console) -> int:
     """Predicted against measured on random networks that were not used; 1 where the aim does not hold."""
     drawn = device_table.networks(space, random.Random("check"))
@@ -75,6 +88,14 @@ def check(table: LatencyTable, path: Path, space: Space, console: Console) -> in
     console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     words = f"{CHECKED} random networks of {space.source} at {space.pixels}"
     return judge(table, path, words, dict(zip(archs, times, strict=True)), console)
+
+
+def check_elsewhere(table: LatencyTable, path: Path, console: Console) -> int:
+    """The same of a device that is not here, by the whole networks that a kit's script measured there."""
+    measured = {Arch.from_dict(json.loads(text), f"{path}: checked"): ms for text, ms in table.checked.items()}
+    load = table.sessions[-1].load if table.sessions else 0.0
+    console.print(f"{table}; load {load:.1f} there")
+    return judge(table, path, f"{len(measured)} networks that were measured there", measured, console)
 
 
 def judge(table: LatencyTable, path: Path, words: str, times: Mapping[Arch, float], console: Console) -> int:
