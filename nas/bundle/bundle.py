@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.analysis import confusion
-from nas.bundle import card, int8_file, onnx_file
+from nas.bundle import card, formats, int8_file, onnx_file
 from nas.bundle.card import ModelCard
 from nas.bundle.confusion_matrix import matrix
 from nas.bundle.int8_file import Calibration, Compared
@@ -37,9 +38,10 @@ CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
 # In the order they are put in place: what has weights is complete.
 FILES = (
     *(CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, int8_file.FLOAT, int8_file.INT8),
+    *formats.FILES,
     *("predict.py", WEIGHTS),
 )
-TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
+TOLERANCE, CONVERTED = {"model.py": 1e-5}, 1e-4
 SECONDS = 600
 
 CHECK = """
@@ -154,14 +156,16 @@ def write(
     weights: dict[str, Tensor] | None = None,
     onnx: bool = False,
     calibration: Calibration | None = None,
+    others: Sequence[str] = (),
 ) -> Export:
     """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
 
     Without weights they start fresh, from the network's digest. With images to calibrate on and ONNX, it is there in
-    int8 too. `InputError` where nothing can be written.
+    int8 too; `others` are further `formats`. `InputError` where nothing can be written.
     """
     if onnx:
         require_onnx()
+    formats.require(others)
     check_free(out)
     model = _network(facts, weights)
     try:
@@ -172,8 +176,10 @@ def write(
             _fill(part, facts, model, weights, onnx)
             int8 = _int8(part, facts, calibration) if calibration else None
             found = tried(part, model, _images(facts), scratch)
-            said = int8_file.section(int8, found.milliseconds) if int8 else ()
-            (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, said), encoding="utf-8")
+            found.differences.update(_in_formats(part, others, model, _images(facts)))
+            more = {"INT8": int8_file.section(int8, found.milliseconds)} if int8 else {}
+            more |= {"Other formats": formats.described(others)} if others else {}
+            (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, more), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
                 if file in files:
@@ -218,6 +224,18 @@ def _fill(part: Path, facts: ModelCard, model: nn.Module, weights: dict[str, Ten
         (part / DRAWING).write_text(matrix(facts.confusion, standalone=True), encoding="utf-8")
 
 
+def _in_formats(part: Path, names: Sequence[str], model: nn.Module, images: Tensor) -> dict[str, float]:
+    """Write the network in further formats; how far each file's output is from the network's."""
+    found = {}
+    for name in names:
+        file = formats.FORMATS[name].files[0]
+        try:
+            found[file] = checked(file, formats.write(part, name, model, images))
+        except RuntimeError as error:
+            raise DifferentError(str(error)) from None
+    return found
+
+
 def _int8(part: Path, facts: ModelCard, calibration: Calibration) -> Compared:
     assert facts.trained is not None, "only trained weights are quantised"
     int8_file.write(part, facts.trained, calibration)
@@ -251,9 +269,15 @@ def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Trie
         raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
     found = Tried(**json.loads(done.stdout.splitlines()[-1]))
     for name, difference in found.differences.items():
-        if not difference <= TOLERANCE[name]:
-            raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+        checked(name, difference)
     return found
+
+
+def checked(name: str, difference: float) -> float:
+    """The difference; `DifferentError` where a file's is too large."""
+    if not difference <= TOLERANCE.get(name, CONVERTED):
+        raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+    return difference
 
 
 def last_line(said: str) -> str:

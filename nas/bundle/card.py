@@ -143,10 +143,10 @@ def text(
     facts: ModelCard,
     onnx: bool,
     milliseconds: Mapping[str, float] = MappingProxyType({}),
-    int8: tuple[str, ...] = (),
+    more: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> str:
-    """The card, in Markdown; `milliseconds` of an image are by file, `int8` is what there is to say of that file. What
-    people or files named is escaped."""
+    """The card, in Markdown; `milliseconds` of an image are by file, `more` has sections by their titles, of files that
+    not every export has. What people or files named is escaped."""
     trained = facts.trained
     sections = [
         MARK if facts.data is None else f"{MARK}\n{images_line(facts.data)}",
@@ -162,7 +162,7 @@ def text(
         "## Cost",
         costs(facts),
         *(("## Latency", *latency(facts, milliseconds)) if facts.timed or milliseconds else ()),
-        *(("## INT8", *int8) if int8 else ()),
+        *(line for title, lines in more.items() for line in (f"## {title}", *lines)),
         "## Use",
         *use(facts, onnx),
         "## Repeat",

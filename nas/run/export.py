@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,12 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
 
 
 def write(
-    out: Path, facts: ModelCard, weights: Weights | None, onnx: bool, calibration: Calibration | None = None
+    out: Path,
+    facts: ModelCard,
+    weights: Weights | None,
+    onnx: bool,
+    calibration: Calibration | None = None,
+    others: Sequence[str] = (),
 ) -> list[str]:
     """Write the folder; returns what there is to say about it. Raises `DifferentError` where a file computes otherwise.
 
@@ -99,7 +105,7 @@ def write(
     """
     if weights is None and (out / bundle.WEIGHTS).exists():
         raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
-    made = bundle.write(out, facts.portable(), weights, onnx, calibration)
+    made = bundle.write(out, facts.portable(), weights, onnx, calibration, others)
     spent, arch = cost(facts.arch), facts.arch
     ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)
     apart = ", ".join(f"{file} by {difference:.2g}" for file, difference in made.differences.items())
