@@ -163,7 +163,9 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
         raise InputError(f"kit {folder}: is not empty; give another folder")
     name = f"{space.source} at {space.pixels}"
     timed = list(to_time(space, here))
-    checked = list(islice(device_table.networks(space, random.Random("check")), to_check))
+    known = set().union(*map(here.operators, timed))
+    others = device_table.networks(space, random.Random("check"))
+    checked = list(islice((arch for arch in others if here.operators(arch) <= known), to_check))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with meter(console, "writing networks") as told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 
-from nas import measure
+from nas import Run, measure, search
 from nas.bundle import bundle, onnx_file
-from nas.latency import onnx_graph, onnx_networks, onnx_timing
+from nas.config import Execution
+from nas.latency import onnx_graph, onnx_networks, onnx_timing, runtimes
+from nas.run import latencies
 from searchspace import Arch, InputError, Space, build, zoo
 from searchspace.arch import lower
 from searchspace.blocks.layers import Conv, steps
@@ -29,13 +33,12 @@ MIXED = Space(NETWORK).arch()
 
 
 def optimised(path: Path) -> Counter[str]:
-    """The operators that onnxruntime runs of a file, but for those that only move numbers to another format."""
+    """The operators that onnxruntime runs of a file."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path.with_suffix(".optimised"))
     options.log_severity_level = 3
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    kinds = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
-    return kinds
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +123,6 @@ def test_channels_in_fours_are_timed_by_themselves(layer: Conv, name: str) -> No
 def test_measured_and_searched_by_the_milliseconds_of_onnxruntime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import yaml
-
-    from nas import search
-
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(yaml.safe_dump(SPACE))
     words = ["--space", "tiny.yaml", "--runtime", "onnxruntime", "--table", "table.json"]
@@ -140,10 +139,26 @@ def test_measured_and_searched_by_the_milliseconds_of_onnxruntime(
         InputError, match=r"table\.json is of .*onnxruntime .*, this is .*torch .*; give another --table"
     ):
         measure.main(["--space", "tiny.yaml", "--table", "table.json"])
-    common = ["--space", "tiny.yaml", "--latency-table", "table.json", "--budget", "0.3ms", "--band", "5", "--dry-run"]
-    assert search.main(common) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"latency predicted for {table}" in said
+    words = [
+        "--space",
+        "tiny.yaml",
+        "--latency-table",
+        "table.json",
+        "--budget",
+        "0.3ms",
+        "--band",
+        "5",
+        "--run",
+        "run",
+    ]
+    assert search.main([*words, "--trials", "2", "--epochs", "1", "--images", "200", "--concurrent", "1"]) == 0
+    assert f"latency predicted for {table}" in " ".join(capsys.readouterr().out.split())
+    run = Run.open("run")
+    assert run.latency_table == table
+    for trial in run.trials:
+        assert 0 < (trial.predicted_ms or 0) <= 0.3
+        assert trial.contended_ms is None  # which would be PyTorch's
+        assert trial.alone_ms is not None
 
 
 def test_what_a_runtime_cannot_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +172,12 @@ def test_what_a_runtime_cannot_time_is_refused(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(InputError, match=r"runtime onnxruntime needs onnxruntime: pip install"):
         measure.main(["--runtime", "onnxruntime"])
+
+
+def test_the_best_networks_are_timed_by_the_runtime_that_their_predictions_are_of() -> None:
+    here = onnx_networks.conditions("int8", 2, 1)
+    assert latencies.where_to_time(here, Execution()) == (here, "")
+    found, why = latencies.where_to_time(replace(here, onnxruntime="1.0"), Execution())
+    assert found is None
+    assert "int8, onnxruntime 1.0; this is" in why
+    assert runtimes.network_ms([MIXED], here, 1)[0] > 0
