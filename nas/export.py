@@ -24,6 +24,18 @@ def parser() -> command.Parser:
     p.add_argument("--out", type=Path, required=True, help="folder to write to")
     p.add_argument("--trial", type=int, help="which trial of a search (default: the best)")
     p.add_argument("--onnx", action="store_true", help="also model.onnx, tried with onnxruntime")
+    p.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        choices=("onnx", "pt2", "openvino", "executorch"),
+        help="also in this format, by its own converter and tried with its runtime; several",
+    )
+    p.add_argument("--int8", action="store_true", help="also model.int8.onnx, quantised by onnxruntime (and --onnx)")
+    p.add_argument("--dataset", metavar="NAME", help="images to quantise with (default: those it was trained on)")
+    p.add_argument(
+        "--calibration-images", type=int, default=256, metavar="N", help="of them, that give ranges (default: 256)"
+    )
     plugin_option(p)
     return p
 
@@ -31,19 +43,23 @@ def parser() -> command.Parser:
 def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
 
-    from nas.bundle import bundle
+    from nas.bundle import bundle, formats
     from nas.run import export
     from nas.views.meter import waiting
 
-    if args.onnx:
+    onnx = args.onnx or args.int8 or "onnx" in args.format
+    others = list(dict.fromkeys(name for name in args.format if name != "onnx"))
+    if onnx:
         bundle.require_onnx()
+    formats.require(others)
     export.check_out(args.out, Path(args.run))
     facts, weights = export.chosen(args.run, args.trial)
     facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     console = command.console()
+    images = export.calibration(facts, args.dataset, args.calibration_images, console) if args.int8 else None
     try:
         with waiting(console, "writing the network and trying it in a fresh interpreter"):
-            lines = export.write(args.out, facts, weights, args.onnx)
+            lines = export.write(args.out, facts, weights, onnx, images, others)
     except bundle.DifferentError as error:
         print(f"nas.export: nothing was written to {args.out}: {error}", file=sys.stderr)
         return command.FAILED

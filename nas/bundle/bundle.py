@@ -2,7 +2,7 @@
 
 `nas.export` and `nas.train` write one: `arch.yaml`, `model.py`, `card.md`; where it is trained `weights.safetensors`,
 `classes.json`, `confusion.json` and its drawing; where asked `model.onnx`, and with weights `predict.py`, which runs it
-on image files.
+on image files, and `model.int8.onnx`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from nas.analysis import confusion
-from nas.bundle import card, onnx_file
+from nas.bundle import card, formats, int8_file, onnx_file
 from nas.bundle.card import ModelCard
 from nas.bundle.confusion_matrix import matrix
+from nas.bundle.int8_file import Calibration, Compared
 from nas.bundle.onnx_file import require_onnx as require_onnx
 from nas.bundle.predict_script import script
 from nas.config import CONFIG, DataConfig
@@ -34,8 +36,12 @@ from searchspace.pytorch.source import source
 
 CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
 # In the order they are put in place: what has weights is complete.
-FILES = (CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, "model.onnx", "predict.py", WEIGHTS)
-TOLERANCE = {"model.py": 1e-5, "model.onnx": 1e-4}
+FILES = (
+    *(CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, int8_file.FLOAT, int8_file.INT8),
+    *formats.FILES,
+    *("predict.py", WEIGHTS),
+)
+TOLERANCE, CONVERTED = {"model.py": 1e-5}, 1e-4
 SECONDS = 600
 
 CHECK = """
@@ -75,11 +81,12 @@ torch.set_num_threads(1)
 with torch.inference_mode():
     one, deployed = images[:1].clone(), model.to(memory_format=torch.channels_last)
     paces = {"model.py": pace(lambda: deployed(one))}
-if "model.onnx" in found:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    alone = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-    paces["model.onnx"] = pace(lambda: alone.run(None, {"images": one.numpy()}))
+for file in ("model.onnx", "model.int8.onnx"):
+    if (folder / file).exists():
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        alone = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
+        paces[file] = pace(lambda: alone.run(None, {"images": one.numpy()}))
 print(json.dumps({"differences": found, "milliseconds": paces}))
 """
 
@@ -99,10 +106,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The names of the files, and how far the output of each is from the network's."""
+    """The names of the files, how far the output of each is from the network's, and of int8 what there is to say."""
 
     files: list[str]
     differences: dict[str, float]
+    int8: list[str]
 
 
 def check_free(out: Path) -> None:
@@ -142,13 +150,22 @@ def images(folder: Path) -> DataConfig | None:
     return None if named and named.dataset.startswith(card.ANOTHER_MACHINES) else named
 
 
-def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Export:
+def write(
+    out: Path,
+    facts: ModelCard,
+    weights: dict[str, Tensor] | None = None,
+    onnx: bool = False,
+    calibration: Calibration | None = None,
+    others: Sequence[str] = (),
+) -> Export:
     """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
 
-    Without weights they start fresh, from the network's digest. `InputError` where nothing can be written.
+    Without weights they start fresh, from the network's digest. With images to calibrate on and ONNX, it is there in
+    int8 too; `others` are further `formats`. `InputError` where nothing can be written.
     """
     if onnx:
         require_onnx()
+    formats.require(others)
     check_free(out)
     model = _network(facts, weights)
     try:
@@ -157,8 +174,12 @@ def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None,
             part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
             part.mkdir()
             _fill(part, facts, model, weights, onnx)
+            int8 = _int8(part, facts, calibration) if calibration else None
             found = tried(part, model, _images(facts), scratch)
-            (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds), encoding="utf-8")
+            found.differences.update(_in_formats(part, others, model, _images(facts)))
+            more = {"INT8": int8_file.section(int8, found.milliseconds)} if int8 else {}
+            more |= {"Other formats": formats.described(others)} if others else {}
+            (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, more), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
                 if file in files:
@@ -167,7 +188,7 @@ def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None,
                     (out / file).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
-    return Export(files, found.differences)
+    return Export(files, found.differences, int8_file.sentences(int8, found.milliseconds) if int8 else [])
 
 
 def _network(facts: ModelCard, weights: dict[str, Tensor] | None) -> nn.Module:
@@ -203,6 +224,24 @@ def _fill(part: Path, facts: ModelCard, model: nn.Module, weights: dict[str, Ten
         (part / DRAWING).write_text(matrix(facts.confusion, standalone=True), encoding="utf-8")
 
 
+def _in_formats(part: Path, names: Sequence[str], model: nn.Module, images: Tensor) -> dict[str, float]:
+    """Write the network in further formats; how far each file's output is from the network's."""
+    found = {}
+    for name in names:
+        file = formats.FORMATS[name].files[0]
+        try:
+            found[file] = checked(file, formats.write(part, name, model, images))
+        except RuntimeError as error:
+            raise DifferentError(str(error)) from None
+    return found
+
+
+def _int8(part: Path, facts: ModelCard, calibration: Calibration) -> Compared:
+    assert facts.trained is not None, "only trained weights are quantised"
+    int8_file.write(part, facts.trained, calibration)
+    return int8_file.compared(part, facts.trained, calibration)
+
+
 def _images(facts: ModelCard) -> Tensor:
     """Random images, a faint and a strong one: an activation that saturates does so for the second."""
     side = facts.arch.resolution
@@ -230,9 +269,15 @@ def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Trie
         raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
     found = Tried(**json.loads(done.stdout.splitlines()[-1]))
     for name, difference in found.differences.items():
-        if not difference <= TOLERANCE[name]:
-            raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+        checked(name, difference)
     return found
+
+
+def checked(name: str, difference: float) -> float:
+    """The difference; `DifferentError` where a file's is too large."""
+    if not difference <= TOLERANCE.get(name, CONVERTED):
+        raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
+    return difference
 
 
 def last_line(said: str) -> str:

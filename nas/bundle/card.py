@@ -139,8 +139,14 @@ def elsewhere(word: str) -> str:
     return f"{option}{given}{shown}"
 
 
-def text(facts: ModelCard, onnx: bool, milliseconds: Mapping[str, float] = MappingProxyType({})) -> str:
-    """The card, in Markdown; `milliseconds` of an image are by file. What people or files named is escaped."""
+def text(
+    facts: ModelCard,
+    onnx: bool,
+    milliseconds: Mapping[str, float] = MappingProxyType({}),
+    more: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> str:
+    """The card, in Markdown; `milliseconds` of an image are by file, `more` has sections by their titles, of files that
+    not every export has. What people or files named is escaped."""
     trained = facts.trained
     sections = [
         MARK if facts.data is None else f"{MARK}\n{images_line(facts.data)}",
@@ -156,6 +162,7 @@ def text(facts: ModelCard, onnx: bool, milliseconds: Mapping[str, float] = Mappi
         "## Cost",
         costs(facts),
         *(("## Latency", *latency(facts, milliseconds)) if facts.timed or milliseconds else ()),
+        *(line for title, lines in more.items() for line in (f"## {title}", *lines)),
         "## Use",
         *use(facts, onnx),
         "## Repeat",
@@ -183,7 +190,7 @@ def latency(facts: ModelCard, milliseconds: Mapping[str, float]) -> tuple[str, .
         return facts.timed
     measured = ", ".join(f"`{file}` {ms:.3g} ms" for file, ms in milliseconds.items())
     return (
-        f"One image on one thread of {escaped(device_name('cpu'))}, float32, when this folder was written: {measured} "
+        f"One image on one thread of {escaped(device_name('cpu'))}, when this folder was written: {measured} "
         "(the median of up to 20 runs, by the thread's own clock).",
         *facts.timed,
     )

@@ -25,7 +25,7 @@ def require_onnx() -> None:
     """`InputError` that says what to install where ONNX files can be neither written nor tried."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"--onnx needs {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
+        raise InputError(f"ONNX files need {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
 
 
 def write(path: Path, model: nn.Module, images: Tensor, output: str) -> None:

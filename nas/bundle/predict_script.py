@@ -36,10 +36,11 @@ def main():
     options.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="image files, and folders of them")
     options.add_argument("--top", type=int, default=1, metavar="K", help="name the K most probable classes (1)")
     options.add_argument("--json", action="store_true", help="one JSON object per image")
+    options.add_argument("--model", default="model.onnx", metavar="FILE", help="the network (model.onnx)")
     given = options.parse_args()
     if given.top < 1:
         options.error(f"argument --top: at least 1, not {{given.top}}")
-    classes, session = loaded()
+    classes, session = loaded(HERE / given.model)
     failed = False
     for path in files(given.images):
         try:
@@ -53,13 +54,13 @@ def main():
     return 1 if failed else 0
 
 
-def loaded():
+def loaded(model):
     """The classes in the order of the outputs, and the network."""
     try:
         classes = json.loads((HERE / "classes.json").read_text(encoding="utf-8"))
-        return classes, onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+        return classes, onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     except Exception as error:
-        sys.exit(f"{{printable(HERE)}}: classes.json and model.onnx have to be there: {{reason(error)}}")
+        sys.exit(f"{{printable(HERE)}}: classes.json and {{printable(model.name)}} have to be there: {{reason(error)}}")
 
 
 def files(paths):

@@ -1,7 +1,7 @@
 """This device's layer times, for latency budgets and predictions: measured where they lack, kept in the user's cache.
 
-One file per device, batch size, number of threads and release of PyTorch. What is stopped goes on from where it was,
-and what a later space needs beside is added.
+One file per device, runtime and its release, type of numbers, batch size and number of threads. What is stopped goes on
+from where it was, and what a later space needs beside is added.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from nas.cache import cache_folder
-from nas.latency import timing
+from nas.latency import runtimes, timing
+from nas.latency.runtimes import unwatched as unwatched_run
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
-from searchspace.costs.latency import LatencyTable, Session, Size, operators
+from searchspace.costs.latency import LatencyTable, Session, Size
 from searchspace.errors import InputError
 from searchspace.space.space import Point, Space
 
@@ -49,11 +48,12 @@ def unsaid(text: str) -> None:
     """Where nobody reads."""
 
 
-def default_path(device: str, batch_size: int = 1, threads: int = 1) -> Path:
-    """Where this device's table is kept in the cache folder."""
-    name = re.sub(r"[^a-z0-9.]+", "-", timing.device_name(device).lower()).strip("-")
-    name += "-bfloat16" if timing.dtype(device) == torch.bfloat16 else ""
-    return cache_folder() / "latency" / f"{name}-batch{batch_size}-threads{threads}-torch{torch.__version__}.json"
+def default_path(here: LatencyTable) -> Path:
+    """Where the table of a device and of such conditions is kept in the cache folder."""
+    name = re.sub(r"[^a-z0-9.]+", "-", here.device.lower()).strip("-")
+    name += f"-{here.dtype}" if here.dtype != "float32" else ""
+    runtime = f"onnxruntime{here.onnxruntime}" if here.onnxruntime else f"torch{here.torch}"
+    return cache_folder() / "latency" / f"{name}-batch{here.batch_size}-threads{here.threads}-{runtime}.json"
 
 
 def known(path: Path, space: Space) -> LatencyTable | None:
@@ -62,26 +62,24 @@ def known(path: Path, space: Space) -> LatencyTable | None:
         table = LatencyTable.load(path)
     except InputError:
         return None
-    return table if space_operators(space) <= table.times.keys() else None
+    return table if space_operators(space, table) <= table.times.keys() else None
 
 
 def ensure(
     path: Path | None,
     space: Space,
-    device: str,
-    batch_size: int,
-    threads: int,
+    here: LatencyTable,
     progress: Progress = unwatched,
     say: Callable[[str], None] = unsaid,
 ) -> LatencyTable:
-    """The device's table with all that a space needs; what is not there is measured now, and kept where there is a
-    path. `progress` is told how many runs of how many are made, `say` what a person should read.
+    """The table of the conditions `here` with all that a space needs; what is not there is measured now, and kept where
+    there is a path. `progress` is told how many runs of how many are made, `say` what a person should read.
 
     Raises `InputError` for a table of another device or of other conditions, or one that cannot be written.
     """
-    table = opened(path, device, batch_size, threads)
+    table = opened(path, here)
     name = f"{space.source} at {space.pixels}"
-    wanted = space_operators(space)
+    wanted = space_operators(space, table)
     if not lacking(table, name, wanted):
         return table
     if path and (why := why_not_kept(path)):
@@ -98,12 +96,12 @@ def ensure(
         progress("timing layers", runs, total)
 
     while short := lacking(table, name, wanted):
-        archs = [arch for arch in chosen(drawn, short, wanted) if arch.digest not in seen]
+        archs = [arch for arch in chosen(drawn, short, wanted, table) if arch.digest not in seen]
         if not archs:
             break
         seen |= {arch.digest for arch in archs}
         total = runs + max(NETWORKS - table.spaces.get(name, 0), len(archs)) * ROUNDS
-        table = add(table, path, name, archs, device, step, session)
+        table = add(table, path, name, archs, step, session)
     rows = sum(len(rows) for rows in table.times.values())
     took = f"{len(seen)} networks in {time.monotonic() - begun:.0f} s"
     say(f"timed {took}: {rows:,} times of {len(table.times)} operators{f' in {path}' if path else ''}")
@@ -113,14 +111,13 @@ def ensure(
     return table
 
 
-def opened(path: Path | None, device: str, batch_size: int, threads: int) -> LatencyTable:
+def opened(path: Path | None, here: LatencyTable) -> LatencyTable:
     """The table in a file, or an empty one; only what was measured under the same conditions may be added to."""
-    empty = timing.conditions(device, batch_size, threads)
     if path is None or not os.path.exists(path):
-        return empty
+        return here
     table = LatencyTable.load(path)
-    if not timing.alike(table, empty):
-        raise InputError(f"latency table {path} is of {table}, this is {empty}; give another --table")
+    if not timing.alike(table, here):
+        raise InputError(f"latency table {path} is of {table}, this is {here}; give another --table")
     return table
 
 
@@ -139,15 +136,13 @@ def add(
     path: Path | None,
     name: str,
     archs: Sequence[Arch],
-    device: str,
-    each: Callable[[], None] = lambda: None,
+    each: Callable[[], None] = unwatched_run,
     session: Session | None = None,
 ) -> LatencyTable:
     """The table with the layers of these networks timed, and saved; a session goes on with the load that it began
     with."""
     session = session or Session(now(), 0, os.getloadavg()[0], os.cpu_count() or 1)
-    with timing.threads(table.threads):
-        found = layer_times(table, name, archs, device, each)
+    found = layer_times(table, name, archs, each)
     load = max(session.load, os.getloadavg()[0] - table.threads)  # without these threads
     table = table.with_times(name, len(archs), (row for rows in found for row in rows))
     table = table.measured_in(session._replace(networks=len(archs), load=round(load, 2)))
@@ -161,15 +156,15 @@ def now() -> str:
 
 
 def layer_times(
-    table: LatencyTable, name: str, archs: Sequence[Arch], device: str, each: Callable[[], None]
+    table: LatencyTable, name: str, archs: Sequence[Arch], each: Callable[[], None]
 ) -> list[list[tuple[str, Size, float]]]:
     """The layers of these networks with their times; measured again where they disagree with what is known of the
     space, and then the least time of each counts: what disturbs makes it longer."""
-    found = timing.layer_ms(archs, device, table.batch_size, ROUNDS, each)
+    found = runtimes.layer_ms(archs, table, ROUNDS, each)
     for _ in range(REPEATS):
         if table.spaces.get(name, 0) < SETTLED or agrees(table, archs, found):
             break
-        again = timing.layer_ms(archs, device, table.batch_size, ROUNDS)
+        again = runtimes.layer_ms(archs, table, ROUNDS)
         found = [
             [(operator, size, min(ms, other)) for (operator, size, ms), (_, _, other) in zip(*both, strict=True)]
             for both in zip(found, again, strict=True)
@@ -196,10 +191,10 @@ def lacking(table: LatencyTable, name: str, wanted: set[str]) -> set[str]:
     return few if count < MOST else {operator for operator in few if operator not in table.times}
 
 
-def space_operators(space: Space) -> set[str]:
-    """The operators of a space's networks, from many random ones."""
+def space_operators(space: Space, table: LatencyTable) -> set[str]:
+    """The operators that a space's networks have in a table's runtime, from many random ones."""
     rng, width = random.Random(0), usual_width(space)
-    return {name for _ in range(DRAWS) for name in operators(space.arch(space.random_point(rng), width))}
+    return {name for _ in range(DRAWS) for name in table.operators(space.arch(space.random_point(rng), width))}
 
 
 def networks(space: Space, rng: random.Random) -> Iterator[Arch]:
@@ -233,7 +228,7 @@ def scaled(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
     return space.arch(point, min(max(width, low), high))
 
 
-def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str]) -> list[Arch]:
+def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str], table: LatencyTable) -> list[Arch]:
     """A few networks to time together; where only some operators are short, those that have most of them.
 
     None where no network of many has any: an operator may be there only at widths that are not timed.
@@ -241,7 +236,7 @@ def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str]) -> lis
     if short == wanted:
         return list(islice(candidates, AT_ONCE))
     drawn = list(islice(candidates, AT_ONCE * CANDIDATES))
-    if not any(operators(arch) & short for arch in drawn):
+    if not any(table.operators(arch) & short for arch in drawn):
         drawn += islice(candidates, DRAWS)
-    having = [arch for arch in drawn if operators(arch) & short]
-    return sorted(having, key=lambda arch: -len(operators(arch) & short))[:AT_ONCE]
+    having = [arch for arch in drawn if table.operators(arch) & short]
+    return sorted(having, key=lambda arch: -len(table.operators(arch) & short))[:AT_ONCE]

@@ -49,9 +49,12 @@ def device_for(wanted: str) -> str:
 
 
 def device_name(device: str) -> str:
+    """The name of a GPU, or of the processor."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else processor_name()
+
+
+def processor_name() -> str:
     """The processor's name as its maker writes it, with its model, since names such as AMD EPYC stand for many."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
     facts = _cpu_facts()
     name = facts.get("model name") or platform.processor() or platform.machine() or "cpu"
     name = " ".join(re.sub(r"\((R|TM|r|tm)\)", "", name).split())
@@ -239,9 +242,8 @@ def program(layer: Layer, module: nn.Module) -> Iterator[Step]:
             yield "multiply", module
         case Parallel(branches=branches):
             yield "hold", module
-            for index, (branch, child) in enumerate(
-                zip(branches, module.get_submodule("branches").children(), strict=True)
-            ):
+            children = module.get_submodule("branches").children()
+            for index, (branch, child) in enumerate(zip(branches, children, strict=True)):
                 if index:
                     yield "again", module
                 yield from program(branch, child)
@@ -270,7 +272,7 @@ def run_marked(steps_of: Sequence[Step], x: Tensor, mark: Callable[[], None]) ->
             x = held.pop() + x
         elif action == "join":
             held.pop()
-            first = -len(module.branches) + 1  # type: ignore[arg-type]
+            first = len(held) - len(module.branches) + 1  # type: ignore[arg-type]
             x = module.joined([*held[first:], x])  # type: ignore[operator]
             del held[first:]
         else:

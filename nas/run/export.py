@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
 from torch import Tensor
 
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escaped
-from nas.config import CONFIG, SearchConfig, load_plugins
+from nas.bundle.int8_file import Calibration
+from nas.config import CONFIG, DataConfig, SearchConfig, load_plugins
+from nas.data.datasets import load_test
 from nas.full_training import training_folder
+from nas.run.images import read_images
 from nas.run.run import Run
+from nas.run.subject import NAMELESS
 from nas.study import storage
 from nas.trial import TrialRecord
+from nas.views.meter import meter
 from searchspace.arch import Arch
 from searchspace.budget import amount
 from searchspace.costs.latency import LatencyTable
@@ -59,17 +66,46 @@ def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
     if not (folder / bundle.WEIGHTS).is_file():
         return facts, None
     trained, weights = training_folder.weights_in(folder)
-    return replace(facts, trained=trained, commands=(trained.command,) if trained.command else ()), weights
+    commands = (trained.command,) if trained.command else ()
+    return replace(facts, trained=trained, commands=commands, data=bundle.images(folder)), weights
 
 
-def write(out: Path, facts: ModelCard, weights: Weights | None, onnx: bool) -> list[str]:
+def calibration(facts: ModelCard, dataset: str | None, number: int, console: Console) -> Calibration:
+    """Images to quantise a trained network with, read as training read them, and those that it is scored on."""
+    arch, trained = facts.arch, facts.trained
+    if trained is None:
+        raise InputError(f"int8: {facts.title} has no trained weights to quantise; python -m nas.train makes them")
+    if number < 1:
+        raise InputError(f"calibration-images: at least 1, not {number}")
+    data = facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset)
+    if data is None or data.dataset in NAMELESS:
+        raise InputError(f"int8: nothing says which images {facts.title} was trained on; give --dataset")
+    split = read_images(data, trained.seed, arch.resolution, console, quiet=False, channels=arch.in_channels)
+    if split.classes != trained.classes:
+        raise InputError(
+            f"int8: {data.dataset} has other classes than {facts.title} was trained on; give its --dataset"
+        )
+    scored = [("validation", split.val_images, split.val_labels)]
+    with meter(console, "reading the test images") as told:
+        test = load_test(split, told)
+    return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
+
+
+def write(
+    out: Path,
+    facts: ModelCard,
+    weights: Weights | None,
+    onnx: bool,
+    calibration: Calibration | None = None,
+    others: Sequence[str] = (),
+) -> list[str]:
     """Write the folder; returns what there is to say about it. Raises `DifferentError` where a file computes otherwise.
 
     `InputError` where somebody's training or weights would be lost.
     """
     if weights is None and (out / bundle.WEIGHTS).exists():
         raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
-    made = bundle.write(out, facts.portable(), weights, onnx)
+    made = bundle.write(out, facts.portable(), weights, onnx, calibration, others)
     spent, arch = cost(facts.arch), facts.arch
     ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)
     apart = ", ".join(f"{file} by {difference:.2g}" for file, difference in made.differences.items())
@@ -78,6 +114,7 @@ def write(out: Path, facts: ModelCard, weights: Weights | None, onnx: bool) -> l
         f"{facts.title}: {amount(spent.macs, 'macs')}, {spent.params:,} params at {arch.resolution} px, {ends}",
         f"wrote {out}: {', '.join(made.files)}",
         f"tried in a fresh interpreter without this project; off from the network's largest {number}: {apart}",
+        *made.int8,
     ]
     if weights is None:
         lines.append(f"its weights are not trained; python -m nas.train {out} --dataset … trains them")

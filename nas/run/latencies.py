@@ -40,7 +40,7 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
     device = timing.device_for(config.conduct.device)
     if needed:
         return measured_here(space, device, console, quiet)
-    known = device_table.known(device_table.default_path(device), space)
+    known = device_table.known(device_table.default_path(timing.conditions(device)), space)
     return space if known is None else space.timed(known)
 
 
@@ -86,7 +86,7 @@ def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
 def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Space:
     """The space with this device's layer times; where the cache cannot be used they are measured for this run alone,
     since no budget depends on them."""
-    from nas.latency import device_table
+    from nas.latency import device_table, timing
 
     try:
         return measured_here(space, device, console, quiet)
@@ -94,16 +94,16 @@ def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Spa
         if not quiet:
             console.print(f"{error}; layers are timed for this run alone")
         with meter(console, "timing layers", quiet) as told:
-            return space.timed(device_table.ensure(None, space, device, 1, 1, told, told.say))
+            return space.timed(device_table.ensure(None, space, timing.conditions(device), told, told.say))
 
 
 def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
     """The space with the layer times of this machine's device, measured as far as they are not known."""
-    from nas.latency import device_table
+    from nas.latency import device_table, timing
 
-    path = device_table.default_path(device)
+    here = timing.conditions(device)
     with meter(console, "timing layers", quiet) as told:
-        return space.timed(device_table.ensure(path, space, device, 1, 1, told, told.say))
+        return space.timed(device_table.ensure(device_table.default_path(here), space, here, told, told.say))
 
 
 def time_best(study: Study, conduct: Execution) -> str:
@@ -112,20 +112,16 @@ def time_best(study: Study, conduct: Execution) -> str:
 
     Only on the device and under the conditions of the run's layer times, beside which they are shown.
     """
-    from nas.latency import timing
+    from nas.latency import runtimes
 
     best = [study.trial(record.number) for record in best_first(study.records, study.finals)[:TIMED_BEST]]
-    known, table = study.alone_ms, study.space.latency
+    known = study.alone_ms
     if all(trial.number in known for trial in best):
         return ""
-    device, why = where_to_time(table, conduct)
-    if why:
+    here, why = where_to_time(study.space.latency, conduct)
+    if here is None:
         return f"the best networks were not timed: {why}"
-    here = timing.conditions(device, *((table.batch_size, table.threads) if table else ()))
-    archs = [trial.arch for trial in best]
-    with timing.threads(here.threads):
-        models = [timing.ready(arch, device) for arch in archs]
-        times = timing.network_ms(models, archs, device, here.batch_size, TIMED_ROUNDS)
+    times = runtimes.network_ms([trial.arch for trial in best], here, TIMED_ROUNDS)
     study.alone_ms = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load <= cores + 1:  # trials of this run are among it
@@ -133,17 +129,28 @@ def time_best(study: Study, conduct: Execution) -> str:
     return f"the best networks' milliseconds may be too long: the load was {load:.1f} on {cores} cores"
 
 
-def where_to_time(table: LatencyTable | None, conduct: Execution) -> tuple[str, str]:
-    """This machine's device that a table is of, or that trials ran on; else why there is none."""
-    from nas.latency import timing
+def where_to_time(table: LatencyTable | None, conduct: Execution) -> tuple[LatencyTable | None, str]:
+    """The conditions under which this machine can time as a table says, or on the device that trials ran on; else why
+    there are none."""
+    from nas.latency import onnx_networks, timing
 
     if table is None:
         if conduct.ray_address:
-            return "", f"trials ran on a cluster's devices, this is {timing.device_name('cpu')}"
-        return (timing.device_for(conduct.device), "") if timing.is_here(conduct.device) else ("", "no GPU is here")
-    devices = ("cuda", "cpu") if timing.is_here("cuda") else ("cpu",)
-    here = {device: timing.conditions(device, table.batch_size, table.threads) for device in devices}
-    for device, conditions in here.items():
+            return None, f"trials ran on a cluster's devices, this is {timing.device_name('cpu')}"
+        device = conduct.device
+        return (
+            (timing.conditions(timing.device_for(device)), "") if timing.is_here(device) else (None, "no GPU is here")
+        )
+    size = table.batch_size, table.threads
+    if table.onnxruntime:
+        try:
+            here = [onnx_networks.conditions("int8" if table.dtype == "int8" else "float32", *size)]
+        except InputError as error:
+            return None, str(error)
+    else:
+        devices = ("cuda", "cpu") if timing.is_here("cuda") else ("cpu",)
+        here = [timing.conditions(device, *size) for device in devices]
+    for conditions in here:
         if timing.alike(table, conditions):
-            return device, ""
-    return "", f"predictions are for {table}; this is {' and '.join(map(str, here.values()))}"
+            return conditions, ""
+    return None, f"predictions are for {table}; this is {' and '.join(map(str, here))}"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 
-from nas.latency import device_table, timing
+from nas.latency import device_table, onnx_networks, runtimes, timing
+from nas.run import kit
 from nas.views import figures
 from nas.views.meter import meter
 from searchspace import command
+from searchspace.arch import Arch
 from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
 from searchspace.space.space import Space
@@ -34,44 +38,76 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{name.replace('_', '-')}: at most {most:,}, not {getattr(args, name)}")
     space = Space.load(args.space)
     space = space.fix([f"resolution={args.resolution}"] if args.resolution else [])
-    device = timing.device_for(args.device)
-    console = command.console()
-    path = args.table or device_table.default_path(device, args.batch_size, args.threads)
-    before = device_table.opened(path, device, args.batch_size, args.threads)
+    here, console = conditions(args), command.console()
+    if args.kit is not None:
+        kit.write(args.kit, space, here, CHECKED, console)
+        return 0
+    if args.check and args.table is not None and (carried := measured_elsewhere(args.table)):
+        return check_elsewhere(carried, args.table, console)
+    path = args.table or device_table.default_path(here)
+    before = device_table.opened(path, here)
     with meter(console, "timing layers") as told:
-        table = device_table.ensure(path, space, device, args.batch_size, args.threads, told, told.say)
+        table = device_table.ensure(path, space, here, told, told.say)
     if table == before:
         console.print(f"{path} has all that {space.source} needs")
-    return check(table, path, space, device, console) if args.check else 0
+    return check(table, path, space, console) if args.check else 0
 
 
-def check(table: LatencyTable, path: Path, space: Space, device: str, console: Console) -> int:
+def conditions(args: argparse.Namespace) -> LatencyTable:
+    """What is to be timed, as a table without times; `InputError` for a runtime that cannot do it."""
+    if args.runtime == "onnxruntime":
+        if args.device == "cuda":
+            raise InputError("device cuda: onnxruntime is timed on the CPU; --runtime torch times a GPU")
+        return onnx_networks.conditions(args.dtype, args.batch_size, args.threads)
+    if args.dtype == "int8":
+        raise InputError("dtype int8: of --runtime onnxruntime alone")
+    return timing.conditions(timing.device_for(args.device), args.batch_size, args.threads)
+
+
+def measured_elsewhere(path: Path) -> LatencyTable | None:
+    """The table of a kit, which has whole networks to check it with; None of any other."""
+    table = LatencyTable.load(path) if path.exists() else None
+    return table if table and table.checked else None
+
+
+def check(table: LatencyTable, path: Path, space: Space, console: Console) -> int:
     """Predicted against measured on random networks that were not used; 1 where the aim does not hold."""
-    import numpy as np
-    from scipy.stats import spearmanr
-
     drawn = device_table.networks(space, random.Random("check"))
     archs = [next(drawn) for _ in range(CHECKED)]
     for arch in archs:
         if table.missing(arch):
-            table = device_table.add(table, path, f"{space.source}, rare", [arch], device)
-    predicted = np.array([table.predict(arch) for arch in archs])
-    models = [timing.ready(arch, device) for arch in archs]
+            table = device_table.add(table, path, f"{space.source}, rare", [arch])
     console.print(f"running {CHECKED} networks")
     runs = count(1)
-    with meter(console, "running networks") as told, timing.threads(table.threads):
+    with meter(console, "running networks") as told:
 
         def step() -> None:
             told("running networks", next(runs), CHECKED * CHECK_ROUNDS)
 
-        times = timing.network_ms(models, archs, device, table.batch_size, CHECK_ROUNDS, step)
-    measured = np.array(times)
+        times = runtimes.network_ms(archs, table, CHECK_ROUNDS, step)
+    console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    words = f"{CHECKED} random networks of {space.source} at {space.pixels}"
+    return judge(table, path, words, dict(zip(archs, times, strict=True)), console)
+
+
+def check_elsewhere(table: LatencyTable, path: Path, console: Console) -> int:
+    """The same of a device that is not here, by the whole networks that a kit's script measured there."""
+    measured = {Arch.from_dict(json.loads(text), f"{path}: checked"): ms for text, ms in table.checked.items()}
+    load = table.sessions[-1].load if table.sessions else 0.0
+    console.print(f"{table}; load {load:.1f} there")
+    return judge(table, path, f"{len(measured)} networks that were measured there", measured, console)
+
+
+def judge(table: LatencyTable, path: Path, words: str, times: Mapping[Arch, float], console: Console) -> int:
+    """Say how far predictions are from measured milliseconds, and draw it; 1 where the aim does not hold."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    predicted, measured = np.array([table.predict(arch) for arch in times]), np.array(list(times.values()))
     error, correlation = float(np.mean(np.abs(predicted / measured - 1))), float(spearmanr(predicted, measured)[0])
     holds = error <= MOST_ERROR and correlation >= LEAST_CORRELATION
-    console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     console.print(
-        f"{CHECKED} random networks of {space.source} at {space.pixels}: "
-        f"measured {measured.min():.3g} to {measured.max():.3g} ms, predicted {predicted.min():.3g} to "
+        f"{words}: measured {measured.min():.3g} to {measured.max():.3g} ms, predicted {predicted.min():.3g} to "
         f"{predicted.max():.3g} ms"
     )
     console.print(

@@ -40,6 +40,7 @@ from nas.workers.cluster import Cluster
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
 from searchspace.budget import Budget
+from searchspace.costs.latency import LatencyTable
 from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.space.preflight import preflight
@@ -229,7 +230,7 @@ class Search:
             if left <= 0:
                 return replace(before, why=f"{FINALS}: {TIME_LIMIT}")
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
-        work = self._work(self._checked_images(study))
+        work = self._work(self._checked_images(study), study.space.latency)
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
         finals = f"{FINALS}: {why}" if why else ""
         return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
@@ -282,19 +283,21 @@ class Search:
         with display:
             checkpoints = self.folder.resolve() / folder.CHECKPOINTS
             course = Coordinator(study, conduct.trials, identity.train.epochs, watchers, checkpoints)
-            why = tuner.run(course, self._work(split), conduct, log, cluster, self._say)
+            why = tuner.run(course, self._work(split, study.space.latency), conduct, log, cluster, self._say)
         watchers.close()
         for line in watchers.sentences:
             self._say(line)
         return Ended(why, course.stopped_by)
 
-    def _work(self, split: Split | None) -> tuner.Work:
+    def _work(self, split: Split | None, table: LatencyTable | None) -> tuner.Work:
         from nas.workers.evaluate import brief_training
 
         identity = self.config.identity
         data = split if self.given.data is None else self.given.data
         timed = self.config.budget.limits_latency or "latency" in identity.minimize
-        return tuner.Work(self.evaluate or brief_training, data, identity.train, identity.seed, identity.metric, timed)
+        by_torch = table is None or not table.onnxruntime
+        evaluate = self.evaluate or brief_training
+        return tuner.Work(evaluate, data, identity.train, identity.seed, identity.metric, timed, by_torch)
 
     def _prepared(self) -> tuple[warm_start.Sources, Space]:
         """What earlier runs teach, and the space with its latencies, once all that can be checked before has been."""

@@ -46,7 +46,7 @@ class Resources:
 class Work:
     """What is done with every trial: `evaluate`, on `data` or what that makes on each worker, by a `recipe`, from a
     seed of its own that comes from the run's `seed`. `timed`: whether each deployment network is timed beside the
-    other trials, also on a GPU."""
+    other trials, also on a GPU; none is where latencies are not `by_torch`, but of another runtime."""
 
     evaluate: Evaluate
     data: Any
@@ -54,6 +54,7 @@ class Work:
     seed: int
     metric: Metric = DEFAULT_METRIC
     timed: bool = True
+    by_torch: bool = True
 
     @property
     def pixels(self) -> int | None:
@@ -138,7 +139,7 @@ def _context(work: Work, conduct: Execution, resources: Resources, epochs: int) 
         timeout_s=conduct.trial_timeout_s or math.inf,
         gpu_share=resources.gpus or 1.0,
         graphs=conduct.cuda_graphs and resources.device == "cuda",
-        timed=work.timed or resources.device == "cpu",
+        timed=work.by_torch and (work.timed or resources.device == "cpu"),
     )
 
 

@@ -216,16 +216,6 @@ class Blur(Layer):
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceToDepth(Layer):
-    """Every `side` × `side` pixels become one of as many channels."""
-
-    side: int
-
-    def output(self, shape: Shape) -> Shape:
-        return (shape[0] * self.side**2, shape[1] // self.side, shape[2] // self.side)
-
-
-@dataclass(frozen=True, slots=True)
 class GlobalAvgPool(Layer):
     def output(self, shape: Shape) -> Shape:
         return (shape[0], 1, 1)
@@ -257,13 +247,6 @@ class Slice(Layer):
 
     def output(self, shape: Shape) -> Shape:
         return (self.channels, shape[1], shape[2])
-
-
-@dataclass(frozen=True, slots=True)
-class Shuffle(Layer):
-    """Channels in `groups`, dealt out in turn: the first of every group, then the second (ShuffleNet)."""
-
-    groups: int
 
 
 @dataclass(frozen=True, slots=True)

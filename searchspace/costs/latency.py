@@ -6,6 +6,8 @@ Widths are any integers, so no table holds every layer. For every operator (a 3�
 the time is a sum of six quantities of a layer, such as its multiply-adds and the numbers it reads and writes, times
 what each costs on the device, fitted to the operator's times: never negative, so that a wider layer never takes less.
 `nas/measure.py` fills the table.
+
+onnxruntime fuses layers, so its tables are of kernels (`kernels.py`), each with what is fused into it.
 """
 
 from __future__ import annotations
@@ -33,10 +35,13 @@ from searchspace.blocks.layers import (
     Shape,
     steps,
 )
+from searchspace.costs.kernels import kernels
 from searchspace.document import check_no_pipe, parse, write_text
 from searchspace.errors import InputError
 
 LANES = 16
+FUSING_LANES = 8  # of onnxruntime's memory formats
+ALIGNED = 4
 REWEIGHTINGS = 4
 BUSY = 0.5
 REMEMBERED = 1 << 16
@@ -73,8 +78,9 @@ class Session(NamedTuple):
 class LatencyTable:
     """Layer times of one device, by operator, and the conditions they were measured under.
 
-    `spaces` counts the networks that were timed, by where they came from. Times are of one batch of `batch_size`.
-    `sessions` are empty in tables of earlier versions.
+    What ran the networks is PyTorch or onnxruntime, whose release is given. `spaces` counts the networks that were
+    timed, by where they came from. Times are of one batch of `batch_size`. `sessions` are empty in tables of earlier
+    versions. `checked` has whole networks that were measured beside, as JSON, and their milliseconds.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -84,12 +90,16 @@ class LatencyTable:
     date: str
     batch_size: int = 1
     threads: int = 1
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    onnxruntime: str = ""
     spaces: Mapping[str, int] = field(default_factory=dict)
     sessions: tuple[Session, ...] = ()
     times: Mapping[str, tuple[Row, ...]] = field(default_factory=dict, repr=False)
+    checked: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if bool(self.torch) == bool(self.onnxruntime):
+            raise ValueError("torch and onnxruntime: the release of one of them is accepted")
         for name in ("batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
@@ -153,19 +163,35 @@ class LatencyTable:
 
     def missing(self, arch: Arch) -> list[str]:
         """The operators of a network that the table does not have."""
-        return sorted(operators(arch) - self.times.keys())
+        return sorted(self.operators(arch) - self.times.keys())
+
+    def operators(self, arch: Arch) -> set[str]:
+        """The names of all operators that a network has in the table's runtime."""
+        return {name for section, shape in placed(arch) for name, _ in self.parts(section, shape)}
+
+    def parts(self, section: Layer, shape: Shape) -> Iterator[tuple[str, Size]]:
+        """What of a section is timed by itself in the table's runtime, in the order in which it runs."""
+        if self.onnxruntime:
+            return ((kernel(part), sized(part, at)) for part, at in kernels(section, shape))
+        return ((operator(part), sized(part, at)) for part, at in steps(section, shape))
 
     def layer_ms(self, operator: str, size: Size) -> float:
         """What one layer takes."""
-        return sum(c * q for c, q in zip(self._costs[operator], quantities(size), strict=True))
+        return sum(c * q for c, q in zip(self._costs[operator], quantities(size, self.lanes), strict=True))
+
+    @property
+    def lanes(self) -> int:
+        """In how many channels its runtime counts."""
+        return FUSING_LANES if self.onnxruntime else LANES
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.device}, batch {self.batch_size}, {threads}, {self.dtype}, torch {self.torch}"
+        runtime = f"onnxruntime {self.onnxruntime}" if self.onnxruntime else f"torch {self.torch}"
+        return f"{self.device}, batch {self.batch_size}, {threads}, {self.dtype}, {runtime}"
 
     @cached_property
     def _costs(self) -> dict[str, list[float]]:
-        return {operator: fitted(rows) for operator, rows in self.times.items()}
+        return {operator: fitted(rows, self.lanes) for operator, rows in self.times.items()}
 
     @cached_property
     def _sections(self) -> dict[tuple[Layer, Shape], float]:
@@ -177,9 +203,7 @@ class LatencyTable:
         if key not in self._sections:
             if len(self._sections) >= REMEMBERED:
                 self._sections.clear()
-            self._sections[key] = sum(
-                self.layer_ms(operator(part), sized(part, at)) for part, at in steps(section, shape)
-            )
+            self._sections[key] = sum(self.layer_ms(name, size) for name, size in self.parts(section, shape))
         return self._sections[key]
 
 
@@ -189,11 +213,6 @@ def placed(arch: Arch) -> Iterator[tuple[Layer, Shape]]:
     for section in sections(arch):
         yield section, shape
         shape = section.output(shape)
-
-
-def operators(arch: Arch) -> set[str]:
-    """The names of all operators in a network."""
-    return {operator(part) for section, shape in placed(arch) for part, _ in steps(section, shape)}
 
 
 def operator(layer: Layer) -> str:
@@ -219,6 +238,14 @@ def operator(layer: Layer) -> str:
             return type(layer).__name__
 
 
+def kernel(layer: Layer) -> str:
+    """The same in onnxruntime, which has a faster memory format for convolutions of few channels or channels in fours
+    (`nchwc_transformer.cc`): a depthwise one takes several times as long without it."""
+    if isinstance(layer, Conv) and layer.in_channels % ALIGNED and (layer.groups > 1 or layer.in_channels >= LANES):
+        return f"{operator(layer)}, unaligned"
+    return operator(layer)
+
+
 def sized(layer: Layer, shape: Shape) -> Size:
     """A layer's size at an input shape; an addition reads what it writes. Layers that mix no channels are depthwise."""
     out = layer.output(shape)
@@ -233,15 +260,18 @@ def sized(layer: Layer, shape: Shape) -> Size:
     return Size(of[0], out[0], groups, of[1] * of[2], out[1] * out[2])
 
 
-def quantities(size: Size) -> tuple[float, ...]:
+def quantities(size: Size, lanes: int = LANES) -> tuple[float, ...]:
     """What a layer's time may grow with: a call, numbers read, written, multiply-adds, weights, padded multiply-adds.
 
-    A convolution's k² is the same for all of an operator, so it is left out. Padded to `LANES` channels, in which
+    A convolution's k² is the same for all of an operator, so it is left out. Padded to `lanes` channels, in which
     vector units and memory formats count.
     """
     inside, outside = size.in_channels // size.groups, max(size.out_channels // size.groups, 1)
     weights = inside * size.out_channels
-    padded = ceil(size.out_channels) if inside == outside == 1 else size.groups * ceil(inside) * ceil(outside)
+    if inside == outside == 1:
+        padded = ceil(size.out_channels, lanes)
+    else:
+        padded = size.groups * ceil(inside, lanes) * ceil(outside, lanes)
     return (
         1.0,
         size.in_channels * size.in_pixels,
@@ -252,12 +282,12 @@ def quantities(size: Size) -> tuple[float, ...]:
     )
 
 
-def ceil(channels: int) -> int:
-    """The multiple of `LANES` at or above a width."""
-    return -(-channels // LANES) * LANES
+def ceil(channels: int, lanes: int) -> int:
+    """The multiple of `lanes` at or above a width."""
+    return -(-channels // lanes) * lanes
 
 
-def fitted(rows: Sequence[Row]) -> list[float]:
+def fitted(rows: Sequence[Row], lanes: int) -> list[float]:
     """Milliseconds a unit of each quantity: least squares without negative costs, by which the times add up.
 
     Errors grow with the time itself; so each row is weighted by 1 / its predicted time, found in a few rounds.
@@ -265,7 +295,7 @@ def fitted(rows: Sequence[Row]) -> list[float]:
     import numpy as np
     from scipy.optimize import nnls
 
-    matrix = np.array([quantities(Size(*row[:-1])) for row in rows], dtype=float)
+    matrix = np.array([quantities(Size(*row[:-1]), lanes) for row in rows], dtype=float)
     times = np.array([row[-1] for row in rows])
     scale = np.maximum(matrix.max(axis=0), 1.0)
     matrix /= scale

@@ -37,9 +37,7 @@ from searchspace.blocks.layers import (
     Residual,
     ResponseNorm,
     Sequential,
-    Shuffle,
     Slice,
-    SpaceToDepth,
 )
 from searchspace.pytorch.initialise import initialise
 
@@ -117,12 +115,8 @@ def module(layer: Layer) -> nn.Module:
             return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
         case Blur(channels=channels, stride=stride):
             return BinomialBlur(channels, stride)
-        case SpaceToDepth(side=side):
-            return nn.PixelUnshuffle(side)
         case Slice(start=start, channels=channels):
             return ChannelSlice(start, channels)
-        case Shuffle(groups=groups):
-            return nn.ChannelShuffle(groups)
         case ResponseNorm(channels=channels):
             return GlobalResponseNorm(channels)
         case ChannelConv(kernel=kernel):

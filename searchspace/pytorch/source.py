@@ -38,9 +38,7 @@ from searchspace.blocks.layers import (
     Residual,
     ResponseNorm,
     Sequential,
-    Shuffle,
     Slice,
-    SpaceToDepth,
 )
 from searchspace.costs.network_cost import cost
 from searchspace.pytorch import module
@@ -310,12 +308,8 @@ def expression(layer: Layer, style: Style) -> Expression:
             return _call("nn.AvgPool2d", stride, stride, ceil_mode=True, count_include_pad=False)
         case Blur(channels=channels, stride=stride):
             return _call(module.BinomialBlur.__name__, channels, stride)
-        case SpaceToDepth(side=side):
-            return _call("nn.PixelUnshuffle", side)
         case Slice(start=start, channels=channels):
             return _call(module.ChannelSlice.__name__, start, channels)
-        case Shuffle(groups=groups):
-            return _call("nn.ChannelShuffle", groups)
         case ResponseNorm(channels=channels):
             return _call(module.GlobalResponseNorm.__name__, channels)
         case ChannelConv(kernel=kernel):

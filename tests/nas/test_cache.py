@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.cache import cache_folder
-from nas.latency import device_table
+from nas.latency import device_table, timing
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_the_folder_that_was_asked_for(given: dict[str, str], folder: str, monke
     for name, setting in given.items():
         monkeypatch.setenv(name, setting)
     assert cache_folder() == Path(folder)
-    assert device_table.default_path("cpu").parent == Path(folder) / "latency"
+    assert device_table.default_path(timing.conditions("cpu")).parent == Path(folder) / "latency"

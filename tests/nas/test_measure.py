@@ -122,8 +122,10 @@ def test_networks_to_time_are_found_whatever_widths_a_space_offers(change: dict[
 
 def test_an_operator_that_no_timed_network_has_ends_the_timing() -> None:
     arch = Space(SPACE).arch({name: options[0] for name, options in Space(SPACE).choices.items()})
-    assert device_table.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}) == []
-    assert device_table.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}) == [arch] * device_table.AT_ONCE
+    table = timing.conditions("cpu")
+    assert device_table.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}, table) == []
+    found = device_table.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}, table)
+    assert found == [arch] * device_table.AT_ONCE
 
 
 def test_another_devices_table_is_not_added_to(space: Path, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     assert "networks cost" in said
     assert "latency predicted for" in said
     assert "plan: 4 trials (1 textbook network, 1 random control)" in " ".join(said.split())
-    kept = device_table.default_path("cpu")
+    kept = device_table.default_path(timing.conditions("cpu"))
     assert kept.parent == tmp_path / "cache" / "latency"
 
     config = search_options.config_from_args(search_options.parser().parse_args([*run]))
@@ -170,10 +172,10 @@ def test_a_name_that_stands_for_many_processors_has_the_model(monkeypatch: pytes
     facts = {"model name": "AMD EPYC", "cpu family": "25", "model": "17", "stepping": "1"}
     monkeypatch.setattr(timing, "_cpu_facts", lambda: facts)
     monkeypatch.setenv("NAS_CACHE", "/cache")
-    first = device_table.default_path("cpu")
+    first = device_table.default_path(timing.conditions("cpu"))
     assert timing.device_name("cpu") == "AMD EPYC (family 25, model 17, stepping 1)"
     monkeypatch.setattr(timing, "_cpu_facts", lambda: {**facts, "model": "1"})
-    assert device_table.default_path("cpu") != first
+    assert device_table.default_path(timing.conditions("cpu")) != first
     monkeypatch.setattr(timing, "_cpu_facts", dict)
     assert timing.device_name("cpu")
     monkeypatch.setattr(timing, "_cpu_facts", lambda: {"BogoMIPS": "50.00", "CPU part": "0xd0c"})
@@ -215,7 +217,7 @@ def test_times_that_disagree_with_the_table_are_measured_again(monkeypatch: pyte
     table = timing.conditions("cpu")
     for networks_known, kept, left in ((0, 1.0, 6), (8, 1.0, 4), (8, 1.0, 3), (8, 3.0, 0)):
         known = replace(table, spaces={"name": networks_known})
-        found = device_table.layer_times(known, "name", archs, "cpu", lambda: None)
+        found = device_table.layer_times(known, "name", archs, lambda: None)
         assert [rows[0][2] for rows in found] == [kept] * 4
         assert len(told) == left
 
@@ -249,7 +251,7 @@ def test_a_damaged_cache_file_stops_no_search_that_needs_none(
     content: str, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    kept = device_table.default_path("cpu")
+    kept = device_table.default_path(timing.conditions("cpu"))
     kept.parent.mkdir()
     kept.write_text(content)
     config = search_options.config_from_args(
@@ -263,7 +265,7 @@ def test_a_damaged_cache_file_stops_no_search_that_needs_none(
 def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
     here, timed = timing.conditions("cpu", 2, 1), list[Any]()
 
-    def network_ms(models: Any, archs: Any, device: str, batch_size: int, rounds: int) -> list[float]:
+    def network_ms(models: Any, archs: Any, device: str, batch_size: int, *_: Any) -> list[float]:
         timed.append((device, batch_size, torch.get_num_threads()))
         return [9.0] * len(archs)
 

@@ -26,8 +26,6 @@ from searchspace.blocks.layers import (
     Normalize,
     ResponseNorm,
     Sequential,
-    Shuffle,
-    SpaceToDepth,
 )
 from searchspace.errors import InputError
 
@@ -105,10 +103,6 @@ def layers_of_module(part: nn.Module, channels_last: bool) -> list[Layer]:
             return [GlobalAvgPool()]
         case nn.Flatten():
             return [Flatten()]
-        case nn.ChannelShuffle():
-            return [Shuffle(part.groups)]
-        case nn.PixelUnshuffle():
-            return [SpaceToDepth(part.downscale_factor)]
     if name in _OTHERS:
         return _OTHERS[name](part)
     raise UnreadableError(f"a {name} has no place in a network")
@@ -225,7 +219,6 @@ _OTHERS: dict[str, Callable[[Any], list[Layer]]] = {
     "EcaModule": _eca,
     "BlurPool2d": _blur,
     "GlobalResponseNorm": lambda part: [ResponseNorm(part.weight.numel())],
-    "SpaceToDepth": lambda part: [SpaceToDepth(part.bs)],
     "LayerScale2d": lambda part: [LayerScale(part.gamma.numel(), initial_value(part.gamma))],
 }
 

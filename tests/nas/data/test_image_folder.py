@@ -19,7 +19,7 @@ from nas.config import DataConfig, SearchConfig, SearchSpec, resumed
 from nas.data.datasets import Split, check_channels, load, load_test
 from nas.data.decoding import pixels
 from nas.data.mirroring import mirrored
-from nas.latency import device_table
+from nas.latency import device_table, timing
 from nas.run.images import describe, read_images
 from nas.run.train import repeated
 from nas.views import meter
@@ -303,7 +303,7 @@ def test_one_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.delenv("NAS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / "nas"
-    assert device_table.default_path("cpu").parent == tmp_path / "nas" / "latency"
+    assert device_table.default_path(timing.conditions("cpu")).parent == tmp_path / "nas" / "latency"
     monkeypatch.setenv("NAS_CACHE", "/elsewhere")
     assert cache.cache_folder() == Path("/elsewhere")
 

@@ -18,7 +18,7 @@ from searchspace.arch import lower
 from searchspace.blocks.blocks import Block, SqueezeExcite
 from searchspace.blocks.layers import Blur, ChannelConv, Conv, Gate, Linear, Residual, leaves, steps
 from searchspace.blocks.stem_head import Head, Stem
-from searchspace.costs.latency import LatencyTable, Size, operators, quantities, sized
+from searchspace.costs.latency import LatencyTable, Size, quantities, sized
 from searchspace.format.network import Network
 from tests.support.strategies import networks
 
@@ -68,7 +68,8 @@ def ms(costs: Any, size: Size) -> float:
 
 def everything(space: Space, costs: tuple[float, ...]) -> LatencyTable:
     """A table in which all operators of a space cost the same."""
-    names = set().union(*(operators(space.sample(seed, Budget.parse("3MFLOPs"))) for seed in range(30)))
+    empty = LatencyTable("a device", "2.0", "2026-01-01")
+    names = set().union(*(empty.operators(space.sample(seed, Budget.parse("3MFLOPs"))) for seed in range(30)))
     return table(dict.fromkeys(sorted(names), costs))
 
 
@@ -166,7 +167,9 @@ HEADER = {"device": "d", "torch": "2.0", "date": "2026-01-01"}
         ('{"hello": "world"}', "device: is missing"),
         (json.dumps({**HEADER, "colour": 1}), "colour: no such field"),
         (json.dumps({**HEADER, "threads": 0}), "threads: at least 1"),
-        (json.dumps({**HEADER, "dtype": "int8"}), "dtype: 'float32'"),
+        (json.dumps({**HEADER, "dtype": "int4"}), "dtype: 'float32'"),
+        (json.dumps({**HEADER, "onnxruntime": "1.31"}), "torch and onnxruntime: the release of one of them"),
+        (json.dumps({**HEADER, "torch": ""}), "torch and onnxruntime: the release of one of them"),
         (json.dumps({**HEADER, "times": {"silu": [[1, 1, 1, 1, 1]]}}), "times.silu.0.5: is missing"),
         (json.dumps({**HEADER, "times": {"silu": [[1, 1, 1, 1, 1, -2.0]]}}), "times.silu: .* above 0"),
         (json.dumps({**HEADER, "times": {"silu": [[1, 1, 0, 1, 1, 2.0]]}}), "times.silu: .* above 0"),
