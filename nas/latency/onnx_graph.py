@@ -161,8 +161,9 @@ def primitive(graph: Graph, layer: Layer, x: str) -> str:
         case AvgPool(stride=stride):
             sizes = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
             return graph.add("AveragePool", x, ceil_mode=1, count_include_pad=0, **sizes)
-        case Blur(channels=channels, stride=stride):
-            edges = graph.add("Pad", x, graph.whole(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect")
+        case Blur(channels=channels, stride=stride, zeros=zeros):
+            mode = "constant" if zeros else "reflect"
+            edges = graph.add("Pad", x, graph.whole(0, 0, 1, 1, 0, 0, 1, 1), mode=mode)
             weight = graph.weight(channels, 1, 3, 3)
             return graph.add("Conv", edges, weight, kernel_shape=[3, 3], group=channels, strides=[stride] * 2)
         case GlobalAvgPool():

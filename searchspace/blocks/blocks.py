@@ -55,7 +55,7 @@ Between = Literal["downsample", "max_pool", "avg_pool", "blur"]  # what only cha
 Shortcut = Literal["none", "identity", "projection", "pooled", "partial"]
 GatePosition = Literal["after", "before", "output"]
 GateForm = Literal["squeeze", "effective", "eca"]
-AntiAlias = Literal["none", "average", "blur"]
+AntiAlias = Literal["none", "average", "blur", "zero_blur"]
 Position = Literal["expand", "spatial", "project"]
 
 BETWEEN: tuple[Between, ...] = get_args(Between)
@@ -216,7 +216,8 @@ class Block:
     Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
     in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation (`shortcut_norm`,
     `shortcut_act` and `shortcut_kernel` say otherwise); `pooled` averages over the stride before it (ResNet-D).
-    `anti_alias` puts an average pool or a blur behind the spatial convolution, which then takes the stride for it.
+    `anti_alias` puts an average pool or a blur (`zero_blur`: with zeros at the edges) behind the spatial convolution,
+    which takes the stride for it.
     `expand_groups` and `project_groups` divide the 1×1 convolutions; `kernels` share out the channels of a depthwise
     one instead of one kernel for all (MixNet). `downsample`, `max_pool`, `avg_pool` and `blur` only change the
     resolution, between two stages.
@@ -382,7 +383,7 @@ def gate_on(b: Block, output: bool) -> SqueezeExcite | None:
 
 
 def pool_of(kind: AntiAlias, channels: int, stride: int) -> Layer:
-    return Blur(channels, stride) if kind == "blur" else AvgPool(stride)
+    return AvgPool(stride) if kind == "average" else Blur(channels, stride, zeros=kind == "zero_blur")
 
 
 def expand(b: Block, from_channels: int, stride: int = 1) -> Sequential:
@@ -562,6 +563,35 @@ def universal(b: Block) -> Sequential:
         ("expand", expand(b, b.in_channels, at_expand)),
         ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
         ("project", project(b, b.hidden)),
+    )
+
+
+@declare(
+    "star",
+    grouping="depthwise",
+    grouped="in_channels",
+    colour="#64b5cd",
+    kernel=7,
+    expansion=4.0,
+    expand_act="relu6",
+    spatial_act="none",
+    norm_at=("spatial", "project"),
+    bias=True,
+)
+def star(b: Block) -> Sequential:
+    """Depthwise k×k, the product of two 1×1s, 1×1 to out, depthwise k×k (StarNet, Ma et al. 2024, Figure 3)."""
+    factors = tuple(Conv(b.in_channels, b.hidden, groups=b.expand_groups, bias=b.bias) for _ in range(2))
+    normed = normalize(b.hidden, b.norm) if "expand" in b.norm_at else None
+    branches = (
+        sequential(("conv", factors[0]), ("norm", normed), ("act", activate(b.expand_act))),
+        sequential(("conv", factors[1]), ("norm", normed)),
+    )
+    last = Conv(b.out_channels, b.out_channels, b.kernel, 1, b.out_channels, b.dilation, b.bias)
+    return sequential(
+        ("spatial", spatial(b, b.in_channels, b.in_channels, b.stride)),
+        ("product", Parallel(branches, "multiply")),
+        ("project", project(b, b.hidden)),
+        ("last", sequential(("conv", last))),
     )
 
 

@@ -199,13 +199,14 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class Blur(Layer):
-    """A fixed 3×3 binomial filter on every channel, with reflected edges: anti-aliasing (Zhang 2019).
+    """A fixed 3×3 binomial filter on every channel, with edges reflected or zero: anti-aliasing (Zhang 2019).
 
     It has no parameters; its multiply-adds are those of the depthwise convolution that it is.
     """
 
     channels: int
     stride: int = 2
+    zeros: bool = False
 
     def output(self, shape: Shape) -> Shape:
         return (shape[0], (shape[1] - 1) // self.stride + 1, (shape[2] - 1) // self.stride + 1)

@@ -113,8 +113,8 @@ def module(layer: Layer) -> nn.Module:
             return nn.AdaptiveAvgPool2d(1)
         case AvgPool(stride=stride):
             return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-        case Blur(channels=channels, stride=stride):
-            return BinomialBlur(channels, stride)
+        case Blur(channels=channels, stride=stride, zeros=zeros):
+            return BinomialBlur(channels, stride, "constant" if zeros else "reflect")
         case Slice(start=start, channels=channels):
             return ChannelSlice(start, channels)
         case ResponseNorm(channels=channels):
@@ -262,17 +262,18 @@ class GlobalResponseNorm(nn.Module):
 
 
 class BinomialBlur(nn.Module):
-    """A fixed 3×3 binomial filter on every channel, with reflected edges."""
+    """A fixed 3×3 binomial filter on every channel, with edges reflected or zero (`constant`)."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, edges: str = "reflect") -> None:
         super().__init__()
         row = torch.tensor([0.25, 0.5, 0.25])
         self.filter: Tensor
         self.register_buffer("filter", (row[:, None] * row).expand(channels, 1, 3, 3).contiguous(), persistent=False)
         self.stride = stride
+        self.edges = edges
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), self.filter, stride=self.stride, groups=x.shape[1])
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), self.edges), self.filter, stride=self.stride, groups=x.shape[1])
 
 
 class ChannelPad(nn.Module):

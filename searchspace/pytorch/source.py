@@ -306,8 +306,8 @@ def expression(layer: Layer, style: Style) -> Expression:
             return _call(module.ChannelScale.__name__, channels, init)
         case AvgPool(stride=stride):
             return _call("nn.AvgPool2d", stride, stride, ceil_mode=True, count_include_pad=False)
-        case Blur(channels=channels, stride=stride):
-            return _call(module.BinomialBlur.__name__, channels, stride)
+        case Blur(channels=channels, stride=stride, zeros=zeros):
+            return _call(module.BinomialBlur.__name__, channels, stride, *(["constant"] if zeros else []))
         case Slice(start=start, channels=channels):
             return _call(module.ChannelSlice.__name__, start, channels)
         case ResponseNorm(channels=channels):

@@ -207,9 +207,9 @@ def _eca(part: Any) -> list[Layer]:
 
 
 def _blur(part: Any) -> list[Layer]:
-    if part.filt_size != 3 or part.pad_mode != "reflect":
-        raise UnreadableError(f"a blur of {part.filt_size}×{part.filt_size}")
-    return [Blur(part.channels, part.stride)]
+    if part.filt_size != 3 or part.pad_mode not in ("reflect", "constant"):
+        raise UnreadableError(f"a blur of {part.filt_size}×{part.filt_size}, edges: {part.pad_mode}")
+    return [Blur(part.channels, part.stride, part.pad_mode == "constant")]
 
 
 _OTHERS: dict[str, Callable[[Any], list[Layer]]] = {

@@ -61,6 +61,7 @@ class Unit:
     gated_before: bool = False
     pool: Layer | None = None
     response_norm: bool = False
+    product: bool = False
 
     @property
     def stride(self) -> int:
@@ -368,10 +369,10 @@ def units_of(layers: Sequence[Layer]) -> list[Unit] | None:
         if isinstance(layer, Conv):
             units.append(Unit(layer))
         elif isinstance(layer, Parallel):
-            mixed = _mixed(layer)
-            if mixed is None:
+            joined = _mixed(layer) if layer.join == "concat" else _product(layer)
+            if joined is None:
                 return None
-            units.append(mixed)
+            units.append(joined)
         elif not units:
             return None
         else:
@@ -414,6 +415,15 @@ def _mixed(layer: Parallel) -> Unit | None:
     return Unit(whole, tuple(conv.kernel for conv in convs))  # type: ignore[attr-defined]
 
 
+def _product(layer: Parallel) -> Unit | None:
+    """The product of two equal convolutions, a nonlinearity behind the first, as one unit."""
+    branches = [units_of([part for _, part in branch.parts]) or [] for branch in layer.branches]
+    if layer.join != "multiply" or [len(units) for units in branches] != [1, 1]:
+        return None
+    (first,), (second,) = branches
+    return replace(first, product=True) if replace(first, act="none") == second else None
+
+
 def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
     """The fields of a block's body, by the number and kind of its convolutions."""
     units = units_of(layers)
@@ -432,7 +442,7 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
             **{"kernel": spatial.conv.kernel, "kernels": spatial.kernels, "dilation": spatial.conv.dilation},
             **{"groups": spatial.conv.groups, "bias": last.conv.bias},
             "stride_at": "expand" if "expand" in places and places["expand"].stride > 1 else "spatial",
-            "anti_alias": {AvgPool: "average", Blur: "blur"}.get(type(spatial.pool), "none"),
+            "anti_alias": _anti_alias(spatial.pool),
             **{f"{at}_act": places[at].act if at in places else "none" for at in ("expand", "spatial", "project")},
             **{f"{at}_groups": places[at].conv.groups for at in ("expand", "project") if at in places},
         }
@@ -448,6 +458,15 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
         fields["se"] = _gate(places)
         for norm in norm_sets:
             yield {**fields, **norm}
+
+
+def _anti_alias(pool: Layer | None) -> str:
+    match pool:
+        case AvgPool():
+            return "average"
+        case Blur(zeros=zeros):
+            return "zero_blur" if zeros else "blur"
+    return "none"
 
 
 def _kinds(units: list[Unit], width: int) -> Iterator[tuple[str, dict[str, Unit]]]:
@@ -476,6 +495,8 @@ def _kinds(units: list[Unit], width: int) -> Iterator[tuple[str, dict[str, Unit]
         case [one, two, three] if one.depthwise and two.pointwise and three.pointwise:
             yield "convnext", {"spatial": one, "expand": two, "project": three}
             yield "universal", {"start": one, "expand": two, "project": three}
+        case [one, two, three, _] if one.depthwise and two.product and three.pointwise:
+            yield "star", {"spatial": one, "expand": two, "project": three}
         case [one, two, three, four] if one.depthwise and two.pointwise and three.depthwise and four.pointwise:
             yield "universal", {"start": one, "expand": two, "spatial": three, "project": four}
 
