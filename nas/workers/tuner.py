@@ -7,6 +7,7 @@ Ray. A new run on the same study carries on.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import signal
@@ -21,7 +22,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
 from nas.views import gpu_use
 from nas.workers import cluster, declarations
-from nas.workers.cluster import Cluster
+from nas.workers.cluster import Cluster, LostClusterError
 from nas.workers.coordinator import Coordinator
 from nas.workers.gpu_sharing import part, room, share_of_gpu, words
 from nas.workers.ray_private import end_tune, fast_trials
@@ -74,7 +75,8 @@ def run(
     """Run the trials of a course; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
-    `StorageError` where the study cannot be written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP
+    `StorageError` where the study cannot be written, `FailuresError` where most trials fail, `LostClusterError` where
+    Ray has ended. SIGINT, SIGTERM and SIGHUP
     end it cleanly: what was running is closed as interrupted, and asked first by the next run; the course says which
     signal it was. After every epoch trials put their training aside in the course's `checkpoints`, where their machine
     has that folder; one that is asked again goes on from there. `say` is told how they share GPUs.
@@ -91,6 +93,7 @@ def run(
     here.ready()
     with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
         here.log_to(log)
+        here.when_lost = functools.partial(_lose, course)
         available = ray.cluster_resources()
         resources = plan(available, conduct, work.pixels, here.side_by_side)
         if resources.device == "cuda":
@@ -240,6 +243,12 @@ def _scheduler(course: Coordinator) -> Any:
             return object, ()
 
     return CourseScheduler()
+
+
+def _lose(course: Coordinator, why: LostClusterError) -> None:
+    """Ray has gone: the course ends, with what is closed as interrupted."""
+    course.broken = course.broken or why
+    end_tune()
 
 
 @contextmanager
