@@ -252,7 +252,7 @@ def write_yaml(path: Path, data: Any, title: str = "") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Text in one step: a reader sees the old file or the new one, whatever happens."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
+    part = part_of(path)
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
@@ -262,3 +262,22 @@ def write_text(path: Path, text: str) -> None:
         if isinstance(error, OSError):  # a full disk does not say of which file, others name the one that nobody knows
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Where a new file is written before it takes the place of `path`: nothing is there, nor a link that leads elsewhere.
+
+    Another process may write the same file now, and has a part of its own.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with suppress(OSError):  # whoever writes it says what is wrong
+        part.unlink()
+    return part
+
+
+def check_own(*paths: Path) -> None:
+    """`InputError` for a link, which may lead anywhere, or a pipe, which would wait, where a folder's own file is read
+    and written in place; not for what is not there."""
+    for path in paths:
+        if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+            raise InputError(f"{path}: a file or folder of its own is accepted there, not a link, pipe or device")

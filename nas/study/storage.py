@@ -22,14 +22,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
+from nas.study import servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from nas.study.passwords import hidden, server, without_password
+from searchspace.document import check_own
 from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 BATCH = 250
@@ -69,6 +72,7 @@ class StudyLocation:
         conduct = SearchConfig.load(run).conduct if (run / CONFIG).is_file() else None
         if conduct is None or not conduct.storage:
             raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
+        servers.check(conduct.storage, run)
         return cls(run, conduct.storage, conduct.study)
 
 
@@ -156,6 +160,8 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
     """Connections are tried before they are used, since a server may have been started anew between two uses."""
     url = server(place.url)
     connect: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    if url.get_driver_name() == "psycopg" and "require_auth" not in url.query:
+        connect["require_auth"] = NOT_READABLE
     for attempt in range(ATTEMPTS):
         try:
             with warnings.catch_warnings():
@@ -186,6 +192,8 @@ def _brief(error: BaseException) -> str:
 
 def holds(place: StudyLocation) -> bool:
     """Whether the study is there already, with trials; `InputError` where it has lost some, or is another's."""
+    if not place.url:
+        check_own(*files(place.folder))
     kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE)
     if not place.url and not kept.study:
         kept.check(())
@@ -222,6 +230,11 @@ def _names(engine: sqlalchemy.Engine) -> list[str]:
         return []
     with engine.connect() as connection:
         return list(connection.execute(sqlalchemy.select(private.models().StudyModel.study_name)).scalars())
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a folder's own study: SQLite opens all of them in place, and follows links."""
+    return [folder / f"{FILE}{end}" for end in ("", "-wal", "-shm", "-journal")]
 
 
 def settle(folder: Path) -> None:

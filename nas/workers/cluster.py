@@ -66,8 +66,8 @@ class Cluster:
 
     `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none at the
     address, `LostClusterError` where none can be started. Where a daemon of it ends later, `when_lost` is called with
-    that error, from another thread; what does not end then, this process does. With `shared` GPUs, `side_by_side` says whether its processes run at once on one, and `in_turns` why they do not (see
-    `nas.workers.gpu_sharing`).
+    that error, from another thread; what does not end then, this process does. With `shared` GPUs, `side_by_side` says
+    whether its processes run at once on one, and `in_turns` why they do not (see `nas.workers.gpu_sharing`).
     """
 
     def __init__(self, address: str | None, command: str, shared: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Temporary folders that are held while they are used, so that the next start finds those of killed runs and removes them.
+"""Temporary folders that are held while they are used: the next start finds those of killed runs, and removes them.
 
 A folder is held by a lock on a file in it, which ends with its process, however that ends, and which processes of other
 containers see too. A folder without such a file is somebody else's.
