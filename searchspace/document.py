@@ -65,14 +65,18 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, int] | None = None) -> T:
-    """Plain data as a value of `cls`; strict: no text for numbers, no unknown fields.
+def parse(
+    cls: type[T], data: Any, source: str = "", lines: Mapping[Location, int] | None = None, finite: bool = True
+) -> T:
+    """Plain data as a value of `cls`; strict: no text for numbers, no unknown fields, and only `finite` numbers.
 
     Raises `InputError`, one line: source, line, field, what is accepted and what was given.
     """
     try:
-        text = json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(data, allow_nan=not finite)
+    except RecursionError:
+        raise InputError(f"{source or 'document'}: nested too deep") from None
+    except (TypeError, ValueError):
         place = spelt(_not_plain(data))
         where = ": ".join(part for part in (source or "document", place) if part)
         raise InputError(f"{where}: only plain data and finite numbers are accepted") from None
@@ -265,7 +269,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Where a new file is written before it takes the place of `path`: nothing is there, nor a link that leads elsewhere.
+    """Where a new file is written before it takes the place of `path`: nothing is there, no link to elsewhere.
 
     Another process may write the same file now, and has a part of its own.
     """

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
-from nas.study import servers
+from nas.study import attributes, servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from nas.study.passwords import hidden, server, without_password
 from searchspace.document import check_own
@@ -270,9 +270,11 @@ def load(run: str | Path) -> optuna.Study:
 def load_finals(study: optuna.Study) -> optuna.Study | None:
     """The study of a study's finals; None where there were none."""
     try:
-        return optuna.load_study(study_name=study.study_name + FINALS, storage=private.storage_of(study))
+        found = optuna.load_study(study_name=study.study_name + FINALS, storage=private.storage_of(study))
     except KeyError:
         return None
+    check_attributes(found, f"study {found.study_name}")
+    return found
 
 
 def check(study: optuna.Study, place: StudyLocation) -> None:
@@ -289,6 +291,17 @@ def check(study: optuna.Study, place: StudyLocation) -> None:
         for name in NEEDED:
             if name not in trial.user_attrs:
                 raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
+    check_attributes(study, str(place))
+
+
+def check_attributes(study: optuna.Study, place: str) -> None:
+    """`InputError` where what a study keeps beside Optuna's own is not of its types (see `nas.study.attributes`)."""
+    known, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    attributes.check_study(known, len(trials), place)
+    metric = attributes.metric_of(known)
+    minimized = (known.get("identity") or {}).get("minimize", ())
+    for trial in trials:
+        attributes.check_trial(trial, metric, minimized, place)
 
 
 def damaged(place: StudyLocation, error: Exception) -> InputError | OSError:

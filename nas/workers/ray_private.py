@@ -87,7 +87,7 @@ def daemons() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def ended(started: Sequence[subprocess.Popen[bytes]]) -> list[str]:
     """The names of the daemons without which no Ray goes on, and that have ended."""
-    over = [os.path.basename(os.fsdecode(one.args[0])) for one in started if one.poll() is not None]  # type: ignore[index]
+    over = [os.path.basename(str(one.args[0])) for one in started if one.poll() is not None]  # type: ignore[index]
     return [name for name in over if name in ("gcs_server", "raylet")]
 
 
