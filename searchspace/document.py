@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
@@ -25,6 +26,7 @@ Location = tuple[str | int, ...]
 # A network of a thousand blocks is less than any of these.
 MOST_BYTES, MOST_PLACES, MOST_LEVELS = 500_000, 100_000, 20
 SHOWN_ERRORS = 3
+REFUSED_BY_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 FREES = "; {choice: [...]} frees a value"
 REGISTERS = " (--plugin FILE registers blocks of your own)"
 
@@ -285,3 +287,15 @@ def check_own(*paths: Path) -> None:
     for path in paths:
         if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
             raise InputError(f"{path}: a file or folder of its own is accepted there, not a link, pipe or device")
+
+
+@contextmanager
+def writing(what: str, hint: str = "") -> Iterator[None]:
+    """`InputError` where `what` cannot be written, and the `OSError` itself where the disk is full or broken: that is
+    nothing that another command mends."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in REFUSED_BY_DISK:
+            raise
+        raise InputError(f"{what}: cannot be written ({error.strerror}){hint}") from None

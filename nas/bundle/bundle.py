@@ -27,7 +27,7 @@ from nas.bundle.onnx_file import require_onnx as require_onnx
 from nas.bundle.predict_script import script
 from nas.config import CONFIG, DataConfig
 from nas.training import checkpoint
-from searchspace.document import plain
+from searchspace.document import plain, writing
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 from searchspace.pytorch.source import source
@@ -145,13 +145,13 @@ def images(folder: Path) -> DataConfig | None:
 def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None, onnx: bool = False) -> Export:
     """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
 
-    Without weights they start fresh, from the network's digest. `InputError` where nothing can be written.
+    Without weights they start fresh, from the network's digest. Raises as `writing` where nothing can be written.
     """
     if onnx:
         require_onnx()
     check_free(out)
     model = _network(facts, weights)
-    try:
+    with writing(f"out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
             part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
@@ -165,8 +165,6 @@ def write(out: Path, facts: ModelCard, weights: dict[str, Tensor] | None = None,
                     (part / file).replace(out / file)
                 else:
                     (out / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
     return Export(files, found.differences)
 
 

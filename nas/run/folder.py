@@ -25,7 +25,7 @@ from nas.study.passwords import without_password
 from nas.study.storage import NAME, StudyLocation
 from nas.study.study import Study
 from nas.trial import Result, Trial
-from searchspace.document import check_own, write_yaml
+from searchspace.document import check_own, write_yaml, writing
 from searchspace.errors import InputError
 
 Log = logging.Logger
@@ -106,17 +106,16 @@ def lock_run(run: Path, config: SearchConfig) -> Iterator[Log]:
     begins = not (run / CONFIG).is_file()
     with ExitStack() as stack:
         try:
-            run.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock.lent(run))
-            check_own(run / LOG, run / CHECKPOINTS, *storage.files(run))
-            handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
-            tidy(run)
-            config.save(run)
+            with writing(f"run {run}"):
+                run.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.lent(run))
+                check_own(run / LOG, run / CHECKPOINTS, *storage.files(run))
+                handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
+                tidy(run)
+                config.save(run)
         except lock.HeldError as error:
             url = config.conduct.storage
             raise InputError(f"{error}" + (f"; a folder of that name elsewhere joins {url}" if url else "")) from None
-        except OSError as error:
-            raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
         log = logging.Logger("nas")
         handler = logging.StreamHandler(handle)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
