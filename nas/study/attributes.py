@@ -99,13 +99,13 @@ def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], 
         raise InputError(f"{where}: minimize: has {', '.join(kept.minimize) or 'nothing'}; the study is damaged")
     final = (trial.values or ()) if trial.state == TrialState.COMPLETE else ()
     for gain in (*trial.intermediate_values.values(), *final):
+        if not isinstance(gain, float) or not math.isfinite(gain):
+            raise InputError(f"{where}: a score of {gain}; the study is damaged")
         try:
             metric.check(metric.natural(gain))
         except InputError as error:
             raise InputError(f"{where}: {error}; the study is damaged") from None
-        if not math.isfinite(gain):
-            raise InputError(f"{where}: a score of {gain}; the study is damaged")
-    if not all(0 < epoch <= MOST_EPOCHS for epoch in trial.intermediate_values):
+    if not all(isinstance(epoch, int) and 0 < epoch <= MOST_EPOCHS for epoch in trial.intermediate_values):
         raise InputError(f"{where}: a score of an epoch that there is not; the study is damaged")
 
 

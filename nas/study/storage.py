@@ -7,7 +7,6 @@ import os
 import re
 import sqlite3
 import warnings
-from collections.abc import Container
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from urllib.parse import quote
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
@@ -25,6 +23,7 @@ from nas.samplers import optuna_private as private
 from nas.study import attributes, servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from nas.study.passwords import hidden, server, without_password
+from nas.study.rdb import Storage
 from searchspace.document import check_own
 from searchspace.errors import InputError
 
@@ -35,12 +34,10 @@ CONNECT_TIMEOUT_S = 10
 NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
-BATCH = 250
 LONGEST = 507  # bytes of a path
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
-LARGEST_ID = 2**31 - 1  # after which no trial comes
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 
 
@@ -74,49 +71,6 @@ class StudyLocation:
             raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
         servers.check(conduct.storage, run)
         return cls(run, conduct.storage, conduct.study)
-
-
-class Storage(optuna.storages.RDBStorage):
-    """Optuna's storage, which reads trials some hundreds at a time and keeps what they share once.
-
-    All of 10,000 trials at once are a gigabyte of rows, and every trial would keep distributions of its own.
-    """
-
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        models = private.models()
-        identity, later = models.TrialModel.trial_id, models.TrialModel.trial_id > trial_id_greater_than
-        query = sqlalchemy.select(identity).where(
-            models.TrialModel.study_id == study_id, sqlalchemy.or_(later, identity.in_(included_trial_ids))
-        )
-        with self.engine.connect() as connection:
-            wanted = sorted(connection.execute(query).scalars())
-        trials: list[FrozenTrial] = []
-        for first in range(0, len(wanted), BATCH):
-            batch = set(wanted[first : first + BATCH])
-            trials += map(self._shared, super()._get_trials(study_id, states, batch, LARGEST_ID))
-        return trials
-
-    def _shared(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial with the distributions, and of them the choices, that other trials have too."""
-        known: dict[Any, BaseDistribution] = vars(self).setdefault("_kinds", {})
-        kinds = {name: known.setdefault(_exactly(kind), kind) for name, kind in trial.distributions.items()}
-        trial.params = {
-            name: kinds[name].to_external_repr(kinds[name].to_internal_repr(value))
-            for name, value in trial.params.items()
-        }
-        trial.distributions = kinds
-        return trial
-
-
-def _exactly(kind: BaseDistribution) -> tuple[Any, ...]:
-    """What tells distributions apart: (0, 1) and (False, True) are equal, and not the same choices."""
-    return kind, *map(type, getattr(kind, "choices", ()))
 
 
 def database(place: StudyLocation | Path, make: bool = True) -> optuna.storages.RDBStorage:

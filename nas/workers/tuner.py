@@ -7,13 +7,13 @@ Ray. A new run on the same study carries on.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Execution, TrainConfig
@@ -91,9 +91,13 @@ def run(
     if callable(work.data) or not hasattr(work.data, "fingerprint"):
         check_sent("data", work.data)
     here.ready()
-    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
+    with (
+        cluster.scratch() as folder,
+        course.checkpointing(),
+        _stoppable(course, here),
+        fast_trials(not conduct.ray_address),
+    ):
         here.log_to(log)
-        here.when_lost = functools.partial(_lose, course)
         available = ray.cluster_resources()
         resources = plan(available, conduct, work.pixels, here.side_by_side)
         if resources.device == "cuda":
@@ -116,15 +120,19 @@ def run(
                 time_budget_s=conduct.time_limit_s,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(folder),
-                verbose=0,
-                progress_reporter=tune.CLIReporter(),  # silent; the one for notebooks wipes what was printed before
-            ),
+            run_config=_silent(folder),
         )
         tuner.fit()
         return course.close(limited=bool(conduct.time_limit_s))
+
+
+def _silent(folder: Path) -> Any:
+    """What Ray Tune writes goes to a folder; it prints nothing, and the reporter for notebooks, which wipes what was
+    printed before, is not used."""
+    from ray import tune
+
+    silent = tune.CLIReporter()
+    return tune.RunConfig(name="search", storage_path=str(folder), verbose=0, progress_reporter=silent)
 
 
 def _context(work: Work, conduct: Execution, resources: Resources, epochs: int) -> Context:
@@ -245,15 +253,16 @@ def _scheduler(course: Coordinator) -> Any:
     return CourseScheduler()
 
 
-def _lose(course: Coordinator, why: LostClusterError) -> None:
-    """Ray has gone: the course ends, with what is closed as interrupted."""
-    course.broken = course.broken or why
-    end_tune()
-
-
 @contextmanager
-def _stoppable(course: Coordinator) -> Iterator[None]:
-    """A signal that ends commands halts the course; Ray Tune then ends at its next step. A second one is not caught."""
+def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
+    """A signal that ends commands halts the course, and so does the loss of Ray; Ray Tune then ends at its next step. A
+    second signal is not caught."""
+
+    def lose(why: LostClusterError) -> None:
+        course.broken = course.broken or why
+        end_tune()
+
+    here.when_lost = lose
 
     def halt(number: int) -> None:
         course.halt(number)
