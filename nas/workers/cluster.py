@@ -47,6 +47,7 @@ WORKER_ENV = {
 # Ray starts one for every core, so not where there are many, as beside most GPUs.
 PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
 LOOK_EVERY_S, GRACE_S = 0.5, 8.0  # for Ray's daemons; for who uses it to end, once one has ended
+ROOM = 10_000_000  # bytes of a disk, for logs and sockets
 SAFE = "what has ended is kept: the same command carries on"
 
 
@@ -184,6 +185,11 @@ class Cluster:
         own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
         self.side_by_side = own is not None
         ray_private.keep_token_private()
+        temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+        if shutil.disk_usage(temporary).free < ROOM:  # its daemons would be waited for, for a minute
+            raise LostClusterError(
+                f"Ray needs {ROOM // 10**6} MB of room in {temporary} (TMPDIR names another); {SAFE}"
+            )
         try:
             with (
                 starting(self.command),

@@ -168,6 +168,25 @@ def json_value(rng: Random, run: Path, outside: Path) -> str:
     return f"{path.name} {said}"
 
 
+def weights_note(rng: Random, run: Path, outside: Path) -> str:
+    """What trained weights say of their training, in the header of their file."""
+    path = run / "retrained" / "trial-0" / "weights.safetensors"
+    if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+        return "no weights"
+    raw = path.read_bytes()
+    try:
+        end = 8 + int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:end])
+        data = json.loads(header["__metadata__"]["trained"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "no note to change"
+    said = changed(rng, data)
+    header["__metadata__"]["trained"] = rng.choice(JSON) if rng.random() < 0.2 else json.dumps(data)
+    made = json.dumps(header).encode()
+    path.write_bytes(len(made).to_bytes(8, "little") + made + raw[end:])
+    return f"note {said}"
+
+
 def changed(rng: Random, data: Any) -> str:
     """Somewhere in the data a value is another."""
     node, place = data, "top"
@@ -305,7 +324,7 @@ def table_row(rng: Random, run: Path, outside: Path) -> str:
 
 
 WAYS: list[Callable[[Random, Path, Path], str]] = [
-    *(study_value, study_column, study_rows, yaml_value, json_value),
+    *(study_value, study_column, study_rows, yaml_value, json_value, weights_note),
     *(bytes_of, of_another_kind, rights, another_name, table_row),
 ]
-WEIGHTS = [6, 3, 2, 4, 2, 5, 5, 2, 2, 1]
+WEIGHTS = [6, 3, 2, 4, 2, 2, 5, 5, 2, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,14 @@ def test_what_ray_raises_is_one_line(error: Exception, monkeypatch: pytest.Monke
         cluster.ready()
     assert "Ray cannot be started on this machine" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_disk_without_room_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=65_536))
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=f"10 MB of room in {tmp_path} .TMPDIR"):
+        cluster.ready()
 
 
 def test_ray_is_asked_to_listen_on_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
