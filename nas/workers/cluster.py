@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -46,7 +47,8 @@ WORKER_ENV = {
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
 # Ray starts one for every core, so not where there are many, as beside most GPUs.
 PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
-LOOK_EVERY_S, GRACE_S = 0.5, 8.0  # for Ray's daemons; for who uses it to end, once one has ended
+LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, on a busy machine 20
+GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
 SAFE = "what has ended is kept: the same command carries on"
 
@@ -129,19 +131,28 @@ class Cluster:
         self._ended.set()
 
     def _watch(self) -> None:
-        """Ray itself waits a minute for a daemon that has ended, and then ends this process with words of its own."""
-        while not (lost := ray_private.ended(self._daemons)):
+        """Ray itself waits a minute for a daemon that has ended, and then ends this process with words of its own; for
+        one that has too little memory to answer it waits for ever."""
+        begun = time.monotonic()
+        while not (trouble := self._trouble(begun)):
             if self._ending.wait(LOOK_EVERY_S):
                 return
         if self._ending.is_set():
             return
-        error = LostClusterError(f"Ray's {lost[0]} has ended (killed, or out of memory); {SAFE}")
+        error = LostClusterError(f"{trouble}; {SAFE}")
         self.when_lost(error)
         if not self._ended.wait(GRACE_S):
             words = self.command.split()  # python -m nas.search …
             signals.say(f"{words[2] if len(words) > 2 else 'nas'}: {error}")
             self._kill()
             os._exit(FAILED)
+
+    def _trouble(self, begun: float) -> str:
+        """What has happened to Ray since its start began, "" if nothing has."""
+        for name in ray_private.ended(self._daemons):
+            return f"Ray's {name} has ended (killed, or out of memory)"
+        late = not self.ours and time.monotonic() - begun > START_S
+        return f"Ray has not started within {START_S:.0f} s (too little memory, or a busy machine)" if late else ""
 
     def _kill(self) -> None:
         for daemon in self._daemons:
@@ -197,16 +208,17 @@ class Cluster:
                 ray_private.daemons() as self._daemons,
                 ray_private.on_loopback() as local,
             ):
+                threading.Thread(target=self._watch, name="watch Ray", daemon=True).start()
                 ray.init(address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **common)
             session = ray_private.session_folder()
             session.chmod(0o700)
             leftovers.remove(session.parent, "session_*")
             self._held.callback(os.close, leftovers.hold(session))
         except Exception as error:  # Ray raises plain ones, where the disk is full or memory is limited
+            self._ending.set()
             self._kill()
             said = " ".join(str(error).split())[:160]
             raise LostClusterError(f"Ray cannot be started on this machine ({said}); {SAFE}") from None
-        threading.Thread(target=self._watch, name="watch Ray", daemon=True).start()
 
 
 @contextmanager

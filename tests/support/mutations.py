@@ -281,6 +281,8 @@ def of_another_kind(rng: Random, run: Path, outside: Path) -> str:
 
 def rights(rng: Random, run: Path, outside: Path) -> str:
     """Rights are gone, of the folder, of what is in it, or of one file."""
+    if run.stat().st_mode & 0o500 != 0o500:
+        return "none are left"
     mode = rng.choice([0o000, 0o444, 0o200, 0o555, 0o500])
     path = rng.choice([run, a_file(rng, run), run / rng.choice(FOLDERS)])
     if path.exists() and not path.is_symlink():

@@ -80,20 +80,23 @@ def test_the_token_is_its_user_s_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.read_text() == made
 
 
-def test_a_daemon_that_ends_is_told_and_ends_a_process_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = """
+@pytest.mark.parametrize(
+    ("daemon", "says"), [('""', "Ray's raylet has ended"), ('"import time; time.sleep(9)"', "Ray has not started")]
+)
+def test_trouble_is_told_and_ends_a_process_that_does_not(daemon: str, says: str) -> None:
+    script = f"""
 import subprocess, sys, time
 from nas.workers import cluster
-cluster.GRACE_S = 0.2
+cluster.GRACE_S, cluster.START_S = 0.2, 3.0
 here = cluster.Cluster(None, "python -m nas.search --x")
 here.when_lost = lambda error: print("told", error, flush=True)
-here._daemons = [subprocess.Popen([sys.executable, "-c", ""])]
+here._daemons = [subprocess.Popen([sys.executable, "-c", {daemon}])]
 here._daemons[0].args = ["raylet"]
 here._watch()
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stdout.startswith("told Ray's raylet has ended")
-    assert done.stderr.startswith("nas.search: Ray's raylet has ended")
+    assert done.stdout.startswith(f"told {says}")
+    assert done.stderr.startswith(f"nas.search: {says}")
     assert done.stderr.count("\n") == 1
