@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     from nas.views.server import listening
 
     shown = ReadOnlyStorage(run.name, run.config, run.study)
-    app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(args.run, shown))
+    app = optuna_dashboard.wsgi(shown, artifact_store=PictureStore(shown))
     with listening(app, args.host, args.port) as server:
         console = command.console()
         console.print(f"dashboard of {args.run}: http://{args.host}:{args.port} (Ctrl+C ends it)")

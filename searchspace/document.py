@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
@@ -25,6 +26,7 @@ Location = tuple[str | int, ...]
 # A network of a thousand blocks is less than any of these.
 MOST_BYTES, MOST_PLACES, MOST_LEVELS = 500_000, 100_000, 20
 SHOWN_ERRORS = 3
+REFUSED_BY_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 FREES = "; {choice: [...]} frees a value"
 REGISTERS = " (--plugin FILE registers blocks of your own)"
 
@@ -65,14 +67,18 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-def parse(cls: type[T], data: Any, source: str = "", lines: Mapping[Location, int] | None = None) -> T:
-    """Plain data as a value of `cls`; strict: no text for numbers, no unknown fields.
+def parse(
+    cls: type[T], data: Any, source: str = "", lines: Mapping[Location, int] | None = None, finite: bool = True
+) -> T:
+    """Plain data as a value of `cls`; strict: no text for numbers, no unknown fields, and only `finite` numbers.
 
     Raises `InputError`, one line: source, line, field, what is accepted and what was given.
     """
     try:
-        text = json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(data, allow_nan=not finite)
+    except RecursionError:
+        raise InputError(f"{source or 'document'}: nested too deep") from None
+    except (TypeError, ValueError):
         place = spelt(_not_plain(data))
         where = ": ".join(part for part in (source or "document", place) if part)
         raise InputError(f"{where}: only plain data and finite numbers are accepted") from None
@@ -252,7 +258,7 @@ def write_yaml(path: Path, data: Any, title: str = "") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Text in one step: a reader sees the old file or the new one, whatever happens."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
+    part = part_of(path)
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
@@ -262,3 +268,34 @@ def write_text(path: Path, text: str) -> None:
         if isinstance(error, OSError):  # a full disk does not say of which file, others name the one that nobody knows
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Where a new file is written before it takes the place of `path`: nothing is there, no link to elsewhere.
+
+    Another process may write the same file now, and has a part of its own.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with suppress(OSError):  # whoever writes it says what is wrong
+        part.unlink()
+    return part
+
+
+def check_own(*paths: Path) -> None:
+    """`InputError` for a link, which may lead anywhere, or a pipe, which would wait, where a folder's own file is read
+    and written in place; not for what is not there."""
+    for path in paths:
+        if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+            raise InputError(f"{path}: a file or folder of its own is accepted there, not a link, pipe or device")
+
+
+@contextmanager
+def writing(what: str, hint: str = "") -> Iterator[None]:
+    """`InputError` where `what` cannot be written, and the `OSError` itself where the disk is full or broken: that is
+    nothing that another command mends."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in REFUSED_BY_DISK:
+            raise
+        raise InputError(f"{what}: cannot be written ({error.strerror}){hint}") from None

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,10 @@ from safetensors import SafetensorError, safe_open
 
 from nas.analysis.comparison import LEVEL
 from nas.metric import DEFAULT_METRIC, Metric
+from nas.study.attributes import Count
 from nas.study.finals import Finals, best_first
 from nas.trial import TrialRecord
+from searchspace.document import parse, value
 from searchspace.errors import InputError
 
 FULL, TEST = DEFAULT_METRIC.name, f"test_{DEFAULT_METRIC.name}"  # what every full training ends with
@@ -48,6 +49,21 @@ class Retrained:
     test_images: int
     metric: Metric = DEFAULT_METRIC
     brief_metric: Metric = DEFAULT_METRIC
+
+
+@value
+class Outcome:
+    """What the weights of a full training say of it: the score that all trainings have, on validation and test images,
+    and the same by the search's metric where that is another."""
+
+    epochs: Count
+    images: Count
+    full: float
+    test: float | None = None
+    test_images: Count = 0
+    score: float | None = None
+    test_score: float | None = None
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +107,37 @@ def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
     for trial in trials:
         folder = folder_of(base, trial)
         if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.score is not None:
-            trained = _trained(folder / WEIGHTS)
-            own = trained["score"] is not None  # by the search's metric, which is not what all trainings measure
-            full, test = (trained["score"], trained["test_score"]) if own else (trained[FULL], trained[TEST])
+            told = _trained(folder / WEIGHTS)
+            own = told.score is not None  # by the search's metric, which is not what all trainings measure
             row = Retrained(
                 trial.number,
                 trial.name,
                 trial.score,
-                int(trained["epochs"]),
-                float(full),
-                int(trained["images"]),
-                None if test is None else float(test),
-                int(trained["test_images"]),
-                Metric.of(trained["metric"]) if own else DEFAULT_METRIC,
+                told.epochs,
+                told.full if told.score is None else told.score,
+                told.images,
+                told.test_score if own else told.test,
+                told.test_images,
+                Metric.of(told.metric) if own else DEFAULT_METRIC,
                 trial.metric,
             )
+            for score in (row.full, row.test):
+                if score is not None:
+                    row.metric.check(score)
             found.append(row)
     return sorted(found, key=lambda one: -one.metric.gain(one.full))
 
 
-def _trained(path: Path) -> dict[str, Any]:
+def _trained(path: Path) -> Outcome:
     try:
         with safe_open(path, "np") as file:
-            found: dict[str, Any] = json.loads((file.metadata() or {})["trained"])
-            return {TEST: None, "test_images": 0, "score": None, "test_score": None, **found}
+            found = json.loads((file.metadata() or {})["trained"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not of a training ({' '.join(str(error).split())[:120]})") from None
+    names = {field.name: {"full": FULL, "test": TEST}.get(field.name, field.name) for field in fields(Outcome)}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not of a training (it says {type(found).__name__})")
+    return parse(Outcome, {name: found[kept] for name, kept in names.items() if kept in found}, str(path))
 
 
 def agreement(brief: Sequence[float], full: Sequence[float], seed: int = 0, fewest: int = FEWEST) -> Agreement | None:

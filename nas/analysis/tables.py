@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 
 from nas.metric import DEFAULT_METRIC
 from nas.trial import TrialRecord
-from searchspace.document import write_text
+from searchspace.document import part_of, write_text
 
 CSV, PARQUET, FINALS = "trials.csv", "trials.parquet", "finals.csv"
 # The columns after the score, by what they have been called since the first release.
@@ -96,7 +95,7 @@ def write_finals(trainings: Sequence[TrialRecord], run: Path) -> None:
 
 def write_parquet(records: Sequence[TrialRecord], run: Path) -> None:
     """RUN/trials.parquet, replaced in one step. A column whose values are of several types is text."""
-    table, part = frame(records), run / f"{PARQUET}.{os.getpid()}.part"
+    table, part = frame(records), part_of(run / PARQUET)
     for name in table.columns:
         if len({type(cell) for cell in table[name].dropna()}) > 1:
             table[name] = table[name].map(str, na_action="ignore")

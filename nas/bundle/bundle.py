@@ -29,7 +29,7 @@ from nas.bundle.onnx_file import require_onnx as require_onnx
 from nas.bundle.predict_script import script
 from nas.config import CONFIG, DataConfig
 from nas.training import checkpoint
-from searchspace.document import plain
+from searchspace.document import plain, writing
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 from searchspace.pytorch.source import source
@@ -161,14 +161,14 @@ def write(
     """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
 
     Without weights they start fresh, from the network's digest. With images to calibrate on and ONNX, it is there in
-    int8 too; `others` are further `formats`. `InputError` where nothing can be written.
+    int8 too; `others` are further `formats`. Raises as `writing` where nothing can be written.
     """
     if onnx:
         require_onnx()
     formats.require(others)
     check_free(out)
     model = _network(facts, weights)
-    try:
+    with writing(f"out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
             part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
@@ -186,8 +186,6 @@ def write(
                     (part / file).replace(out / file)
                 else:
                     (out / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"out {out}: cannot be written ({error.strerror})") from None
     return Export(files, found.differences, int8_file.sentences(int8, found.milliseconds) if int8 else [])
 
 

@@ -34,7 +34,7 @@ from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 from nas.training.trainer import Each, Epoch, Training, unwatched
 from nas.trial import proxy
 from searchspace.arch import Arch
-from searchspace.document import parse, plain, read_yaml, value, write_text, write_yaml
+from searchspace.document import REFUSED_BY_DISK, parse, plain, read_yaml, value, write_text, write_yaml, writing
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 
@@ -126,7 +126,7 @@ def opened(folder: Path, plan: TrainingPlan) -> Iterator[None]:
             discard(folder)
         raise
     except OSError as error:
-        if error.filename is None or folder not in Path(error.filename).parents:
+        if error.errno in REFUSED_BY_DISK or error.filename is None or folder not in Path(error.filename).parents:
             raise
         raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
     finally:
@@ -147,11 +147,9 @@ def discard(folder: Path) -> None:
 
 def _held(folder: Path) -> int:
     """A lock on a folder, which is made where there is none; it goes with the process."""
-    try:
+    with writing(f"out {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         held = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"out {folder}: cannot be written ({error.strerror})") from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,14 +18,14 @@ from nas.analysis import tables
 from nas.config import CONFIG, SearchConfig, differences, resumed
 from nas.run import environment
 from nas.run.run import TABLE, Run
-from nas.study import lock, storage
+from nas.study import lock, servers, storage
 from nas.study.completeness import BEST
 from nas.study.finals import best_of
 from nas.study.passwords import without_password
 from nas.study.storage import NAME, StudyLocation
 from nas.study.study import Study
 from nas.trial import Result, Trial
-from searchspace.document import write_yaml
+from searchspace.document import check_own, write_yaml, writing
 from searchspace.errors import InputError
 
 Log = logging.Logger
@@ -89,6 +89,10 @@ def study_location(run: Path, url: str, begun: SearchConfig | None) -> StudyLoca
     if begun and url and without_password(url) != kept:
         there = f"in {kept}" if kept else "in its folder"
         raise InputError(f"run {run}: keeps its study {there}, not in {without_password(url)}; give another --run")
+    if url:
+        servers.note(url)
+    elif kept:
+        servers.check(kept, run)
     name = begun.conduct.study if begun and kept else run.resolve().name
     return StudyLocation(run, url or kept, name) if url or kept else StudyLocation(run, "", NAME)
 
@@ -102,18 +106,16 @@ def lock_run(run: Path, config: SearchConfig) -> Iterator[Log]:
     begins = not (run / CONFIG).is_file()
     with ExitStack() as stack:
         try:
-            run.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock.lent(run))
-            if (run / LOG).exists() and not (run / LOG).is_file():  # a pipe would wait for a reader
-                raise InputError(f"run {run}: {LOG} is no file")
-            handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
-            tidy(run)
-            config.save(run)
+            with writing(f"run {run}"):
+                run.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.lent(run))
+                check_own(run / LOG, run / CHECKPOINTS, *storage.files(run))
+                handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
+                tidy(run)
+                config.save(run)
         except lock.HeldError as error:
             url = config.conduct.storage
             raise InputError(f"{error}" + (f"; a folder of that name elsewhere joins {url}" if url else "")) from None
-        except OSError as error:
-            raise InputError(f"run {run}: cannot be written ({error.strerror})") from None
         log = logging.Logger("nas")
         handler = logging.StreamHandler(handle)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -132,7 +134,8 @@ def tidy(run: Path) -> None:
     """Take away what killed searches and reports have left: an empty folder of checkpoints, files half written."""
     with suppress(OSError):  # it has some, or is none
         (run / CHECKPOINTS).rmdir()
-    for path in [*run.glob("*.part"), *run.glob("*/*.part")]:
+    within = [path for path in run.iterdir() if path.is_dir() and not path.is_symlink()]
+    for path in (path for folder in (run, *within) for path in folder.glob("*.part")):
         writer = re.fullmatch(r".*\.(\d+)\.part", path.name)
         with suppress(OSError):
             if writer and not _alive(int(writer[1])) and time.time() - path.stat().st_mtime > PART_S:

@@ -90,7 +90,7 @@ def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Spa
 
     try:
         return measured_here(space, device, console, quiet)
-    except InputError as error:
+    except (InputError, OSError) as error:
         if not quiet:
             console.print(f"{error}; layers are timed for this run alone")
         with meter(console, "timing layers", quiet) as told:

@@ -9,8 +9,7 @@ from nas.analysis.importance import importances
 from nas.run.run import Run
 from nas.study.records import hypervolumes
 from nas.views.page import Findings, page
-from searchspace.document import write_text
-from searchspace.errors import InputError
+from searchspace.document import write_text, writing
 
 PAGE = "report.html"
 
@@ -37,16 +36,13 @@ def findings(run: Run) -> Findings:
 
 
 def write(run: Run, out: Path) -> Path:
-    """report.html, trials.csv and trials.parquet; `InputError` where they cannot be written."""
+    """report.html, trials.csv and trials.parquet; raises as `writing` where they cannot be written."""
     found = findings(run)
-    try:
+    with writing(str(out), "; --out DIR writes elsewhere" if out == run.folder else ""):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / PAGE, page(found))
         tables.write_csv(found.trials, out)
         tables.write_parquet(found.trials, out)
-    except OSError as error:
-        where = "; --out DIR writes elsewhere" if out == run.folder else ""
-        raise InputError(f"{out}: cannot be written ({error.strerror}){where}") from None
     return out / PAGE
 
 

@@ -36,7 +36,7 @@ from nas.study.study import Study
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import gpu_sharing, tuner
-from nas.workers.cluster import Cluster
+from nas.workers.cluster import Cluster, LostClusterError
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
 from searchspace.budget import Budget
@@ -108,7 +108,8 @@ def search(
     concurrent=2, quiet=True, …
 
     Raises `InputError` for what is wrong with any of these, `FailuresError` where most trials fail, `StorageError`
-    where the study cannot be written, `KeyboardInterrupt` where a signal stopped it; what has ended is kept then.
+    where the study cannot be written, `LostClusterError` where Ray cannot be started or has ended, `KeyboardInterrupt`
+    where a signal stopped it; what has ended is kept then.
     """
     if metric is not None and not isinstance(metric, (str, Metric)):
         raise InputError(f"metric: a name or a Metric is accepted, not {metric!r}")
@@ -512,7 +513,7 @@ def carried_out(begun: Search) -> int:
     """Carry out a search for a command: what stops it is a line, and an exit code."""
     try:
         ended = begun.carry_out()
-    except FailuresError as error:
+    except (FailuresError, LostClusterError) as error:
         return command.failed("nas.search", str(error))
     except StorageError as error:
         return command.failed("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")

@@ -37,6 +37,7 @@ from nas.training.trainer import DivergedError, Epoch
 from nas.views.meter import meter, waiting
 from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
+from nas.workers.cluster import LostClusterError
 from searchspace import command, signals
 from searchspace.errors import InputError
 
@@ -203,6 +204,7 @@ def train_one(
             torch.OutOfMemoryError,
             MemoryError,
             data_parallel.LostError,
+            LostClusterError,
             bundle.DifferentError,
         ) as error:
             reason = next(iter(str(error).splitlines()), "out of memory")

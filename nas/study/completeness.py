@@ -7,6 +7,7 @@ study, unless that was copied without its write-ahead file, taken away or replac
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from searchspace.errors import InputError
 
 STUDY, TABLE, BEST = "study.db", "trials.csv", "best.yaml"
 AHEAD = f"{STUDY}-wal"
+NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _ended(table: Path) -> list[int]:
             found = [(row.get("trial") or "", row.get("outcome")) for row in csv.DictReader(rows)]
     except (OSError, UnicodeError, csv.Error):
         return []
-    return [int(number) for number, outcome in found if number.isdecimal() and outcome != "running"]
+    return [int(number) for number, outcome in found if NUMBER.fullmatch(number) and outcome != "running"]
 
 
 def _has_bytes(file: Path) -> bool:

@@ -135,8 +135,11 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _locked(folder: Path) -> int:
     """A descriptor that has the lock: of the folder, or of a file in it."""
     refused = OSError()
-    for path, flags in ((folder, os.O_RDONLY | os.O_DIRECTORY), (folder / FILE, os.O_RDWR | os.O_CREAT)):
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    for path, flags in (
+        (folder, os.O_RDONLY | os.O_DIRECTORY),
+        (folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW),
+    ):
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -13,11 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
-from nas.study import objectives
+from nas.study import attributes, objectives
 from nas.trial import Final, State, Trial, TrialRecord, ranked, training
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
-from searchspace.document import parse
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
@@ -40,9 +39,8 @@ def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[Froze
 
 
 def metric_of(study: optuna.Study) -> Metric:
-    """What a study's trials are scored by; the default where it says nothing, as in studies of before."""
-    known = study.user_attrs.get("metric")
-    return DEFAULT_METRIC if known is None else parse(Metric, known, "the study's metric")
+    """What a study's trials are scored by."""
+    return attributes.metric_of(study.user_attrs)
 
 
 def trial_records(study: optuna.Study) -> list[TrialRecord]:
@@ -95,16 +93,6 @@ def alone_ms(study: optuna.Study) -> dict[int, float]:
     return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
 
 
-# The user attributes of a trial that `TrialRecord` has as fields; all others are notes of a caller's.
-KEPT = {
-    *("role", "baseline", "digest", "macs", "params", "activations", "peak_memory_mb", "predicted_ms", "width_mult"),
-    *("settled", "network", "arch", "resolutions", "driver", "minimize", "loss", "train_loss", "images_per_s"),
-    *("seconds", "latency_ms", "error", "lost", "own_costs", "final", "correct"),
-}
-# Of these what a caller of `Study.tell` may say too.
-MEASURED = {"loss", "train_loss", "images_per_s", "seconds", "latency_ms"}
-
-
 def trial_record(
     trial: FrozenTrial, metric: Metric = DEFAULT_METRIC, alone: float | None = None, before: int | None = None
 ) -> TrialRecord:
@@ -138,7 +126,7 @@ def trial_record(
         driver=a.get("driver", ""),
         final=final_of(trial),
         correct=a.get("correct", ""),
-        notes={name: value for name, value in a.items() if name not in KEPT},
+        notes={name: value for name, value in a.items() if name not in attributes.KEPT},
     )
 
 
@@ -150,23 +138,23 @@ def gain_of(trial: FrozenTrial) -> float | None:
 
 def trial_of(trial: FrozenTrial) -> Trial:
     """A stored trial as workers know it; `InputError` where its network is not the one that was trained."""
-    attributes = trial.user_attrs
+    kept = trial.user_attrs
     try:
-        network = json.loads(str(attributes["arch"]))
+        network = json.loads(str(kept["arch"]))
     except (ValueError, RecursionError):
         raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
     arch = Arch.from_dict(network, f"trial {trial.number}")
-    if arch.digest != attributes["digest"]:
+    if arch.digest != kept["digest"]:
         raise InputError(f"trial {trial.number}: its network is not the one that was trained; the study is damaged")
     return Trial(
         number=trial.number,
         arch=arch,
         cost=cost_of(trial),
-        role=attributes["role"],
+        role=kept["role"],
         point={name: value for name, value in trial.params.items() if name != objectives.SHARE},
-        width_mult=attributes["width_mult"],
-        settled=tuple(map(int, attributes.get("settled", "").split())),
-        baseline=attributes.get("baseline", ""),
+        width_mult=kept["width_mult"],
+        settled=tuple(map(int, kept.get("settled", "").split())),
+        baseline=kept.get("baseline", ""),
         resolutions=resolutions_of(trial),
         final=final_of(trial),
     )

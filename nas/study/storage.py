@@ -7,7 +7,6 @@ import os
 import re
 import sqlite3
 import warnings
-from collections.abc import Container
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,28 +15,29 @@ from urllib.parse import quote
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
+from nas.study import attributes, servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from nas.study.passwords import hidden, server, without_password
+from nas.study.rdb import Storage
+from searchspace.document import check_own
 from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
-BATCH = 250
 LONGEST = 507  # bytes of a path
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
-LARGEST_ID = 2**31 - 1  # after which no trial comes
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 
 
@@ -69,50 +69,8 @@ class StudyLocation:
         conduct = SearchConfig.load(run).conduct if (run / CONFIG).is_file() else None
         if conduct is None or not conduct.storage:
             raise InputError(f"{run}: no run folder (it has no {FILE}); give the folder of a search")
+        servers.check(conduct.storage, run)
         return cls(run, conduct.storage, conduct.study)
-
-
-class Storage(optuna.storages.RDBStorage):
-    """Optuna's storage, which reads trials some hundreds at a time and keeps what they share once.
-
-    All of 10,000 trials at once are a gigabyte of rows, and every trial would keep distributions of its own.
-    """
-
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        models = private.models()
-        identity, later = models.TrialModel.trial_id, models.TrialModel.trial_id > trial_id_greater_than
-        query = sqlalchemy.select(identity).where(
-            models.TrialModel.study_id == study_id, sqlalchemy.or_(later, identity.in_(included_trial_ids))
-        )
-        with self.engine.connect() as connection:
-            wanted = sorted(connection.execute(query).scalars())
-        trials: list[FrozenTrial] = []
-        for first in range(0, len(wanted), BATCH):
-            batch = set(wanted[first : first + BATCH])
-            trials += map(self._shared, super()._get_trials(study_id, states, batch, LARGEST_ID))
-        return trials
-
-    def _shared(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial with the distributions, and of them the choices, that other trials have too."""
-        known: dict[Any, BaseDistribution] = vars(self).setdefault("_kinds", {})
-        kinds = {name: known.setdefault(_exactly(kind), kind) for name, kind in trial.distributions.items()}
-        trial.params = {
-            name: kinds[name].to_external_repr(kinds[name].to_internal_repr(value))
-            for name, value in trial.params.items()
-        }
-        trial.distributions = kinds
-        return trial
-
-
-def _exactly(kind: BaseDistribution) -> tuple[Any, ...]:
-    """What tells distributions apart: (0, 1) and (False, True) are equal, and not the same choices."""
-    return kind, *map(type, getattr(kind, "choices", ()))
 
 
 def database(place: StudyLocation | Path, make: bool = True) -> optuna.storages.RDBStorage:
@@ -156,6 +114,8 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
     """Connections are tried before they are used, since a server may have been started anew between two uses."""
     url = server(place.url)
     connect: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    if url.get_driver_name() == "psycopg" and "require_auth" not in url.query:
+        connect["require_auth"] = NOT_READABLE
     for attempt in range(ATTEMPTS):
         try:
             with warnings.catch_warnings():
@@ -186,6 +146,8 @@ def _brief(error: BaseException) -> str:
 
 def holds(place: StudyLocation) -> bool:
     """Whether the study is there already, with trials; `InputError` where it has lost some, or is another's."""
+    if not place.url:
+        check_own(*files(place.folder))
     kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE)
     if not place.url and not kept.study:
         kept.check(())
@@ -224,6 +186,11 @@ def _names(engine: sqlalchemy.Engine) -> list[str]:
         return list(connection.execute(sqlalchemy.select(private.models().StudyModel.study_name)).scalars())
 
 
+def files(folder: Path) -> list[Path]:
+    """The files of a folder's own study: SQLite opens all of them in place, and follows links."""
+    return [folder / f"{FILE}{end}" for end in ("", "-wal", "-shm", "-journal")]
+
+
 def settle(folder: Path) -> None:
     """Bring the write-ahead file into the study's own, so that a copy needs one file; not where others read it now."""
     file = folder / FILE
@@ -257,9 +224,11 @@ def load(run: str | Path) -> optuna.Study:
 def load_finals(study: optuna.Study) -> optuna.Study | None:
     """The study of a study's finals; None where there were none."""
     try:
-        return optuna.load_study(study_name=study.study_name + FINALS, storage=private.storage_of(study))
+        found = optuna.load_study(study_name=study.study_name + FINALS, storage=private.storage_of(study))
     except KeyError:
         return None
+    check_attributes(found, f"study {found.study_name}")
+    return found
 
 
 def check(study: optuna.Study, place: StudyLocation) -> None:
@@ -276,6 +245,17 @@ def check(study: optuna.Study, place: StudyLocation) -> None:
         for name in NEEDED:
             if name not in trial.user_attrs:
                 raise InputError(f"{place}: trial {trial.number} has no {name}; it is of no search, or damaged")
+    check_attributes(study, str(place))
+
+
+def check_attributes(study: optuna.Study, place: str) -> None:
+    """`InputError` where what a study keeps beside Optuna's own is not of its types (see `nas.study.attributes`)."""
+    known, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    attributes.check_study(known, len(trials), place)
+    metric = attributes.metric_of(known)
+    minimized = (known.get("identity") or {}).get("minimize", ())
+    for trial in trials:
+        attributes.check_trial(trial, metric, minimized, place)
 
 
 def damaged(place: StudyLocation, error: Exception) -> InputError | OSError:

@@ -45,6 +45,7 @@ from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
 from nas.study import lock, objectives, records, storage
+from nas.study.attributes import KEPT, MEASURED, MOST_EPOCHS
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
@@ -61,7 +62,6 @@ from searchspace.space.space import FIT_BAND, Space
 from searchspace.table import summary
 
 RETRIES = 2
-MOST_EPOCHS = 10**9
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -400,8 +400,10 @@ class Study:
     def _check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """`InputError` for attributes that the study keeps itself, or that are no plain data."""
         for name, attribute in attributes.items():
-            if name in records.KEPT - records.MEASURED:
+            if name in KEPT - MEASURED:
                 raise InputError(f"{name}: is what the study keeps of a trial itself; give another name")
+            if name in MEASURED and (isinstance(attribute, bool) or not isinstance(attribute, (int, float))):
+                raise InputError(f"{name}: a number is accepted, not {attribute!r}")
             try:
                 json.dumps(attribute)
             except (TypeError, ValueError):

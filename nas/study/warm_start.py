@@ -38,6 +38,10 @@ class Source:
     y: tuple[float, ...]
     unsure: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if not len(self.points) == len(self.y) == len(self.unsure):
+            raise ValueError(f"{len(self.points)} points, {len(self.y)} outcomes and {len(self.unsure)} of how unsure")
+
     def __str__(self) -> str:
         """What it was, for a person."""
         task = "the same task" if self.same else f"{self.dataset} within {' and '.join(self.budget)}, so by rank alone"

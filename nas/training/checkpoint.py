@@ -22,6 +22,7 @@ def write(
     """
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    part.unlink(missing_ok=True)  # a link would be written through
     part.touch()
     permissions = part.stat().st_mode  # of any other file: safetensors puts a private one in its place
     save_file(plain, part, dict(notes or {}))

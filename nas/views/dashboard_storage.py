@@ -7,13 +7,11 @@ dashboard's writes. Notes that people write are kept in the study and then take 
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import functools
 import io
 import json
-import os
 from collections.abc import Container, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import bottle
@@ -33,7 +31,7 @@ from nas.views import notes
 from searchspace.budget import Budget, Cost
 from searchspace.figures import plot
 
-ARTIFACTS = "artifacts"
+KEPT = 1000  # pictures, of 30 kB
 # Of a trial's attributes those that say nothing to a person beside the note.
 HIDDEN = {"arch", "minimize"}
 # What people may write into a study with the dashboard: notes.
@@ -229,32 +227,23 @@ class ReadOnlyStorage(BaseStorage):
 
 
 class PictureStore:
-    """An artifact store that draws a trial's network when its picture is first looked at, and keeps it in the run."""
+    """An artifact store that draws a trial's network when its picture is first looked at, and writes nothing."""
 
-    def __init__(self, run: Path, shown: ReadOnlyStorage) -> None:
-        self.exhibit, self.folder = shown, run / ARTIFACTS
+    def __init__(self, shown: ReadOnlyStorage) -> None:
+        self.exhibit = shown
+        self.drawn = functools.lru_cache(KEPT)(self._drawn)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        try:
-            return io.BytesIO((self.folder / artifact_id).read_bytes())
-        except OSError:
-            drawn = self._drawn(artifact_id)
-        with contextlib.suppress(OSError):  # a copied run may be where nothing can be written
-            self.folder.mkdir(exist_ok=True)
-            part = self.folder / f"{artifact_id}.{os.getpid()}.part"
-            part.write_bytes(drawn.getvalue())
-            part.replace(self.folder / artifact_id)
-        return drawn
+        return io.BytesIO(self.drawn(artifact_id))
 
-    def _drawn(self, artifact_id: str) -> io.BytesIO:
+    def _drawn(self, artifact_id: str) -> bytes:
         trials = self.exhibit.study.get_trials(deepcopy=False)
         found = next((trial for trial in trials if records.digest_of(trial) == artifact_id), None)
         if found is None:
             raise ArtifactNotFound(artifact_id)
         drawn = io.BytesIO()
         plot(records.trial_of(found).arch, drawn, f"trial {found.number}")
-        drawn.seek(0)
-        return drawn
+        return drawn.getvalue()
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         refuse()

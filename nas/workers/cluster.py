@@ -6,18 +6,23 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nas
 import searchspace
+from nas.workers import leftovers, ray_private
 from nas.workers.gpu_sharing import side_by_side
-from nas.workers.ray_private import own_process_group, preloading, starting
+from nas.workers.ray_private import preloading, starting
+from searchspace import signals
+from searchspace.command import FAILED
 from searchspace.errors import InputError
 
 # What Ray Tune and Ray Train do unasked, and costs seconds or prints over the progress display.
@@ -42,6 +47,14 @@ WORKER_ENV = {
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.
 # Ray starts one for every core, so not where there are many, as beside most GPUs.
 PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
+LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, on a busy machine 20
+GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
+ROOM = 10_000_000  # bytes of a disk, for logs and sockets
+SAFE = "what has ended is kept: the same command carries on"
+
+
+class LostClusterError(RuntimeError):
+    """Ray could not be started here, or one of its daemons has ended; what has ended before is safe."""
 
 
 def quieten(more: Mapping[str, str] | None = None) -> None:
@@ -54,9 +67,10 @@ def quieten(more: Mapping[str, str] | None = None) -> None:
 class Cluster:
     """The cluster at an address, or without one a Ray of this process alone. What was begun here ends with its block.
 
-    `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none. With `shared`
-    GPUs, `side_by_side` says whether its processes run at once on one, and `in_turns` why they do not (see
-    `nas.workers.gpu_sharing`).
+    `begin` starts it in the background, `ready` waits for it and raises `InputError` where there is none at the
+    address, `LostClusterError` where none can be started. Where a daemon of it ends later, `when_lost` is called with
+    that error, from another thread; what does not end then, this process does. With `shared` GPUs, `side_by_side` says
+    whether its processes run at once on one, and `in_turns` why they do not (see `nas.workers.gpu_sharing`).
     """
 
     def __init__(self, address: str | None, command: str, shared: bool = False) -> None:
@@ -66,6 +80,9 @@ class Cluster:
         self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
         self._thread: ThreadPoolExecutor  # alive as long as the cluster: Linux ends with a thread what it has started
+        self.when_lost: Callable[[LostClusterError], None] = lambda error: None
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._ending, self._ended = threading.Event(), threading.Event()
 
     def __enter__(self) -> Cluster:
         return self
@@ -101,6 +118,7 @@ class Cluster:
                 logging.getLogger("ray").handlers, self._logged = self._logged, None
 
     def _end(self) -> None:
+        self._ending.set()
         if self._begun is None:
             return
         wait([self._begun])
@@ -110,6 +128,36 @@ class Cluster:
             ray.shutdown()
             self.ours = False
         self._thread.shutdown()
+        self._ended.set()
+
+    def _watch(self) -> None:
+        """Ray itself waits a minute for a daemon that has ended, and then ends this process with words of its own; for
+        one that has too little memory to answer it waits for ever."""
+        begun = time.monotonic()
+        while not (trouble := self._trouble(begun)):
+            if self._ending.wait(LOOK_EVERY_S):
+                return
+        if self._ending.is_set():
+            return
+        error = LostClusterError(f"{trouble}; {SAFE}")
+        self.when_lost(error)
+        if not self._ended.wait(GRACE_S):
+            words = self.command.split()  # python -m nas.search …
+            signals.say(f"{words[2] if len(words) > 2 else 'nas'}: {error}")
+            self._kill()
+            os._exit(FAILED)
+
+    def _trouble(self, begun: float) -> str:
+        """What has happened to Ray since its start began, "" if nothing has."""
+        for name in ray_private.ended(self._daemons):
+            return f"Ray's {name} has ended (killed, or out of memory)"
+        late = not self.ours and time.monotonic() - begun > START_S
+        return f"Ray has not started within {START_S:.0f} s (too little memory, or a busy machine)" if late else ""
+
+    def _kill(self) -> None:
+        for daemon in self._daemons:
+            with suppress(OSError):
+                daemon.kill()
 
     def _take_turns(self, why: str) -> None:
         self.in_turns = why
@@ -121,25 +169,56 @@ class Cluster:
         if ray.is_initialized():
             return
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if self.address:
-                # Nodes get this very code, whatever they have installed; what it imports they have to have.
-                modules = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
-                with starting(self.command):
-                    ray.init(
-                        address=self.address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common
-                    )
-            else:
-                # Not as a runtime environment: for that the workers that Ray starts with would not do.
-                cores = os.cpu_count() or 1
-                common |= preloading(PRELOADED if cores <= PRELOADED_CORES else [])
-                own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
-                self.side_by_side = own is not None
-                with starting(self.command), environment({**WORKER_ENV, **(own or {})}), own_process_group():
-                    ray.init(address="local", include_dashboard=False, num_cpus=cores, **common)
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise InputError(f"ray-address {self.address or 'local'}: {' '.join(str(error).split())[:160]}") from None
+        if self.address:
+            self._join(self.address, common)
+        else:
+            self._start(common)
         self.ours = True
+
+    def _join(self, address: str, common: Mapping[str, Any]) -> None:
+        import ray
+
+        # Nodes get this very code, whatever they have installed; what it imports they have to have.
+        modules = [str(Path(package.__path__[0])) for package in (nas, searchspace)]
+        try:
+            with starting(self.command):
+                ray.init(address=address, runtime_env={"env_vars": WORKER_ENV, "py_modules": modules}, **common)
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise InputError(f"ray-address {address}: {' '.join(str(error).split())[:160]}") from None
+
+    def _start(self, common: Mapping[str, Any]) -> None:
+        """A Ray of this process alone, which nobody else reaches."""
+        import ray
+
+        # Not as a runtime environment: for that the workers that Ray starts with would not do.
+        cores = os.cpu_count() or 1
+        modules = preloading(PRELOADED if cores <= PRELOADED_CORES else [])
+        own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
+        self.side_by_side = own is not None
+        ray_private.keep_token_private()
+        temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+        if shutil.disk_usage(temporary).free < ROOM:  # its daemons would be waited for, for a minute
+            raise LostClusterError(
+                f"Ray needs {ROOM // 10**6} MB of room in {temporary} (TMPDIR names another); {SAFE}"
+            )
+        try:
+            with (
+                starting(self.command),
+                environment({**WORKER_ENV, **(own or {})}),
+                ray_private.daemons() as self._daemons,
+                ray_private.on_loopback() as local,
+            ):
+                threading.Thread(target=self._watch, name="watch Ray", daemon=True).start()
+                ray.init(address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **common)
+            session = ray_private.session_folder()
+            session.chmod(0o700)
+            leftovers.remove(session.parent, "session_*")
+            self._held.callback(os.close, leftovers.hold(session))
+        except Exception as error:  # Ray raises plain ones, where the disk is full or memory is limited
+            self._ending.set()
+            self._kill()
+            said = " ".join(str(error).split())[:160]
+            raise LostClusterError(f"Ray cannot be started on this machine ({said}); {SAFE}") from None
 
 
 @contextmanager
@@ -159,9 +238,12 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for what Ray writes, which nobody reads; gone afterwards."""
+    """A folder for what Ray writes, which nobody reads; gone afterwards, and with the next one where that cannot be."""
+    leftovers.remove(Path(tempfile.gettempdir()), "nas-*")
     folder = Path(tempfile.mkdtemp(prefix="nas-"))
+    held = leftovers.hold(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)

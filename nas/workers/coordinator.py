@@ -50,7 +50,7 @@ class Coordinator:
         self.early_stopping = EarlyStopping(epochs, stops)
         self.stop = study.drivers.hurry
         self.stopped_by = 0  # the number of a signal
-        self.broken: StorageError | FailuresError | None = None
+        self.broken: RuntimeError | None = None  # of a study that cannot be written, of failures, of lost workers
         self._exhausted = ""
         self._live: dict[str, tuple[Trial, Result]] = {}
         self._reasons: list[str] = []  # one for every trial that ended here, empty where it did not fail

@@ -76,6 +76,7 @@ def carry_out(
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
         config |= {"news": scratch / "news", "declared": declarations.sent()}
         fitting = Fitting(config, workers, device, scratch)
+        here.when_lost = fitting.lose
         fitting.start()
         ended = False
         while seen < plan.train.epochs and not ended:
@@ -98,6 +99,11 @@ class Fitting(threading.Thread):
         self.ended = threading.Event()
         self.error: BaseException | None = None
 
+    def lose(self, why: BaseException) -> None:
+        """Ray has gone, which a training would wait for."""
+        self.error = LostError(str(why))
+        self.ended.set()
+
     def run(self) -> None:
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 
@@ -113,9 +119,9 @@ class Fitting(threading.Thread):
                 run_config=RunConfig(name="train", storage_path=str(self.scratch)),
             ).fit()
         except TrainingFailedError as error:
-            self.error = reason(getattr(error, "worker_failures", {}) or {0: error})
+            self.error = self.error or reason(getattr(error, "worker_failures", {}) or {0: error})
         except BaseException as error:
-            self.error = error
+            self.error = self.error or error
         finally:
             self.ended.set()
 

@@ -6,11 +6,13 @@ changed of Ray is put back: a notebook may use Ray for other things.
 
 from __future__ import annotations
 
-import functools
 import os
+import secrets
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 TRIED = "2.60"
@@ -58,17 +60,70 @@ def preloading(modules: Sequence[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def own_process_group() -> Iterator[None]:
-    """Ray's processes that are started meanwhile are in groups of their own: a signal to this one's group, as of a
-    terminal that is closed or of `timeout`, would end them before the search has kept what it has."""
+def daemons() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Ray's processes that are started meanwhile. Each is in a group of its own: a signal to this one's group, as of a
+    terminal that is closed or of `timeout`, would end them before the search has kept what it has. Where one ends
+    while Ray waits for it, Ray's start ends at once, and not after half a minute."""
     from ray._private import services
 
-    before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, process_group=0)
+    before = services.ConsolePopen, services.get_node
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        started.append(before[0](*arguments, **settings, process_group=0))
+        return started[-1]
+
+    def get_node(*arguments: Any) -> Any:
+        if names := ended(started):
+            raise OSError(f"its {names[0]} has ended")
+        return before[1](*arguments)
+
+    services.ConsolePopen, services.get_node = start, get_node
     try:
-        yield
+        yield started
     finally:
-        services.ConsolePopen = before
+        services.ConsolePopen, services.get_node = before
+
+
+def ended(started: Sequence[subprocess.Popen[bytes]]) -> list[str]:
+    """The names of the daemons without which no Ray goes on, and that have ended."""
+    over = [os.path.basename(str(one.args[0])) for one in started if one.poll() is not None]  # type: ignore[index]
+    return [name for name in over if name in ("gcs_server", "raylet")]
+
+
+@contextmanager
+def on_loopback() -> Iterator[dict[str, str]]:
+    """Options of `ray.init` by which Ray's processes listen on this machine's loopback address alone. Ray would put the
+    machine's own address in its place, and listen on all."""
+    from ray._private import services
+
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield {"_node_ip_address": "127.0.0.1"}
+    finally:
+        services.resolve_ip_for_localhost = before
+
+
+def keep_token_private() -> None:
+    """The file with the token by which Ray knows its user is this user's alone; Ray makes it as any other file."""
+    from ray._private.authentication.authentication_token_setup import _get_default_token_path
+
+    path = _get_default_token_path()
+    with suppress(OSError):  # where there is no home, Ray says what it needs
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        path.chmod(0o600)
+
+
+def session_folder() -> Path:
+    """Where this process's Ray keeps its logs and sockets."""
+    import ray
+
+    return Path(ray._private.worker._global_node.get_session_dir_path())
 
 
 def torch_trainer() -> Any:

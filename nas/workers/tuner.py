@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Execution, TrainConfig
@@ -21,7 +22,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
 from nas.views import gpu_use
 from nas.workers import cluster, declarations
-from nas.workers.cluster import Cluster
+from nas.workers.cluster import Cluster, LostClusterError
 from nas.workers.coordinator import Coordinator
 from nas.workers.gpu_sharing import part, room, share_of_gpu, words
 from nas.workers.ray_private import end_tune, fast_trials
@@ -75,7 +76,8 @@ def run(
     """Run the trials of a course; returns why it ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
-    `StorageError` where the study cannot be written, `FailuresError` where most trials fail. SIGINT, SIGTERM and SIGHUP
+    `StorageError` where the study cannot be written, `FailuresError` where most trials fail, `LostClusterError` where
+    Ray has ended. SIGINT, SIGTERM and SIGHUP
     end it cleanly: what was running is closed as interrupted, and asked first by the next run; the course says which
     signal it was. After every epoch trials put their training aside in the course's `checkpoints`, where their machine
     has that folder; one that is asked again goes on from there. `say` is told how they share GPUs.
@@ -90,7 +92,12 @@ def run(
     if callable(work.data) or not hasattr(work.data, "fingerprint"):
         check_sent("data", work.data)
     here.ready()
-    with cluster.scratch() as folder, course.checkpointing(), _stoppable(course), fast_trials(not conduct.ray_address):
+    with (
+        cluster.scratch() as folder,
+        course.checkpointing(),
+        _stoppable(course, here),
+        fast_trials(not conduct.ray_address),
+    ):
         here.log_to(log)
         available = ray.cluster_resources()
         resources = plan(available, conduct, work.pixels, here.side_by_side)
@@ -114,15 +121,19 @@ def run(
                 time_budget_s=conduct.time_limit_s,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(folder),
-                verbose=0,
-                progress_reporter=tune.CLIReporter(),  # silent; the one for notebooks wipes what was printed before
-            ),
+            run_config=_silent(folder),
         )
         tuner.fit()
         return course.close(limited=bool(conduct.time_limit_s))
+
+
+def _silent(folder: Path) -> Any:
+    """What Ray Tune writes goes to a folder; it prints nothing, and the reporter for notebooks, which wipes what was
+    printed before, is not used."""
+    from ray import tune
+
+    silent = tune.CLIReporter()
+    return tune.RunConfig(name="search", storage_path=str(folder), verbose=0, progress_reporter=silent)
 
 
 def _context(work: Work, conduct: Execution, resources: Resources, epochs: int) -> Context:
@@ -244,8 +255,15 @@ def _scheduler(course: Coordinator) -> Any:
 
 
 @contextmanager
-def _stoppable(course: Coordinator) -> Iterator[None]:
-    """A signal that ends commands halts the course; Ray Tune then ends at its next step. A second one is not caught."""
+def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
+    """A signal that ends commands halts the course, and so does the loss of Ray; Ray Tune then ends at its next step. A
+    second signal is not caught."""
+
+    def lose(why: LostClusterError) -> None:
+        course.broken = course.broken or why
+        end_tune()
+
+    here.when_lost = lose
 
     def halt(number: int) -> None:
         course.halt(number)

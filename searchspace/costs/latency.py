@@ -36,7 +36,7 @@ from searchspace.blocks.layers import (
     steps,
 )
 from searchspace.costs.kernels import kernels
-from searchspace.document import check_no_pipe, parse, write_text
+from searchspace.document import check_no_pipe, parse, write_text, writing
 from searchspace.errors import InputError
 
 LANES = 16
@@ -120,14 +120,12 @@ class LatencyTable:
         return parse(cls, data, f"latency table {path}")
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON, a row a line, in one step; `InputError` where that cannot be."""
+        """Write the table as JSON, a row a line, in one step; raises as `writing`."""
         path = Path(path)
         text = json.dumps(asdict(self), ensure_ascii=False).replace("], ", "],\n")
-        try:
+        with writing(f"latency table {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text + "\n")
-        except OSError as error:
-            raise InputError(f"latency table {path}: cannot be written ({error.strerror})") from None
 
     def with_times(self, space: str, networks: int, times: Iterable[tuple[str, Size, float]]) -> LatencyTable:
         """The table with the times of more networks; of two times of one layer the later one stays."""

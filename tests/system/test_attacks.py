@@ -190,6 +190,50 @@ def test_no_room_for_a_file_that_is_written(finished: Path) -> None:
     assert not list(run.glob("*.part"))
 
 
+def test_no_room_for_a_report(finished: Path) -> None:
+    """No other command mends that: it is no wrong input."""
+    copied(finished, "run")
+    done = process("ulimit -f 64; $PY -m nas.report run --out out")
+    assert (done.returncode, done.stderr) == (1, "nas.report: out/report.html: File too large\n")
+    assert not list(Path("out").iterdir())
+
+
+LINKS = [
+    "log.txt",
+    "study.db",
+    "study.db-wal",
+    "study.db-journal",
+    "checkpoints",
+    "trials.csv",
+    "best.yaml",
+    "config.yaml",
+]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_nothing_is_written_through_a_link(
+    name: str, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that a stranger has made, a link may lead to any file or folder of the user's."""
+    run, outside = copied(finished, "run"), Path("outside")
+    copied(run, outside)
+    (outside / "checkpoints").mkdir()
+    (outside / "checkpoints" / "mine").write_text("mine")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(Path("..") / outside / name)
+    for file in ("trials.csv", "report.html", "trials.parquet"):
+        (run / f"{file}.{os.getpid()}.part").symlink_to(Path("..") / outside / "best.yaml")
+    before = {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in outside.rglob("*")}
+    in_place = name in LINKS[:5]
+    searched = attack(capsys, monkeypatch, "nas.search", *WORDS, "--quiet", "--run", run)
+    assert searched.code == (2 if in_place else 0), searched.err
+    assert f"{name}: a file or folder of its own" in searched.err or not in_place
+    reported = attack(capsys, monkeypatch, "nas.report", run)
+    assert reported.code == (2 if name in LINKS[1:4] else 0), reported.err
+    after = {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in outside.rglob("*")}
+    assert after == before
+
+
 def test_an_output_that_is_full_or_closed(finished: Path) -> None:
     copied(finished, "run")
     full = process("$PY -m nas.report run > /dev/full")

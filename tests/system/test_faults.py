@@ -82,14 +82,19 @@ def test_a_run_whose_networks_all_fail_is_stopped_with_the_reason(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_the_same_command_carries_on_without_rays_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_daemon_of_rays_that_dies_is_said_and_the_same_command_carries_on(tmp_path: Path, name: str) -> None:
+    """Ray waits 13 and 60 s, and ends the process with lines of its own."""
     run = tmp_path / "run"
     process = begin(run, 8, [])
     wait_for_events(run, 6, process)
-    (daemon,) = descendants(process.pid, "raylet")
+    (daemon,) = descendants(process.pid, name)
     os.kill(daemon, signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode != 0, out + err
+    out, err = process.communicate(timeout=15)
+    assert process.returncode == 1, out + err
+    assert err.count("\n") == 1, err
+    assert err.startswith(f"nas.search: Ray's {name} has ended")
+    assert "the same command carries on" in err
     finish(run, 8, [])
     checked(load(run), run, 8, [])
 

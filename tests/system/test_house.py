@@ -43,8 +43,8 @@ def test_private_names_of_frameworks_are_in_one_file_per_door() -> None:
         if PRIVATE.search(line)
     }
     assert found <= {
-        # SQLAlchemy reads trials through this method of Optuna's storage, which is overridden where it has to be.
-        "nas/study/storage.py: trials += map(self._shared, super()._get_trials(study_id, states, batch, LARGEST_ID))"
+        # Trials are read through this method of Optuna's storage, which is overridden where it has to be.
+        "nas/study/rdb.py: def _get_trials("
     }
 
 

@@ -223,5 +223,5 @@ def test_a_log_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     (run / "log.txt").unlink()
     os.mkfifo(run / "log.txt")
-    with pytest.raises(InputError, match=r"log\.txt is no file"):
+    with pytest.raises(InputError, match=r"log\.txt: a file or folder of its own"):
         search.main([*ARGUMENTS, "--run", str(run)])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
+import socket
+import struct
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +16,12 @@ import pytest
 
 from nas import search
 from nas.config import SearchConfig
-from nas.study import storage
+from nas.run import search_options
+from nas.run.run import Run
+from nas.study import servers, storage
 from nas.study.passwords import hidden, without_password
 from nas.study.storage import StudyLocation
+from nas.study.study import Study
 from searchspace import InputError
 
 SECRET = "k3pt-s3cr3t"
@@ -91,3 +100,64 @@ def test_the_command_that_is_kept_has_no_password(
     other = ["--storage", "postgresql+psycopg://nas@elsewhere/runs"]
     with pytest.raises(InputError, match="keeps its study in postgresql"):
         search.main([*arguments, *other])
+
+
+def foreign(tmp_path: Path, url: str) -> Path:
+    """A run folder as somebody else may have made it, which names a server."""
+    config = search_options.config_from_args(search_options.parser().parse_args(["--budget", "20MFLOPs"]))
+    run = tmp_path / "foreign"
+    run.mkdir()
+    replace(config, conduct=replace(config.conduct, storage=url, study="r")).save(run)
+    return run
+
+
+def test_a_server_that_only_a_run_folder_names_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks at a stranger's run would tell the stranger's server the password in PGPASSWORD."""
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        url = f"postgresql+psycopg://nas@127.0.0.1:{listening.getsockname()[1]}/x"
+        run = foreign(tmp_path, url)
+        for look in (Run.open, Study.read, StudyLocation.of):
+            with pytest.raises(InputError, match=f"no --storage has named here; .*NAS_STORAGE='{re.escape(url)}'"):
+                look(run)
+        with pytest.raises(InputError, match="which no --storage has named here"):
+            search.main(["--budget", "20MFLOPs", "--quiet", "--run", str(run)])
+        with pytest.raises(TimeoutError):
+            listening.accept()
+    monkeypatch.setenv("NAS_STORAGE", url)
+    assert StudyLocation.of(run).url == url
+    monkeypatch.delenv("NAS_STORAGE")
+    servers.note(url.replace("nas@", f"nas:{SECRET}@"))
+    assert StudyLocation.of(run).url == url
+    assert SECRET not in (tmp_path / "cache" / servers.FILE).read_text()
+
+
+def test_a_server_that_asks_for_the_password_in_clear_text_gets_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of which all is known but that it is the one that was meant."""
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    heard = b""
+
+    def serve(listening: socket.socket) -> None:
+        nonlocal heard
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.settimeout(5)
+                    connection.recv(8)  # whether TLS is spoken here
+                    connection.sendall(b"N")
+                    connection.recv(1000)  # who wants in
+                    connection.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
+                    heard += connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        url = f"postgresql+psycopg://nas@127.0.0.1:{listening.getsockname()[1]}/x"
+        with pytest.raises(InputError, match="authentication method requirement"):
+            storage.database(StudyLocation(tmp_path, url, "r"))
+    assert SECRET.encode() not in heard

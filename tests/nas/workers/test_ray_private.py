@@ -24,7 +24,7 @@ def test_what_is_changed_is_put_back() -> None:
         assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
     assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
     name, popen = ray._private.utils.get_entrypoint_name, services.ConsolePopen
-    with private.starting("a command without a password"), private.own_process_group():
+    with private.starting("a command without a password"), private.daemons():
         assert ray._private.utils.get_entrypoint_name() == "a command without a password"
         assert services.ConsolePopen is not popen
     assert (ray._private.utils.get_entrypoint_name, services.ConsolePopen) == (name, popen)

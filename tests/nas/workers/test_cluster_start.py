@@ -1,0 +1,102 @@
+"""How Ray is started on this machine: reached by nobody else, and in plain words where it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import ray
+
+from nas.workers import ray_private
+from nas.workers.cluster import Cluster, LostClusterError
+
+
+@pytest.mark.parametrize("error", [Exception("timed out\nduring startup"), OSError(28, "No space left on device")])
+def test_what_ray_raises_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises plain `Exception`, which nobody else may catch."""
+
+    def init(**settings: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match="the same command carries on") as raised:
+        cluster.ready()
+    assert "Ray cannot be started on this machine" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_disk_without_room_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=65_536))
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=f"10 MB of room in {tmp_path} .TMPDIR"):
+        cluster.ready()
+
+
+def test_ray_is_asked_to_listen_on_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def init(**settings: Any) -> NoReturn:
+        from ray._private import services
+
+        asked.update(settings, resolved=services.resolve_ip_for_localhost(settings["_node_ip_address"]))
+        raise RuntimeError
+
+    monkeypatch.setattr(ray, "init", init)
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError):
+        cluster.ready()
+    assert asked["_node_ip_address"] == asked["resolved"] == "127.0.0.1"
+
+
+def test_a_daemon_that_ends_while_ray_starts_ends_the_start() -> None:
+    """Ray would wait for half a minute."""
+    from ray._private import services
+
+    with ray_private.daemons() as started:
+        assert services.get_node is not None
+        process = services.ConsolePopen([sys.executable, "-c", ""], preexec_fn=None)
+        process.wait()
+        assert started == [process]
+        assert ray_private.ended(started) == []  # it is none that Ray needs
+        process.args = ["/somewhere/raylet"]
+        with pytest.raises(OSError, match="its raylet has ended"):
+            services.get_node("address", "node")
+
+
+def test_the_token_is_its_user_s_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ray_private.keep_token_private()
+    path = tmp_path / ".ray" / "auth_token"
+    made = path.read_text()
+    assert len(made) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)  # as Ray makes it
+    ray_private.keep_token_private()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == made
+
+
+@pytest.mark.parametrize(
+    ("daemon", "says"), [('""', "Ray's raylet has ended"), ('"import time; time.sleep(9)"', "Ray has not started")]
+)
+def test_trouble_is_told_and_ends_a_process_that_does_not(daemon: str, says: str) -> None:
+    script = f"""
+import subprocess, sys, time
+from nas.workers import cluster
+cluster.GRACE_S, cluster.START_S = 0.2, 3.0
+here = cluster.Cluster(None, "python -m nas.search --x")
+here.when_lost = lambda error: print("told", error, flush=True)
+here._daemons = [subprocess.Popen([sys.executable, "-c", {daemon}])]
+here._daemons[0].args = ["raylet"]
+here._watch()
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"told {says}")
+    assert done.stderr.startswith(f"nas.search: {says}")
+    assert done.stderr.count("\n") == 1
