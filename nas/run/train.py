@@ -39,6 +39,7 @@ from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from nas.workers.cluster import LostClusterError
 from searchspace import command, signals
+from searchspace.document import check_own
 from searchspace.errors import InputError
 
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
@@ -124,6 +125,8 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     searched = Run.open(run)
     trials, config = searched.trials, searched.config
     base = args.out or run / agreement.FOLDER
+    if args.out is None:
+        check_own(base, *base.glob(f"{agreement.PREFIX}*"))
     training_folder.check_several(base)
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}

@@ -234,6 +234,20 @@ def test_nothing_is_written_through_a_link(
     assert after == before
 
 
+@pytest.mark.parametrize("name", ["retrained", "retrained/trial-0"])
+def test_no_training_is_made_through_a_link(
+    name: str, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished, "run")
+    Path("outside").mkdir()
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(Path("outside").resolve())
+    ended = attack(capsys, monkeypatch, "nas.train", run, "--top", "1", "--quiet")
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert f"{run}/{name}: a file or folder of its own" in ended.err
+    assert not list(Path("outside").iterdir())
+
+
 def test_an_output_that_is_full_or_closed(finished: Path) -> None:
     copied(finished, "run")
     full = process("$PY -m nas.report run > /dev/full")
