@@ -76,7 +76,7 @@ def test_every_command_finds_a_run_that_was_moved_to_a_strange_name(tmp_path: Pa
 
 
 def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a read-only disk, or another user's: with its write-ahead file, without it, and with that of a killed search
+    """As on a read-only disk, or another user's: with its write-ahead file, without it, with that of a killed search
     that was copied without what SQLite shares of it."""
     run = made(tmp_path / "run")
     live = opened(tmp_path / "live")
