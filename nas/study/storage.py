@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import warnings
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -39,6 +41,7 @@ REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does 
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
+_COPIES: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +104,27 @@ def _connection(path: Path) -> sqlite3.Connection:
     """A connection that any thread may use; where the folder cannot be written, one that only reads."""
     options: dict[str, Any] = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
     if path.exists() and not os.access(path.parent, os.W_OK):
-        how = "mode=ro" if path.with_name(AHEAD).exists() else "mode=ro&immutable=1"
+        ahead = path.with_name(AHEAD).exists()
+        if ahead and not path.with_name(f"{FILE}-shm").exists():
+            path = _copied(path)
+        how = "mode=ro" if ahead else "mode=ro&immutable=1"
         address = f"file:{quote(os.fsencode(path.absolute()))}?{how}"
         reading: sqlite3.Connection = sqlite3.connect(address, uri=True, **options)
         return reading
     connection: sqlite3.Connection = sqlite3.connect(path.absolute(), **options)  # file:… relative would be an address
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
+
+
+def _copied(path: Path) -> Path:
+    """A copy of a study with its write-ahead file, as killed searches leave them: to read both, SQLite makes a file
+    beside them. It is gone with this process."""
+    if path not in _COPIES:
+        folder = tempfile.TemporaryDirectory(prefix="nas-read-")
+        for name in (FILE, AHEAD):
+            shutil.copyfile(path.with_name(name), Path(folder.name) / name)
+        _COPIES[path] = folder
+    return Path(_COPIES[path].name) / FILE
 
 
 def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:

@@ -76,12 +76,15 @@ def test_every_command_finds_a_run_that_was_moved_to_a_strange_name(tmp_path: Pa
 
 
 def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a read-only disk, or another user's: with its write-ahead file, and without one."""
+    """As on a read-only disk, or another user's: with its write-ahead file, without it, with that of a killed search
+    that was copied without what SQLite shares of it."""
     run = made(tmp_path / "run")
     live = opened(tmp_path / "live")
     advance(live, 2)
+    without_shared = shutil.ignore_patterns("study.db-shm")
+    killed = Path(shutil.copytree(tmp_path / "live", tmp_path / "killed", ignore=without_shared))
     monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)
-    for place, trials in ((run, 3), (tmp_path / "live", 2)):
+    for place, trials in ((run, 3), (tmp_path / "live", 2), (killed, 2)):
         before = sorted(path.name for path in place.iterdir())
         stored = load(place)
         assert len(stored.trials) == trials
