@@ -196,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
             fill(study, size, draw)
             rows.append(measured(study, size, draw, folder))
             progress.update(task, completed=size)
+        read, read_ms, _ = clocked(lambda: len(Study.read(folder).trials))
     table = Table(title=f"mobile within {BUDGET}, {EPOCHS} epochs a trial: medians of {MEASURED} trials")
     for column in Row._fields:
         table.add_column(column.replace("_", " "), justify="right")
@@ -208,6 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"ask + tell: {asked[1]:.0f} ms at {last.trials:,} trials, "
         f"{asked[1] / asked[0]:.1f} times that at {before.trials:,}"
     )
+    console.print(f"reading {read:,} trials, as a run that is carried on does: {read_ms / 1e3:.1f} s")
     for seconds in TRIAL_S:
         busy = GPUS / seconds * last.driver_cpu_ms / 1e3
         console.print(

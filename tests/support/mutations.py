@@ -146,7 +146,7 @@ def tables(database: sqlite3.Connection) -> list[str]:
 def yaml_value(rng: Random, run: Path, outside: Path) -> str:
     """A value in a YAML file becomes something else, or is gone, or has a neighbour that nobody knows."""
     path = run / rng.choice(["config.yaml"] * 4 + ["best.yaml", "environment.yaml", "retrained/trial-0/training.yaml"])
-    if not path.is_file() or path.is_symlink():  # a pipe would wait, a link leads outside
+    if not path.is_file():  # a pipe would be waited for
         return "no YAML to change"
     try:
         data = yaml.safe_load(path.read_text())
@@ -159,7 +159,7 @@ def yaml_value(rng: Random, run: Path, outside: Path) -> str:
 
 def json_value(rng: Random, run: Path, outside: Path) -> str:
     path = run / rng.choice(["latency.json", "evidence.json", "retrained/trial-0/confusion.json"])
-    if not path.is_file() or path.is_symlink():
+    if not path.is_file():
         return "no JSON to change"
     try:
         data = json.loads(path.read_text())
@@ -232,7 +232,7 @@ def bytes_of(rng: Random, run: Path, outside: Path) -> str:
         "bom": b"\xff\xfe" + old,
         "middle": old[:middle] + rng.randbytes(40) + old[middle:],
     }.get(way, bytes(new))
-    if path.parent.is_dir() and not path.is_dir():
+    if path.parent.is_dir() and (path.is_file() or not path.exists()):
         path.write_bytes(made)
         if way == "huge":
             os.truncate(path, HUGE)

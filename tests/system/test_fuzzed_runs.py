@@ -4,6 +4,8 @@ None may raise, wait for ever, fail without a reason in one line, or change a fi
 called as their processes call them (`command.run`), in this process, without what trains, times and serves.
 
     FUZZ_SEED=7 FUZZ_CASES=3000 python -m pytest -m slow tests/system/test_fuzzed_runs.py
+
+FUZZ_FIRST is the number of the first case.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from tests.searchspace.costs.test_latency import everything
 from tests.support.mutations import mutated
 
 SEED, CASES = int(os.environ.get("FUZZ_SEED", "0")), int(os.environ.get("FUZZ_CASES", "1000"))
+FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 HANGS_S = 20
 WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--resolution", "32", "--trials", "5", "--no-baselines"]
 COMMANDS: dict[str, tuple[str, Sequence[str]]] = {
@@ -257,7 +260,7 @@ def test_the_run_as_it_is(name: str, base: Path, tmp_path: Path, capsys: pytest.
 def test_a_changed_run(base: Path, tmp_path: Path) -> None:
     made_outside(tmp_path)
     failed = []
-    for number in range(CASES):
+    for number in range(FIRST, FIRST + CASES):
         what, wrong = case(number, base, tmp_path)
         if wrong:
             failed.append(f"{what}\n{wrong}")

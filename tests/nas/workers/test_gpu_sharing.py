@@ -259,6 +259,7 @@ def test_ray_s_processes_find_the_daemon_and_its_end_is_theirs(tmp_path: Path, m
     seen: list[dict[str, str]] = []
     monkeypatch.setattr("ray.init", lambda **options: seen.append(dict(os.environ)))
     monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("nas.workers.ray_private.session_folder", lambda: tmp_path)
     monkeypatch.setattr("ray.shutdown", lambda: seen.append({"quit": str("quit" in told.read_text())}))
     with Cluster(None, "", shared=True) as cluster:
         cluster.ready()
@@ -274,6 +275,7 @@ def test_why_trials_take_turns_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     daemon(tmp_path, monkeypatch, code=1)
     monkeypatch.setattr("ray.init", lambda **options: None)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("nas.workers.ray_private.session_folder", lambda: tmp_path)
     monkeypatch.setattr("ray.shutdown", lambda: None)
     with Cluster(None, "", shared=True) as cluster:
         cluster.ready()
