@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nas.metric import DEFAULT_METRIC, Metric
 from searchspace.arch import Arch
 from searchspace.budget import Cost
+from searchspace.errors import InputError
 
 Role = Literal["baseline", "control", "search"]
 State = Literal["running", "complete", "pruned", "failed"]
@@ -122,6 +123,15 @@ class Result:
         return cls(**{f.name: reported[f.name] for f in fields(cls) if f.name in reported})
 
 
+def arch_of(text: str, number: int) -> Arch:
+    """The network that a study keeps of a trial; `InputError` where that is damaged."""
+    try:
+        network = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"trial {number}: its network cannot be read; the study may be damaged") from None
+    return Arch.from_dict(network, f"trial {number}")
+
+
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
     """A trial as the study keeps it: its network, how it ended, its score after every epoch, what was measured.
@@ -163,8 +173,8 @@ class TrialRecord:
 
     @property
     def arch(self) -> Arch:
-        """The deployment network."""
-        return Arch.from_dict(json.loads(self.arch_text), f"trial {self.number}")
+        """The deployment network; `InputError` where the study is damaged there."""
+        return arch_of(self.arch_text, self.number)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,8 +13,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import attributes, objectives
-from nas.trial import Final, State, Trial, TrialRecord, ranked, training
-from searchspace.arch import Arch
+from nas.trial import Final, State, Trial, TrialRecord, arch_of, ranked, training
 from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
 from searchspace.space.space import Space
@@ -32,9 +30,8 @@ LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
     """The trials of a study of the old space that are whole points of the new one, as trials of that."""
     kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
-    points = [
-        (trial, new.adopted(old, trial.params)) for trial in trials if trial.state in LEARNT_FROM and trial.params
-    ]
+    whole = [t for t in trials if t.state in LEARNT_FROM and t.params and old.choices.keys() <= t.params.keys()]
+    points = [(trial, new.adopted(old, trial.params)) for trial in whole]
     return [copy_trial(trial, point, kinds) for trial, point in points if point is not None]
 
 
@@ -139,11 +136,7 @@ def gain_of(trial: FrozenTrial) -> float | None:
 def trial_of(trial: FrozenTrial) -> Trial:
     """A stored trial as workers know it; `InputError` where its network is not the one that was trained."""
     kept = trial.user_attrs
-    try:
-        network = json.loads(str(kept["arch"]))
-    except (ValueError, RecursionError):
-        raise InputError(f"trial {trial.number}: its network cannot be read; the study may be damaged") from None
-    arch = Arch.from_dict(network, f"trial {trial.number}")
+    arch = arch_of(kept["arch"], trial.number)
     if arch.digest != kept["digest"]:
         raise InputError(f"trial {trial.number}: its network is not the one that was trained; the study is damaged")
     return Trial(

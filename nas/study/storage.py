@@ -180,7 +180,7 @@ def holds(place: StudyLocation) -> bool:
     if place.is_finals:
         return bool(states)
     if names and place.name not in names and not place.url:
-        raise InputError(f"{place}: holds the study {names[0]}, and none named {place.name}; give another --run")
+        raise InputError(f"{place}: holds the study {names[0][:80]}, and none named {place.name}; give another --run")
     kept.check([number for number, state in states.items() if state.is_finished()])
     return bool(states)
 

@@ -46,6 +46,7 @@ class ReadOnlyStorage(BaseStorage):
 
     def __init__(self, name: str, config: SearchConfig, study: optuna.Study) -> None:
         self.name, self.config, self.study = name, config, study
+        self.space, self.budget = config.space, config.budget  # `InputError` here, not in the middle of an answer
         self._kept: BaseStorage = private.storage_of(self.study)
         self._id: int = private.study_id(self.study)
         self._ended: dict[int, FrozenTrial] = {}
@@ -97,7 +98,7 @@ class ReadOnlyStorage(BaseStorage):
             "encoding": None,
         }
         system = {
-            "constraints": constraints(self.config.budget, records.cost_of(trial)),
+            "constraints": constraints(self.budget, records.cost_of(trial)),
             f"artifacts:{digest}": json.dumps(meta),
         }
         shown = private.with_attributes(trial, told, system)
@@ -110,7 +111,7 @@ class ReadOnlyStorage(BaseStorage):
     def _is_outside(self, trial: FrozenTrial) -> bool:
         """Whether a complete trial is of a network that is no point of the space. Optuna has no importances where one
         complete trial lacks parameters."""
-        return trial.state == TrialState.COMPLETE and not trial.params and bool(self.config.space.choices)
+        return trial.state == TrialState.COMPLETE and not self.space.choices.keys() <= trial.params.keys()
 
     def _came_of(self, trial: FrozenTrial) -> str:
         """What came of an interrupted trial, which Optuna can only show as failed."""

@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[str, Sequence[str]]] = {
     "show": ("searchspace.__main__", ["show", "RUN/best.yaml"]),
     "table": ("nas.search", [*WORDS, "--quiet", "--latency-table", f"RUN/{TABLE}", "--run", "new"]),
 }
-PAGES = ("/", "/api/studies", "/api/studies/1", "/api/studies/1/param_importances", "/artifacts/1/1/DIGEST")
+PAGES = ("/", "/api/studies", "/api/studies/1", "/artifacts/1/1/DIGEST")
 
 
 @pytest.fixture(scope="module")
