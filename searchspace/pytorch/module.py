@@ -1,7 +1,8 @@
 """`build(arch)`: the network as a plain PyTorch module.
 
-Beside it torch is imported by what starts its weights (`initialise.py`), and by what builds on both: `source.py`,
-`pyramid.py` and `timm_models.py`.
+Beside it torch is imported by what starts its weights (`initialise.py`), by what builds on both: `source.py`,
+`pyramid.py` and `timm_models.py`, and by what reads a module (`reading/`: `graph.py`, `modules.py`, `read.py` and
+`weights.py`).
 """
 
 from __future__ import annotations
@@ -236,11 +237,12 @@ class ChannelSlice(nn.Module):
 
 
 class ChannelConvolution(nn.Module):
-    """A convolution along the channels of a pooled map (N, C, 1, 1), one filter for all."""
+    """A convolution along the channels of a pooled map (N, C, 1, 1), one filter for all, which starts as a mean."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+        nn.init.constant_(self.conv.weight, 1 / kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.conv(x.flatten(2).transpose(1, 2))

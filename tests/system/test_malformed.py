@@ -112,7 +112,7 @@ BAD_ARCHS: list[tuple[str, Any]] = [
     ("blocks", MISSING),
     ("blocks.0", []),
     ("blocks.0.type", MISSING),
-    ("blocks.0.type", "conv"),
+    ("blocks.0.type", "convolution"),
     ("blocks.0.in_channels", 0),
     ("blocks.0.in_channels", 17),
     ("blocks.0.hidden", 0),

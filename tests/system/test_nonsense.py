@@ -168,7 +168,7 @@ def test_a_damaged_study(run: Path, tmp_path_factory: pytest.TempPathFactory, da
     ("query", "says"),
     [
         ("delete from trial_user_attributes where key = 'arch'", "has no arch"),
-        ("update trial_user_attributes set value_json = '7' where key = 'arch'", "an object, not 7"),
+        ("update trial_user_attributes set value_json = '7' where key = 'arch'", "arch: a valid string, not 7"),
         ("update trial_user_attributes set value_json = '{' where key = 'role'", "damaged"),
         ("update trial_params set distribution_json = '{}'", "damaged"),
         ("drop table trials", "damaged"),
