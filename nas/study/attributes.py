@@ -109,11 +109,9 @@ def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], 
         raise InputError(f"{where}: a score of an epoch that there is not; the study is damaged")
 
 
-def check_study(attributes: Mapping[str, Any], trials: int, place: str) -> None:
-    """The same of a study's own, which has so many trials."""
-    kept = _known(StudyAttributes, attributes, place)
-    if kept.held and not all(number < trials for number in kept.held.contenders):
-        raise InputError(f"{place}: held: its contenders are no trials; the study is damaged")
+def check_study(attributes: Mapping[str, Any], place: str) -> None:
+    """The same of a study's own."""
+    _known(StudyAttributes, attributes, place)
 
 
 def _known(cls: type[T], attributes: Mapping[str, Any], place: str) -> T:

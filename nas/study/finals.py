@@ -25,6 +25,7 @@ from nas.study.design import Design
 from nas.study.proposals import Proposal, Proposals, WaitingError
 from nas.study.records import interrupted, training_of, trial_record, trial_records
 from nas.trial import Final, TrialRecord, ranked, training
+from searchspace.errors import InputError
 from searchspace.space.space import Candidate
 
 TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network, of which there is one at least
@@ -95,8 +96,10 @@ class Finals:
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord], trainings: Sequence[TrialRecord], kept: Mapping[str, Any]) -> Finals:
-        """From what their study keeps."""
+        """From what their study keeps, of the trials of the search; `InputError` where it names others."""
         known = {trial.number: trial for trial in trials}
+        if not known.keys() >= set(kept["contenders"]):
+            raise InputError("finals: held: their contenders are no trials of the search; the study is damaged")
         contenders = tuple(known[number] for number in kept["contenders"])
         return cls(contenders, tuple(trainings), tuple(Round(*played) for played in kept["rounds"]))
 

@@ -268,7 +268,7 @@ def check(study: optuna.Study, place: StudyLocation) -> None:
 def check_attributes(study: optuna.Study, place: str) -> None:
     """`InputError` where what a study keeps beside Optuna's own is not of its types (see `nas.study.attributes`)."""
     known, trials = study.user_attrs, study.get_trials(deepcopy=False)
-    attributes.check_study(known, len(trials), place)
+    attributes.check_study(known, place)
     metric = attributes.metric_of(known)
     minimized = (known.get("identity") or {}).get("minimize", ())
     for trial in trials:

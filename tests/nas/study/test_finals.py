@@ -14,6 +14,7 @@ import pytest
 
 from nas.analysis import finals as shown
 from nas.samplers import ExhaustedError
+from nas.study.attributes import check_study
 from nas.study.finals import (
     HELD,
     FinalProposals,
@@ -32,7 +33,7 @@ from nas.study.finals import (
 from nas.study.proposals import WaitingError
 from nas.study.study import Study
 from nas.trial import Final, Result, Trial, TrialRecord, ranked
-from searchspace import Cost
+from searchspace import Cost, InputError
 from tests.nas.study.test_study import opened
 from tests.support.records import record
 
@@ -311,3 +312,12 @@ def test_a_training_is_the_same_whichever_trial_has_its_network() -> None:
     assert is_same(Final(3, 1, 6, 0), Final(8, 1, 6, 0))
     assert not is_same(Final(3, 1, 6, 0), Final(3, 1, 9, 0))
     assert not is_same(None, Final(3, 1, 6, 0))
+
+
+def test_contenders_are_trials_of_the_search_however_few_the_trainings_are() -> None:
+    trials = [trial(n, 0.5 + n / 1000) for n in range(40, 44)] + [trial(90, 0.4, "baseline")]
+    finals = held(trials, lambda network, played: network.score or 0.0)
+    check_study({HELD: finals.kept}, "finals")
+    assert Finals.of(trials, finals.trainings, finals.kept) == finals
+    with pytest.raises(InputError, match="their contenders are no trials of the search; the study is damaged"):
+        Finals.of(trials[:-1], finals.trainings, finals.kept)
