@@ -95,7 +95,7 @@ def test_every_command_prints_what_the_readme_says(checkout: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / ".venv" / "done").exists(), reason="needs the environment that `make setup` makes")
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:
-    expected = ("True True\n", "True True 4\nreport.html export\n", "f1_macro True False\n", "True\n")
+    expected = ("True True\n", "True True 4\nreport.html export\n", "f1_macro True False\n", "True\n", "True\n")
     for code, printed in zip(
         re.findall(r"```python\n(?!# \S+\.py\n)(.*?)```", README, re.DOTALL), expected, strict=True
     ):
