@@ -35,9 +35,10 @@ from searchspace.blocks.layers import (
     leaves,
 )
 from searchspace.pytorch.reading.modules import (
-    ACTIVATIONS,
     WHOLE,
     UnreadableError,
+    check_settings,
+    evaluating,
     initial_value,
     layers_of_module,
     linear_layer,
@@ -68,6 +69,7 @@ FUNCTIONS: dict[Any, Any] = {
     "sigmoid": "sigmoid",
     "relu": "relu",
 }
+IN_PLACE = (F.relu, F.relu6, F.silu, F.hardswish, F.hardsigmoid)  # whose second argument says so, and nothing more
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 SAME = ("contiguous", "clone", "to", "float", "type_as")  # methods that change no numbers
@@ -81,18 +83,17 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (nn.Sequential, nn.ModuleList)):
             return False
-        return type(m).__module__.startswith("torch.nn") or type(m).__name__ in {*WHOLE, *ACTIVATIONS}
+        return type(m).__module__.startswith("torch.nn") or type(m).__name__ in WHOLE
 
 
 def layers_of(module: nn.Module) -> list[Item]:
     """The layers of a module that has one image batch as input, in order; `InputError` says which part has no place."""
-    try:
-        graph = Tracer().trace(module.eval())
-    except UnreadableError:
-        raise
-    except Exception as error:
-        raise UnreadableError(f"cannot be traced ({' '.join(str(error).split())[:120]})") from None
-    return _Reader(dict(module.named_modules()), dict(module.named_parameters()), graph, module).items()
+    with evaluating(module):
+        try:
+            graph = Tracer().trace(module)
+        except Exception as error:
+            raise UnreadableError(f"cannot be traced ({' '.join(str(error).split())[:120]})") from None
+        return _Reader(dict(module.named_modules()), dict(module.named_parameters()), graph, module).items()
 
 
 class Shapes(fx.Interpreter):
@@ -243,16 +244,14 @@ class _Reader:
                 factor = next((one for one in node.args if isinstance(one, (int, float))), None)
                 if factor == 1:
                     return [], operands[0]
-                raise UnreadableError(
-                    f"{_path(node)}: a product with {factor if factor is not None else 'what is computed'}"
-                )
-            return self._items(node, [LayerScale(values.numel(), initial_value(values))], self._name(scale)), operands[
-                0
-            ]
+                other = "what is computed" if factor is None else factor
+                raise UnreadableError(f"{_path(node)}: a product with {other}")
+            layer = LayerScale(values.numel(), initial_value(values))
+            return self._items(node, [layer], self._name(scale)), operands[0]
         above = self.above[node]
-        one, other = operands
-        if above is one or above is other:
-            body = self._branch(other if above is one else one, above)
+        first, second = operands
+        if above in operands:
+            body = self._branch(second if above is first else first, above)
             if any(isinstance(part, GlobalAvgPool) for _, part in body.layers.parts):
                 return [_joined(node, Gate(body.layers), [body])], above
             branches = [Branch(Sequential(()), ()), body]
@@ -322,7 +321,7 @@ class _Reader:
         """The layers of an operation that is no module."""
         target = node.target
         if isinstance(target, Callable | str) and target in FUNCTIONS:  # type: ignore[arg-type]
-            return [Activate(FUNCTIONS[target])]
+            return self._activation(node, FUNCTIONS[target])
         if target in SAME:
             return []
         if target == "permute" and list(_numbers(node.args[1:])) in (TO_LAST, TO_FIRST):
@@ -352,6 +351,15 @@ class _Reader:
             on_meta = copy.deepcopy(self.root).to("meta")
             Shapes(fx.GraphModule(on_meta, self.graph), self.shapes).run(images)
         return self.shapes[node.name]
+
+    def _activation(self, node: fx.Node, name: Any) -> list[Layer]:
+        if len(node.args) > 1 and node.target not in IN_PLACE:
+            raise UnreadableError(f"{_path(node)}: a {name} with settings")
+        try:
+            check_settings(name, node.kwargs)
+        except UnreadableError as error:
+            raise UnreadableError(f"{_path(node)}: {error}") from None
+        return [Activate(name)]
 
     def _mean(self, node: fx.Node) -> list[Layer]:
         dims = sorted(_numbers([node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,53 +29,39 @@ from searchspace.blocks.layers import (
     Sequential,
 )
 from searchspace.errors import InputError
+from searchspace.pytorch.module import ACTIVATIONS as OWN_ACTIVATIONS
 
 
 class UnreadableError(InputError):
     """A module does something that no network of this project can."""
 
 
-ACTIVATIONS: dict[str, Any] = {
-    "ReLU": "relu",
-    "ReLU6": "relu6",
-    "LeakyReLU": "leaky_relu",
-    "ELU": "elu",
-    "Softplus": "softplus",
-    "SiLU": "silu",
-    "Swish": "silu",
-    "Hardswish": "hard_swish",
-    "HardSwish": "hard_swish",
-    "HardSwishMe": "hard_swish",
-    "GELU": "gelu",
-    "Sigmoid": "sigmoid",
-    "Hardsigmoid": "hard_sigmoid",
-    "HardSigmoid": "hard_sigmoid",
-    "Identity": "none",
-}
-# Modules of timm that are one layer here, by name: nothing is imported from timm.
+# By the name of the class: PyTorch's, and what timm calls its own.
+ACTIVATIONS: dict[str, Any] = {kind.__name__: name for name, kind in OWN_ACTIVATIONS.items()}
+ACTIVATIONS |= {"Swish": "silu", "HardSwish": "hard_swish", "HardSwishMe": "hard_swish", "HardSigmoid": "hard_sigmoid"}
+# What a nonlinearity may be set to, and what it has to be: the functions here have no settings.
+SETTINGS = {"approximate": "none", "negative_slope": 0.01, "alpha": 1.0, "beta": 1, "threshold": 20}
+# Modules of timm and of this project that are one layer here, by name: nothing is imported from timm.
 WHOLE = {
     *("BatchNormAct2d", "GroupNormAct", "GroupNorm1Act", "LayerNormAct2d", "LayerNorm2d", "LayerNorm", "GroupNorm"),
     *("DropPath", "StochasticDepth", "BlurPool2d", "EcaModule", "GlobalResponseNorm", "GroupNorm1", "LayerScale2d"),
-    *(
-        "Conv2dSame",
-        "SamePaddedConv",
-        "ScaledStdConv2d",
-        "ScaledStdConv2dSame",
-        "StdConv2d",
-        "StdConv2dSame",
-        "SpaceToDepth",
-    ),
+    *("Conv2dSame", "SamePaddedConv", "ScaledStdConv2d", "ScaledStdConv2dSame", "StdConv2d", "StdConv2dSame"),
     *("EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dB0", "FilterResponseNormTlu2d", "RmsNorm2d", "SimpleNorm2d"),
-    *(
-        "ChannelLayerNorm",
-        "LayerScale",
-        "DropBlock2d",
-        "LayerNormExp2d",
-        "Attention2d",
-        "MultiQueryAttention2d",
-        "CondConv2d",
-    ),
+    *("ChannelLayerNorm", "LayerScale", "DropBlock2d", "LayerNormExp2d", "Attention2d", "MultiQueryAttention2d"),
+    *("CondConv2d", "SpaceToDepth", *ACTIVATIONS),
 }
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation; afterwards every part of it is in the mode that it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def layers_of_module(part: nn.Module, channels_last: bool) -> list[Layer]:
@@ -109,12 +96,16 @@ def layers_of_module(part: nn.Module, channels_last: bool) -> list[Layer]:
 
 
 def activation(part: nn.Module) -> list[Layer]:
+    """A nonlinearity; `UnreadableError` for one that is set to something else than here."""
     name = ACTIVATIONS[type(part).__name__]
-    if name == "gelu" and getattr(part, "approximate", "none") != "none":
-        raise UnreadableError("an approximate GELU has no place in a network")
-    if name == "leaky_relu" and part.negative_slope != 0.01:
-        raise UnreadableError("a leaky ReLU of another slope than .01 has no place in a network")
+    check_settings(name, vars(part))
     return [] if name == "none" else [Activate(name)]
+
+
+def check_settings(name: str, given: Mapping[str, Any]) -> None:
+    for setting, usual in SETTINGS.items():
+        if given.get(setting, usual) != usual:
+            raise UnreadableError(f"a {name} with {setting} {given[setting]}, not {usual}, has no place in a network")
 
 
 def convolution(conv: nn.Conv2d) -> Layer:

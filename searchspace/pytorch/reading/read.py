@@ -14,12 +14,12 @@ from searchspace.costs.network_cost import cost
 from searchspace.errors import InputError, reason
 from searchspace.pytorch.module import build
 from searchspace.pytorch.reading.graph import layers_of
-from searchspace.pytorch.reading.modules import UnreadableError
+from searchspace.pytorch.reading.modules import UnreadableError, evaluating
 from searchspace.pytorch.reading.recognise import arch_of
 from searchspace.pytorch.reading.weights import copy_weights
 
 SIDE = 96  # pixels of the images on which a network and what was read of it are compared
-CLOSE = 1e-3  # of the largest output: rounding alone makes some 1e-6
+CLOSE = 1e-4  # of the largest output: rounding alone makes some 1e-6
 
 
 def from_module(module: nn.Module, resolution: int = 224) -> Arch:
@@ -35,14 +35,11 @@ def from_module(module: nn.Module, resolution: int = 224) -> Arch:
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     if first is None:
         raise UnreadableError("it has no convolution")
-    training = module.training
     try:
         arch = arch_of(layers_of(module), first.in_channels, resolution)
         _check(module, arch)
     except ValueError as error:
         raise UnreadableError(f"{reason(error)}") from None
-    finally:
-        module.train(training)
     return arch
 
 
@@ -87,8 +84,8 @@ def _check(module: nn.Module, arch: Arch) -> None:
         return
     network = build(arch).to(parameters[0]).eval()
     copy_weights(module, network)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(module):
         images = torch.randn(2, arch.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        wanted, given = (part(images.to(parameters[0])) for part in (module.eval(), network))
+        wanted, given = (part(images.to(parameters[0])) for part in (module, network))
     if wanted.shape != given.shape or not bool((wanted - given).abs().max() <= CLOSE * wanted.abs().max()):
         raise UnreadableError("what was read of it computes something else")

@@ -7,6 +7,7 @@ is cut where its modules end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -294,13 +295,13 @@ def _candidates(layers: Layers, width: int) -> Iterator[dict[str, Any]]:
     if isinstance(first, Normalize) and len(rest) == 1 and isinstance(rest[0], Conv):
         conv = rest[0]
         yield _downsample(conv, first.norm)
-    if isinstance(first, Conv) and not rest and first.kernel == first.stride:
+    if isinstance(first, Conv) and not rest and first.kernel == first.stride > 1:
         yield _downsample(first, Norm("none"))
     if isinstance(first, Residual):
         if len(rest) > 1 or not all(isinstance(layer, Activate) for layer in rest):
             return
         add_act = rest[0].function if rest else "none"  # type: ignore[attr-defined]
-        shortcut = _shortcut(first.shortcut, width)
+        shortcut = _shortcut(first.shortcut)
         if shortcut is None:
             return
         body, own = _tail([part for _, part in first.body.parts])
@@ -342,13 +343,13 @@ def _tail(body: list[Layer]) -> tuple[list[Layer], dict[str, Any]]:
     return body, own
 
 
-def _shortcut(layer: Layer | None, width: int) -> dict[str, Any] | None:
+def _shortcut(layer: Sequential | PadChannels | None) -> dict[str, Any] | None:
     """A shortcut's fields; None where it is no shortcut."""
     if layer is None:
         return {"shortcut": "identity"}
     if isinstance(layer, PadChannels):
         return {"shortcut": "partial"}
-    parts = [part for _, part in layer.parts] if isinstance(layer, Sequential) else [layer]
+    parts = [part for _, part in layer.parts]
     found: dict[str, Any] = {"shortcut": "projection"}
     if parts and isinstance(parts[0], PadChannels):
         return {"shortcut": "partial"}
@@ -401,11 +402,9 @@ def _grown(unit: Unit, layer: Layer) -> Unit | None:
 
 
 def _mixed(layer: Parallel) -> Unit | None:
-    """A depthwise convolution of several kernels as one unit."""
+    """A concatenation that is a depthwise convolution of several kernels, as one unit."""
     branches = [[part for _, part in branch.parts] for branch in layer.branches]
-    if layer.join != "concat" or any(
-        len(parts) != 2 or not isinstance(parts[0], Slice) or not isinstance(parts[1], Conv) for parts in branches
-    ):
+    if any(len(parts) != 2 or not isinstance(parts[0], Slice) or not isinstance(parts[1], Conv) for parts in branches):
         return None
     convs = [parts[1] for parts in branches]
     total = sum(conv.out_channels for conv in convs)  # type: ignore[attr-defined]
@@ -418,7 +417,7 @@ def _mixed(layer: Parallel) -> Unit | None:
 def _product(layer: Parallel) -> Unit | None:
     """The product of two equal convolutions, a nonlinearity behind the first, as one unit."""
     branches = [units_of([part for _, part in branch.parts]) or [] for branch in layer.branches]
-    if layer.join != "multiply" or [len(units) for units in branches] != [1, 1]:
+    if layer.join == "add" or [len(units) for units in branches] != [1, 1]:
         return None
     (first,), (second,) = branches
     return replace(first, product=True) if replace(first, act="none") == second else None
@@ -430,7 +429,7 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
     if not units or len(units) > 4 or units[0].conv.in_channels != width:
         return
     last = units[-1]
-    for kind, places in _kinds(units, width):
+    for kind, places in _kinds(units):
         norm_sets = _norms(places)
         spatial = places.get("spatial") or places.get("start") or places["expand"]
         hidden_of = "spatial" if kind in ("basic", "fused_mbconv") and len(units) > 1 else "expand"
@@ -438,7 +437,8 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
         if kind == "conv":
             hidden = last.conv.out_channels
         fields: dict[str, Any] = {
-            **{"type": kind, "hidden": hidden, "out_channels": last.conv.out_channels, "stride": _stride(units)},
+            **{"type": kind, "hidden": hidden, "out_channels": last.conv.out_channels},
+            "stride": math.prod(unit.stride for unit in units),
             **{"kernel": spatial.conv.kernel, "kernels": spatial.kernels, "dilation": spatial.conv.dilation},
             **{"groups": spatial.conv.groups, "bias": last.conv.bias},
             "stride_at": "expand" if "expand" in places and places["expand"].stride > 1 else "spatial",
@@ -469,7 +469,7 @@ def _anti_alias(pool: Layer | None) -> str:
     return "none"
 
 
-def _kinds(units: list[Unit], width: int) -> Iterator[tuple[str, dict[str, Unit]]]:
+def _kinds(units: list[Unit]) -> Iterator[tuple[str, dict[str, Unit]]]:
     """The kinds of blocks that have such convolutions, each with the convolution at every position."""
     match units:
         case [one]:
@@ -499,13 +499,6 @@ def _kinds(units: list[Unit], width: int) -> Iterator[tuple[str, dict[str, Unit]
             yield "star", {"spatial": one, "expand": two, "project": three}
         case [one, two, three, four] if one.depthwise and two.pointwise and three.depthwise and four.pointwise:
             yield "universal", {"start": one, "expand": two, "spatial": three, "project": four}
-
-
-def _stride(units: list[Unit]) -> int:
-    stride = 1
-    for unit in units:
-        stride *= unit.stride
-    return stride
 
 
 def _norms(places: dict[str, Unit]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
+from torch.nn import functional
 
 from searchspace import Arch, InputError, build, copy_weights, cost, from_module, zoo
 from searchspace.__main__ import main
@@ -56,7 +57,7 @@ UNREAD = {
     "hardcorenas": "",
     "resnet": "ecaresnet50d_pruned ecaresnet101d_pruned senet154",
     "regnet": "regnetv_040 regnetv_064",
-    "convnext": "convnext_atto_rms convnext_zepto_rms convnext_zepto_rms_ols",
+    "convnext": "convnext_atto_rms convnext_zepto_rms convnext_zepto_rms_ols test_convnext test_convnext2",
     "rexnet": "",
     "starnet": "",
 }
@@ -182,8 +183,10 @@ class Own(nn.Module):
 
 def test_a_module_of_one_s_own_is_read_and_left_as_it_was() -> None:
     module = Own().train()
+    module.stem[1].eval()  # a frozen norm
     arch = from_module(module, 32)
-    assert module.training
+    copy_weights(module, build(arch))
+    assert [part.training for part in (module, module.stem, module.stem[1], module.body)] == [True, True, False, True]
     assert (arch.in_channels, arch.num_classes, arch.resolution) == (1, 5, 32)
     assert [(block.type, block.shortcut, block.add_act) for block in arch.blocks] == [("conv", "identity", "relu")]
 
@@ -193,6 +196,8 @@ def test_a_module_of_one_s_own_is_read_and_left_as_it_was() -> None:
     [
         (lambda: Own(lambda x: x.roll(1, 1)), "forward: an operation roll"),
         (lambda: Own(lambda x: x * 2), "a product with 2"),
+        (lambda: Own(lambda x: functional.gelu(x, approximate="tanh")), "gelu with approximate tanh, not none"),
+        (lambda: Own(nn.Softplus(2.0)), "softplus with beta 2.0, not 1"),
         (lambda: Own(kernel=(1, 3)), "1×3"),
         (lambda: Own(lambda x: x if x.sum() > 0 else -x), "cannot be traced"),
         (lambda: nn.Linear(4, 4), "it has no convolution"),
