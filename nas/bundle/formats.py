@@ -128,7 +128,10 @@ def write(folder: Path, name: str, model: nn.Module, images: Tensor) -> float:
         given = Path(scratch) / "given.npz"
         np.savez(given, images=images.numpy(), outputs=model(images).numpy())
         command = [sys.executable, "-I", "-c", TRY.replace("{load}", made.load), str(path), str(given)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"a fresh interpreter has not run {path.name} within {SECONDS} s") from None
     if done.returncode:
         last = next(iter(reversed(done.stderr.strip().splitlines())), "it was killed")[:200]
         raise RuntimeError(f"a fresh interpreter cannot run {path.name}: {last}")

@@ -21,6 +21,7 @@ from nas.latency import device_table, onnx_graph, onnx_networks, timing
 from nas.views.meter import meter
 from searchspace.arch import Arch
 from searchspace.costs.latency import LatencyTable, placed
+from searchspace.document import writing
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
@@ -166,7 +167,7 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
     known = set().union(*map(here.operators, timed))
     others = device_table.networks(space, random.Random("check"))
     checked = list(islice((arch for arch in others if here.operators(arch) <= known), to_check))
-    try:
+    with writing(f"kit {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with meter(console, "writing networks") as told:
             sizes = []
@@ -184,8 +185,6 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / SCRIPT_FILE).write_text(script(), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"kit {folder}: cannot be written ({error.strerror})") from None
     console.print(
         f"wrote {folder}: {len(timed)} networks of {space.source} to time, {len(checked)} to check with, {here.dtype}; "
         f"there, with onnxruntime and numpy: python {SCRIPT_FILE} --out latency.json"
