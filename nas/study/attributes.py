@@ -56,7 +56,7 @@ class TrialAttributes:
     error: Text = ""
     lost: bool = False
     final: Final | None = None
-    correct: Annotated[str, Field(pattern=r"^([0-9]{1,9}:[0-9a-f]*)?$")] = ""
+    correct: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}:)?([0-9a-f]{2})*$")] = ""  # at first without a number
 
 
 @value

@@ -25,6 +25,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("minimize", [1]), ("minimize", {"macs": 1.0}), ("own_costs", {"x": "y"}), ("own_costs", None)),
     *(("loss", "x"), ("train_loss", [[]]), ("seconds", {}), ("images_per_s", "1"), ("latency_ms", "1")),
     *(("error", 1), ("lost", "yes"), ("final", {"of": 1}), ("final", [1]), ("correct", "x"), ("driver", 1)),
+    *(("correct", "0:"), ("correct", "4:abc")),
 ]
 WRONG_OF_THE_STUDY: list[tuple[str, Any]] = [
     *(("measured_ms", [1]), ("measured_ms", {"x": 1.0}), ("measured_ms", {"0": "1"}), ("measured_ms", {"0": None})),
@@ -98,6 +99,13 @@ def test_what_is_nested_too_deep(depth: int, base: Path, tmp_path: Path) -> None
 )
 def test_a_score_that_there_is_not(statement: str, says: str, base: Path, tmp_path: Path) -> None:
     refused(changed(base, tmp_path, statement), "trial 1", says)
+
+
+@pytest.mark.parametrize("answers", ["", "b24875", "20:b24875"])
+def test_the_answers_of_finals_are_read_as_they_were_kept_at_any_time(answers: str, base: Path, tmp_path: Path) -> None:
+    """At first without the number of images."""
+    insert = "insert or replace into trial_user_attributes (trial_id, key, value_json) values (2, 'correct', ?)"
+    assert Run.open(changed(base, tmp_path, insert, json.dumps(answers))).trials[1].correct == answers
 
 
 def test_what_a_caller_tells_can_be_read_again(base: Path, tmp_path: Path) -> None:
