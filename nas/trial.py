@@ -123,6 +123,11 @@ class Result:
         return cls(**{f.name: reported[f.name] for f in fields(cls) if f.name in reported})
 
 
+def after_trials(busy: str) -> str:
+    """When the best networks' latencies were measured, for a sentence; `busy` says what else went on then."""
+    return "once the trials had ended" + (f", at {busy}: perhaps too long" if busy else "")
+
+
 def arch_of(text: str, number: int) -> Arch:
     """The network that a study keeps of a trial; `InputError` where that is damaged."""
     try:
@@ -138,7 +143,7 @@ class TrialRecord:
 
     `score` is the final one, or of a trial that did not end the last one; None before the first epoch. `metric` is what
     it is a score of. `cost.latency_ms` are predicted milliseconds, `contended_ms` were measured while other trials ran,
-    `alone_ms` when nothing else did. `minimized` are the costs that the study minimises, by name. `in_place_of` is the
+    `alone_ms` once none did. `minimized` are the costs that the study minimises, by name. `in_place_of` is the
     interrupted trial whose network it has again, `driver` who asked it where several share the study. `final` and
     `correct` are of trainings of the finals (see `Final`, `Result`), `notes` what a caller of `Study.tell` added.
     """

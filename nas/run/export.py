@@ -20,7 +20,7 @@ from nas.run.images import read_images
 from nas.run.run import Run
 from nas.run.subject import NAMELESS
 from nas.study import storage
-from nas.trial import TrialRecord
+from nas.trial import TrialRecord, after_trials
 from nas.views.meter import meter
 from searchspace.arch import Arch
 from searchspace.budget import amount
@@ -151,7 +151,7 @@ def of_trial(run: Run, number: int | None) -> ModelCard:
         deployed=arch,
         budget=f"{run.config.budget}",
         scored=score_sentences(record, run.config, run.images) + of_finals(record, run),
-        timed=latency_sentences(record, run.latency_table),
+        timed=latency_sentences(record, run.latency_table, run.busy),
         commands=(run.config.conduct.command,),
         data=run.config.identity.data,
     )
@@ -184,14 +184,14 @@ def score_sentences(record: TrialRecord, config: SearchConfig, images: int) -> t
     )
 
 
-def latency_sentences(record: TrialRecord, table: LatencyTable | None) -> tuple[str, ...]:
+def latency_sentences(record: TrialRecord, table: LatencyTable | None, busy: str) -> tuple[str, ...]:
     """What one image takes on the search's device: predicted, and measured where it was."""
     lines = []
     if record.predicted_ms:
         device = f" on {escape(str(table))}" if table else ""
         lines.append(f"The search predicted {record.predicted_ms:.1f} ms for one image{device}.")
     if record.alone_ms:
-        lines.append(f"It measured {record.alone_ms:.1f} ms at its end, when nothing else ran.")
+        lines.append(f"It measured {record.alone_ms:.1f} ms {after_trials(busy)}.")
     elif record.contended_ms:
         lines.append(f"It measured {record.contended_ms:.1f} ms on a worker, while other trials ran.")
     return tuple(lines)

@@ -109,8 +109,8 @@ def measure_here(space: Space, device: str, console: Console, quiet: bool) -> Sp
 
 
 def time_best(study: Study, conduct: Execution) -> str:
-    """Measure the best networks' latency, now that nothing else runs; returns why they were not measured, or that
-    somebody else's work was in the way, or "".
+    """Measure the best networks' latency, now that no trial runs; returns why they were not measured, or "". Whether
+    somebody else's work was in the way stays with the study.
 
     Only on the device and under the conditions of the run's layer times, beside which they are shown.
     """
@@ -126,9 +126,9 @@ def time_best(study: Study, conduct: Execution) -> str:
     times = runtimes.network_ms([trial.arch for trial in best], here, TIMED_ROUNDS)
     study.alone_ms = {**known, **{trial.number: ms for trial, ms in zip(best, times, strict=True)}}
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load <= cores + 1:  # trials of this run are among it
-        return ""
-    return f"the best networks' milliseconds may be too long: the load was {load:.1f} on {cores} cores"
+    # Trials of this run are among the load, which is a mean over the last minute.
+    study.busy = f"a load of {load:.1f} on {cores} cores" if load > cores + 1 else ""
+    return ""
 
 
 def where_to_time(table: LatencyTable | None, conduct: Execution) -> tuple[LatencyTable | None, str]:

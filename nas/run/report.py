@@ -28,6 +28,7 @@ def findings(run: Run) -> Findings:
         folder=run.folder,
         volumes=hypervolumes(trials, minimized, config.budget) if minimized else (),
         table=run.latency_table,
+        busy=run.busy,
         environments=run.environments,
         retrained=run.retrained,
         confusions=run.confusions,

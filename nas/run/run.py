@@ -171,6 +171,13 @@ class Run:
         return LatencyTable.load(path) if path.is_file() else None
 
     @property
+    def busy(self) -> str:
+        """What else went on when the best networks' latencies were measured; "" where nothing did."""
+        from nas.study.records import busy
+
+        return busy(self.study)
+
+    @property
     def environments(self) -> Sequence[dict[str, str]]:
         """What it ran on; more than one where it was carried on elsewhere."""
         from nas.run import environment

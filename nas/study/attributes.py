@@ -75,6 +75,7 @@ class StudyAttributes:
     images: Text | None = None
     begun: dict[str, Count] = field(default_factory=dict)
     measured_ms: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = field(default_factory=dict)
+    measured_busy: Text = ""
     identity: dict[str, Any] | None = None
     held: Held | None = None
 

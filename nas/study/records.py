@@ -90,10 +90,15 @@ def alone_ms(study: optuna.Study) -> dict[int, float]:
     return {int(number): ms for number, ms in study.user_attrs.get("measured_ms", {}).items()}
 
 
+def busy(study: optuna.Study) -> str:
+    """What else went on when these milliseconds were measured: `a load of 14.2 on 2 cores`; "" where nothing did."""
+    return str(study.user_attrs.get("measured_busy", ""))
+
+
 def trial_record(
     trial: FrozenTrial, metric: Metric = DEFAULT_METRIC, alone: float | None = None, before: int | None = None
 ) -> TrialRecord:
-    """A trial with what was measured of it: `alone` the milliseconds when nothing else ran, `before` the number of the
+    """A trial with what was measured of it: `alone` the milliseconds after the trials, `before` the number of the
     interrupted trial whose place it took."""
     a, gain = trial.user_attrs, gain_of(trial)
     return TrialRecord(

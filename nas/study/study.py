@@ -326,16 +326,21 @@ class Study:
         Of a study that knows how many `epochs` trials have, `stop` says whether this one is behind (see
         `EarlyStopping`): then `tell(trial, pruned=True)` closes it. Known networks never are.
 
-        Raises `InputError` for a score that is not finite, or that the metric cannot have, and an epoch below 1.
+        Raises `InputError` for what is no `Result`, a score that is not finite, or that the metric cannot have, and an
+        epoch below 1, or that trials of this study do not have.
         """
         self._check_writer()
+        if not isinstance(result, Result):
+            raise InputError(f"report: a Result(epoch=…, score=…) is accepted, not {result!r}")
         score = self._check_score(result.score)
         if not math.isfinite(score):
             raise InputError(
                 f"{self.metric.words}: a finite number is accepted, not {score}; tell(error=…) closes a trial"
             )
-        if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= MOST_EPOCHS:
-            raise InputError(f"epoch: a whole number from 1 to {MOST_EPOCHS:,} is accepted, not {result.epoch!r}")
+        rule = self.early_stopping
+        most = MOST_EPOCHS if rule is None else rule.epochs
+        if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= most:
+            raise InputError(f"epoch: a whole number from 1 to {most:,} is accepted, not {result.epoch!r}")
         measured = {name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds")}
         measured |= {"latency_ms": result.contended_ms} | ({"correct": result.correct} if result.correct else {})
 
@@ -347,7 +352,6 @@ class Study:
         kept = self._try_write(write)
         if not kept:
             return Reported(self._refuse(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
-        rule = self.early_stopping
         stop = rule is not None and trial.role != "baseline" and self.is_behind(trial, result, rule)
         return Reported(True, stop)
 
@@ -617,7 +621,7 @@ class Study:
 
     @property
     def alone_ms(self) -> dict[int, float]:
-        """Milliseconds measured of the best networks when nothing else ran, by trial; empty before a run's end."""
+        """Milliseconds measured of the best networks once no trial ran, by trial; empty before a run's end."""
         return self.drivers.persist(lambda: records.alone_ms(self.optuna))
 
     @alone_ms.setter
@@ -625,3 +629,13 @@ class Study:
         self._check_writer()
         told = {str(number): ms for number, ms in measured.items()}
         self.drivers.persist(lambda: self.optuna.set_user_attr("measured_ms", told))
+
+    @property
+    def busy(self) -> str:
+        """What else went on when these were measured (see `records.busy`)."""
+        return records.busy(self.optuna)
+
+    @busy.setter
+    def busy(self, words: str) -> None:
+        self._check_writer()
+        self.drivers.persist(lambda: self.optuna.set_user_attr("measured_busy", words))

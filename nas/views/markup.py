@@ -25,7 +25,7 @@ MEANINGS = {
     "MFLOPs": "million multiply-adds of convolutions and linear layers, one image",
     "MParams": "million parameters",
     "ms (predicted)": "latency of one image, predicted from layer times of the device",
-    "ms (alone)": "latency of one image, measured when nothing else ran",
+    "ms (alone)": "latency of one image, measured after the trials",
     "images/s": "speed of training",
     "seconds": "what the trial took, all included",
     "recall": "of the images of this class, the share that is recognised",

@@ -21,7 +21,7 @@ from nas.analysis.state import State
 from nas.bundle import confusion_matrix
 from nas.config import CALLER, SearchConfig
 from nas.study.finals import Finals, best_first
-from nas.trial import TrialRecord
+from nas.trial import TrialRecord, after_trials
 from nas.views import figures, trial_details
 from nas.views.markup import Row, document, grid, link, table
 from nas.views.next_steps import steps
@@ -47,6 +47,7 @@ class Findings:
     folder: Path
     volumes: Sequence[tuple[int, float]] = ()
     table: LatencyTable | None = None
+    busy: str = ""
     environments: Sequence[Mapping[str, str]] = ()
     retrained: Sequence[Retrained] = ()
     confusions: dict[int, Confusion] = field(default_factory=dict)
@@ -115,9 +116,7 @@ def main_table(trials: Sequence[TrialRecord], images: int) -> str:
     empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
     kept = [{name: cell for name, cell in cells.items() if name not in empty} for cells in rows]
     both = {"ms (predicted)", "ms (alone)"} - empty
-    note = (
-        "ms: latency of one image, predicted from layer times or measured alone, when nothing else ran." if both else ""
-    )
+    note = "ms: latency of one image, predicted, or measured alone (the end of the page says when)." if both else ""
     return table(kept) + (f'<p class="note">{note}</p>' if note else "")
 
 
@@ -186,7 +185,7 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
         yield figures.against(trials, partial(own_cost, name), f"{name} ({unit_of(name)})"), rings
     if any(trial.predicted_ms is not None for trial in trials):
         said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
-        said += f"measured when nothing else ran. {rings}"
+        said += f"measured {after_trials(found.busy)}. {rings}"
         yield figures.against(trials, predicted_ms, "latency (predicted, ms)", measured=alone_ms), said
     elif any(trial.contended_ms for trial in trials):
         said = f"Milliseconds of one image, measured while other trials ran. {rings}"
@@ -329,7 +328,7 @@ def conditions(found: Findings) -> str:
     count = (
         f"One FLOP is one multiply-add of a convolution or linear layer. {scored}Intervals are of 90 %. Milliseconds "
         f"are of one image through the deployment network: predicted from layer times{device(found.table)}, and of the "
-        "best measured alone, when nothing else ran; what was measured while other trials ran is in trials.csv."
+        f"best measured {after_trials(found.busy)}; what was measured while other trials ran is in trials.csv."
     )
     settings = {"sampler": identity.sampler, "seed": identity.seed, "controls": identity.controls}
     settings |= {"baselines": identity.baselines, "recipe": f"({identity.train.words()})"}

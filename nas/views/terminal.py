@@ -28,7 +28,7 @@ from nas.study.objectives import format_cost
 from nas.study.proposals import Proposal
 from nas.study.records import interruption_sentences
 from nas.study.study import Study
-from nas.trial import Result, Trial, TrialRecord
+from nas.trial import Result, Trial, TrialRecord, after_trials
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
 from searchspace.budget import OWN_COSTS, Limit, amount, unit_of
@@ -271,10 +271,10 @@ def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
     ] * bool(levers)
 
 
-def latency_notes(table: LatencyTable | None, predicted: bool) -> list[str]:
+def latency_notes(table: LatencyTable | None, predicted: bool, busy: str) -> list[str]:
     """What the milliseconds of a summary are of."""
     images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
-    lines = [f"ms: of {images}, measured when nothing else ran" + ("; pred.: predicted" if predicted else "")]
+    lines = [f"ms: of {images}, measured {after_trials(busy)}" + ("; pred.: predicted" if predicted else "")]
     return lines if table is None else [*lines, f"{'both are' if predicted else 'it is'} of {table}"]
 
 
@@ -294,7 +294,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         console.print(best_table(best, study, images))
         timed = any(trial.predicted_ms is not None for trial in best)
         if any(trial.alone_ms is not None for trial in best):
-            for line in latency_notes(study.space.latency, timed):
+            for line in latency_notes(study.space.latency, timed, study.busy):
                 console.print(line)
         if over := comparison.over_sentence(trials, study.budget):
             console.print(over)

@@ -67,7 +67,7 @@ def measurements(trial: TrialRecord) -> list[str]:
     """What else is known of a trial."""
     numbers = (
         (trial.loss, "validation loss {:.3f}"),
-        (trial.alone_ms, "{:.1f} ms when nothing else ran"),
+        (trial.alone_ms, "{:.1f} ms after the trials"),
         (trial.images_per_s, "trained at {:.0f} images/s"),
         (trial.seconds, "{:.1f} s in all"),
     )

@@ -24,6 +24,7 @@ from nas.run import estimate, folder, latencies, search_options
 from nas.run.run import TABLE
 from nas.run.search import open_study
 from nas.training.prescreen import Screen
+from nas.trial import after_trials
 from searchspace import Budget, InputError, Space, build
 from searchspace.arch import lower
 from searchspace.blocks.layers import steps
@@ -284,9 +285,16 @@ def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pyt
         return latencies.time_best(study, Execution(**conduct)), study.alone_ms
 
     assert told(here) == ("", {3: 9.0})
+    monkeypatch.setattr(os, "getloadavg", lambda: (50.0, 0.5, 0.5))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    study: Any = SimpleNamespace(records=[record(3)], finals=None, alone_ms={}, trial=lambda _: trial)
+    study.space = SimpleNamespace(latency=here)
+    assert latencies.time_best(study, Execution()) == ""
+    assert after_trials(study.busy) == "once the trials had ended, at a load of 50.0 on 4 cores: perhaps too long"
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     assert told(here, ray_address="somewhere:6379") == ("", {3: 9.0})
     assert told(None, device="cpu") == ("", {3: 9.0})
-    assert timed == [("cpu", 2, 1), ("cpu", 2, 1), ("cpu", 1, 1)]
+    assert timed == [("cpu", 2, 1), ("cpu", 2, 1), ("cpu", 2, 1), ("cpu", 1, 1)]
     for other in (replace(here, device="a phone"), replace(here, torch="2.0")):
         why, none = told(other)
         assert f"not timed: predictions are for {other}; this is {here.device}" in why

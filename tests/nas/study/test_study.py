@@ -261,6 +261,8 @@ def test_scores_that_are_none_are_refused_and_leave_the_study_as_it_was(tmp_path
         for epoch in (0, -1, 1.5, "a", None, True, 10**12):
             with pytest.raises(InputError, match="epoch: a whole number from 1"):
                 study.report(trial, Result(epoch=epoch, score=0.5))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"report: a Result\(epoch=…, score=…\) is accepted, not 0.5"):
+            study.report(trial, 0.5)  # type: ignore[arg-type]
         for name, told in (("arch", "zzz"), ("role", "best"), ("digest", "x"), ("error_", {1}), ("note", object())):
             with pytest.raises(InputError, match=f"{name}: (is what the study keeps|plain data is accepted)"):
                 study.tell(trial, 0.5, **{name: told})
