@@ -39,6 +39,7 @@ from nas.data.labelled import Labelled, Rows, count_of, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror
 from nas.data.pictures import File, misfit
+from nas.data.repeats import repetitions
 from nas.data.tabular import first_records, of_table, split_names, tabular
 from searchspace.errors import InputError
 
@@ -189,12 +190,6 @@ def content_of(images: Images) -> str:
     return f"{told.hexdigest()[:16]}@{PIL.__version__}"
 
 
-def digests(images: Images) -> Iterator[bytes]:
-    """What tells every image from all that show something else."""
-    for index in range(len(images)):
-        yield hashlib.blake2b(np.asarray(images[index]).tobytes(), digest_size=16).digest()
-
-
 def _make_split(
     found: Labelled,
     name: str,
@@ -209,7 +204,7 @@ def _make_split(
     train, val = _stratify(labels, share, seed, name, found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
-    notes = found.notes + notes
+    notes = found.notes + notes + repetitions(images, labels, found.classes)
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 

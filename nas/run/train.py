@@ -19,9 +19,10 @@ from nas.analysis import agreement
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
 from nas.config import DataConfig, TrainConfig, full_recipe
-from nas.data.datasets import Labels, Split, check_channels, digests, load_test
+from nas.data.datasets import Labels, Split, check_channels, load_test
 from nas.data.decoding import Images
 from nas.data.labelled import count_of
+from nas.data.repeats import count_shared
 from nas.full_training import estimate, tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency.timing import device_for, threads
@@ -286,18 +287,12 @@ def images_of(
     return split, functools.cache(lambda: load_test_images(split(), console, quiet))
 
 
-def count_repeated(split: Split, tests: Images) -> int:
-    """How many test images are, pixel by pixel, images of the training set."""
-    known = {one for images in (split.train_images, split.val_images) for one in digests(images)}
-    return sum(one in known for one in digests(tests))
-
-
 def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
         with meter(console, "reading the test images", quiet) as told:
             found = load_test(split, told)
-        if found is not None and (known := count_repeated(split, found[0])):
+        if found is not None and (known := count_shared(found[0], split.train_images, split.val_images)):
             console.print(
                 f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "
                 "too: the test score is too high by that"
