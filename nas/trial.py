@@ -91,19 +91,19 @@ def proxy(arch: Arch, num_classes: int, pixels: int, resolutions: tuple[int, int
 class Result:
     """What a worker measured by the end of one epoch; `error` says why a trial cannot go on.
 
-    `score` (of the run's metric) and `loss` are of the validation images; `images_per_s` of training alone; `seconds`
-    since the trial's start, all included; `contended_ms` of one image through the deployment network on the worker's
-    device, while other trials ran. `images` is how many images the score is measured on, where that is known. `last` is
-    the result that a training ends with. `correct` says of every validation image whether it was answered right: their
-    number, a colon and hexadecimal digits of packed bits; empty where that was not asked for. `note` is what a person
-    should read in the run's log.
+    `score` (of the run's metric) and `loss` are of the validation images; `images_per_s` of training alone; None is
+    what an own training does not say. `seconds` since the trial's start, all included; `contended_ms` of one image
+    through the deployment network on the worker's device, while other trials ran. `images` is how many images the score
+    is measured on, where that is known. `last` is the result that a training ends with. `correct` says of every
+    validation image whether it was answered right: their number, a colon and hexadecimal digits of packed bits; empty
+    where that was not asked for. `note` is what a person should read in the run's log.
     """
 
     epoch: int = 0
     score: float = 0.0
-    loss: float = 0.0
-    train_loss: float = 0.0
-    images_per_s: float = 0.0
+    loss: float | None = None
+    train_loss: float | None = None
+    images_per_s: float | None = None
     seconds: float = 0.0
     contended_ms: float = 0.0
     images: int = 0

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from searchspace.errors import InputError
-from searchspace.signals import StoppedError, ending, exit_code, say
+from searchspace.signals import StoppedError, end_at_once, ending, exit_code, say
 
 FAILED, WRONG = 1, 2
 DISTRIBUTION = "cnn-budget-search"
@@ -139,6 +139,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         complain(f"{name}: {error}")
         code = WRONG
     except KeyboardInterrupt as stopped:
+        end_at_once()
         if not isinstance(stopped, StoppedError):  # which has said so
             complain(f"{name}: interrupted")
         code = exit_code(stopped)

@@ -23,7 +23,8 @@ class StoppedError(KeyboardInterrupt):
 
 @contextmanager
 def ending(handle: Callable[[int], None]) -> Iterator[None]:
-    """The first of SIGINT, SIGTERM and SIGHUP calls `handle` with its number; a second one is as it was before.
+    """The first of SIGINT, SIGTERM and SIGHUP calls `handle` with its number; a second one is as it was before, also
+    where this handler has been put back meanwhile, as Ray Tune does when its own is called.
 
     A signal that is ignored, as by nohup, stays ignored. Only in the main thread; elsewhere nothing is changed.
     """
@@ -34,6 +35,7 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+    told = threading.Event()
 
     def restore() -> None:
         for number, handler in before.items():
@@ -41,6 +43,10 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
 
     def first(number: int, frame: FrameType | None) -> None:
         restore()
+        if told.is_set():
+            os.kill(os.getpid(), number)
+            return
+        told.set()
         if number == signal.SIGHUP:  # the terminal is gone
             _silence(terminals)
         handle(number)
@@ -51,6 +57,12 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def end_at_once() -> None:
+    """From now on Ctrl-C ends the process without another word: it is ending already."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def say(line: str) -> None:

@@ -154,7 +154,7 @@ def meaning(trials: Sequence[TrialRecord]) -> str:
     chosen = f", and the best of {len(complete)} scores is an optimistic estimate" if len(complete) > 1 else ""
     return (
         f"Scores after {brief} rank networks; they are not the {metric_of(trials).words} of full training{chosen}: "
-        "python -m nas.train RUN --top 3 trains the best in full."
+        "nas.train --top 3 trains the best in full."
     )
 
 

@@ -47,9 +47,11 @@ def main():
             likely = probabilities(session, prepared(path))
         except Exception as error:  # damaged images raise errors of many kinds
             failed = True
+            if given.json:
+                print(json.dumps({{"file": str(path), "skipped": reason(error)}}), flush=True)
             print(f"{{printable(path)}}: skipped: {{reason(error)}}", file=sys.stderr)
             continue
-        best = [(classes[index], float(likely[index])) for index in likely.argsort()[::-1][: given.top]]
+        best = [(classes[index], float(likely[index])) for index in np.argsort(-likely, kind="stable")[: given.top]]
         print(as_json(path, best) if given.json else as_text(path, best), flush=True)
     return 1 if failed else 0
 
@@ -69,10 +71,15 @@ def files(paths):
     known = {{suffix for suffix, kind in kinds if kind in Image.OPEN}} | {{".npy", ".npz"}}
     for path in paths:
         try:
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and shown(file, path))
         except OSError:  # which reading it meets again
             inside = []
         yield from inside or [path]
+
+
+def shown(file, folder):
+    """Whether neither the file nor a folder on the way to it is hidden: such were not trained on either."""
+    return not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def prepared(path):

@@ -88,7 +88,8 @@ def describe(trial: Trial) -> dict[str, Any]:
 
 def numbers_of(result: Result, metric: str) -> dict[str, float]:
     """The numbers of an epoch, the score under the metric's name."""
-    return {metric if name == "score" else name: float(getattr(result, name)) for name in PER_EPOCH}
+    told = ((metric if name == "score" else name, getattr(result, name)) for name in PER_EPOCH)
+    return {name: float(number) for name, number in told if number is not None}
 
 
 class MLflow:

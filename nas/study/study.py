@@ -126,6 +126,7 @@ class Study:
         self._ids: dict[int, int] = {}
         self._looked = -math.inf
         self.early_stopping: EarlyStopping | None = None
+        self._behind: set[int] = set()  # trials whose last report said stop
         self.space, self.budget, self.metric = design.space, design.budget, design.metric
         self.minimize = tuple(design.minimize)
         self.proposals = Proposals(design)
@@ -324,7 +325,8 @@ class Study:
         """Keep one epoch's score: a point of the learning curve. Not kept, with a warning, where the trial is closed.
 
         Of a study that knows how many `epochs` trials have, `stop` says whether this one is behind (see
-        `EarlyStopping`): then `tell(trial, pruned=True)` closes it. Known networks never are.
+        `EarlyStopping`). Told a score then, without another report, it is closed as stopped early. Known networks never
+        are.
 
         Raises `InputError` for what is no `Result`, a score that is not finite, or that the metric cannot have, and an
         epoch below 1, or that trials of this study do not have.
@@ -341,7 +343,8 @@ class Study:
         most = MOST_EPOCHS if rule is None else rule.epochs
         if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= most:
             raise InputError(f"epoch: a whole number from 1 to {most:,} is accepted, not {result.epoch!r}")
-        measured = {name: getattr(result, name) for name in ("loss", "train_loss", "images_per_s", "seconds")}
+        told = ((name, getattr(result, name)) for name in ("loss", "train_loss", "images_per_s", "seconds"))
+        measured = {name: number for name, number in told if number is not None}
         measured |= {"latency_ms": result.contended_ms} | ({"correct": result.correct} if result.correct else {})
 
         def write() -> None:
@@ -353,6 +356,7 @@ class Study:
         if not kept:
             return Reported(self._refuse(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
         stop = rule is not None and trial.role != "baseline" and self.is_behind(trial, result, rule)
+        (self._behind.add if stop else self._behind.discard)(trial.number)
         return Reported(True, stop)
 
     def is_behind(self, trial: Trial, result: Result, rule: EarlyStopping) -> bool:
@@ -376,7 +380,8 @@ class Study:
     def tell(
         self, trial: Trial, score: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any
     ) -> bool:
-        """Close a trial: with its final score, as stopped early (`pruned`), or as failed with the reason.
+        """Close a trial: with its final score, as stopped early (`pruned`, or where `report` said stop last), or as
+        failed with the reason.
 
         False where the trial is closed already, with a warning that its score is lost; of a study in a server without:
         another driver believed us dead, and asks its network again.
@@ -387,7 +392,11 @@ class Study:
         self._check_attributes(attributes)
         if score is not None:
             score = self._check_score(score)
-        if not error and not pruned and (score is None or not math.isfinite(score)):
+        elif not error and not pruned:
+            raise InputError(f"tell: {self.metric.words}, pruned=True or error=… is accepted, not nothing")
+        pruned = pruned or (not error and trial.number in self._behind)
+        self._behind.discard(trial.number)
+        if not error and not pruned and score is not None and not math.isfinite(score):
             error = f"{self.metric.words} is {score}"
         gain = None if score is None else self.metric.gain(score)
         state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE

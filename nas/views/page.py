@@ -20,6 +20,7 @@ from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
 from nas.config import CALLER, SearchConfig
+from nas.data.labelled import count_of
 from nas.study.finals import Finals, best_first
 from nas.trial import TrialRecord, after_trials
 from nas.views import figures, trial_details
@@ -31,6 +32,7 @@ from searchspace.figures import picture
 
 DRAWN = 3
 BEST = 10
+FEW_CONTROLS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,20 @@ def drawings(best: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
         yield picture(trial.arch, f"trial {trial.number}", (4.4, 3.7)), f"{name}{trial.network}"
 
 
+def few_controls(trials: Sequence[TrialRecord]) -> str:
+    """A word where the band is of so few random networks that leaving it says little."""
+    number = sum(trial.role == "control" and trial.state == "complete" for trial in trials)
+    few = f" The band is of {count_of(number, 'random network')}: outside may be luck too, the text says how likely."
+    return few if number < FEW_CONTROLS else ""
+
+
 def course(trials: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
     found = progress(trials)
     if found is not None:
         yield (
             figures.progress(found),
             "The best of the first n networks that the search proposed, beside the best of n random networks within "
-            "the same budget: while the line is inside the band, luck alone does as well.",
+            f"the same budget: while the line is inside the band, luck alone does as well.{few_controls(trials)}",
         )
     told = "Point at a dot to see which trial it is, click to see its network."
     yield (

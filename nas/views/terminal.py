@@ -160,18 +160,16 @@ class Display:
         self.log.info("%s started: %s %s", name_of(trial), trial.role, trial.digest)
 
     def epoch(self, trial: Trial, result: Result) -> None:
-        self.speeds[trial.number] = result.images_per_s
+        self.speeds[trial.number] = result.images_per_s or 0.0
         self.time_left.epoch(trial.number, result.epoch, result.seconds)
         self._row(trial, result, "running")
         self.log.info(
-            "%s epoch %d: %s %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
+            "%s epoch %d: %s %.4f%s, %.1f s",
             name_of(trial),
             result.epoch,
             self.metric.words,
             result.score,
-            result.loss,
-            result.train_loss,
-            result.images_per_s,
+            rest_of(result),
             result.seconds,
         )
 
@@ -201,12 +199,19 @@ class Display:
         if trial.number not in self.rows:
             self.recent.append(trial.number)
         score = f"{result.score:.4f}" if result.epoch else ""
-        speed = f"{result.images_per_s:.0f}" if result.epoch else ""
+        speed = "" if result.images_per_s is None else f"{result.images_per_s:.0f}"
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
         ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
         number = trial.final.of if trial.final else trial.number
         cells = (number, trial.role, macs, params, result.epoch or "", score, speed, outcome)
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
+
+
+def rest_of(result: Result) -> str:
+    """What an epoch measured beside the score, as far as the training said it."""
+    told = ((" loss {:.4f}", result.loss), (" train loss {:.4f}", result.train_loss))
+    rest = (*told, (", {:.0f} images/s", result.images_per_s))
+    return "".join(words.format(number) for words, number in rest if number is not None)
 
 
 def name_of(trial: Trial) -> str:
@@ -333,11 +338,14 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
 
 def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     """The best trials with what they cost and, where it was measured, what one image takes."""
-    table = Table(title=f"best networks within {study.budget}", title_justify="left")
     timed = any(trial.predicted_ms is not None for trial in best)
+    intervals = [trial.interval(images) for trial in best]
+    title = [f"best networks within {study.budget}"]
+    title += ["those of the finals first"] if study.finals else []
+    title += ["intervals of 90 %"] if timed and any(intervals) else []
+    table = Table(title=", ".join(title), title_justify="left")
     metric = study.metric
     scored = [metric.words, "interval"] if timed else [metric.short.replace("acc.", metric.words), "90 % interval"]
-    intervals = [trial.interval(images) for trial in best]
     if not any(intervals):
         scored.pop()
     own = [limit.currency for limit in study.budget.limits if limit.currency in OWN_COSTS]

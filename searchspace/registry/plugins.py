@@ -41,7 +41,8 @@ def load(text: str) -> None:
     if is_loaded(text):
         return
     if is_file and not path.is_file():
-        raise InputError(f"plugin {text}: there is no such file; --plugin {path.name} from where it is stands for it")
+        moved = f"where it has been moved, --plugin NEW/PLACE/{path.name} stands for it"
+        raise InputError(f"plugin {text}: there is no such file; {moved}")
     try:
         _import_file(path) if is_file else importlib.import_module(text)
     except InputError as error:

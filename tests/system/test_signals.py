@@ -56,6 +56,21 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert process.returncode == -signal.SIGTERM
 
 
+def test_a_second_signal_is_as_it_was_before_where_the_handler_was_put_back() -> None:
+    """Ray Tune puts back the handler that it found, when its own is called."""
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: calls.append("before"))
+    try:
+        with signals.ending(lambda number: calls.append("ending")):
+            ours = signal.getsignal(signal.SIGINT)
+            for _ in range(3):
+                signal.signal(signal.SIGINT, ours)
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert calls == ["ending", "before", "before"]
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     """As by nohup, or for SIGINT in the background of a script."""
     ignore = "import signal\nfor n in (signal.SIGHUP, signal.SIGINT): signal.signal(n, signal.SIG_IGN)\n"

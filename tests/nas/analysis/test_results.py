@@ -182,7 +182,7 @@ def test_sentences_say_once_what_scores_are_worth() -> None:
     trials = [outcome(n, "search", 0.5 + n / 100) for n in range(37)]
     assert comparison.meaning(trials) == (
         "Scores after 2 brief epochs rank networks; they are not the accuracy of full training, and the best of 37 "
-        "scores is an optimistic estimate: python -m nas.train RUN --top 3 trains the best in full."
+        "scores is an optimistic estimate: nas.train --top 3 trains the best in full."
     )
     assert comparison.meaning([]) == ""
     assert comparison.meaning([outcome(0, "search", 0.5, epochs=1)]).startswith(

@@ -109,7 +109,7 @@ def test_a_file_that_has_gone_is_named_and_may_be_given(folder: Path) -> None:
         done = ran(folder, "nas.report run")
         assert (done.returncode, done.stdout) == (2, "")
         gone = f"nas.report: plugin {folder / 'my_costs.py'}: there is no such file; "
-        assert done.stderr == f"{gone}--plugin my_costs.py from where it is stands for it\n"
+        assert done.stderr == f"{gone}where it has been moved, --plugin NEW/PLACE/my_costs.py stands for it\n"
         assert ran(folder, "nas.report run --plugin elsewhere/my_costs.py").returncode == 0
     finally:
         (moved / "my_costs.py").rename(folder / "my_costs.py")

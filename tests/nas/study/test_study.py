@@ -37,7 +37,7 @@ def advance(study: Study, count: int) -> list[str]:
     digests = []
     for _ in range(count):
         trial = study.ask()
-        study.report(trial, Result(epoch=1, score=score(trial) / 2, loss=1.0))
+        study.report(trial, Result(1, score(trial) / 2, loss=1.0, train_loss=1.0, images_per_s=9.0))
         study.tell(trial, score(trial))
         digests.append(trial.digest)
     return digests
@@ -317,3 +317,22 @@ def test_who_asks_and_tells_is_told_when_to_stop(tmp_path: Path) -> None:
         assert [record.state for record in study.records] == ["complete"] * 7 + ["pruned"]
     with pytest.raises(InputError, match="epochs: a whole number"):
         Study.open(tmp_path / "b", SPACE, BUDGET, epochs=0)
+
+
+def test_a_score_told_where_report_said_stop_is_of_a_trial_stopped_early(tmp_path: Path) -> None:
+    """And one that was trained on nevertheless is complete."""
+    with Study.open(tmp_path / "run", "mobile", "100MFLOPs", epochs=6, controls=0) as study:
+        behind = []
+        for number in range(20):
+            trial = study.ask()
+            stop = study.report(trial, Result(epoch=2, score=0.9 - 0.02 * number)).stop
+            if stop and behind:
+                study.report(trial, Result(epoch=6, score=0.5))
+            behind += [(trial.number, bool(behind))] if stop else []
+            study.tell(trial, 0.5)
+        states = {record.number: record.state for record in study.records}
+        assert len(behind) > 1
+        assert all(states[number] == ("complete" if on else "pruned") for number, on in behind)
+        assert sum(state == "pruned" for state in states.values()) == 1
+        with pytest.raises(InputError, match=r"tell: accuracy, pruned=True or error=… is accepted, not nothing"):
+            study.tell(study.ask())

@@ -225,7 +225,7 @@ def test_no_lever_is_named_that_is_pulled_or_not_needed(arguments: list[str], ab
 @pytest.mark.parametrize(("name", "column"), [("f1_macro", False), ("accuracy", True)])
 def test_a_metric_without_intervals_has_no_column_of_them(name: str, column: bool) -> None:
     best = [replace(record(0, "complete", 0.5), metric=Metric(name))]
-    study = SimpleNamespace(budget=Budget.parse("1MFLOPs"), metric=Metric(name), records=best)
+    study = SimpleNamespace(budget=Budget.parse("1MFLOPs"), metric=Metric(name), records=best, finals=None)
     table = best_table(best, study, 100)  # type: ignore[arg-type]
     assert [one.header for one in table.columns].count("90 % interval") == column
     assert len(table.columns) == 6 + column
