@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import shlex
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES, LEVEL = 5000, 0.9
 ACCENT, QUIET, WARM = "#1e8449", "#7f8c8d", "#b03a2e"
 
 
-def options(doc: str | None, smoke: str, dataset: bool = True) -> argparse.ArgumentParser:
+def options(doc: str | None, script: str, smoke: str, dataset: bool = True) -> argparse.ArgumentParser:
     """A parser with the options that all scripts share; `smoke` says what is left of the experiment in that mode."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module(script)}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if dataset:
         parser.add_argument("--dataset", default="digits", help="a folder of images or a hub name (default: digits)")
     parser.add_argument("--smoke", action="store_true", help=smoke)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where log, tables and figures go")
+    parser.add_argument(
+        "--out", type=Path, default=Path(script).resolve().parent / "results", help="where log, tables and figures go"
+    )
     return parser
 
 
@@ -160,7 +164,18 @@ def dots(axes: Axes, scores: Mapping[str, Sequence[float]], reference: str) -> N
 
 def command(script: str, arguments: Sequence[str] | None) -> str:
     """How this was started, for whoever reads the table."""
-    return f"python experiments/{Path(script).name} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    return commands.line(module(script), sys.argv[1:] if arguments is None else arguments)
+
+
+def module(script: str) -> str:
+    """The name under which `python -m` starts a file of this checkout."""
+    return ".".join(Path(script).resolve().relative_to(ROOT).with_suffix("").parts)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For processes that start modules of this checkout, from whatever folder."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 def figure(width: float = 9.0, height: float = 4.8) -> Figure:
