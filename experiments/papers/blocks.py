@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -27,9 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.analysis.agreement import agreement
 from nas.config import recipe
 from nas.latency import timing
@@ -130,9 +129,9 @@ def measured(archs: dict[str, Arch], budget: str, device: str, batch: int, round
         spent, ms = cost(arch), median(own)
         row = {"budget": budget, "block": name, "M multiply-adds": f"{spent.macs / 1e6:.1f}"}
         row |= {"M parameters": f"{spent.params / 1e6:.2f}"}
-        row |= {"ms (quartiles)": findings.middle(own)}
+        row |= {"ms (quartiles)": comparisons.middle(own)}
         row |= {
-            "images/s in batches": findings.middle([1000 * batch / time for time in batches]),
+            "images/s in batches": comparisons.middle([1000 * batch / time for time in batches]),
             "G/s": f"{spent.macs / ms / 1e6:.1f}",
         }
         row |= {"inference peak MB": f"{spent.peak_memory_mb:.2f}"}
@@ -141,7 +140,7 @@ def measured(archs: dict[str, Arch], budget: str, device: str, batch: int, round
     return rows
 
 
-def told(rows: list[dict[str, Any]]) -> str:
+def agreed(rows: list[dict[str, Any]]) -> str:
     """Whether arithmetic intensity ranks the blocks of the last budget."""
     own = [row for row in rows if row["budget"] == rows[-1]["budget"]]
     rates = [float(row["images/s in batches"].split()[0]) for row in own]
@@ -187,7 +186,7 @@ def summary(found: dict[str, list[trainings.Record]], archs: dict[str, Arch], ms
     """A row a block: accuracy, its difference from MobileNetV2's, and what it takes."""
     scores = {name: [record["accuracy"] for record in records] for name, records in found.items()}
     rows = []
-    for row, milliseconds in zip(findings.versus(scores, REFERENCE), ms, strict=True):
+    for row, milliseconds in zip(comparisons.versus(scores, REFERENCE), ms, strict=True):
         records = found[row["network"]]
         row |= {"M multiply-adds": f"{cost(archs[row['network']]).macs / 1e6:.1f}"}
         row |= {"ms at 224 px": f"{milliseconds:.2f}"}
@@ -214,53 +213,50 @@ def main(arguments: list[str] | None = None) -> None:
         args.dataset, args.images, args.epochs, args.seeds = "digits", 100, 1, 1
         args.budgets, args.batch, args.rounds, places = ["10MFLOPs"], 2, 1, PLACES[-2:]
         args.budget, zoo = "10MFLOPs", dict(list(ZOO.items())[:6:5])
-    console, device = Console(width=170), timing.device_for("auto")
-    where = f"{timing.device_name(device)}, {'1 thread, ' if device == 'cpu' else ''}torch {torch.__version__}"
     if args.measure or args.smoke:
-        measure(args, zoo, places, console, device, where)
+        page = findings.Page(__doc__, __file__, args, arguments, "blocks_measured")
+        measure(args, zoo, places, page)
     if args.measure:
         return
+    page = findings.Page(__doc__, __file__, args, arguments)
     archs = {name: network(settings, Budget.parse(args.budget)) for name, settings in zoo.items()}
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
-    records = trainings.carry_out(jobs, split, device, args.out / "blocks.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "blocks.jsonl", page.console)
     with timing.threads(1):
-        models = [timing.ready(arch, device) for arch in archs.values()]
-        ms = timing.network_ms(models, list(archs.values()), device, 1, args.rounds)
+        models = [timing.ready(arch, page.device) for arch in archs.values()]
+        ms = timing.network_ms(models, list(archs.values()), page.device, 1, args.rounds)
     rows = summary(trainings.grouped(records), archs, ms)
-    findings.write(args.out / "blocks.csv", rows)
-    shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
-    title = f"{args.budget} at 224 px, {args.epochs} epochs of {shown}"
-    findings.show(console, f"{title}, {where}", rows)
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(rows, args.out / "blocks.png", title)
+    title = f"{args.budget} at 224 px, {args.epochs} epochs of {trainings.described(split)}"
+    page.table("blocks", title, rows)
+    page.figure("blocks", draw(rows, title))
+    page.trained(records)
+    page.write(n=f"{len(archs)} blocks × {args.seeds} seeds; {args.rounds} rounds in turn")
 
 
 def measure(
     args: argparse.Namespace,
     zoo: dict[str, dict[str, Any]],
     places: tuple[tuple[int, int], ...],
-    console: Console,
-    device: str,
-    where: str,
+    page: findings.Page,
 ) -> None:
     """All that needs no training."""
     rows = []
     with timing.threads(1):
         for budget in args.budgets:
             own = {name: network(settings, Budget.parse(budget)) for name, settings in zoo.items()}
-            rows += measured(own, budget, device, args.batch, args.rounds)
-        pairs = compared(places, device, args.batch, args.rounds)
-    findings.write(args.out / "blocks_measured.csv", rows)
-    title = f"224 px, median of {args.rounds} rounds, batches of {args.batch} in {fewer(args.rounds)}"
-    findings.show(console, f"{title}, {where}", rows)
-    findings.write(args.out / "blocks_fused.csv", pairs)
-    findings.show(console, f"fused against depthwise, expansion {EXPANSION}, {where}", pairs)
-    console.print(told(rows))
-    draw_measured(rows, pairs, args.out / "blocks_measured.png", where)
+            rows += measured(own, budget, page.device, args.batch, args.rounds)
+        pairs = compared(places, page.device, args.batch, args.rounds)
+    rounds = f"median of {args.rounds} rounds, batches of {args.batch} in {fewer(args.rounds)}"
+    page.table("blocks_measured", f"224 px, {rounds}", rows)
+    page.table("blocks_fused", f"Fused against depthwise, expansion {EXPANSION}", pairs)
+    page.say(agreed(rows))
+    page.figure("blocks_measured", draw_measured(rows, pairs, page.hardware))
+    budgets = " and ".join(args.budgets)
+    page.write(n=f"{len(zoo)} blocks at {budgets}, {args.rounds} rounds in turn, {fewer(args.rounds)} with batches")
 
 
-def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path: Any, where: str) -> None:
+def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], where: str) -> Figure:
     """Bars at the largest budget; the last panel has the two kinds of block beside each other."""
     own = [row for row in rows if row["budget"] == rows[-1]["budget"]]
     what = ("ms (quartiles)", "images/s in batches", "training MB an image", "multiply-adds a byte")
@@ -282,10 +278,10 @@ def draw_measured(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], path:
     axes.set_ylim(0, 1.3 * max(float(row[names[0]]) for row in pairs))
     axes.legend(fontsize=8, ncols=3)
     figure.suptitle(f"{rows[-1]['budget']} at 224 px with each block; {where}", fontsize=10)
-    figure.savefig(path, dpi=100)
+    return figure
 
 
-def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
+def draw(rows: list[dict[str, Any]], title: str) -> Figure:
     figure = findings.figure(9, 5.5)
     axes = figure.subplots()
     middle = median(float(row["ms at 224 px"]) for row in rows)
@@ -299,7 +295,7 @@ def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
     axes.set_ylabel("accuracy, %, after brief training (bar: ± sd of seeds)")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":

@@ -30,17 +30,15 @@ from dataclasses import replace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.analysis.agreement import agreement
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, cost
 from searchspace.blocks.stem_head import Head, Stem
 from searchspace.format.network import Network, Stage
@@ -196,7 +194,7 @@ def summary(groups: dict[str, list[dict[str, Any]]], constraint: Constraint) -> 
     rows = []
     theirs = {"top": constraint.best, "middle": (), "bottom": constraint.worst}
     for (name, members), accuracy in zip(groups.items(), constraint.accuracies, strict=True):
-        both = {key: findings.spread([member[key] for member in members]) for key in ("accuracy", "linearity")}
+        both = {key: comparisons.spread([member[key] for member in members]) for key in ("accuracy", "linearity")}
         one = members[-1 if name == "bottom" else 0]
         rows.append(
             {
@@ -221,7 +219,7 @@ def said(rows: list[dict[str, Any]], groups: dict[str, list[dict[str, Any]]]) ->
     measures: dict[str, Callable[[Sequence[int]], float]] = {"linearity": linearity, "first_half": first_half}
     for name in measures:
         top, bottom = ([member[name] for member in groups[group]] for group in ("top", "bottom"))
-        text = f"{name}: top {mean(top):.3f}, bottom {mean(bottom):.3f}, p {findings.shuffled(top, bottom):.3f}"
+        text = f"{name}: top {mean(top):.3f}, bottom {mean(bottom):.3f}, p {comparisons.shuffled(top, bottom):.3f}"
         found = agreement([row[name] for row in rows], [row["accuracy"] for row in rows])
         if found is not None:
             low, high = found.spearman_interval
@@ -235,8 +233,8 @@ def said(rows: list[dict[str, Any]], groups: dict[str, list[dict[str, Any]]]) ->
 
 
 def draw(
-    rows: list[dict[str, Any]], groups: dict[str, list[dict[str, Any]]], constraint: Constraint, note: str, path: Path
-) -> None:
+    rows: list[dict[str, Any]], groups: dict[str, list[dict[str, Any]]], constraint: Constraint, note: str
+) -> Figure:
     figure = findings.figure(11, 4.6)
     figure.suptitle(f"Only the channels are free: {note}", fontsize=10)
     curves, scatter = figure.subplots(1, 2)
@@ -262,7 +260,7 @@ def draw(
     scatter.set_xlabel("linearity (share of the widths' variance that a straight line explains)")
     scatter.set_ylabel("validation accuracy")
     scatter.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -279,26 +277,25 @@ def main(arguments: list[str] | None = None) -> None:
     name = f"channel_search_{args.constraint}" if args.constraint != "a" else "channel_search"
     if args.smoke:
         args.dataset, args.images, args.epochs, args.models = "digits", 60, 1, 6
-    console, device = Console(width=170), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments, name)
     found = models(constraint, args.models, args.seed)
     archs = {"-".join(map(str, widths)): network(widths, constraint.strided) for widths in found}
     trained = {key: replace(arch, stem=replace(arch.stem, stride=args.stem_stride)) for key, arch in archs.items()}
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(trained, replace(recipe(args.dataset), epochs=args.epochs), args.repeats)
-    records = trainings.carry_out(jobs, split, device, args.out / f"{name}.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / f"{name}.jsonl", page.console)
     scores = trainings.accuracies(records)
     rows = [row(widths, constraint, scores[key]) for widths, key in zip(found, archs, strict=True)]
     groups = ranked(rows)
-    findings.write(args.out / f"{name}.csv", rows)
-    table = summary(groups, constraint)
-    findings.write(args.out / f"{name}_groups.csv", table)
-    images = trainings.described(split)
     note = f"{len(rows)} models of {constraint.blocks} blocks within {constraint.budget}, a stem of stride"
-    note += f" {args.stem_stride}, {args.epochs} epochs of {images}"
-    findings.show(console, f"{note}, {args.repeats} of each, {device_name(device)}", table)
-    for line in [*said(rows, groups), f"{trainings.effort(records)}; {findings.command(__file__, arguments)}"]:
-        console.print(line, soft_wrap=True)
-    draw(rows, groups, constraint, note, args.out / f"{name}.png")
+    note += f" {args.stem_stride}, {args.epochs} epochs of {trainings.described(split)}"
+    page.table(f"{name}_groups", note, summary(groups, constraint))
+    page.table(name, "All models, best first", rows)
+    for line in said(rows, groups):
+        page.say(line)
+    page.figure(name, draw(rows, groups, constraint, note))
+    page.trained(records)
+    page.write(n=f"{len(rows)} models × {args.repeats} trainings")
 
 
 if __name__ == "__main__":

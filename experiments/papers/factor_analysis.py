@@ -28,15 +28,13 @@ from itertools import pairwise
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from nas.training.trainer import Training
 from searchspace import Arch, cost
 from searchspace.blocks.blocks import Block
@@ -109,7 +107,7 @@ def summary(archs: dict[str, Arch], found: dict[str, list[trainings.Record]]) ->
     for name, records in found.items():
         paper, arch = ROWS[name], archs[name]
         scores = [record["accuracy"] for record in records]
-        mean, sd = findings.spread(scores)
+        mean, sd = comparisons.spread(scores)
         ratios = [f"{block.in_channels / block.out_channels:.2f}" for block in arch.blocks]
         row: dict[str, Any] = {
             "network": name,
@@ -118,13 +116,13 @@ def summary(archs: dict[str, Arch], found: dict[str, list[trainings.Record]]) ->
         }
         row |= {"widths": "-".join(map(str, [arch.stem.width, *(b.out_channels for b in arch.blocks)]))}
         row |= {"ratios": " ".join(ratios), "n": len(scores), "accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
-        change, low, high = findings.apart(scores, before) if before else (0.0, 0.0, 0.0)
+        change, low, high = comparisons.apart(scores, before) if before else (0.0, 0.0, 0.0)
         row |= {"from the row above": f"{change:+.4f}", "low": f"{low:+.4f}", "high": f"{high:+.4f}"}
-        row |= {"p": f"{findings.shuffled(scores, before):.3f}" if before else ""}
+        row |= {"p": f"{comparisons.shuffled(scores, before):.3f}" if before else ""}
         row |= {"paper's accuracy": f"{paper.accuracy / 100:.3f}"}
         for measured in ("nuclear", "share", "directions"):
             values = [record.get(measured, math.nan) for record in records]  # none where a training diverged
-            row[measured], row[f"{measured} sd"] = (f"{value:.4g}" for value in findings.spread(values))
+            row[measured], row[f"{measured} sd"] = (f"{value:.4g}" for value in comparisons.spread(values))
         rows.append(row | {"paper's nuclear": f"{paper.nuclear:.1f}"})
         before = scores
     return rows
@@ -136,7 +134,7 @@ SHOWN = (
 )
 
 
-def draw(rows: list[dict[str, Any]], path: Path, note: str) -> None:
+def draw(rows: list[dict[str, Any]], note: str) -> Figure:
     figure = findings.figure(10.5, 4.6)
     figure.suptitle(f"Two inverted bottlenecks, changed one thing after another ({note})", fontsize=10)
     panels = {
@@ -152,7 +150,7 @@ def draw(rows: list[dict[str, Any]], path: Path, note: str) -> None:
         other = axes.twinx()
         other.plot(names, [float(row[theirs]) for row in rows], "s--", color=findings.QUIET)
         other.set_ylabel(label_theirs, color=findings.QUIET)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,20 +164,19 @@ def main(arguments: list[str] | None = None) -> None:
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds = "digits", 60, 1, 2
         table = {name: row._replace(macs=row.macs / 100) for name, row in ROWS.items()}
-    console, device = Console(width=150), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments)
     archs = {name: two_blocks(row, matched(row)) for name, row in table.items()}
     trained = {name: replace(a, stem=replace(a.stem, stride=args.stem_stride)) for name, a in archs.items()}
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(trained, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
-    records = trainings.carry_out(jobs, split, device, args.out / "factor_analysis.jsonl", console, spectrum)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "factor_analysis.jsonl", page.console, spectrum)
     rows = summary(archs, trainings.grouped(records))
-    findings.write(args.out / "factor_analysis.csv", rows)
-    images = trainings.described(split)
-    note = f"{args.seeds} seeds, {args.epochs} epochs of {images}, a stem of stride {args.stem_stride}"
-    shown = [{name: row[name] for name in SHOWN} for row in rows]
-    findings.show(console, f"{note}, {device_name(device)}", shown)
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(rows, args.out / "factor_analysis.png", note)
+    note = f"{args.seeds} seeds, {args.epochs} epochs of {trainings.described(split)}"
+    note += f", a stem of stride {args.stem_stride}"
+    page.table("factor_analysis", note, rows, [{name: row[name] for name in SHOWN} for row in rows])
+    page.figure("factor_analysis", draw(rows, note))
+    page.trained(records)
+    page.write(n=f"{len(rows)} networks × {args.seeds} seeds")
 
 
 if __name__ == "__main__":

@@ -25,14 +25,12 @@ from itertools import product
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 
 PLACES = {"expand_act": "1×1", "spatial_act": "depthwise", "add_act": "addition"}
@@ -87,8 +85,8 @@ def effects(scores: dict[str, list[float]]) -> list[dict[str, Any]]:
             (b, a) for w, h in zip(without, having, strict=True) for a, b in zip(scores[w], scores[h], strict=True)
         ]
         with_it, without_it = zip(*pairs, strict=True)
-        mean, low, high = findings.difference(with_it, without_it)
-        p = findings.sign_flips(with_it, without_it)
+        mean, low, high = comparisons.difference(with_it, without_it)
+        p = comparisons.sign_flips(with_it, without_it)
         row = {"SiLU after": title, "pairs": len(pairs), "effect": f"{mean:+.4f}", "low": f"{low:+.4f}"}
         rows.append(row | {"high": f"{high:+.4f}", "p": f"{p:.3f}"})
     return rows
@@ -100,11 +98,11 @@ def theirs(name: str) -> str:
     return paper.get(name, "")
 
 
-def draw(scores: dict[str, list[float]], places: list[dict[str, Any]], note: str, path: Path) -> None:
+def draw(scores: dict[str, list[float]], places: list[dict[str, Any]], note: str) -> Figure:
     figure = findings.figure(11.5, 5.2)
     figure.suptitle(f"Nonlinearities at equal cost ({note})", fontsize=10)
     dots, effect = figure.subplots(1, 2, width_ratios=(3, 2))
-    findings.dots(dots, scores, REXNET)
+    comparisons.dots(dots, scores, REXNET)
     dots.axhline(len(where()) - 0.5, color="black", linewidth=0.6)
     dots.set_xlabel("validation accuracy: every seed, and the mean (above: where; below: which)")
     for place, row in enumerate(places):
@@ -115,7 +113,7 @@ def draw(scores: dict[str, list[float]], places: list[dict[str, Any]], note: str
     effect.axvline(0, color="black", linewidth=0.6)
     effect.locator_params(axis="x", nbins=5)
     effect.set_xlabel("accuracy that SiLU there adds (90 % interval)")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,23 +125,21 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds = "digits", 60, 1, 1
-    console, device = Console(width=140), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments)
     archs = networks(Budget.parse(args.budget))
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
-    records = trainings.carry_out(jobs, split, device, args.out / "nonlinearity.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "nonlinearity.jsonl", page.console)
     scores = trainings.accuracies(records)
-    rows = [{**row, "paper, ImageNet": theirs(row["network"])} for row in findings.versus(scores, REXNET)]
+    rows = [{**row, "paper, ImageNet": theirs(row["network"])} for row in comparisons.versus(scores, REXNET)]
     places = effects(scores)
-    findings.write(args.out / "nonlinearity.csv", rows)
-    findings.write(args.out / "nonlinearity_effects.csv", places)
-    images = trainings.described(split)
     (macs,) = {cost(arch).macs for arch in archs.values()}
-    note = f"{macs / 1e6:.1f}M multiply-adds, {args.seeds} seeds, {args.epochs} epochs of {images}"
-    findings.show(console, f"{note}, {device_name(device)}", rows)
-    findings.show(console, "by place", places)
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(scores, places, note, args.out / "nonlinearity.png")
+    note = f"{macs / 1e6:.1f}M multiply-adds, {args.seeds} seeds, {args.epochs} epochs of {trainings.described(split)}"
+    page.table("nonlinearity", note, rows)
+    page.table("nonlinearity_effects", "By place", places)
+    page.figure("nonlinearity", draw(scores, places, note))
+    page.trained(records)
+    page.write(n=f"{len(archs)} networks × {args.seeds} seeds")
 
 
 if __name__ == "__main__":

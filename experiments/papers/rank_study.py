@@ -22,19 +22,17 @@ from __future__ import annotations
 import math
 import os
 import random
-import time
 from collections import defaultdict
 from typing import Any, Literal, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from experiments import findings
-from nas.latency.timing import device_name
+from experiments import comparisons, findings
 from searchspace.blocks.blocks import Block, activate, lower_block, normalize, sequential
 from searchspace.blocks.layers import Activation, Conv, Layer, Norm
 from searchspace.pytorch.module import module
@@ -154,7 +152,7 @@ def summary(found: dict[tuple[str, str, float, str], list[float]]) -> list[dict[
     """A row for each point of each curve."""
     rows = []
     for (condition, panel, ratio, name), values in found.items():
-        mean, sd = findings.spread(values)
+        mean, sd = comparisons.spread(values)
         read = PAPER.get((panel, ratio), (None,) * len(NONLINEARITIES))[list(NONLINEARITIES).index(name)]
         row = {"condition": condition, "panel": panel, "block": PANELS[panel], "ratio": ratio, "nonlinearity": name}
         row |= {"n": len(values), "rank ratio": f"{mean:.4f}", "sd": f"{sd:.4f}"}
@@ -195,25 +193,25 @@ def main(arguments: list[str] | None = None) -> None:
     if args.smoke:
         args.networks, args.high, args.only, ratios = 3, 20, ["literal", "figure"], (0.1, 0.4, 1.0)
     sizes = Sizes(args.low, args.high, args.samples, args.tolerance)
-    console, start = Console(width=140), time.perf_counter()
+    page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
     torch.set_num_threads(1)
     points = [(name, panel, ratio) for name in args.only for panel in PANELS for ratio in ratios]
     found: dict[tuple[str, str, float, str], list[float]] = defaultdict(list)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=page.console, transient=True) as bar:
         for name, panel, ratio in bar.track(points, description="points of curves"):
             for seed in range(args.networks):
                 for act, share in rank_ratios(panel, ratio, CONDITIONS[name], sizes, seed).items():
                     found[name, panel, ratio, act].append(share)
     rows = summary(found)
-    findings.write(args.out / "rank_study.csv", rows)
-    seconds = time.perf_counter() - start
-    title = f"rank ratios, {args.networks} networks of {args.low} to {args.high} channels a point"
-    findings.show(console, f"{title}, {device_name('cpu')}, {seconds:,.0f} s", verdicts(rows))
-    console.print(findings.command(__file__, arguments), soft_wrap=True)
-    draw(rows, [name for name in ("literal", "figure") if name in args.only] or args.only, args.out / "rank_study.png")
+    title = f"Rank ratios, {args.networks} networks of {args.low} to {args.high} channels a point"
+    page.table("rank_study", title, rows, verdicts(rows))
+    curves = [name for name in ("literal", "figure") if name in args.only] or args.only
+    page.figure("rank_study", draw(rows, curves))
+    points = f"{len(PANELS)} panels × {len(NONLINEARITIES)} nonlinearities × {len(ratios)} ratios"
+    page.write(n=f"{args.networks} networks a point; {points} × {len(args.only)} conditions")
 
 
-def draw(rows: list[dict[str, Any]], shown: list[str], path: Any) -> None:
+def draw(rows: list[dict[str, Any]], shown: list[str]) -> Figure:
     """A row of panels for each condition: curves are ours, rings the paper's."""
     figure = findings.figure(15, 1 + 3.6 * len(shown))
     axes = figure.subplots(len(shown), len(PANELS), sharex=True, sharey=True, squeeze=False)
@@ -232,7 +230,7 @@ def draw(rows: list[dict[str, Any]], shown: list[str], path: Any) -> None:
         place.set_xlabel("input channels ÷ output channels")
     axes[0, 0].legend(fontsize=8)
     figure.suptitle("Rank of random networks' features: ours (lines) and the paper's Figure 1 (rings)")
-    figure.savefig(path, dpi=100)
+    return figure
 
 
 if __name__ == "__main__":

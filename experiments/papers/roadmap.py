@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from rich.console import Console
 
-from experiments import findings, trainings
+from matplotlib.figure import Figure
+
+from experiments import comparisons, findings, trainings
 from nas.analysis.agreement import agreement
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import cost
 from searchspace.format.network import Network
 from searchspace.networks.roadmap import steps
@@ -82,11 +81,11 @@ def summary(found: dict[str, list[trainings.Record]], macs: dict[str, int]) -> l
     rows, before = [], None
     for name, records in found.items():
         scores = [record["accuracy"] for record in records]
-        mean, sd = findings.spread(scores)
+        mean, sd = comparisons.spread(scores)
         row = {"step": name, "n": len(scores), "M multiply-adds": f"{macs[name] / 1e6:.2f}"}
         row |= {"accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}", "change": "", "low": "", "high": ""}
         if before is not None:
-            change = findings.apart(scores, before)
+            change = comparisons.apart(scores, before)
             row |= dict(zip(("change", "low", "high"), (f"{number:+.4f}" for number in change), strict=True))
         row |= {"paper's top-1": FIGURE[name][1], "images/s": f"{min(r.get('images_per_s', 0) for r in records):.0f}"}
         rows.append(row | {"diverged": sum("diverged" in record for record in records)})
@@ -111,13 +110,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of a training (6)")
     parser.add_argument("--seeds", type=int, default=3, help="of each network (3)")
     args = parser.parse_args(arguments)
-    console, device = Console(width=150), device_for("auto")
     rows = costs()
-    findings.write(args.out / "roadmap_costs.csv", rows)
-    findings.show(console, "ConvNeXt's roadmap at 224 px, 1,000 classes, beside the paper's Figure 2", rows)
-    draw_costs(rows, args.out / "roadmap_costs.png")
+    page = findings.Page(__doc__, __file__, args, arguments, "roadmap_costs")
+    page.table("roadmap_costs", "At 224 px, 1,000 classes, beside the paper's Figure 2", rows)
+    page.figure("roadmap_costs", draw_costs(rows))
+    page.write(n=f"{len(rows)} networks, exact")
     if args.costs:
         return
+    page = findings.Page(__doc__, __file__, args, arguments)
     networks = road(args.width)
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds, args.width = "digits", 100, 1, 1, 1 / 16
@@ -126,19 +126,18 @@ def main(arguments: list[str] | None = None) -> None:
     split = trainings.images(args.dataset, args.images)
     train = replace(recipe(args.dataset), epochs=args.epochs)
     jobs = trainings.repeated(archs, train, args.seeds)
-    records = trainings.carry_out(jobs, split, device, args.out / "roadmap.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "roadmap.jsonl", page.console)
     trained = {name: cost(arch.adapt(split.num_classes, split.resolution, 2)).macs for name, arch in archs.items()}
     rows = summary(trainings.grouped(records), trained)
-    findings.write(args.out / "roadmap.csv", rows)
-    shown = f"{len(split.train_labels):,} images of {Path(split.name).name}"
-    title = f"{args.epochs} epochs of {shown}, widths × {args.width:g}, {train.optimizer}"
-    findings.show(console, f"{title}, {device_name(device)}", rows)
-    console.print(ranking(rows))
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(rows, args.out / "roadmap.png", f"{title}; {ranking(rows)}")
+    title = f"{args.epochs} epochs of {trainings.described(split)}, widths × {args.width:g}, {train.optimizer}"
+    page.table("roadmap", title, rows)
+    page.say(ranking(rows))
+    page.figure("roadmap", draw(rows, f"{title}; {ranking(rows)}"))
+    page.trained(records)
+    page.write(n=f"{len(archs)} steps × {args.seeds} seeds")
 
 
-def draw_costs(rows: list[dict[str, Any]], path: Any) -> None:
+def draw_costs(rows: list[dict[str, Any]]) -> Figure:
     """Bars are ours, rings the figure's."""
     figure = findings.figure(8, 1 + 0.28 * len(rows))
     axes = figure.subplots()
@@ -148,10 +147,10 @@ def draw_costs(rows: list[dict[str, Any]], path: Any) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("G multiply-adds at 224 px (the paper prints one decimal)")
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
+def draw(rows: list[dict[str, Any]], title: str) -> Figure:
     figure = findings.figure(10, 6.5)
     ours, papers = figure.subplots(2, 1, sharex=True)
     places = range(len(rows))
@@ -164,7 +163,7 @@ def draw(rows: list[dict[str, Any]], path: Any, title: str) -> None:
     for axes in (ours, papers):
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":

@@ -19,14 +19,12 @@ from dataclasses import replace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 
 BAND = 0.98
@@ -63,7 +61,7 @@ def networks(budget: Budget) -> dict[str, Arch]:
     return found
 
 
-def draw(archs: dict[str, Arch], scores: dict[str, list[float]], note: str, path: Path) -> None:
+def draw(archs: dict[str, Arch], scores: dict[str, list[float]], note: str) -> Figure:
     figure = findings.figure(11, 4.6)
     figure.suptitle(f"Channel schedules at equal cost ({note})", fontsize=10)
     widths, accuracies = figure.subplots(1, 2)
@@ -74,9 +72,9 @@ def draw(archs: dict[str, Arch], scores: dict[str, list[float]], note: str, path
     widths.set_xlabel("block")
     widths.set_ylabel("output channels")
     widths.legend(fontsize=8)
-    findings.dots(accuracies, scores, REFERENCE)
+    comparisons.dots(accuracies, scores, REFERENCE)
     accuracies.set_xlabel("validation accuracy: every seed, and the mean")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -88,11 +86,11 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds = "digits", 60, 1, 2
-    console, device = Console(width=140), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments)
     archs = networks(Budget.parse(args.budget))
     split = trainings.images(args.dataset, args.images)
     jobs = trainings.repeated(archs, replace(recipe(args.dataset), epochs=args.epochs), args.seeds)
-    records = trainings.carry_out(jobs, split, device, args.out / "schedules.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "schedules.jsonl", page.console)
     scores = trainings.accuracies(records)
     rows = [
         {
@@ -101,15 +99,14 @@ def main(arguments: list[str] | None = None) -> None:
             "Mparams": f"{cost(archs[row['network']]).params / 1e6:.3f}",
             "widths": "-".join(str(block.out_channels) for block in archs[row["network"]].blocks),
         }
-        for row in findings.versus(scores, REFERENCE)
+        for row in comparisons.versus(scores, REFERENCE)
     ]
-    findings.write(args.out / "schedules.csv", rows)
-    images = trainings.described(split)
-    note = f"{args.budget}, {args.seeds} seeds, {args.epochs} epochs of {images}"
+    note = f"{args.budget}, {args.seeds} seeds, {args.epochs} epochs of {trainings.described(split)}"
     shown = [{name: value for name, value in row.items() if name != "widths"} for row in rows]
-    findings.show(console, f"{note}, {device_name(device)}", shown)
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(archs, scores, note, args.out / "schedules.png")
+    page.table("schedules", note, rows, shown)
+    page.figure("schedules", draw(archs, scores, note))
+    page.trained(records)
+    page.write(n=f"{len(archs)} schedules × {args.seeds} seeds")
 
 
 if __name__ == "__main__":

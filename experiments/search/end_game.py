@@ -3,7 +3,7 @@ tenth of trials that evaluates the finalists once more makes it better still.
 
     python -m experiments.search.end_game  # all of it; run again to carry on where it stopped
     python -m experiments.search.end_game --noise 3 --trials 100
-    python -m experiments.search.end_game --smoke  # seconds, two seeds of a made-up table
+    python -m experiments.search.end_game --smoke  # seconds, one seed of a made-up table
 
 NAS-Bench-Macro within 50M, 60M and 70M multiply-adds, as in samplers.py: what is told of a trial is one of the
 network's three accuracies, drawn anew for every trial; regret is the best mean accuracy within the budget minus the
@@ -13,8 +13,6 @@ network's mean, as in a table of briefer trainings.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import itertools
 import json
 import random
@@ -24,16 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+from matplotlib.figure import Figure
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from experiments import findings
 from experiments.search import samplers
 from experiments.search.samplers import BUDGETS, CHOICES, KINDS, Network
 from nas.samplers import Predictor
 
-HERE = Path(__file__).resolve().parent
 AT = (25, 50, 100, 200)
 FIRST_SEED = 2000  # the rule was chosen on seeds 1000 to 1014
 TPE = "tpe rejecting, best score"
@@ -122,11 +120,11 @@ def plan(seeds: int, trials: int, noise: float) -> Iterator[Run]:
         yield Run(budget, noise, seed, trials)
 
 
-def carry_out(runs: list[Run], table: Mapping[str, Network], log: Path) -> list[dict[str, Any]]:
+def carry_out(runs: list[Run], table: Mapping[str, Network], log: Path, console: Console) -> list[dict[str, Any]]:
     """Every run's regrets, those of an earlier start of this script from its log."""
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {Run(*record["run"]) for record in records}
-    for run in track([run for run in runs if run not in done], description="runs"):
+    for run in track([run for run in runs if run not in done], description="runs", console=console):
         with log.open("a") as file:
             file.write(json.dumps({"run": run, "regrets": regrets(run, table)}) + "\n")
     return [json.loads(line) for line in log.read_text().splitlines()]
@@ -159,12 +157,11 @@ def _columns(records: list[dict[str, Any]], name: str) -> dict[str, str]:
     return columns
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]]) -> Figure:
     """Mean regret at the marks over all budgets with one standard error, a panel per noise."""
-    import matplotlib.pyplot as plt
-
     noises = sorted({row["noise"] for row in rows})
-    figure, panels = plt.subplots(1, len(noises), figsize=(6.5 * len(noises), 4.5), squeeze=False)
+    figure = findings.figure(6.5 * len(noises), 4.5)
+    panels = figure.subplots(1, len(noises), squeeze=False)
     for panel, noise in zip(panels[0], noises, strict=True):
         for name in RETURNED:
             (row,) = (r for r in rows if (r["noise"], r["budget"], r["returned"]) == (noise, "all", name))
@@ -176,38 +173,35 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.minorticks_off()
     panels[0][0].set_ylabel("regret (accuracy points)")
     panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = findings.options(__doc__, __file__, "a seed of 50 trials on a made-up table", dataset=False)
     parser.add_argument("--table", type=Path, default=samplers.TABLE, help="NAS-Bench-Macro as CSV")
     parser.add_argument("--seeds", type=int, default=15)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--noise", type=float, default=1.0, help="as a multiple of the table's own")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
-    parser.add_argument("--smoke", action="store_true", help="2 seeds of 50 trials on a made-up table")
     args = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    args.out.mkdir(parents=True, exist_ok=True)
-    seeds, trials = (2, 50) if args.smoke else (args.seeds, args.trials)
+    page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
+    seeds, trials = (1, 50) if args.smoke else (args.seeds, args.trials)
     table = samplers.made_up() if args.smoke else samplers.read(args.table)
-    rows = summarise(carry_out(list(plan(seeds, trials, args.noise)), table, args.out / "end_game.jsonl"))
-    with (args.out / "end_game.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows, args.out / "end_game.png")
-    shown = Table(
-        "noise", "budget", "returned", "n", *[f"@{at}" for at in AT], *[f"than best score @{at}" for at in AT]
+    planned = list(plan(seeds, trials, args.noise))
+    rows = summarise(carry_out(planned, table, args.out / "end_game.jsonl", page.console))
+    page.table(
+        "end_game", "Mean regret in points, by trials, and beside the best score's", rows, list(map(short, rows))
     )
-    for row in rows:
-        cells = [row[f"regret@{at}"] for at in AT] + [row[f"than best score@{at}"] for at in AT]
-        shown.add_row(f"{row['noise']:g}", row["budget"], row["returned"], str(row["n"]), *cells)
-    Console(width=200).print(shown)
+    page.figure("end_game", draw(rows))
+    page.write(n=f"{seeds} seeds of at most {trials} trials × {len(BUDGETS)} budgets, noise × {args.noise:g}")
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """What is read of a row."""
+    cells = {f"@{at}": row[f"regret@{at}"] for at in AT}
+    cells |= {f"than best score @{at}": row[f"than best score@{at}"] for at in AT}
+    return {name: row[name] for name in ("noise", "budget", "returned", "n")} | cells
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

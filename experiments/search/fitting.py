@@ -11,24 +11,19 @@ ends: a little more than the smallest network costs as the budget, and less than
 
 from __future__ import annotations
 
-import argparse
-import csv
 import os
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from experiments import findings
 from searchspace import Budget, InputError, Space, cost
 from searchspace.budget import Cost, Currency, Limit
 from searchspace.format.resolve import OpenNetwork
@@ -36,7 +31,6 @@ from searchspace.space import space
 from searchspace.space.preflight import preflight
 from searchspace.space.space import ready
 
-HERE = Path(__file__).resolve().parent
 SEEN = 2000
 
 
@@ -115,9 +109,8 @@ def ends(where: Space) -> str:
     return f"{where.source}: a budget of 90 % of the smallest network was not refused"
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+def draw(rows: list[Row]) -> Figure:
+    figure = findings.figure(9, 4.5)
     used, evaluations = figure.subplots(1, 2)
     for place, name in enumerate(dict.fromkeys(row.space for row in rows)):
         own = [row for row in rows if row.space == name]
@@ -133,21 +126,19 @@ def draw(rows: list[Row], path: Path) -> None:
         axes.set_xscale("log")
         axes.set_xlabel("budget (multiply-adds)")
     evaluations.legend()
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two budgets, five proposals, two spaces")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the table and the figure go")
+    parser = findings.options(__doc__, __file__, "two budgets, five proposals, two spaces", dataset=False)
     args = parser.parse_args(arguments)
-    console = Console(width=120)
+    page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
     budgets, number = (2, 5) if args.smoke else (20, 200)
     names = ["rexnet", "resnet"] if args.smoke else ready()
     counting = Counting(space.outline_cost)
     space.outline_cost = counting  # type: ignore[assignment]
     rows, said = [], []
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=page.console, transient=True) as progress:
         task = progress.add_task("proposing", total=len(names) * budgets)
         for name in names:
             where, rng = Space.load(name), random.Random(1)
@@ -159,44 +150,29 @@ def main(arguments: list[str] | None = None) -> None:
                 progress.update(task, advance=1)
             said.append(ends(where))
     space.outline_cost = counting.real
-    table = Table(title=f"{budgets} budgets a space, {number} proposals a budget")
-    columns = (
-        "space",
-        "budgets",
-        "inside",
-        "in 97-100 %",
-        "least of a budget",
-        "repeats",
-        "fitted",
-        "evaluations",
-        "ms",
-    )
-    for column in columns:
-        table.add_column(column, justify="left" if column == "space" else "right")
+    title = f"{budgets} budgets a space, {number} proposals a budget"
+    page.table("fitting", title, [row._asdict() for row in rows], by_space(rows))
+    for line in said:
+        page.say(line)
+    page.figure("fitting", draw(rows))
+    page.write(n=f"{len(names)} spaces × {budgets} budgets × {number} proposals")
+
+
+def by_space(rows: list[Row]) -> list[dict[str, Any]]:
+    found = []
     for name in dict.fromkeys(row.space for row in rows):
         own = [row for row in rows if row.space == name]
-        all_of = sum(row.proposals for row in own)
-        table.add_row(
-            name,
-            f"{own[0].budget / 1e6:,.0f}M-{own[-1].budget / 1e6:,.0f}M",
-            f"{100 * sum(row.inside for row in own) / all_of:.1f} %",
-            f"{100 * sum(row.in_band for row in own) / all_of:.1f} %",
-            f"{100 * min(row.in_band / row.proposals for row in own):.1f} %",
-            str(sum(row.proposals - row.distinct for row in own)),
-            f"{100 * all_of / sum(row.drawn for row in own):.1f} %",
-            f"{mean(row.evaluations for row in own):.1f}",
-            f"{mean(row.milliseconds for row in own):.1f}",
-        )
-    console.print(table)
-    for line in said:
-        console.print(line, soft_wrap=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "fitting.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
-    draw(rows, args.out / "fitting.png")
+        proposals = sum(row.proposals for row in own)
+        told = {"space": name, "budgets": f"{own[0].budget / 1e6:,.0f}M-{own[-1].budget / 1e6:,.0f}M"}
+        told |= {"inside": f"{100 * sum(row.inside for row in own) / proposals:.1f} %"}
+        told |= {"in 97-100 %": f"{100 * sum(row.in_band for row in own) / proposals:.1f} %"}
+        told |= {"least of a budget": f"{100 * min(row.in_band / row.proposals for row in own):.1f} %"}
+        told |= {"repeats": str(sum(row.proposals - row.distinct for row in own))}
+        told |= {"fitted": f"{100 * proposals / sum(row.drawn for row in own):.1f} %"}
+        told |= {"evaluations": f"{mean(row.evaluations for row in own):.1f}"}
+        found.append(told | {"ms": f"{mean(row.milliseconds for row in own):.1f}"})
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -30,11 +30,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.config import full_recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError, Space, cost
 from searchspace.space import textbook
 
@@ -97,26 +96,26 @@ def summary(jobs: list[trainings.Job], validation: list[float], test: list[float
     own: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         own.setdefault(job.name, []).append(place)
-    rows = findings.versus({name: [test[place] for place in places] for name, places in own.items()}, WINNER)
+    rows = comparisons.versus({name: [test[place] for place in places] for name, places in own.items()}, WINNER)
     for row in rows:
         places = own[row["network"]]
-        row["validation"] = f"{findings.spread([validation[place] for place in places])[0]:.4f}"
+        row["validation"] = f"{comparisons.spread([validation[place] for place in places])[0]:.4f}"
         spent = [cost(jobs[place].arch) for place in places]
         row["MMACs"] = f"{sum(one.macs for one in spent) / len(spent) / 1e6:.1f}"
         row["Mparams"] = f"{sum(one.params for one in spent) / len(spent) / 1e6:.3f}"
     return rows
 
 
-def draw(jobs: list[trainings.Job], test: list[float], note: str, path: Path) -> None:
+def draw(jobs: list[trainings.Job], test: list[float], note: str) -> Figure:
     scores: dict[str, list[float]] = {}
     for job, accuracy in zip(jobs, test, strict=True):
         scores.setdefault(job.name, []).append(accuracy)
     figure = findings.figure(8, 4.2)
     axes = figure.subplots()
     axes.set_title(note, fontsize=10)
-    findings.dots(axes, scores, WINNER)
+    comparisons.dots(axes, scores, WINNER)
     axes.set_xlabel("test accuracy: every training, and the mean (dotted: the search's)")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -132,8 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds, args.controls = "digits", 60, 1, 1, 1
-    budget, console, device = Budget.parse(args.budget), Console(width=140), device_for("auto")
+    budget = Budget.parse(args.budget)
     name = "headline" if args.budget == BUDGET else f"headline-{args.budget}"
+    page = findings.Page(__doc__, __file__, args, arguments, name)
     known, drawn = rivals(args, budget)
     if args.smoke and args.winner is None:
         best = Space.load(args.space).sample(0, budget)
@@ -144,16 +144,16 @@ def main(arguments: list[str] | None = None) -> None:
     jobs += [trainings.Job(RANDOM, arch, train, seed) for seed, arch in enumerate(drawn)]
     split = trainings.images(args.dataset, args.images)
     weights = args.out / f"{name}-weights"
-    records = trainings.carry_out(jobs, split, device, args.out / f"{name}.jsonl", console, keep=weights)
-    test = trainings.tested(jobs, split, device, weights, args.out / f"{name}-test.jsonl")
+    records = trainings.carry_out(jobs, split, page.device, args.out / f"{name}.jsonl", page.console, keep=weights)
+    test = trainings.tested(jobs, split, page.device, weights, args.out / f"{name}-test.jsonl")
     rows = summary(jobs, [record["accuracy"] for record in records], test)
-    findings.write(args.out / f"{name}.csv", rows)
     best.save(args.out / f"{name}.yaml", "what the search found")
-    images = trainings.described(split)
-    note = f"within {budget}: {args.epochs} epochs of {images}"
-    findings.show(console, f"test accuracy {note}, {device_name(device)}", rows)
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(jobs, test, note, args.out / f"{name}.png")
+    note = f"within {budget}: {args.epochs} epochs of {trainings.described(split)}"
+    page.table(name, f"Test accuracy {note}", rows)
+    page.say(f"The network that the search found: [{name}.yaml]({name}.yaml)")
+    page.figure(name, draw(jobs, test, note))
+    page.trained(records)
+    page.write(n=f"{len(rows)} networks × {args.seeds} trainings ({args.controls} random networks, one training each)")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -32,7 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 
 from experiments import findings, trainings
 from experiments.trainings import Job, Record
@@ -40,7 +39,6 @@ from nas.analysis.agreement import agreement, spearman
 from nas.config import TrainConfig, recipe
 from nas.data.datasets import Split
 from nas.data.decoding import SMALLEST
-from nas.latency.timing import device_for, device_name
 from nas.training.zero_cost import PROXIES
 from searchspace import Arch, Budget, Space, cost
 
@@ -153,7 +151,7 @@ def expected_maximum(number: float) -> float:
     return NormalDist().inv_cdf((number - 0.375) / (number + 0.25))
 
 
-def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]], path: Path) -> None:
+def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]]) -> Figure:
     """Left every way to rank, right how the correlation grows with the epochs."""
     figure = findings.figure(12, 1.5 + 0.2 * len(lines))
     ranks, growing = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -182,7 +180,7 @@ def draw(lines: list[dict[str, Any]], found: dict[str, list[Record]], path: Path
     growing.set_ylabel(f"Spearman's rank correlation with {long} epochs")
     growing.set_ylim(top=1)
     growing.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -197,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.networks, args.images, args.epochs, args.long = "digits", 3, 200, [1], 2
-    console, device = Console(width=140), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments)
     archs = drawn(args.networks, Budget.parse(args.budget))
     split = trainings.images(args.dataset, args.images)
     sides = args.sides or (split.resolution // 2, 2 * split.resolution)
@@ -207,16 +205,17 @@ def main(arguments: list[str] | None = None) -> None:
     for name, some in planned.items():
         side = some[0].train.resolution
         seen = trainings.images(args.dataset, args.images, side) if side else split
-        console.print(name)
-        found[name] = trainings.carry_out(some, seen, device, args.out / "proxy_rank.jsonl", console)
+        page.console.print(name)
+        found[name] = trainings.carry_out(some, seen, page.device, args.out / "proxy_rank.jsonl", page.console)
     rows = table_of(archs, found, split)
     lines = ranked(rows, found, args.long, args.seeds)
-    findings.write(args.out / "proxy_rank.csv", rows)
-    findings.write(args.out / "proxy_rank_correlations.csv", lines)
-    title = f"{len(archs)} networks of mobile at {args.budget}, {len(split.train_labels):,} images of {args.dataset}"
-    findings.show(console, f"{title}, {device_name(device)}", lines)
-    draw(lines, found, args.out / "proxy_rank.png")
+    title = f"{len(archs)} networks of mobile at {args.budget}, {trainings.described(split)}"
+    page.table("proxy_rank_correlations", title, lines)
+    page.table("proxy_rank", "All networks", rows)
+    page.figure("proxy_rank", draw(lines, found))
+    page.trained(record for records in found.values() for record in records)
+    page.write(n=f"{len(archs)} networks, {args.seeds} long trainings of {args.long} epochs each")
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -18,11 +18,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from typing import Any
 
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from nas.config import TrainConfig, recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, Space
 from searchspace.space.space import ready
 
@@ -76,12 +75,12 @@ def summary(found: dict[str, list[trainings.Record]]) -> list[dict[str, Any]]:
     rows = []
     for name, records in found.items():
         scores = [record["accuracy"] for record in records]
-        mean, low, high = findings.difference(scores, base)
+        mean, low, high = comparisons.difference(scores, base)
         rows.append(
             {
                 "recipe": name,
                 "n": len(scores),
-                "accuracy": f"{findings.spread(scores)[0]:.3f}",
+                "accuracy": f"{comparisons.spread(scores)[0]:.3f}",
                 "difference": f"{mean:+.3f}",
                 "low": f"{low:+.3f}",
                 "high": f"{high:+.3f}",
@@ -103,20 +102,21 @@ def main(arguments: list[str] | None = None) -> None:
     archs = networks(args.networks, Budget.parse(args.budget))
     if args.smoke:
         args.dataset, args.images, args.epochs, args.only, archs = "digits", 200, 1, ["rate 0.016"], archs[:2]
-    console, device = Console(width=140), device_for("auto")
+    page = findings.Page(__doc__, __file__, args, arguments)
     split = trainings.images(args.dataset, args.images)
     planned = recipes(replace(recipe(args.dataset), epochs=args.epochs), args.only)
     jobs = [trainings.Job(f"{name}: {i}", arch, t) for name, t in planned.items() for i, arch in enumerate(archs)]
-    records = trainings.carry_out(jobs, split, device, args.out / "recipe.jsonl", console)
+    records = trainings.carry_out(jobs, split, page.device, args.out / "recipe.jsonl", page.console)
     found = {name: records[i * len(archs) : (i + 1) * len(archs)] for i, name in enumerate(planned)}
     rows = summary(found)
-    findings.write(args.out / "recipe.csv", rows)
-    title = f"{len(archs)} networks at {args.budget}, {args.epochs} epochs of {len(split.train_labels):,} images"
-    findings.show(console, f"{title}, {device_name(device)}", rows)
-    draw(rows, args.out / "recipe.png")
+    title = f"{len(archs)} networks at {args.budget}, {args.epochs} epochs of {trainings.described(split)}"
+    page.table("recipe", title, rows)
+    page.figure("recipe", draw(rows))
+    page.trained(records)
+    page.write(n=f"{len(archs)} networks × {len(planned)} recipes, one seed")
 
 
-def draw(rows: list[dict[str, Any]], path: Any) -> None:
+def draw(rows: list[dict[str, Any]]) -> Figure:
     figure = findings.figure(8, 1 + 0.28 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -127,8 +127,8 @@ def draw(rows: list[dict[str, Any]], path: Any) -> None:
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_xlabel("accuracy beside the recipe's, mean over networks (90 % interval)")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -12,7 +12,6 @@ installed (`pip install swig smac`: a part of it is compiled).
 
 from __future__ import annotations
 
-import argparse
 import csv
 import importlib.util
 import itertools
@@ -30,25 +29,22 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import matplotlib
 import numpy as np
 import optuna
+from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
-from rich.table import Table
 from scipy.stats import norm, rankdata
 
+from experiments import findings
 from nas.samplers import SAMPLERS, Predictor
 from nas.samplers.domain import Domain
 from nas.samplers.observations import PriorObservation
 from nas.study.warm_start import UNSURE_ELSEWHERE
 
-matplotlib.use("Agg")
-
-HERE = Path(__file__).resolve().parent
-TABLE = HERE.parents[2] / "shared" / "data" / "nas_bench_macro" / "cifar10.csv"
+TABLE = findings.ROOT.parent / "shared" / "data" / "nas_bench_macro" / "cifar10.csv"
 BUDGETS = (50, 60, 70)
 AT = (25, 50, 100, 200)
 PARTS_AT = (10, 25, 50, 100)
@@ -268,11 +264,10 @@ def summarise(records: list[dict[str, Any]], marks: tuple[int, ...] = AT) -> lis
     return rows
 
 
-def draw(records: list[dict[str, Any]], path: Path) -> None:
+def draw(records: list[dict[str, Any]]) -> Figure:
     """Mean regret by trial with a band of one standard error, a panel a budget."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(BUDGETS), figsize=(15, 4.5), sharey=True)
+    figure = findings.figure(15, 4.5)
+    panels = figure.subplots(1, len(BUDGETS), sharey=True)
     for panel, budget in zip(panels, BUDGETS, strict=True):
         for index, name in enumerate(PEERS):
             lines = [r["curve"] for r in records if r["run"][0] == name and r["run"][1] == budget]
@@ -287,49 +282,38 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         panel.set(title=f"NAS-Bench-Macro within {budget}M", xlabel="trials", yscale="log", ylim=(0.01, 3))
     panels[0].set_ylabel("regret (accuracy points)")
     panels[1].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
 
 
-def show(rows: list[dict[str, Any]], console: Console, marks: tuple[int, ...] = AT) -> None:
-    first = marks[:3]
-    table = Table("budget", "sampler", "n", *[f"@{at}" for at in marks], *[f"predictor @{at}" for at in first], "ms")
-    for row in rows:
-        cells = [f"{row[f'regret@{at}']} ± {row[f'sd@{at}']}" if row[f"regret@{at}"] else "" for at in marks]
-        cells += [row[f"predictor is@{at}"] for at in first]
-        table.add_row(row["budget"], row["sampler"], str(row["n"]), *cells, row["ms an ask"])
-    console.print(table)
+def short(row: dict[str, Any], marks: tuple[int, ...]) -> dict[str, Any]:
+    """What is read of a row."""
+    cells = {f"@{at}": f"{row[f'regret@{at}']} ± {row[f'sd@{at}']}" if row[f"regret@{at}"] else "" for at in marks}
+    cells |= {f"predictor is @{at}": row[f"predictor is@{at}"] for at in marks[:3]}
+    return {name: row[name] for name in ("budget", "sampler", "n")} | cells | {"ms an ask": row["ms an ask"]}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = findings.options(__doc__, __file__, "2 seeds of 30 trials on a made-up table", dataset=False)
     parser.add_argument("--table", type=Path, default=TABLE, help="NAS-Bench-Macro as CSV")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--ablation", action="store_true", help="the parts alone and together, at 60M")
-    parser.add_argument("--smoke", action="store_true", help="2 seeds of 30 trials on a made-up table")
     args = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    console = Console()
-    args.out.mkdir(parents=True, exist_ok=True)
+    name, marks = ("samplers_parts", PARTS_AT) if args.ablation else ("samplers", AT)
+    page = findings.Page(__doc__, __file__, args, arguments, name, device="cpu")
     seeds, trials = (2, 30) if args.smoke else (args.seeds, args.trials)
     table = made_up() if args.smoke else read(args.table)
-    name, marks = ("samplers_parts", PARTS_AT) if args.ablation else ("samplers", AT)
     planned = plan_parts(seeds, trials) if args.ablation else plan(seeds, trials)
     runs = [run for run in planned if not (args.smoke and run.sampler in SLOW)]
-    records = carry_out(runs, table, args.out / f"{name}.jsonl", console)
+    records = carry_out(runs, table, args.out / f"{name}.jsonl", page.console)
     rows = summarise(records, marks)
-    with (args.out / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    page.table(name, "Mean regret ± sd over seeds, in points, by trials", rows, [short(row, marks) for row in rows])
     if not args.ablation:
-        draw(records, args.out / "samplers.png")
-    show(rows, console, marks)
+        page.figure(name, draw(records))
+    page.write(n=f"{seeds} seeds of at most {trials} trials; {len({run.sampler for run in runs})} samplers")
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from experiments.search.headline import scaled
 from experiments.trainings import Job
 from nas.config import recipe
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, Space, cost
 
 PLAIN = str(Path(__file__).with_name("plain_mobilenet.yaml"))
@@ -48,7 +47,7 @@ def best_tenth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def interval(values: Sequence[float], of: Callable[..., Any]) -> tuple[float, np.ndarray[Any, Any]]:
     """A statistic, and that of bootstrap samples."""
     array = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(0).integers(len(array), size=(findings.RESAMPLES, len(array)))
+    drawn = np.random.default_rng(0).integers(len(array), size=(comparisons.RESAMPLES, len(array)))
     return float(of(array)), of(array[drawn])
 
 
@@ -71,7 +70,7 @@ def rows_of(scores: Mapping[str, Sequence[float]], plain: str) -> list[dict[str,
     return rows
 
 
-def draw(scores: Mapping[str, Sequence[float]], textbook: Mapping[str, Sequence[float]], note: str, path: Path) -> None:
+def draw(scores: Mapping[str, Sequence[float]], textbook: Mapping[str, Sequence[float]], note: str) -> Figure:
     """The share of networks whose error is at most so much, as RegNet draws it."""
     figure = findings.figure(9, 5)
     axes = figure.subplots()
@@ -79,13 +78,13 @@ def draw(scores: Mapping[str, Sequence[float]], textbook: Mapping[str, Sequence[
         errors = np.sort(1 - np.asarray(values))
         axes.step(errors, np.arange(1, len(errors) + 1) / len(errors), where="post", label=name, color=colour)
     for name, values in textbook.items():
-        error = 1 - findings.spread(values)[0]
+        error = 1 - comparisons.spread(values)[0]
         axes.axvline(error, color="black", linewidth=0.6, linestyle=":")
         axes.text(error, 1.01, name, rotation=60, fontsize=7, va="bottom")
     axes.set_xlabel(f"error after brief training ({note})")
     axes.set_ylabel("share of random networks with at most this error")
     axes.legend()
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,33 +98,37 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.networks, args.images, args.epochs, args.seeds = "digits", 3, 60, 1, 1
-    budget, console, device = Budget.parse(args.budget), Console(width=160), device_for("auto")
+    budget, page = Budget.parse(args.budget), findings.Page(__doc__, __file__, args, arguments)
     train = replace(recipe(args.dataset), epochs=args.epochs)
     split, log = trainings.images(args.dataset, args.images), args.out / "space_distributions.jsonl"
     known = {name: scaled(name, budget) for name in TEXTBOOK}
-    textbook = trainings.accuracies(
-        trainings.carry_out(trainings.repeated(known, train, args.seeds), split, device, log, console)
-    )
+    repeats = trainings.repeated(known, train, args.seeds)
+    of_known = trainings.carry_out(repeats, split, page.device, log, page.console)
     spaces = {Path(name).stem: Space.load(name) for name in args.spaces}
     archs: dict[str, list[Arch]] = {}
     for name, space in spaces.items():
         archs[name] = [space.sample(FAR_SEED + number, budget) for number in range(args.networks)]
     jobs = [Job(name, own[number], train) for number in range(args.networks) for name, own in archs.items()]
-    records = trainings.carry_out(jobs, split, device, log, console)
+    records = trainings.carry_out(jobs, split, page.device, log, page.console)
     scores = trainings.accuracies(records)
-    rows = rows_of(scores, next(iter(scores)))
-    findings.write(args.out / "space_distributions.csv", rows)
     each = [
         {"space": job.name, "digest": job.arch.digest, "macs": cost(job.arch).macs, "accuracy": record["accuracy"]}
         for job, record in zip(jobs, records, strict=True)
     ]
-    findings.write(args.out / "space_distributions_networks.csv", each)
     note = f"{args.budget}, {args.epochs} epochs of {trainings.described(split)}"
-    findings.show(console, f"random networks: {note}, {device_name(device)}", rows)
-    told = {name: "{:.4f} ± {:.4f}".format(*findings.spread(values)) for name, values in textbook.items()}
-    findings.show(console, f"textbook networks, {args.seeds} seeds", [told])
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(scores, textbook, note, args.out / "space_distributions.png")
+    page.table("space_distributions", f"Random networks: {note}", rows_of(scores, next(iter(scores))))
+    textbook = trainings.accuracies(of_known)
+    told = [{"network": name, **spread_of(values)} for name, values in textbook.items()]
+    page.table("space_distributions_textbook", "Textbook networks", told)
+    page.table("space_distributions_networks", "All random networks", each)
+    page.figure("space_distributions", draw(scores, textbook, note))
+    page.trained([*of_known, *records])
+    page.write(n=f"{args.networks} networks a space; {len(known)} textbook networks × {args.seeds} seeds")
+
+
+def spread_of(values: Sequence[float]) -> dict[str, Any]:
+    mean, sd = comparisons.spread(values)
+    return {"n": len(values), "accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
 
 
 if __name__ == "__main__":

@@ -28,17 +28,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
+from matplotlib.figure import Figure
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
 from experiments.trainings import Job, Record
 from nas import Run
 from nas.analysis.finals import duel
 from nas.config import full_recipe
 from nas.data.datasets import listed, trained_on
-from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError
 
+BUDGET = "30MFLOPs"
 NAMED, SCORED = "named", "best score"
 FRESH = 10**6  # a seed that no search has
 
@@ -85,11 +85,11 @@ def rows_of(runs: Sequence[Run], scores: Mapping[str, Sequence[float]], known: S
 
 def summary(rows: Sequence[dict[str, Any]], column: str) -> str:
     values = [float(row[column]) for row in rows]
-    mean, sd = findings.spread(values)
+    mean, sd = comparisons.spread(values)
     return f"{mean:+.4f} ± {sd / math.sqrt(len(values)):.4f} (n = {len(values)}, worst {min(values):+.4f})"
 
 
-def optimism(run: Run, args: argparse.Namespace, device: str, log: Path, console: Console) -> float | None:
+def optimism(run: Run, args: argparse.Namespace, page: findings.Page, log: Path) -> float | None:
     """What a search printed of its network, minus fresh trainings of that like those of the finals."""
     found, identity = duel(run.finals) if run.finals else None, run.config.identity
     if found is None:
@@ -97,22 +97,23 @@ def optimism(run: Run, args: argparse.Namespace, device: str, log: Path, console
     train = replace(identity.train, epochs=found.epochs)
     split = trainings.images(args.dataset, trained_on(identity.data, listed(identity.data)[1]), seed=FRESH)
     jobs = [Job(NAMED, found.winner.arch, train, FRESH + seed) for seed in range(args.seeds)]
-    fresh: list[Record] = trainings.carry_out(jobs, split, device, log, console)
+    fresh: list[Record] = trainings.carry_out(jobs, split, page.device, log, page.console)
+    page.trained(fresh)
     return found.score - fmean(record["accuracy"] for record in fresh)
 
 
-def draw(scores: Mapping[str, Sequence[float]], note: str, path: Path) -> None:
+def draw(scores: Mapping[str, Sequence[float]], note: str) -> Figure:
     figure = findings.figure(8, 1 + 0.3 * len(scores))
     axes = figure.subplots()
-    findings.dots(axes, scores, f"{NAMED} 0")
+    comparisons.dots(axes, scores, f"{NAMED} 0")
     axes.set_title(note, fontsize=10)
     axes.set_xlabel("validation accuracy of every long training, and the mean")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, __file__, "one search of 12 trials on digits, two epochs")
-    parser.add_argument("--budget", default="30MFLOPs", help="at 224 px (30MFLOPs)")
+    parser.add_argument("--budget", default=BUDGET, help="at 224 px (30MFLOPs)")
     parser.add_argument("--searches", type=int, default=3, help="seeds (3)")
     parser.add_argument("--trials", type=int, default=48, help="of a search (48)")
     parser.add_argument("--images", type=int, help="training images of a search (all)")
@@ -126,7 +127,9 @@ def main(arguments: list[str] | None = None) -> None:
         args.dataset, args.searches, args.trials, args.images, args.seeds = "digits", 1, 12, None, 1
         args.epochs, args.long_images, args.budget = 2, 200, "8MFLOPs"
         args.options = ["--epochs", "1", "--resolution", "32"]
-    console, device = Console(width=160), device_for("auto")
+    page = findings.Page(
+        __doc__, __file__, args, arguments, "winner" if args.budget == BUDGET else f"winner-{args.budget}"
+    )
     Budget.parse(args.budget)
     runs = [searched(args, seed) for seed in range(args.searches)]
     archs = networks(runs, args.rivals)
@@ -134,21 +137,21 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = trainings.repeated(archs, train, args.seeds)
     split = trainings.images(args.dataset, args.long_images, seed=FRESH)
     log = args.out / f"winner-{Path(args.dataset).name}-{args.budget}.jsonl"
-    records = trainings.carry_out(jobs, split, device, log, console)
+    records = trainings.carry_out(jobs, split, page.device, log, page.console)
     scores = trainings.accuracies(records)
     known = [name for name in archs if not name.startswith((NAMED, SCORED))]
     rows = rows_of(runs, scores, known)
     name = f"winner-{Path(args.dataset).name}-{args.budget}"
-    findings.write(args.out / f"{name}.csv", rows)
     note = f"within {args.budget}: {args.epochs} epochs of {trainings.described(split)}"
-    findings.show(console, f"{note}, {device_name(device)}", rows)
+    page.table(name, note, rows)
     for column in ("gain", "gain without finals"):
-        console.print(f"{column} over the best textbook network: {summary(rows, column)}")
-    off = [one for run in runs if (one := optimism(run, args, device, log, console)) is not None]
+        page.say(f"{column} over the best textbook network: {summary(rows, column)}")
+    off = [one for run in runs if (one := optimism(run, args, page, log)) is not None]
     if off:
-        console.print(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
-    console.print(f"{trainings.effort(records)}; {findings.command(__file__, arguments)}", soft_wrap=True)
-    draw(scores, note, args.out / f"{name}.png")
+        page.say(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
+    page.figure(name, draw(scores, note))
+    page.trained(records)
+    page.write(n=f"{args.searches} searches of {args.trials} trials, {args.seeds} long trainings of each network")
 
 
 if __name__ == "__main__":

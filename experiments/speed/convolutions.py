@@ -21,13 +21,12 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments import findings
-from nas.latency.timing import device_name
 from nas.training.cpu_convolutions import use_fast_convolutions
 from searchspace import Budget, Space, build, zoo
 
@@ -96,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     rounds, seconds = (1, 0.01) if args.smoke else (args.rounds, 0.5)
     torch.set_num_threads(1)
+    page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     pairs = {}
     for name, (module, x) in cases(args.smoke).items():
@@ -112,9 +112,12 @@ def main(arguments: list[str] | None = None) -> None:
         a, b = (median(each) for each in zip(*found, strict=True))
         rows.append({"what": name, "PyTorch ms": f"{a:.3g}", "ours ms": f"{b:.3g}", "times": f"{median(ratios):.2f}"})
         rows[-1] |= {"least": f"{ratios[0]:.2f}", "most": f"{ratios[-1]:.2f}"}
-    findings.write(args.out / "convolutions.csv", rows)
-    title = f"forward and backward, {BATCH} images, 1 thread, {device_name('cpu')}, torch {torch.__version__}"
-    findings.show(Console(width=140), title, rows)
+    page.table("convolutions", f"Forward and backward, {BATCH} images, {rounds} rounds in turn", rows)
+    page.figure("convolutions", draw(rows))
+    page.write(n=f"{len(rows)} convolutions and networks, {rounds} rounds in turn")
+
+
+def draw(rows: list[dict[str, Any]]) -> Figure:
     figure = findings.figure(8, 0.9 + 0.26 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -123,8 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("times as fast as PyTorch's convolutions")
-    figure.savefig(args.out / "convolutions.png", dpi=110)
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

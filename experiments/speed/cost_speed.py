@@ -12,40 +12,33 @@ The peers: pip install --no-deps calflops ptflops thop torchprofile torchinfo (c
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import gc
 import importlib
 import io
 import os
-import platform
 import random
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import nn
 
+from experiments import findings
 from searchspace import Arch, Budget, Space, build, cost
 from searchspace.arch import lower, sections
 from searchspace.costs import network_cost
 from searchspace.space.preflight import preflight
 
-HERE = Path(__file__).resolve().parent
 BUDGET = Budget.parse("300MFLOPs")
 POINTS = 100_000
 Counter = Callable[[nn.Module, int], float]
@@ -239,9 +232,8 @@ def parts(items: list[Any]) -> list[list[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
+def draw(rows: list[Row]) -> Figure:
+    figure = findings.figure(9, 5.5)
     axes = figure.subplots()
     colours = [
         "#b03a2e" if "build" in r.what else "#1e8449" if r.counts.startswith(("exact", "97")) else "#7f8c8d"
@@ -254,43 +246,48 @@ def draw(rows: list[Row], path: Path) -> None:
     for place, r in enumerate(rows):
         axes.annotate(f" {r.microseconds:,.3g}", (r.microseconds, place), va="center", fontsize=8)
     axes.margins(x=0.12)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two networks, 1,000 points; writes beside --out")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the table and the figure go")
+    parser = findings.options(__doc__, __file__, "two networks, 1,000 points", dataset=False)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    console = Console(width=130)
+    page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
     networks = [Space.load("mobile").sample(seed, BUDGET) for seed in range(2 if args.smoke else 20)]
-    rows = against_peers(networks, 10) + ours_alone(40 if args.smoke else 10_000)
+    number = 40 if args.smoke else 10_000
+    rows = against_peers(networks, 10) + ours_alone(number)
     sample = 1000 if args.smoke else POINTS
     spent, _ = timed(lambda: preflight(Space.load("mobile"), BUDGET, sample=sample))
     command = f"-m searchspace describe mobile --budget {BUDGET} --points {sample}".split()
     described, _ = timed(lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True))
-    table = Table(title=f"one network of mobile at 300MFLOPs, {platform.processor() or platform.machine()}, one thread")
-    for name in ("what", "µs, median", "10 % - 90 %", "n", "× of build + fvcore", "count"):
-        table.add_column(name, justify="left" if name in ("what", "count") else "right")
-    reference = next((r.microseconds for r in rows if r.what == "build + fvcore"), float("nan"))
-    for r in rows:
-        spread = f"{r.low:,.3g} - {r.high:,.3g}"
-        table.add_row(
-            r.what, f"{r.microseconds:,.3g}", spread, str(r.n), f"{reference / r.microseconds:,.3g}", r.counts
-        )
-    console.print(table)
-    console.print(f"pre-flight of mobile over {sample:,} random points: {spent:.1f} s in one process")
-    console.print(f"the command that does so and prints it, start to end, on {os.cpu_count()} cores: {described:.1f} s")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "cost_speed.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
-        writer.writerow((f"pre-flight over {sample} points", 1e6 * spent, "", "", 1, ""))
-        writer.writerow((f"searchspace describe over {sample} points", 1e6 * described, "", "", 1, ""))
-    draw(rows, args.out / "cost_speed.png")
+    whole = {f"pre-flight over {sample} points": spent, f"searchspace describe over {sample} points": described}
+    written = [row._asdict() for row in rows]
+    for what, seconds in whole.items():
+        written.append({"what": what, "microseconds": 1e6 * seconds, "low": "", "high": "", "n": 1, "counts": ""})
+    page.table("cost_speed", f"A network of mobile at {BUDGET}, one thread", written, shown(rows))
+    page.say(f"pre-flight of mobile over {sample:,} random points: {spent:.1f} s in one process")
+    cores = os.cpu_count()
+    page.say(f"the command that does so and prints it, start to end, on {cores} cores: {described:.1f} s")
+    page.figure("cost_speed", draw(rows))
+    page.write(n=f"{len(networks)} networks for the peers, in turn in one process; {number:,} for ours")
+
+
+def shown(rows: list[Row]) -> list[dict[str, Any]]:
+    """What is read, beside fvcore."""
+    reference = next((row.microseconds for row in rows if row.what == "build + fvcore"), float("nan"))
+    return [
+        {
+            "what": row.what,
+            "µs, median": f"{row.microseconds:,.3g}",
+            "10 % - 90 %": f"{row.low:,.3g} - {row.high:,.3g}",
+            "n": row.n,
+            "× of build + fvcore": f"{reference / row.microseconds:,.3g}",
+            "count": row.counts,
+        }
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -31,13 +31,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
 from rich.progress import track
 
 from experiments import findings, trainings
 from nas.config import TrainConfig, recipe
 from nas.data.datasets import Split
-from nas.latency.timing import device_for, device_name
 from nas.trial import Result, Trial
 from nas.workers.evaluate import Context, brief_training, guarded, trial_seed
 from searchspace import Budget, Space, cost
@@ -203,7 +202,7 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]]) -> Figure:
     figure = findings.figure(9, 2.6)
     axes = figure.subplots()
     groups = dict.fromkeys(row["what"] for row in rows if "%" in row["share"])
@@ -221,7 +220,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(groups)), [what.replace(", ", ",\n") for what in groups])
     axes.invert_yaxis()
     axes.set_xlabel("percent of the time")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -236,18 +235,18 @@ def main(arguments: list[str] | None = None) -> None:
     if args.smoke:
         args.dataset, args.images, args.trials, args.starts, args.memory, few = "digits", 400, 2, 1, 10, 60
     torch.set_num_threads(1)
-    console, device = Console(width=140), device_for("auto")
-    slots = torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+    page = findings.Page(__doc__, __file__, args, arguments)
+    slots = torch.cuda.device_count() if page.device == "cuda" else os.cpu_count() or 1
     train = replace(recipe(args.dataset), epochs=args.epochs)
     rows = first_scores(args.starts, few)
     rows += search(args.dataset, args.images, args.epochs, args.trials, slots)
-    rows += stages(trainings.images(args.dataset, round(0.8 * args.images)), train, args.trials // 2, device)
+    rows += stages(trainings.images(args.dataset, round(0.8 * args.images)), train, args.trials // 2, page.device)
     small = trainings.images("digits", few)
-    rows += memory(args.memory, small, replace(recipe("digits"), epochs=1), device)
-    findings.write(args.out / "efficiency.csv", rows)
-    findings.show(console, f"where a search's time goes, {device_name(device)}", rows)
-    draw(rows, args.out / "efficiency.png")
+    rows += memory(args.memory, small, replace(recipe("digits"), epochs=1), page.device)
+    page.table("efficiency", "Where a search's time goes", rows)
+    page.figure("efficiency", draw(rows))
+    page.write(n=f"a search of {args.trials} trials, {args.starts} starts, {args.memory} trials for memory")
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

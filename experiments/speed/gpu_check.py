@@ -43,7 +43,6 @@ from experiments import findings
 from experiments.speed.gpu_rows import LOG, ROWS, SUMMARY, Row, noting, read, summarized
 
 MODULE = "experiments.speed.gpu_check"
-HERE = Path(__file__).resolve().parent
 # Where each part is, its seconds at most, and whether others may run at the same time.
 PARTS: dict[str, tuple[str, int, bool]] = {
     "machine": ("experiments.speed.gpu_correctness", 45, False),
@@ -134,30 +133,25 @@ def carried_out(names: list[str], args: argparse.Namespace, ends: float) -> None
                 part.end()
 
 
-def report(ended: Row, args: argparse.Namespace, left: float) -> None:
+def report(outcome: Row, args: argparse.Namespace, left: float) -> None:
     """Note how a part ended, make the summary anew, and say it on the terminal."""
-    name = ended.pop("part")
+    name = outcome.pop("part")
     with (args.out / ROWS).open("a") as file:
-        file.write(json.dumps({"part": name, "ended": ended}) + "\n")
+        file.write(json.dumps({"part": name, "ended": outcome}) + "\n")
     one = summarized(args.out)[name]
     failed = [row for row in one["rows"] if row.get("passed") is False]
     for row in failed if PARTS[name][2] else one["rows"]:
-        print("   ", ", ".join(f"{key} {value}" for key, value in row.items())[:SHOWN])
-    verdict = {True: "passed", False: "FAILED"}.get(one.get("passed"), "measured")
+        print("   ", text_of(row)[:SHOWN])
     print(
-        f"{name}: {one.get('error') or one.get('left out') or verdict}, {len(one['rows'])} rows "
-        f"({one['seconds']} s; {max(0, left):.0f} s left)",
+        f"{name}: {ended(one)}, {len(one['rows'])} rows ({one['seconds']} s; {max(0, left):.0f} s left)",
         flush=True,
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = findings.options(__doc__, __file__, "a little of every part")
     made.add_argument("--parts", default=",".join(PARTS), help="which, with commas between them (all)")
     made.add_argument("--budget-s", type=float, default=540.0, help="seconds for all parts together (540)")
-    made.add_argument("--dataset", default="digits", help="a folder of images or a hub name (default: digits)")
-    made.add_argument("--smoke", action="store_true", help="a little of every part")
-    made.add_argument("--out", type=Path, default=HERE / "results", help="where all results go")
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     made.add_argument("--patience", type=float, default=1.0, help="times the seconds that a part may take (1)")
     made.add_argument("--trials", type=int, default=24, help="of the part memory (24)")
@@ -189,14 +183,31 @@ def main(arguments: list[str] | None = None) -> int:
     names = args.parts.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         raise SystemExit(f"parts: {', '.join(PARTS)} are accepted, not {', '.join(unknown)}")
-    args.out.mkdir(parents=True, exist_ok=True)
+    page = findings.Page(__doc__, __file__, args, arguments, device=args.device)
     earlier = [row for row in read(args.out / ROWS) if row["part"] not in names]
     (args.out / ROWS).write_text("".join(json.dumps(row) + "\n" for row in earlier))
     (args.out / LOG).write_text("")
     carried_out(list(names), args, begun + args.budget_s)
-    print(f"wrote {args.out / SUMMARY}")
     found = summarized(args.out)
+    page.table("", f"Parts (all numbers: {SUMMARY})", [{"part": name, **short(one)} for name, one in found.items()])
+    for name, one in found.items():
+        page.table("", name, [{"measured": text_of(row)} for row in one["rows"]] or [{"measured": "nothing"}])
+    page.write(n="one run")
     return 1 if any(found[name].get("passed") is False for name in names) else 0
+
+
+def short(one: Row) -> Row:
+    """How a part ended."""
+    return {"ended": ended(one), "rows": len(one["rows"]), "seconds": one.get("seconds", "")}
+
+
+def ended(one: Row) -> str:
+    verdict = {True: "passed", False: "FAILED"}.get(one.get("passed"), "measured")
+    return str(one.get("error") or one.get("left out") or verdict)
+
+
+def text_of(row: Row) -> str:
+    return ", ".join(f"{key} {value}" for key, value in row.items())
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ in the table. Clock time and the process's own are both given: a shared machine 
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import random
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -29,21 +27,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import optuna
 import sqlalchemy
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from experiments import findings
 from nas.study.proposals import Proposal
 from nas.study.study import Study
 from nas.trial import Result, Trial
 from searchspace import Budget, Space
 
-HERE = Path(__file__).resolve().parent
 BUDGET, EPOCHS, MEASURED, CHUNK = "300MFLOPs", 6, 20, 500
 SIZES = (100, 300, 1000, 3000, 10_000)
 GPUS, TRIAL_S = 1000, (60, 300, 1200)
@@ -161,9 +156,8 @@ def measured(study: Study, count: int, draw: random.Random, folder: Path) -> Row
     return Row(count, ask_ms, report_ms, tell_ms, median(whole), cpu, max(whole), memory, database)
 
 
-def draw_figure(rows: list[Row], path: Path) -> None:
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+def draw(rows: list[Row]) -> Figure:
+    figure = findings.figure(9, 3.6)
     times, memory = figure.subplots(1, 2)
     sizes = [row.trials for row in rows]
     for name in ("ask_ms", "report_ms", "tell_ms", "driver_ms"):
@@ -174,54 +168,53 @@ def draw_figure(rows: list[Row], path: Path) -> None:
     memory.plot(sizes, [row.database_mb for row in rows], "o-", label="study.db")
     memory.set(xscale="log", xlabel="trials in the study", ylabel="MB")
     memory.legend()
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser = findings.options(__doc__, __file__, "at most 60 trials", dataset=False)
     args = parser.parse_args(arguments)
-    console, rows, draw = Console(width=120), [], random.Random(0)
+    page, rows, luck = findings.Page(__doc__, __file__, args, arguments, device="cpu"), [], random.Random(0)
     sizes = (20, 40) if args.smoke else SIZES
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with (
         tempfile.TemporaryDirectory(prefix="nas-scale-") as name,
-        Progress(console=console, transient=True) as progress,
+        Progress(console=page.console, transient=True) as progress,
     ):
         folder = Path(name)
         study = Study.open(folder, Space.load("mobile"), Budget.parse(BUDGET), controls=0)
         task = progress.add_task("recording", total=sizes[-1])
         for size in sizes:
-            fill(study, size, draw)
-            rows.append(measured(study, size, draw, folder))
+            fill(study, size, luck)
+            rows.append(measured(study, size, luck, folder))
             progress.update(task, completed=size)
         read, read_ms, _ = clocked(lambda: len(Study.read(folder).trials))
-    table = Table(title=f"mobile within {BUDGET}, {EPOCHS} epochs a trial: medians of {MEASURED} trials")
-    for column in Row._fields:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(f"{number:,.0f}" if number >= 10 else f"{number:.1f}" for number in row))
-    console.print(table)
-    last, before = rows[-1], rows[-2 if args.smoke else -3]
+    numbers = [{name: round(number, 2) for name, number in row._asdict().items()} for row in rows]
+    title = f"mobile within {BUDGET}, {EPOCHS} epochs a trial: medians of {MEASURED} trials"
+    page.table("scale", title, numbers, [short(row) for row in rows])
+    for line in said(rows, rows[-2 if args.smoke else -3]):
+        page.say(line)
+    page.say(f"reading {read:,} trials, as a run that is carried on does: {read_ms / 1e3:.1f} s")
+    page.figure("scale", draw(rows))
+    page.write(n=f"{MEASURED} trials at each of {len(sizes)} sizes")
+
+
+def short(row: Row) -> dict[str, str]:
+    """What is read of a row."""
+    numbers = {name.replace("_", " "): number for name, number in row._asdict().items()}
+    return {name: f"{number:,.0f}" if number >= 10 else f"{number:.1f}" for name, number in numbers.items()}
+
+
+def said(rows: list[Row], before: Row) -> Iterator[str]:
+    """What has grown, and how many GPUs the driver keeps at work."""
+    last = rows[-1]
     asked = [row.ask_ms + row.tell_ms for row in (before, last)]
-    console.print(
-        f"ask + tell: {asked[1]:.0f} ms at {last.trials:,} trials, "
-        f"{asked[1] / asked[0]:.1f} times that at {before.trials:,}"
-    )
-    console.print(f"reading {read:,} trials, as a run that is carried on does: {read_ms / 1e3:.1f} s")
+    times = f"{asked[1] / asked[0]:.1f} times that at {before.trials:,}"
+    yield f"ask + tell: {asked[1]:.0f} ms at {last.trials:,} trials, {times}"
     for seconds in TRIAL_S:
         busy = GPUS / seconds * last.driver_cpu_ms / 1e3
-        console.print(
-            f"{GPUS:,} GPUs, trials of {seconds} s: {GPUS / seconds:.1f} a second take {busy:.0%} of the driver"
-        )
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "scale.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows([[round(number, 2) for number in row] for row in rows])
-    draw_figure(rows, args.out / "scale.png")
+        yield f"{GPUS:,} GPUs, trials of {seconds} s: {GPUS / seconds:.1f} a second take {busy:.0%} of the driver"
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import subprocess
@@ -28,11 +27,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
 
 from experiments import findings
 
-HERE = Path(__file__).resolve().parent
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MODULE = "experiments.speed.throughput"
 NETWORKS = {"mobilenet_v2": "mobilenetv2_100", "rexnet_100": "rexnet_100", "efficientnet_b0": "efficientnet_b0"}
 BATCH, STEPS, CLASSES = 128, 8, 10
@@ -247,13 +250,9 @@ def ratio_text(ratios: list[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
-def draw(speeds: dict[tuple[str, str], list[float]], rows: tuple[str, ...], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def draw(speeds: dict[tuple[str, str], list[float]], rows: tuple[str, ...]) -> Figure:
     names = list(dict.fromkeys(name for name, _ in speeds))
-    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows) * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = findings.figure(9, 1.2 + 0.32 * len(rows) * len(names))
     axes = figure.subplots()
     place = 0
     for name in names:
@@ -268,61 +267,66 @@ def draw(speeds: dict[tuple[str, str], list[float]], rows: tuple[str, ...], path
     axes.set_yticks([])
     axes.invert_yaxis()
     axes.set_xlabel("training images a second (bar: median; dots: rounds)")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="digits", help="a folder of images or a hub name (default: digits)")
+    parser = findings.options(__doc__, __file__, "one network, one round, a second each")
     parser.add_argument("--side", type=int, default=32, help="pixels trained at (32)")
     parser.add_argument("--random", type=int, default=0, help="random networks of `mobile` beside the known (0)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="measured a row and round, after warming up")
-    parser.add_argument("--smoke", action="store_true", help="one network, one round, a second each")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the table and the figure go")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.child:
         child(*args.child, args.seconds)
-    from rich.console import Console
     from rich.progress import track
-    from rich.table import Table
 
-    from nas.latency.timing import device_for, device_name
-
-    names, rounds = list(NETWORKS), args.rounds
+    name = "throughput" if args.side == 32 else f"throughput_{args.side}px"
+    page = findings.Page(__doc__, __file__, args, arguments, name)
+    names = list(NETWORKS)
     if args.smoke:
-        names, rounds, args.seconds = names[:1], 1, 1.0
-    device = device_for("auto")
-    rows, references = ROWS[device == "cuda"], REFERENCES[device == "cuda"]
+        names, args.rounds, args.seconds = names[:1], 1, 1.0
+    rows = ROWS[page.device == "cuda"]
     speeds: dict[tuple[str, str], list[float]] = defaultdict(list)
     names += [f"mobile {number}" for number in range(args.random)]
-    turns = [(n, row) for _ in range(rounds) for n in names for row in rows if n in NETWORKS or row in OURS_ROWS]
+    turns = [(n, row) for _ in range(args.rounds) for n in names for row in rows if n in NETWORKS or row in OURS_ROWS]
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "images.npz"
         keep_images(args.dataset, args.side, kept)
-        for name, row in track(turns, "training", transient=True):
-            speeds[name, row].append(measured(row, name, device, kept, args.seconds))
-    stem = "throughput" if args.side == 32 else f"throughput_{args.side}px"
-    table = Table(
-        title=f"training images a second, {args.side} px, batch {BATCH}, {device_name(device)}, {rounds} rounds"
+        for network, row in track(turns, "training", transient=True, console=page.console):
+            speeds[network, row].append(measured(row, network, page.device, kept, args.seconds))
+    title = f"Training images a second, {args.side} px, batch {BATCH}"
+    page.table(
+        name, title, every(speeds, args.dataset, page.device), medians(speeds, REFERENCES[page.device == "cuda"])
     )
-    for title in ("network", "row", "images/s, median (least-most)", "× of", "that"):
-        table.add_column(title)
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / f"{stem}.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("network", "row", "device", "dataset", "round", "images_per_s"))
-        for (name, row), found in speeds.items():
-            for number, speed in enumerate(found):
-                writer.writerow((name, row, device_name(device), Path(args.dataset).name, number, f"{speed:.1f}"))
-            reference = references.get(row) if name in NETWORKS else None
-            ratios = [a / b for a, b in zip(found, speeds[name, reference], strict=True)] if reference else []
-            cells = f"{median(found):,.0f} ({min(found):,.0f}-{max(found):,.0f})"
-            table.add_row(name, row, cells, ratio_text(ratios) if ratios else "", reference or "")
-    Console(width=140).print(table)
-    draw(speeds, rows, args.out / f"{stem}.png")
+    page.figure(name, draw(speeds, rows))
+    page.write(n=f"{args.rounds} rounds in turn, {args.seconds:g} s a row and round")
+
+
+def every(speeds: dict[tuple[str, str], list[float]], dataset: str, device: str) -> list[dict[str, Any]]:
+    """A row for each network, way and round."""
+    from nas.latency.timing import device_name
+
+    where = {"device": device_name(device), "dataset": Path(dataset).name}
+    return [
+        {"network": name, "row": row, **where, "round": number, "images_per_s": f"{speed:.1f}"}
+        for (name, row), found in speeds.items()
+        for number, speed in enumerate(found)
+    ]
+
+
+def medians(speeds: dict[tuple[str, str], list[float]], references: dict[str, str]) -> list[dict[str, Any]]:
+    """Rounds together, and beside what they are compared with."""
+    rows = []
+    for (name, row), found in speeds.items():
+        reference = references.get(row) if name in NETWORKS else None
+        ratios = [a / b for a, b in zip(found, speeds[name, reference], strict=True)] if reference else []
+        told = {"network": name, "row": row}
+        told |= {"images/s, median (least-most)": f"{median(found):,.0f} ({min(found):,.0f}-{max(found):,.0f})"}
+        rows.append(told | {"× of": ratio_text(ratios) if ratios else "", "that": reference or ""})
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    findings.run(main)

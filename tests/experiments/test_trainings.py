@@ -62,7 +62,7 @@ def test_trainings_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
         trained(tmp_path / "cut", epochs=2, stop_after=1)
     assert len(list((tmp_path / "cut" / "log.partial").glob("*.safetensors"))) == 1
     cut = trained(tmp_path / "cut", epochs=2)
-    speed = {"images_per_s": 0, "seconds": 0}
+    speed = {"images_per_s": 0, "seconds": 0, "ended": 0}
     assert [record | speed for record in cut] == [record | speed for record in whole]
     assert [record["done"] for record in cut] == [2, 2]
     assert not (tmp_path / "cut" / "log.partial").exists()
