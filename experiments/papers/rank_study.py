@@ -207,8 +207,8 @@ def main(arguments: list[str] | None = None) -> None:
     page.table("rank_study", title, rows, verdicts(rows))
     curves = [name for name in ("literal", "figure") if name in args.only] or args.only
     page.figure("rank_study", draw(rows, curves))
-    points = f"{len(PANELS)} panels × {len(NONLINEARITIES)} nonlinearities × {len(ratios)} ratios"
-    page.write(n=f"{args.networks} networks a point; {points} × {len(args.only)} conditions")
+    curves_of = f"{len(PANELS)} panels × {len(NONLINEARITIES)} nonlinearities × {len(ratios)} ratios"
+    page.write(n=f"{args.networks} networks a point; {curves_of} × {len(args.only)} conditions")
 
 
 def draw(rows: list[dict[str, Any]], shown: list[str]) -> Figure:
