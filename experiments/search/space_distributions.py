@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     budget, page = Budget.parse(args.budget), findings.Page(__doc__, __file__, args, arguments)
     train = replace(recipe(args.dataset), epochs=args.epochs)
     split, log = trainings.images(args.dataset, args.images), args.out / "space_distributions.jsonl"
-    known = {name: scaled(name, budget) for name in TEXTBOOK}
+    known = {name: scaled(name, budget) for name in TEXTBOOK[: 2 if args.smoke else None]}
     repeats = trainings.repeated(known, train, args.seeds)
     of_known = trainings.carry_out(repeats, split, page.device, log, page.console)
     spaces = {Path(name).stem: Space.load(name) for name in args.spaces}

@@ -21,9 +21,8 @@ def test_factor_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_two_blocks_cost_what_the_paper_says() -> None:
-    found = factor_analysis
-    for row in found.ROWS.values():
-        arch = found.two_blocks(row, found.matched(row))
+    for row in factor_analysis.ROWS.values():
+        arch = factor_analysis.two_blocks(row, factor_analysis.matched(row))
         assert cost(arch).macs == pytest.approx(row.macs, rel=0.005)
         for block in arch.blocks:
             assert block.hidden == row.expansion * block.in_channels

@@ -20,13 +20,12 @@ def test_nonlinearity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_effect_of_a_place_is_what_it_adds() -> None:
     """In whatever combination: here 0.1 after the 1×1, and 0.02 lost after the addition."""
-    found = nonlinearity
     added = {"expand_act": 0.1, "spatial_act": 0.0, "add_act": -0.02}
     scores = {
         name: [0.5 + sum(added[place] for place, act in acts.items() if act == "silu") + seed / 100 for seed in (0, 1)]
-        for name, acts in found.where().items()
+        for name, acts in nonlinearity.where().items()
     }
-    effects = {row["SiLU after"]: row for row in found.effects(scores)}
+    effects = {row["SiLU after"]: row for row in nonlinearity.effects(scores)}
     assert {title: row["effect"] for title, row in effects.items()} == {
         "1×1": "+0.1000",
         "depthwise": "+0.0000",

@@ -9,8 +9,7 @@ from tests.support.tables import rows
 
 
 def test_rank_study(tmp_path: Path) -> None:
-    study = rank_study
-    study.main(["--smoke", "--out", str(tmp_path)])
+    rank_study.main(["--smoke", "--out", str(tmp_path)])
     found = rows(tmp_path / "rank_study.csv")
     assert len(found) == 2 * 4 * 3 * 8  # conditions, panels, ratios, nonlinearities
     assert all(0 < float(row["rank ratio"]) <= 1 for row in found)
@@ -21,11 +20,12 @@ def test_rank_study(tmp_path: Path) -> None:
 
 
 def test_ranks_of_linear_networks_are_their_input_channels() -> None:
-    study = rank_study
-    sizes = study.Sizes(20, 20, 1.2, None)
-    condition = study.Condition(norm=False, shortcut=False, expansion=(1.0, 3.0))
-    for panel in study.PANELS:
-        found = study.rank_ratios(panel, 0.3, condition, sizes, seed=0)
+    sizes = rank_study.Sizes(20, 20, 1.2, None)
+    condition = rank_study.Condition(norm=False, shortcut=False, expansion=(1.0, 3.0))
+    for panel in rank_study.PANELS:
+        found = rank_study.rank_ratios(panel, 0.3, condition, sizes, seed=0)
         assert found["Linear"] == 0.3, panel
         assert found["SiLU"] >= 0.3, panel
-    assert study.rank_ratios("b", 0.3, study.CONDITIONS["literal, maps of 3×3"], sizes, seed=0)["Linear"] == 1.0
+    assert (
+        rank_study.rank_ratios("b", 0.3, rank_study.CONDITIONS["literal, maps of 3×3"], sizes, seed=0)["Linear"] == 1.0
+    )
