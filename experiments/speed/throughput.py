@@ -29,8 +29,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
 from experiments import findings
 
 if TYPE_CHECKING:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments import findings
 from experiments.speed import gpu_check, gpu_correctness, gpu_packing
 from tests.support.tables import rows
 
@@ -107,3 +110,10 @@ def test_graphs_that_keep_a_rate_are_seen() -> None:
     assert not gpu_correctness.as_eager({**same, "end": torch.full((3,), 34.0)}, eager)["passed"]
     assert not gpu_correctness.as_eager({**same, "steps": [2.0, 1.05]}, eager)["passed"]
     assert not gpu_correctness.as_eager({**same, "why no graphs": "it waits"}, eager)["passed"]
+
+
+def test_gpu_check_needs_little() -> None:
+    """It is started on machines where neither Ray, Optuna, fvcore, pandas nor matplotlib is installed."""
+    absent = "import sys; sys.modules.update(dict.fromkeys(['ray', 'optuna', 'fvcore', 'pandas', 'matplotlib']))\n"
+    absent += "from experiments.speed import gpu_check, gpu_correctness, gpu_packing, gpu_speed"
+    subprocess.run([sys.executable, "-c", absent], check=True, env=findings.environment())
