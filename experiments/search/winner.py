@@ -35,7 +35,7 @@ from experiments.trainings import Job, Record
 from nas import Run
 from nas.analysis.finals import duel
 from nas.config import full_recipe
-from nas.data.datasets import listed, trained_on
+from nas.data.datasets import list_classes, number_of_training_images
 from searchspace import Arch, Budget, InputError
 
 BUDGET = "30MFLOPs"
@@ -95,7 +95,9 @@ def optimism(run: Run, args: argparse.Namespace, page: findings.Page, log: Path)
     if found is None:
         return None
     train = replace(identity.train, epochs=found.epochs)
-    split = trainings.images(args.dataset, trained_on(identity.data, listed(identity.data)[1]), seed=FRESH)
+    split = trainings.images(
+        args.dataset, number_of_training_images(identity.data, list_classes(identity.data)[1]), seed=FRESH
+    )
     jobs = [Job(NAMED, found.winner.arch, train, FRESH + seed) for seed in range(args.seeds)]
     fresh: list[Record] = trainings.carry_out(jobs, split, page.device, log, page.console)
     page.trained(fresh)
