@@ -44,7 +44,7 @@ slow: setup
 # What a CUDA machine has to show, in nine minutes at most; without .venv in another Python, which needs PyTorch and what
 # gpu_check.py names: make gpu-check PYTHON=python3 ARGS='--parts machine,speed --budget-s 240 --dataset path/to/images'
 gpu-check:
-	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) experiments/gpu_check.py $(ARGS)
+	PYTHONPATH=. $(if $(wildcard .venv/done),$(BIN)/python,$(PYTHON)) -m experiments.speed.gpu_check $(ARGS)
 
 format: setup
 	$(BIN)/ruff format .

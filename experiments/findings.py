@@ -1,39 +1,55 @@
-"""What every experiment does with its result: options, tables as CSV and on the terminal, means with their spread."""
+"""What every experiment does with its result: options, and a page with its tables, figures and how they were made."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
-import shlex
+import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from searchspace import command as commands
+from searchspace.document import write_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RESULTS = Path(__file__).resolve().parent / "results"
-RESAMPLES, LEVEL = 5000, 0.9
+ROOT = Path(__file__).resolve().parents[1]
 ACCENT, QUIET, WARM = "#1e8449", "#7f8c8d", "#b03a2e"
+WIDTH, LONGEST_TABLE = 170, 30
+BY_HAND = "## What it shows"
+NOTHING_YET = "Nothing is concluded yet."
+
+Row = Mapping[str, Any]
 
 
-def options(doc: str | None, smoke: str, dataset: bool = True) -> argparse.ArgumentParser:
+class Options(argparse.ArgumentParser):
+    """The parser of a script. A little of an experiment (`--smoke`) does not take the place of its results."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found = super().parse_args(args, namespace)
+        if found.smoke and found.out == self.get_default("out"):
+            found.out = Path(tempfile.mkdtemp(prefix="smoke-"))
+        return found
+
+
+def options(doc: str | None, script: str, smoke: str, dataset: bool = True) -> Options:
     """A parser with the options that all scripts share; `smoke` says what is left of the experiment in that mode."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Options(
+        prog=f"python -m {module(script)}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if dataset:
         parser.add_argument("--dataset", default="digits", help="a folder of images or a hub name (default: digits)")
-    parser.add_argument("--smoke", action="store_true", help=smoke)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where log, tables and figures go")
+    parser.add_argument("--smoke", action="store_true", help=f"{smoke}; without --out into a temporary folder")
+    out = Path(script).resolve().parent / "results"
+    parser.add_argument("--out", type=Path, default=out, help="where log, tables, figures and the page go")
     return parser
 
 
@@ -47,127 +63,160 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     commands.run(done, Path(sys.argv[0]).name)
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of equal keys as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+def module(script: str) -> str:
+    """The name under which `python -m` starts a file of this checkout."""
+    return ".".join(Path(script).resolve().relative_to(ROOT).with_suffix("").parts)
 
 
-def show(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, standard deviation of a value); the second is 0 for one value."""
-    array = np.asarray(values, np.float64)
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
-
-
-def middle(values: Sequence[float]) -> str:
-    """The median, with the quartiles around it."""
-    low, half, high = np.quantile(np.asarray(values, np.float64), (0.25, 0.5, 0.75))
-    return f"{half:.4g} ({low:.4g}–{high:.4g})"
-
-
-def difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """(mean of a − b, its 90 % bootstrap interval) of paired values."""
-    pairs = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    drawn = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))
-    low, high = np.quantile(pairs[drawn].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(pairs.mean()), float(low), float(high)
-
-
-def sign_flips(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 20_000) -> float:
-    """Two-sided p of paired values having the same mean: signs of the differences flipped, all ways or many of them."""
-    pairs = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    if len(pairs) <= 14:
-        signs = np.array(np.meshgrid(*[[-1, 1]] * len(pairs))).reshape(len(pairs), -1).T
-    else:
-        signs = np.random.default_rng(seed).choice([-1, 1], size=(draws, len(pairs)))
-    return float((np.abs((signs * pairs).mean(1)) >= abs(pairs.mean()) - 1e-12).mean())
-
-
-def apart(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """(mean of a − mean of b, its 90 % interval) of values that are not paired, by Welch's t; `nan` for one value."""
-    from scipy.stats import t
-
-    change = spread(a)[0] - spread(b)[0]
-    if min(len(a), len(b)) < 2:
-        return change, math.nan, math.nan
-    parts = [(spread(values)[1] ** 2 / len(values), len(values) - 1) for values in (a, b)]
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts) if variance else 1.0
-    far = float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
-    return change, change - far, change + far
-
-
-def shuffled(a: Sequence[float], b: Sequence[float], seed: int = 0, draws: int = 20_000) -> float:
-    """Two-sided p of two groups having the same mean: values dealt out to the groups anew, all ways or many of them."""
-    values, n = np.array([*a, *b], np.float64), len(a)
-    if math.comb(len(values), n) <= draws:
-        chosen = np.array(list(combinations(range(len(values)), n)))
-    else:
-        chosen = np.random.default_rng(seed).permuted(np.tile(np.arange(len(values)), (draws, 1)), axis=1)[:, :n]
-    firsts = values[chosen].sum(1)
-    found = np.abs(firsts / n - (values.sum() - firsts) / (len(values) - n))
-    return float((found >= abs(np.mean(a) - np.mean(b)) - 1e-12).mean())
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p values of several tests, each raised for there being so many (Holm 1979)."""
-    raised, most = [0.0] * len(ps), 0.0
-    for place, index in enumerate(np.argsort(ps, kind="stable")):
-        most = max(most, min(1.0, (len(ps) - place) * ps[index]))
-        raised[index] = most
-    return raised
-
-
-def versus(scores: Mapping[str, Sequence[float]], reference: str) -> list[dict[str, Any]]:
-    """A row for each of several networks: the mean and spread of its accuracies, how far they are from the reference's,
-    with an interval, and p, alone and corrected for there being so many comparisons."""
-    others = [name for name in scores if name != reference]
-    ps = dict(zip(others, (shuffled(scores[name], scores[reference]) for name in others), strict=True))
-    corrected = dict(zip(others, holm(list(ps.values())), strict=True))
-    rows = []
-    for name, values in scores.items():
-        mean, sd = spread(values)
-        row = {"network": name, "n": len(values), "accuracy": f"{mean:.4f}", "sd": f"{sd:.4f}"}
-        change, low, high = apart(values, scores[reference]) if name in ps else (0.0, 0.0, 0.0)
-        row |= {"difference": f"{change:+.4f}", "low": f"{low:+.4f}", "high": f"{high:+.4f}"}
-        p, raised = (f"{found[name]:.3f}" if name in ps else "" for found in (ps, corrected))
-        rows.append(row | {"p": p, "p (Holm)": raised})
-    return rows
-
-
-def dots(axes: Axes, scores: Mapping[str, Sequence[float]], reference: str) -> None:
-    """Networks one below the other: each training's accuracy as a dot, the mean as a bar, the reference's as a line."""
-    for place, (name, values) in enumerate(scores.items()):
-        colour = ACCENT if name == reference else QUIET
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.5, markersize=5)
-        axes.plot(spread(values)[0], place, "|", color=colour, markersize=18, markeredgewidth=2.5)
-    axes.axvline(spread(scores[reference])[0], color=ACCENT, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(scores)), list(scores))
-    axes.invert_yaxis()
-
-
-def command(script: str, arguments: Sequence[str] | None) -> str:
-    """How this was started, for whoever reads the table."""
-    return f"python experiments/{Path(script).name} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+def environment(**more: str) -> dict[str, str]:
+    """For processes that start modules of this checkout, from whatever folder."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 def figure(width: float = 9.0, height: float = 4.8) -> Figure:
-    """An empty figure that needs no display; `savefig` writes it."""
+    """An empty figure that needs no display; `Page.figure` writes it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made
+
+
+class Page:
+    """What a script found: shown on the terminal at once, and written as a page when all of it is there.
+
+    `name` is the page's, where it is not the script's: other options give another result, which has its own page.
+    """
+
+    def __init__(
+        self,
+        doc: str | None,
+        script: str,
+        args: argparse.Namespace,
+        arguments: Sequence[str] | None,
+        name: str = "",
+        device: str = "auto",
+    ) -> None:
+        from nas.latency.timing import device_for
+
+        self.claim, self.method = described(doc or "")
+        self.name, self.out = name or Path(script).stem, Path(args.out)
+        self.command = commands.line(module(script), shareable(sys.argv[1:] if arguments is None else arguments))
+        self.device, self.console = device_for(device), Console(width=WIDTH, markup=False, highlight=False)
+        self.begun, self.start = time.time(), time.perf_counter()
+        self.parts: list[str] = []
+        self.trainings: dict[str, Row] = {}
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def hardware(self) -> str:
+        """The device, its threads where it is a processor, and the version of PyTorch."""
+        import torch
+
+        from nas.latency.timing import device_name
+
+        threads = torch.get_num_threads()
+        count = f"{threads} thread{'s' if threads > 1 else ''}, " if self.device == "cpu" else ""
+        return f"{device_name(self.device)}, {count}torch {torch.__version__}"
+
+    def table(self, name: str, title: str, rows: Sequence[Row], shown: Sequence[Row] | None = None) -> None:
+        """Write rows of equal keys as NAME.csv, show them, and keep them for the page. `shown` are rows that people
+        read instead. Without a name there is no CSV."""
+        if name:
+            write_csv(self.out / f"{name}.csv", rows)
+        shown = rows if shown is None else shown
+        table = Table(*shown[0], title=title)
+        for row in shown:
+            table.add_row(*map(str, row.values()))
+        self.console.print(table)
+        self.parts.append(table_text(title, shown, f"{name}.csv" if name else ""))
+
+    def say(self, line: str) -> None:
+        """A sentence about what was found."""
+        self.console.print(line, soft_wrap=True)
+        self.parts.append(f"* {line}")
+
+    def figure(self, name: str, figure: Figure, dpi: int = 110) -> None:
+        """Write a figure as NAME.png."""
+        figure.savefig(self.out / f"{name}.png", dpi=dpi)
+        self.parts.append(f"![{name}]({name}.png)")
+
+    def trained(self, records: Iterable[Row]) -> None:
+        """These trainings are a part of the result: the page says how many there are and what they took."""
+        self.trainings |= {record["key"]: record for record in records}
+
+    def seconds(self) -> float:
+        """Since the beginning, and what earlier starts of the script have spent on trainings that it found finished."""
+        passed = 0.0
+        for record in self.trainings.values():
+            here = max(0.0, record.get("ended", 0.0) - self.begun)
+            passed += max(0.0, record["seconds"] - here)
+        return passed + time.perf_counter() - self.start
+
+    def write(self, n: str) -> None:
+        """Write the page; `n` says of how many networks, seeds and rounds the numbers are."""
+        path, seconds = self.out / f"{self.name}.md", f"{self.seconds():,.0f}"
+        head = {"command": f"`{self.command}`", "hardware": f"{self.hardware}; {os.cpu_count()} cores"}
+        head |= {"seconds": seconds}
+        spent = sum(record["seconds"] for record in self.trainings.values())
+        effort = f"{len(self.trainings)} trainings, {spent:,.0f} s together" if self.trainings else ""
+        head |= {"trainings": effort} if effort else {}
+        write_text(path, page_text(self.claim, self.method, head | {"n": n}, self.parts, path))
+        said = "; ".join(filter(None, [f"{seconds} s", effort, self.command]))
+        self.console.print(said, f"page: {path}", sep="\n", soft_wrap=True)
+
+
+def described(doc: str) -> tuple[str, str]:
+    """(claim, what is done) of a script's docstring, whose second paragraph is how it is started."""
+    claim, _, *rest = doc.strip().split("\n\n")
+    claim = " ".join(claim.split()).removeprefix("Claim: ").removesuffix(".")
+    return claim[0].upper() + claim[1:], "\n\n".join(rest)
+
+
+def shareable(arguments: Sequence[str]) -> list[str]:
+    """Arguments without the folders of this machine."""
+    return [re.sub(r"(^|=)/(?:[^/]+/)*", r"\1path/to/", argument) for argument in arguments]
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Rows of equal keys as CSV."""
+    import csv
+
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table_text(title: str, rows: Sequence[Row], csv: str) -> str:
+    """A table of a page; a long one is shortened, and says where the rest is."""
+
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    lines = [f"### {title[0].upper()}{title[1:]}", "", line(rows[0]), line("---" for _ in rows[0])]
+    lines += [line(row.values()) for row in rows[:LONGEST_TABLE]]
+    left = len(rows) - LONGEST_TABLE
+    where = f"[{csv}]({csv})"
+    if left > 0:
+        lines += ["", f"{left:,} more rows are {f'in {where}' if csv else 'left out'}."]
+    elif csv:
+        lines += ["", f"As numbers: {where}."]
+    return "\n".join(lines)
+
+
+def page_text(claim: str, method: str, head: Mapping[str, str], parts: Sequence[str], path: Path) -> str:
+    """A page. What people wrote on the one that is there stays."""
+    rows = [f"| {name} | {text} |" for name, text in head.items()]
+    parts = [f"# {claim}", method, "\n".join(["| | |", "|---|---|", *rows]), *parts]
+    body = re.sub(r"(?m)^(\* .*)\n\n(?=\* )", r"\1\n", "\n\n".join(part for part in parts if part))
+    return f"{body}\n\n{BY_HAND}\n\n{written_by_hand(path)}\n"
+
+
+def written_by_hand(path: Path) -> str:
+    """What stands on a page below the line `BY_HAND`."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, line, below = text.partition(f"\n{BY_HAND}\n")
+    return below.strip() if line and below.strip() else NOTHING_YET

@@ -201,7 +201,14 @@ def _carried_out(
         checkpoint.write(keep / f"{job.key}.safetensors", training.model.state_dict())
     seconds = round(before + time.perf_counter() - start, 1)
     record = {"key": job.key, "name": job.name, "digest": job.arch.digest, "epochs": job.train.epochs}
-    record |= {"seed": job.seed, "accuracy": curve[-1], "curve": curve, **epoch, "seconds": seconds}
+    record |= {
+        "seed": job.seed,
+        "accuracy": curve[-1],
+        "curve": curve,
+        **epoch,
+        "seconds": seconds,
+        "ended": round(time.time(), 1),
+    }
     return record | ({"diverged": error} if error else {}) | (measure(training) if measure and not error else {})
 
 
@@ -251,9 +258,3 @@ def tested(jobs: Sequence[Job], split: Split, device: str, keep: Path, log: Path
             file.write(json.dumps({"key": job.key, "accuracy": accuracy, "images": len(test[1])}) + "\n")
     found = finished(log)
     return [found[job.key]["accuracy"] for job in jobs]
-
-
-def effort(records: Sequence[Record]) -> str:
-    """How much was trained, and how long that took."""
-    seconds = {record["key"]: record["seconds"] for record in records}
-    return f"{len(seconds)} trainings, {sum(seconds.values()):,.0f} s in all"

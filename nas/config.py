@@ -46,7 +46,7 @@ class DataConfig:
 
 @value
 class TrainConfig:
-    """The recipe of training; experiments/recipe.py has what each number was chosen by, proxy_rank.py the epochs.
+    """The recipe of training; experiments/search/recipe.py has what chose each number, proxy_rank.py the epochs.
 
     `resolution` None takes the images' own: 16 px at least, for brief training 64 at most. The learning rate rises to
     `learning_rate` over the share `warmup` of all steps, and falls to 0 by a cosine. `momentum` is SGD's, with

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 REDUCTION = 3
-FIRST_EPOCH = 2  # one epoch ranks networks hardly better than their cost does (experiments/README.md, proxy_rank.py)
+FIRST_EPOCH = 2  # one epoch ranks networks hardly better than their cost does (experiments/search/proxy_rank.py)
 FEWEST_EPOCHS = 4  # of three, a stop after the second would save one
 FEWEST_SCORES = 6  # of fewer, one lucky network would decide: a third of six is two
 

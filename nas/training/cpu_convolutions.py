@@ -2,7 +2,7 @@
 
 oneDNN has no kernel for the gradient of depthwise weights that are wider than three columns or larger than the map: it
 takes many times what the rest of such a convolution does. Three columns at a time, on a padded map, have one. A 1×1
-convolution over pixels that lie channel by channel is a matrix product. experiments/convolutions.py has the numbers.
+convolution over pixels that lie channel by channel is a matrix product. experiments/speed/convolutions.py times it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Convolutions that a GPU starts sooner than those of PyTorch 2.11, and are equal to them but for rounding.
 
 cuDNN 9 plans every shape that a process has not seen: on an H200 .2 to 1.5 s for a depthwise convolution, .01 s for
-others (experiments/gpu_check.py), so that a network that nobody has trained before waits 3 to 9 s for its first step.
+others (experiments/speed/gpu_check.py), so that a new network waits 3 to 9 s for its first step.
 PyTorch's own depthwise kernels and a matrix product need no plan. They are up to a fifth slower after that where one
 training has the GPU, and more where several share it and the GPU is what they wait for.
 """

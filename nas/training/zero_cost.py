@@ -8,7 +8,7 @@
                 log standard deviations that batch norm took out on the way; without shortcuts
 
 Larger is said to be better. Whether they rank networks better than parameters or multiply-adds do, which cost nothing
-at all, is measured in experiments/proxy_rank.py.
+at all, is measured in experiments/search/proxy_rank.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-PACKAGES = ("nas", "searchspace")
+PACKAGES, SCRIPTS = ("nas", "searchspace"), ("experiments",)
 PRIVATE_FILES = {
     "nas/samplers/optuna_private.py",
     "nas/workers/ray_private.py",
@@ -24,8 +24,8 @@ PRIVATE = re.compile(
 LONGEST_FUNCTION, MOST_FILES = 60, 20
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for package in PACKAGES:
+def modules(packages: tuple[str, ...] = PACKAGES) -> Iterator[tuple[str, Path]]:
+    for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
             yield str(path.relative_to(ROOT)), path
 
@@ -67,11 +67,11 @@ def test_no_dictionary_of_measurements_is_read_by_text() -> None:
 
 
 def test_folders_are_small_and_functions_short() -> None:
-    files = Counter(str(path.parent.relative_to(ROOT)) for _, path in modules())
+    files = Counter(str(path.parent.relative_to(ROOT)) for _, path in modules(PACKAGES + SCRIPTS))
     assert max(files.values()) <= MOST_FILES, files.most_common(3)
     longest = max(
         (node.end_lineno - node.lineno + 1, f"{name}:{node.name}")
-        for name, path in modules()
+        for name, path in modules(PACKAGES + SCRIPTS)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.name not in ("parser", "search") and node.end_lineno
     )
@@ -82,25 +82,3 @@ def test_commands_are_thin() -> None:
     for name in ("search", "report", "dashboard", "export", "measure", "deploy", "train"):
         lines = (ROOT / "nas" / f"{name}.py").read_text(encoding="utf-8").splitlines()
         assert len(lines) <= 80, name
-
-
-# What names a thing and not what is done to it; hooks of watchers; blocks by their names in the literature.
-PARTICIPLES = {"started", "ended", "abandoned", "expected", "inverted", "fused_mbconv", "mixed", "placed", "joined"}
-IRREGULAR = (
-    "known drawn told given taken seen held kept made found begun written shown left sent bound said chosen hidden"
-)
-
-
-def test_functions_are_named_by_verbs() -> None:
-    """A word that ends in -ed stands before a noun (`ranked_trials`), never alone but in what is listed above."""
-    alone = {
-        f"{name}:{node.name}"
-        for name, path in modules()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
-        and not {"property", "cached_property"} & {ast.unparse(decorator) for decorator in node.decorator_list}
-        and re.fullmatch(r"_?([a-z]{3,}ed|" + IRREGULAR.replace(" ", "|") + ")", node.name)
-        and not re.fullmatch(r"_?(need|seed|feed|embed|heed|speed)", node.name)
-        and node.name not in PARTICIPLES
-    }
-    assert alone == set()

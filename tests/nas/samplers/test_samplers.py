@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import pickle
 import time
@@ -25,7 +24,6 @@ from nas.samplers.gaussian_process import Kernel, Rows, Surrogate
 from nas.samplers.observations import LEARNT, lessons
 from searchspace import Budget, Space
 from tests.nas.study.test_study import advance
-from tests.support.paths import ROOT
 
 CHOICES: dict[str, list[Any]] = {}
 for block in range(4):
@@ -342,21 +340,3 @@ def test_our_study_asks_them_where_points_are_repaired(tmp_path: Path, name: str
 
     study = Study.open(tmp_path, Space(FILE, "small"), Budget.parse("1-2MFLOPs"), name, controls=3)
     assert len(set(advance(study, 8))) == 8
-
-
-def test_the_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = ROOT / "experiments" / "samplers.py"
-    spec = importlib.util.spec_from_file_location("experiment_samplers", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(["--smoke", "--out", str(tmp_path)])
-    first = (tmp_path / "samplers.csv").read_text()
-    module.main(["--smoke", "--out", str(tmp_path)])
-    assert (tmp_path / "samplers.csv").read_text() == first
-    assert (tmp_path / "samplers.png").stat().st_size > 10_000
-    monkeypatch.setattr(module, "PARTS", {n: module.PARTS[n] for n in ("predictor", "predictor, warm")})
-    module.main(["--smoke", "--ablation", "--out", str(tmp_path)])
-    table = (tmp_path / "samplers_parts.csv").read_text()
-    assert [line.split(",2,")[0] for line in table.splitlines()[1:]] == ["60M,predictor", '60M,"predictor, warm"']

@@ -56,7 +56,7 @@ def test_perfect_and_equal_scores_are_not_behind() -> None:
 @cache
 def simulated(images: int, repeats: int = 100, trials: int = 48, correlation: float = 0.7) -> tuple[float, float]:
     """(share of all epochs, how often the best network is stopped) in runs of 4 epochs, whose accuracies after the
-    second and the last are spread as those of experiments/proxy_rank.py on CIFAR-10, measured on 400 images."""
+    second and the last are spread as those of experiments/search/proxy_rank.py on CIFAR-10, measured on 400 images."""
     rng, rule = np.random.default_rng(0), EarlyStopping(4)
     spent, lost = 0, 0
     for _ in range(repeats):

@@ -1,0 +1,1 @@
+"""What papers claim of blocks, widths, nonlinearities and ranks, tried here."""
