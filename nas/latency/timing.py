@@ -113,7 +113,7 @@ def dtype(device: str) -> torch.dtype:
 
 def ready(arch: Arch, device: str) -> nn.Module:
     """The network, freshly initialised, as it is timed."""
-    return deployed(build(arch), device)
+    return deployed(build(arch, deployed=True), device)
 
 
 def deployed(model: nn.Module, device: str) -> nn.Module:

@@ -41,6 +41,7 @@ from searchspace.blocks.layers import (
     Normalize,
     PadChannels,
     Parallel,
+    Reparametrised,
     Residual,
     ResponseNorm,
     Sequential,
@@ -221,6 +222,8 @@ class Block:
     `expand_groups` and `project_groups` divide the 1×1 convolutions; `kernels` share out the channels of a depthwise
     one instead of one kernel for all (MixNet). `downsample`, `max_pool`, `avg_pool` and `blur` only change the
     resolution, between two stages.
+    `branches` re-parametrises every convolution that has a batch norm: it is trained as so many copies of itself, a 1×1
+    convolution and the identity, added up, and deployed as one convolution (RepVGG: 1, MobileOne: up to 4).
     `options` are the fields that the kind declares itself; each is also an attribute.
     """
 
@@ -252,12 +255,14 @@ class Block:
     project_groups: int = 1
     kernels: tuple[int, ...] = ()
     shortcut_kernel: int = 1
+    branches: int = 0
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", structure(self.type).completed(self.options))
         check_int(self, "in_channels", "hidden", "out_channels", "stride", "groups", "dilation")
         check_int(self, "expand_groups", "project_groups", "shortcut_kernel")
+        check_int(self, "branches", least=0)
         if self.type in BETWEEN:
             check_int(self, "kernel")
             if self.type != "downsample" and self.in_channels != self.out_channels:
@@ -359,6 +364,18 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
     )
 
 
+Named = tuple[str, Layer | None]
+
+
+def normed(conv: Conv | Parallel, channels: int, norm: Norm | None, branches: int) -> tuple[Named, Named]:
+    """A convolution to so many channels and its norm, if it has one; with `branches` and a batch norm, both as one
+    layer that is trained as several."""
+    if norm is None or norm.kind != "batch" or not branches or isinstance(conv, Parallel):
+        return ("conv", conv), ("norm", None if norm is None else normalize(channels, norm))
+    sizes = (conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.groups, conv.dilation)
+    return ("conv", Reparametrised(*sizes, bias=True, same=conv.same, copies=branches, norm=norm)), ("norm", None)
+
+
 def unit(
     b: Block, position: Position, conv: Conv | Parallel, act: Activation, se: SqueezeExcite | None = None, pool: int = 1
 ) -> Sequential:
@@ -368,8 +385,7 @@ def unit(
     gate = None if se is None else squeeze_excite(channels, se, b.norm)
     before = se is not None and se.position == "before"
     return sequential(
-        ("conv", conv),
-        ("norm", normalize(channels, b.norm) if position in b.norm_at else None),
+        *normed(conv, channels, b.norm if position in b.norm_at else None, b.branches),
         ("se", gate if before else None),
         ("act", activate(act)),
         ("pool", pool_of(b.anti_alias, channels, pool) if pool > 1 else None),
@@ -559,7 +575,7 @@ def universal(b: Block) -> Sequential:
         at_first = at_expand = 1
     first = Conv(b.in_channels, b.in_channels, kernel, at_first, b.in_channels, 1, b.bias)
     return sequential(
-        ("first", sequential(("conv", first), ("norm", normalize(b.in_channels, b.norm))) if kernel else None),
+        ("first", sequential(*normed(first, b.in_channels, b.norm, b.branches)) if kernel else None),
         ("expand", expand(b, b.in_channels, at_expand)),
         ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
         ("project", project(b, b.hidden)),
@@ -581,10 +597,10 @@ def universal(b: Block) -> Sequential:
 def star(b: Block) -> Sequential:
     """Depthwise k×k, the product of two 1×1s, 1×1 to out, depthwise k×k (StarNet, Ma et al. 2024, Figure 3)."""
     factors = tuple(Conv(b.in_channels, b.hidden, groups=b.expand_groups, bias=b.bias) for _ in range(2))
-    normed = normalize(b.hidden, b.norm) if "expand" in b.norm_at else None
+    norm = b.norm if "expand" in b.norm_at else None
     branches = (
-        sequential(("conv", factors[0]), ("norm", normed), ("act", activate(b.expand_act))),
-        sequential(("conv", factors[1]), ("norm", normed)),
+        sequential(*normed(factors[0], b.hidden, norm, b.branches), ("act", activate(b.expand_act))),
+        sequential(*normed(factors[1], b.hidden, norm, b.branches)),
     )
     last = Conv(b.out_channels, b.out_channels, b.kernel, 1, b.out_channels, b.dilation, b.bias)
     return sequential(

@@ -10,7 +10,7 @@ convention of the MobileNet, EfficientNet and ReXNet papers and of fvcore's `con
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from searchspace.document import value
@@ -54,6 +54,9 @@ class Norm:
         check_int(self, "width", least=0)
         if self.width and (self.kind != "group" or self.groups > 1):
             raise ValueError("width: channels a group, of a group norm that gives no number of groups")
+
+
+BATCH_NORM = Norm()
 
 
 class Layer:
@@ -109,6 +112,41 @@ class Conv(Layer):
     def macs(self, shape: Shape) -> int:
         _, height, width = self.output(shape)
         return self.weights * (height * width)
+
+
+@dataclass(frozen=True, slots=True)
+class Reparametrised(Conv):
+    """A convolution with bias that is trained as a sum of branches (RepVGG, Ding et al. 2021; MobileOne, Vasu et al.
+    2023): `copies` of it, a 1×1 convolution where it is larger, and the identity where shapes are equal, each with a
+    batch norm of its own.
+
+    All of them are linear once the norms' statistics are fixed, so their sum is one convolution: the deployed network
+    has that alone, and that is what costs.
+    """
+
+    copies: int = 1
+    norm: Norm = BATCH_NORM
+
+    @property
+    def branches(self) -> tuple[Sequential, ...]:
+        """What is added up in training. A 1×1 convolution has no fixed place under a kernel whose padding depends on
+        the image's size (`same`)."""
+        alone = Conv(*(self.in_channels, self.out_channels, self.kernel, self.stride, self.groups, self.dilation))
+        found = [self._normed(replace(alone, same=self.same))] * self.copies
+        if self.kernel > 1 and not self.same:
+            found.append(self._normed(replace(alone, kernel=1, dilation=1)))
+        if self.stride == 1 and self.in_channels == self.out_channels:
+            found.append(Sequential((("norm", Normalize(self.out_channels, self.norm)),)))
+        return tuple(found)
+
+    def _normed(self, conv: Conv) -> Sequential:
+        return Sequential((("conv", conv), ("norm", Normalize(self.out_channels, self.norm))))
+
+    @property
+    def deployed(self) -> Conv:
+        """The one convolution that the branches are once they are trained."""
+        taken = {field.name: getattr(self, field.name) for field in fields(Conv)}
+        return Conv(**taken)
 
 
 @dataclass(frozen=True, slots=True)

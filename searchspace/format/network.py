@@ -71,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "norm": Norm(),
     "norm_at": ("expand", "spatial", "project"),
     "bias": False,
+    "branches": 0,
     "layer_scale": 0.0,
     "downsample": "block",
 }
@@ -95,6 +96,8 @@ class Stage:
     `shortcut_norm`, `shortcut_act` and `shortcut_kernel` are a projection's. `anti_alias` of the spatial convolution.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
     norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
+    `branches` re-parametrises (RepVGG: 1, MobileOne: up to 4): a convolution with a batch norm is trained as so many
+    copies of itself, a 1×1 convolution and the identity, and is one convolution when it is deployed, which is counted.
     `options` are the fields that a kind of block declares itself; a file has them among the others. An option of
     another kind than the stage's changes nothing.
     """
@@ -135,6 +138,7 @@ class Stage:
     norm: Norm | None = None
     norm_at: tuple[Position, ...] | None = None
     bias: bool | None = None
+    branches: int | None = None
     layer_scale: float | None = None
     downsample: Literal["block", "separate", "pool"] | None = None
     options: Mapping[str, Option] = Options()
@@ -154,6 +158,8 @@ class Stage:
             "hidden_min",
         )
         check_int(self, *(name for name in numbers if getattr(self, name) is not None))
+        if self.branches is not None:
+            check_int(self, "branches", least=0)
         if self.kernel is not None:
             check_int(self, "kernel", least=0)
             check_kernel(self.kernel, structure(self.block).kernel_optional)

@@ -24,6 +24,7 @@ Choices = dict[str, Any]
 COPIED_FIELDS = (
     *("kernel", "kernels", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
     *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act", "shortcut_kernel", "anti_alias"),
+    "branches",
 )
 
 
