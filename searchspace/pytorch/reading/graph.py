@@ -210,24 +210,36 @@ class _Reader:
         return Branch(tree(items), tuple(source for item in items for source in item.sources))
 
     def _added(self, node: fx.Node) -> list[Item]:
-        """An addition: `Residual` of the longer branch beside the shorter, or `Parallel` of more than two."""
+        """An addition: `Residual` of the longer branch beside the shorter, or `Parallel` of more than two. Longer ones,
+        and of these the larger kernels, come first."""
         above = self.above[node]
         branches = [self._branch(end, above) for end in self._addends(node, above)]
+        branches.sort(key=lambda branch: (weight(branch.layers), kernel(branch.layers)), reverse=True)
         if len(branches) > 2:
             return [_joined(node, Parallel(tuple(branch.layers for branch in branches), "add"), branches)]
-        body, beside = sorted(branches, key=lambda branch: weight(branch.layers), reverse=True)
+        body, beside = branches
         return [_joined(node, Residual(body.layers, beside.layers if beside.layers.parts else None), [body, beside])]
 
     def _addends(self, node: fx.Node, above: fx.Node) -> list[fx.Node]:
         """What an addition adds up, with the additions that it alone adds up in turn."""
         found: list[fx.Node] = []
-        for one in self._operands(node):
+        for operand in self._operands(node):
+            one = self._through_identities(operand)
             nested = one.target in ADDITIONS and len(one.users) == 1 and one in self.above
             if nested and self.above[one] is above and len(self.inputs[one]) == 2:
                 found += self._addends(one, above)
             else:
-                found.append(one)
+                found.append(operand)
         return found
+
+    def _through_identities(self, node: fx.Node) -> fx.Node:
+        """The node that a node is, where modules that do nothing stand between."""
+        while node.op == "call_module" and isinstance(self._part(node), nn.Identity) and len(node.users) == 1:
+            (node,) = self.inputs[node]
+        return node
+
+    def _part(self, node: fx.Node) -> nn.Module:
+        return self.modules[str(node.target)]
 
     def _operands(self, node: fx.Node) -> list[fx.Node]:
         """A node's operands, one and the same twice where it stands twice."""
@@ -311,7 +323,7 @@ class _Reader:
         return _joined(node, Residual(body.layers, PadChannels(low.channels, low.channels + high.channels)), [body])
 
     def _module(self, node: fx.Node) -> list[Layer]:
-        part, name = self.modules[str(node.target)], str(node.target)
+        part, name = self._part(node), str(node.target)
         try:
             return layers_of_module(part, node in self.last)
         except UnreadableError as error:
@@ -438,6 +450,11 @@ def tree(items: Iterable[Item]) -> Sequential:
 def weight(branch: Sequential) -> int:
     """How much is in a branch, so that the longer one is a residual's body."""
     return sum(1 + (weight(part.body) if isinstance(part, (Residual, Gate)) else 0) for _, part in branch.parts)
+
+
+def kernel(branch: Sequential) -> int:
+    """The first convolution's kernel; 0 of a branch that has none."""
+    return next((part.kernel for _, part in branch.parts if isinstance(part, Conv)), 0)
 
 
 def _linear(node: fx.Node) -> tuple[Any, Any]:

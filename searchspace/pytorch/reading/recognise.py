@@ -34,6 +34,7 @@ from searchspace.blocks.layers import (
     Normalize,
     PadChannels,
     Parallel,
+    Reparametrised,
     Residual,
     ResponseNorm,
     Sequential,
@@ -102,20 +103,24 @@ def _pads_as_tensorflow(item: Item) -> bool:
 
 def _stem(items: Sequence[Item]) -> tuple[Stem, int]:
     """The stem, and how many layers are in it."""
-    layers = [item.layer for item in items[:5]]
+    layers = [reparametrised(flattened(item.layer)) for item in items[:5]]
     if not layers or not isinstance(layers[0], Conv):
         raise UnreadableError("it does not begin with a convolution")
     conv = layers[0]
     rest, norm, act, pool = layers[1:], Norm("none"), "none", 1
-    if rest and isinstance(rest[0], Normalize):
+    branches = 0
+    if isinstance(conv, Reparametrised):
+        norm, branches = conv.norm, conv.copies
+    elif rest and isinstance(rest[0], Normalize):
         norm, rest = rest[0].norm, rest[1:]
     if rest and isinstance(rest[0], Activate):
         act, rest = rest[0].function, rest[1:]
     if rest and isinstance(rest[0], MaxPool) and rest[0].kernel == 3 and rest[0].stride > 1:
         pool = rest[0].stride
-    stem = Stem(conv.out_channels, conv.kernel, conv.stride, act, norm, conv.bias, pool)  # type: ignore[arg-type]
+    bias = conv.bias and not branches
+    stem = Stem(conv.out_channels, conv.kernel, conv.stride, act, norm, bias, pool, branches)  # type: ignore[arg-type]
     length = len(lower_stem(stem, conv.in_channels).parts)
-    if flat(lower_stem(stem, conv.in_channels)) != tuple(layer for layer in map(flattened, layers[:length])):
+    if flat(lower_stem(stem, conv.in_channels)) != tuple(map(flattened, layers[:length])):
         raise UnreadableError(f"{items[0].path}: a first convolution that has no place in a stem")
     return stem, length
 
@@ -268,23 +273,64 @@ class _Blocks:
 
 def alike(ways: Sequence[tuple[Block, ...]]) -> list[Block]:
     """Of the blocks that each stretch may be, the first; universal ones where the network has others that are no more
-    common kind of block: MobileNetV4's."""
+    common kind of block: MobileNetV4's. In the same way re-parametrised ones: RepVGG's first block of a stage is also a
+    convolution with a projection beside it."""
     universal = any(block.options.get("first_kernel") for found in ways if len(found) == 1 for block in found)
-    return [max(found, key=lambda block: universal and block.type == "universal") for found in ways]
+    branched = any(all(block.branches for block in found) for found in ways)
+
+    def fits(block: Block) -> tuple[bool, bool]:
+        return branched == bool(block.branches), universal and block.type == "universal"
+
+    return [max(found, key=fits) for found in ways]
 
 
 @lru_cache(1 << 14)
 def blocks_of(layers: Layers, width: int) -> tuple[Block, ...]:
     """The blocks, of one kind or another, that these layers are; none where they are no block."""
-    found: dict[str, Block] = {}
-    for fields in _candidates(layers, width):
-        try:
-            block = Block(in_channels=width, **fields)
-            if block.type not in found and flat(lower_block(block)) == layers:
-                found[block.type] = block
-        except ValueError:
-            continue
+    found: dict[tuple[str, bool], Block] = {}
+    for read in dict.fromkeys((layers, tuple(map(reparametrised, layers)))):
+        for fields in _candidates(read, width):
+            for branches in dict.fromkeys((fields.get("branches", 0), 1)):
+                kind = (fields["type"], branches > 0)
+                if kind not in found and (block := _block(read, width, {**fields, "branches": branches})) is not None:
+                    found[kind] = block
     return tuple(found.values())
+
+
+def _block(layers: Layers, width: int, fields: dict[str, Any]) -> Block | None:
+    """The block with these fields, if it has these layers."""
+    try:
+        block = Block(in_channels=width, **fields)
+        return block if flat(lower_block(block)) == layers else None
+    except ValueError:
+        return None
+
+
+def reparametrised(layer: Layer) -> Layer:
+    """A layer in which every sum of convolutions and batch norms is the one convolution that it may be deployed as."""
+    match layer:
+        case Sequential(parts=parts):
+            return Sequential(tuple((name, reparametrised(part)) for name, part in parts))
+        case Gate(body=body):
+            return Gate(reparametrised(body))  # type: ignore[arg-type]
+        case Residual(body=body, shortcut=shortcut):
+            one = _one_convolution((body, shortcut)) if isinstance(shortcut, Sequential) else None
+            return one or Residual(reparametrised(body), shortcut)  # type: ignore[arg-type]
+        case Parallel(branches=branches, join=join):
+            one = _one_convolution(branches) if join == "add" else None
+            return one or Parallel(tuple(map(reparametrised, branches)), join)  # type: ignore[arg-type]
+    return layer
+
+
+def _one_convolution(branches: tuple[Sequential, ...]) -> Reparametrised | None:
+    """The convolution that has these branches while it is trained; None where there is none."""
+    match [part for _, part in branches[0].parts]:
+        case [Conv(bias=False) as conv, Normalize(norm=Norm(kind="batch") as norm)]:
+            sizes = (conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.groups, conv.dilation)
+            copies = sum(branch == branches[0] for branch in branches)
+            whole = Reparametrised(*sizes, bias=True, copies=copies, norm=norm)
+            return whole if tuple(map(flattened, whole.branches)) == branches else None
+    return None
 
 
 def _candidates(layers: Layers, width: int) -> Iterator[dict[str, Any]]:
@@ -368,7 +414,7 @@ def units_of(layers: Sequence[Layer]) -> list[Unit] | None:
     units: list[Unit] = []
     for layer in layers:
         if isinstance(layer, Conv):
-            units.append(Unit(layer))
+            units.append(Unit(layer, norm=layer.norm if isinstance(layer, Reparametrised) else None))
         elif isinstance(layer, Parallel):
             joined = _mixed(layer) if layer.join == "concat" else _product(layer)
             if joined is None:
@@ -440,7 +486,8 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
             **{"type": kind, "hidden": hidden, "out_channels": last.conv.out_channels},
             "stride": math.prod(unit.stride for unit in units),
             **{"kernel": spatial.conv.kernel, "kernels": spatial.kernels, "dilation": spatial.conv.dilation},
-            **{"groups": spatial.conv.groups, "bias": last.conv.bias},
+            **{"groups": spatial.conv.groups, "bias": last.conv.bias and not isinstance(last.conv, Reparametrised)},
+            "branches": max((unit.conv.copies for unit in units if isinstance(unit.conv, Reparametrised)), default=0),
             "stride_at": "expand" if "expand" in places and places["expand"].stride > 1 else "spatial",
             "anti_alias": _anti_alias(spatial.pool),
             **{f"{at}_act": places[at].act if at in places else "none" for at in ("expand", "spatial", "project")},
@@ -549,6 +596,8 @@ def _width(layer: Layer, width: int) -> int:
 
 def flat(layer: Layer) -> Layers:
     """A tree's layers in order, without names and without nesting that computes nothing."""
+    if isinstance(layer, Reparametrised) and len(layer.branches) == 1:
+        return flat(layer.branches[0])
     if isinstance(layer, Sequential):
         return tuple(inner for _, part in layer.parts for inner in flat(part))
     return (flattened(layer),)
