@@ -30,6 +30,15 @@ def size(shape: Shape) -> int:
     return channels * (height * width)
 
 
+def share(channels: int, parts: int, up: bool = False) -> int:
+    """One of so many parts of some channels, rounded down to at least one channel, or `up`. What it leaves of them is
+    `channels` - share. Of a width with a name (`block_cost.Width`) both have names too."""
+    named = getattr(channels, "share", None)
+    if named is not None:
+        return named(parts, up)  # type: ignore[no-any-return]
+    return -(-channels // parts) if up else max(1, channels // parts)
+
+
 @value
 class Norm:
     """A kind of normalisation with its settings, before it is put on a number of channels.
@@ -286,6 +295,14 @@ class Slice(Layer):
 
     def output(self, shape: Shape) -> Shape:
         return (self.channels, shape[1], shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelShuffle(Layer):
+    """The channels of the first half and of the second in turn (ShuffleNetV2, Ma et al. 2018, Figure 3c); of an odd
+    number the first half has one more."""
+
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,10 +92,11 @@ class Stage:
     `se_form` says what is on the squeezed channels; of `eca` the kernel follows from the width, whatever `se` is.
     No hidden width is below `hidden_min`, and no squeezed width below `se_min`, or the hidden width where that is less.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
-    where they are not (`pooled`: with an average pool for the stride), `partial` where stride is 1 and in ≤ out;
+    where they are not (`pooled`: with an average pool for the stride, `separable`: with a depthwise convolution),
+    `partial` where stride is 1 and in ≤ out;
     `shortcut_norm`, `shortcut_act` and `shortcut_kernel` are a projection's. `anti_alias` of the spatial convolution.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
-    norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
+    norm and a patchifying convolution (`separate`), the two the other way round (`merge`) or a 3×3 max-pool (`pool`).
     `branches` re-parametrises (RepVGG: 1, MobileOne: up to 4): a convolution with a batch norm is trained as so many
     copies of itself, a 1×1 convolution and the identity, and is one convolution when it is deployed, which is counted.
     `options` are the fields that a kind of block declares itself; a file has them among the others. An option of
@@ -140,7 +141,7 @@ class Stage:
     bias: bool | None = None
     branches: int | None = None
     layer_scale: float | None = None
-    downsample: Literal["block", "separate", "pool"] | None = None
+    downsample: Literal["block", "separate", "merge", "pool"] | None = None
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -136,6 +137,8 @@ def primitive(layer: Layer, deployed: bool = False) -> nn.Module:
             return BinomialBlur(channels, stride, "constant" if zeros else "reflect")
         case Slice(start=start, channels=channels):
             return ChannelSlice(start, channels)
+        case ChannelShuffle():
+            return ShuffledHalves()
         case ResponseNorm(channels=channels):
             return GlobalResponseNorm(channels)
         case ChannelConv(kernel=kernel):
@@ -316,6 +319,16 @@ class ChannelSlice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.start : self.start + self.channels]
+
+
+class ShuffledHalves(nn.Module):
+    """The channels of the first half and of the second in turn; of an odd number the first half has one more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        even = F.pad(x, (0, 0, 0, 0, 0, 1)) if channels % 2 else x
+        halves = even.reshape(len(x), 2, even.shape[1] // 2, x.shape[2], x.shape[3])
+        return halves.transpose(1, 2).flatten(1, 2)[:, :channels]
 
 
 class ChannelConvolution(nn.Module):

@@ -317,8 +317,8 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 6.0]}}]}, "expansion: 6 and 6.0 are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [1, True]}}]}, "bias: 1 and true are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [0.0, False]}}]}, "bias: 0.0 and false are one value"),
-        ({"stages": [{"block": "downsample"}]}, "star is accepted, not 'downsample': `downsample` in a stage"),
-        ({"stages": [{"block": "mbconf"}]}, r'star is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
+        ({"stages": [{"block": "downsample"}]}, "shuffle is accepted, not 'downsample': `downsample` in a stage"),
+        ({"stages": [{"block": "mbconf"}]}, r'shuffle is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
         (
             {"sttem": {}, "stages": [{"block": "mbconv", "kernal": 3, "depht": 1}]},
             r"depht: no such field; did you mean depth\?; also sttem: no such field; did you mean stem\?$",
