@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from searchspace.blocks.layers import (
     Activate,
+    ChannelShuffle,
     Conv,
     Dropout,
     Flatten,
@@ -72,6 +73,8 @@ FUNCTIONS: dict[Any, Any] = {
 IN_PLACE = (F.relu, F.relu6, F.silu, F.hardswish, F.hardsigmoid)  # whose second argument says so, and nothing more
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+VIEWS = ("view", "reshape", torch.reshape, "flatten", torch.flatten, "unflatten")
+SPLITS = ("split", "chunk", torch.split, torch.chunk)
 SAME = ("contiguous", "clone", "to", "float", "type_as")  # methods that change no numbers
 SIDE = 256  # pixels of the images by which channels are counted, where an operation does not say them
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -97,16 +100,16 @@ def layers_of(module: nn.Module) -> list[Item]:
 
 
 class Shapes(fx.Interpreter):
-    """Runs a graph and notes how many channels every map has."""
+    """Runs a graph and notes the shape of every map."""
 
-    def __init__(self, module: fx.GraphModule, channels: dict[str, int]) -> None:
+    def __init__(self, module: fx.GraphModule, shapes: dict[str, torch.Size]) -> None:
         super().__init__(module)
-        self.channels = channels
+        self.shapes = shapes
 
     def run_node(self, n: fx.Node) -> Any:
         found = super().run_node(n)
-        if isinstance(found, Tensor) and found.dim() > 1:
-            self.channels[n.name] = found.shape[1]
+        if isinstance(found, Tensor):
+            self.shapes[n.name] = found.shape
         return found
 
 
@@ -118,7 +121,7 @@ class _Reader:
     root: nn.Module
 
     def __post_init__(self) -> None:
-        self.shapes: dict[str, int] = {}
+        self.shapes: dict[str, torch.Size] = {}
         first = next(part for part in self.root.modules() if isinstance(part, nn.Conv2d))
         self.in_channels = first.in_channels
 
@@ -194,6 +197,8 @@ class _Reader:
             return self._added(node), self.above[node]
         if node.target in PRODUCTS:
             return self._product(node)
+        if node.target in VIEWS and (shuffled := self._shuffled(node)) is not None:
+            return [Item(ChannelShuffle(self._channels(node)), _path(node))], shuffled
         if node.target in (torch.cat, torch.concat):
             return [self._concatenated(node)], self.above[node]
         if node.target is F.linear:
@@ -348,16 +353,20 @@ class _Reader:
         if target is F.adaptive_avg_pool2d and node.args[1] in (1, (1, 1)):
             return [GlobalAvgPool()]
         if target is operator.getitem:
-            return [*self._sliced(node)]
+            return self._part_of(node)
         if target is F.pad and list(_numbers(node.args[1:2]))[:-1] == [0, 0, 0, 0, 0]:
             channels = self._channels(self.inputs[node][0])
             return [PadChannels(channels, channels + list(_numbers(node.args[1:2]))[-1])]
-        if target in ("split", "chunk", torch.split, torch.chunk):
+        if target in SPLITS:
             return []
         raise UnreadableError(f"{_path(node)}: an operation {getattr(target, '__name__', target)}")
 
     def _channels(self, node: fx.Node) -> int:
-        """How many channels a map has, by a run without numbers."""
+        """How many channels a map has."""
+        return self._shape(node)[1]
+
+    def _shape(self, node: fx.Node) -> torch.Size:
+        """The shape of a map, by a run without numbers."""
         if not self.shapes:
             images = torch.empty(1, self.in_channels, SIDE, SIDE, device="meta")
             on_meta = copy.deepcopy(self.root).to("meta")
@@ -381,6 +390,27 @@ class _Reader:
         kept = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
         return [GlobalAvgPool()] if kept else [GlobalAvgPool(), Flatten()]
 
+    def _shuffled(self, node: fx.Node) -> fx.Node | None:
+        """The map whose channels a view has as `ChannelShuffle` puts them; None where it is another view."""
+        turned = self.inputs[node][0]
+        while turned.target in SAME:
+            turned = self.inputs[turned][0]
+        if turned.target not in ("transpose", torch.transpose) or sorted(_numbers(turned.args[1:])) != [1, 2]:
+            return None
+        halves = self.inputs[turned][0]
+        source = self.inputs[halves][0] if halves.target in VIEWS else halves
+        batch, channels, *sides = self._shape(source)
+        if list(self._shape(halves)) != [batch, 2, channels // 2, *sides] or self._shape(node) != self._shape(source):
+            return None
+        return source
+
+    def _part_of(self, node: fx.Node) -> list[Layer]:
+        """Some channels of a map; nothing is done where they are all."""
+        (part,) = self._sliced(node)
+        source = self.inputs[node][0]
+        whole = source if source.target not in SPLITS else self.inputs[source][0]
+        return [] if part == Slice(0, self._channels(whole)) else [part]
+
     def _sliced(self, node: fx.Node) -> list[Slice]:
         source, index = node.args
         assert isinstance(source, fx.Node)
@@ -388,6 +418,12 @@ class _Reader:
             sizes = source.args[1]
             if isinstance(sizes, (list, tuple)):
                 return [Slice(sum(sizes[:index]), sizes[index])]  # type: ignore[arg-type]
+        if isinstance(index, int) and source.target in ("chunk", torch.chunk):
+            dimension = source.kwargs.get("dim", source.args[2] if len(source.args) > 2 else 0)
+            whole = self._channels(self.inputs[source][0])
+            size = -(-whole // int(source.args[1]))  # type: ignore[arg-type]
+            if dimension == 1:
+                return [Slice(index * size, min(size, whole - index * size))]
         if isinstance(index, tuple) and len(index) > 1 and isinstance(index[1], slice):
             start, stop = index[1].start or 0, index[1].stop
             if isinstance(start, int) and isinstance(stop, int | None) and index[1].step is None:

@@ -48,7 +48,7 @@ WHOLE = {
     *("Conv2dSame", "SamePaddedConv", "ScaledStdConv2d", "ScaledStdConv2dSame", "StdConv2d", "StdConv2dSame"),
     *("EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dB0", "FilterResponseNormTlu2d", "RmsNorm2d", "SimpleNorm2d"),
     *("ChannelLayerNorm", "LayerScale", "DropBlock2d", "LayerNormExp2d", "Attention2d", "MultiQueryAttention2d"),
-    *("CondConv2d", "SpaceToDepth", *ACTIVATIONS),
+    *("CondConv2d", "SpaceToDepth", "ShuffledHalves", *ACTIVATIONS),
 }
 
 

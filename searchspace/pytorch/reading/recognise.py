@@ -14,12 +14,13 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from searchspace.arch import Arch, Padding, padded_as
-from searchspace.blocks.blocks import Block, SqueezeExcite, lower_block
+from searchspace.blocks.blocks import Block, SqueezeExcite, lower_block, structure
 from searchspace.blocks.layers import (
     Activate,
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -40,6 +41,7 @@ from searchspace.blocks.layers import (
     Sequential,
     Shape,
     Slice,
+    share,
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.pytorch.reading.graph import Item
@@ -64,11 +66,18 @@ class Unit:
     pool: Layer | None = None
     response_norm: bool = False
     product: bool = False
+    ghosts: int = 0  # channels of a ghost module's both halves
+    part_of: int = 0  # channels of which the convolution takes the first
 
     @property
     def stride(self) -> int:
         pooled = self.pool.stride if isinstance(self.pool, (AvgPool, Blur)) else 1
         return self.conv.stride * pooled
+
+    @property
+    def width(self) -> int:
+        """The channels that it puts out."""
+        return self.ghosts or self.part_of or self.conv.out_channels
 
     @property
     def depthwise(self) -> bool:
@@ -338,11 +347,15 @@ def _candidates(layers: Layers, width: int) -> Iterator[dict[str, Any]]:
     first, *rest = layers
     if not rest:
         yield from _between(first, width)
-    if isinstance(first, Normalize) and len(rest) == 1 and isinstance(rest[0], Conv):
-        conv = rest[0]
-        yield _downsample(conv, first.norm)
-    if isinstance(first, Conv) and not rest and first.kernel == first.stride > 1:
-        yield _downsample(first, Norm("none"))
+    match layers:
+        case [Normalize(norm=norm), Conv() as conv]:
+            yield _downsample("downsample", conv, norm)
+        case [Conv() as conv] if conv.kernel == conv.stride > 1:
+            yield _downsample("downsample", conv, Norm("none"))
+        case [Conv() as conv, Normalize(norm=norm)] if conv.kernel == conv.stride > 1:
+            yield _downsample("merge", conv, norm)
+        case [Parallel(branches=(_, second)), ChannelShuffle(channels=out), *_]:
+            yield from _shuffle([part for _, part in second.parts], width, out)
     if isinstance(first, Residual):
         if len(rest) > 1 or not all(isinstance(layer, Activate) for layer in rest):
             return
@@ -367,9 +380,18 @@ def _between(layer: Layer, width: int) -> Iterator[dict[str, Any]]:
             yield {"type": "blur", "stride": stride, **same}
 
 
-def _downsample(conv: Conv, norm: Norm) -> dict[str, Any]:
+def _shuffle(branch: list[Layer], width: int, out: int) -> Iterator[dict[str, Any]]:
+    """The fields of a shuffled block, by the branch that is the body of an mbconv."""
+    body = branch[1:] if isinstance(branch[0], Slice) else branch
+    inside = body[0].in_channels if isinstance(body[0], Conv) else width
+    for fields in _bodies(body, inside):
+        if fields["type"] == "mbconv":
+            yield {**fields, "type": "shuffle", "out_channels": out}
+
+
+def _downsample(kind: str, conv: Conv, norm: Norm) -> dict[str, Any]:
     return {
-        **{"type": "downsample", "hidden": conv.out_channels, "out_channels": conv.out_channels, "norm": norm},
+        **{"type": kind, "hidden": conv.out_channels, "out_channels": conv.out_channels, "norm": norm},
         **{"kernel": conv.kernel, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation},
         "bias": conv.bias,
     }
@@ -396,7 +418,8 @@ def _shortcut(layer: Sequential | PadChannels | None) -> dict[str, Any] | None:
     if isinstance(layer, PadChannels):
         return {"shortcut": "partial"}
     parts = [part for _, part in layer.parts]
-    found: dict[str, Any] = {"shortcut": "projection"}
+    convs = [part for part in parts if isinstance(part, Conv)]
+    found: dict[str, Any] = {"shortcut": "projection" if len(convs) == 1 else "separable"}
     if parts and isinstance(parts[0], PadChannels):
         return {"shortcut": "partial"}
     if parts and isinstance(parts[0], AvgPool):
@@ -415,8 +438,8 @@ def units_of(layers: Sequence[Layer]) -> list[Unit] | None:
     for layer in layers:
         if isinstance(layer, Conv):
             units.append(Unit(layer, norm=layer.norm if isinstance(layer, Reparametrised) else None))
-        elif isinstance(layer, Parallel):
-            joined = _mixed(layer) if layer.join == "concat" else _product(layer)
+        elif isinstance(layer, Parallel) and not _is_ghost(layer):
+            joined = _mixed(layer) or _partial(layer) if layer.join == "concat" else _product(layer)
             if joined is None:
                 return None
             units.append(joined)
@@ -442,6 +465,10 @@ def _grown(unit: Unit, layer: Layer) -> Unit | None:
             return replace(unit, gate=layer)
         case AvgPool() | Blur() if unit.pool is None:
             return replace(unit, pool=layer)
+        case Parallel() if not unit.ghosts:
+            return replace(unit, ghosts=2 * unit.conv.out_channels)
+        case Slice(start=0, channels=channels) if unit.ghosts - 1 == channels:
+            return replace(unit, ghosts=channels)
         case ResponseNorm() if not unit.response_norm:
             return replace(unit, response_norm=True)
     return None
@@ -460,6 +487,22 @@ def _mixed(layer: Parallel) -> Unit | None:
     return Unit(whole, tuple(conv.kernel for conv in convs))  # type: ignore[attr-defined]
 
 
+def _is_ghost(layer: Parallel) -> bool:
+    """Whether channels and what one convolution makes of them are put one after the other."""
+    match layer:
+        case Parallel(branches=(Sequential(parts=()), Sequential(parts=((_, Conv()), *_))), join="concat"):
+            return True
+    return False
+
+
+def _partial(layer: Parallel) -> Unit | None:
+    """A convolution of the first channels, before those that are left as they are, as one unit."""
+    match [[part for _, part in branch.parts] for branch in layer.branches]:
+        case [[Slice(start=0), Conv() as conv], [Slice(channels=rest)]]:
+            return Unit(conv, part_of=conv.out_channels + rest)
+    return None
+
+
 def _product(layer: Parallel) -> Unit | None:
     """The product of two equal convolutions, a nonlinearity behind the first, as one unit."""
     branches = [units_of([part for _, part in branch.parts]) or [] for branch in layer.branches]
@@ -472,18 +515,18 @@ def _product(layer: Parallel) -> Unit | None:
 def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
     """The fields of a block's body, by the number and kind of its convolutions."""
     units = units_of(layers)
-    if not units or len(units) > 4 or units[0].conv.in_channels != width:
+    if not units or len(units) > 4 or (units[0].part_of or units[0].conv.in_channels) != width:
         return
     last = units[-1]
     for kind, places in _kinds(units):
         norm_sets = _norms(places)
         spatial = places.get("spatial") or places.get("start") or places["expand"]
         hidden_of = "spatial" if kind in ("basic", "fused_mbconv") and len(units) > 1 else "expand"
-        hidden = places[hidden_of].conv.out_channels if hidden_of in places else width
+        hidden = places[hidden_of].width if hidden_of in places else width
         if kind == "conv":
-            hidden = last.conv.out_channels
+            hidden = last.width
         fields: dict[str, Any] = {
-            **{"type": kind, "hidden": hidden, "out_channels": last.conv.out_channels},
+            **{"type": kind, "hidden": hidden, "out_channels": last.width},
             "stride": math.prod(unit.stride for unit in units),
             **{"kernel": spatial.conv.kernel, "kernels": spatial.kernels, "dilation": spatial.conv.dilation},
             **{"groups": spatial.conv.groups, "bias": last.conv.bias and not isinstance(last.conv, Reparametrised)},
@@ -500,6 +543,13 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
             fields["options"] = {"first_kernel": start.conv.kernel if start else 0}
             fields["kernel"] = places["spatial"].conv.kernel if "spatial" in places else 0
             fields["groups"] = hidden
+        if kind == "ghost":
+            fields |= {"groups": hidden, "kernel": places["spatial"].conv.kernel if "spatial" in places else 3}
+        if kind == "faster":
+            parts = structure(kind).options["convolved"]
+            fields["options"] = {
+                "convolved": next((n for n in parts if share(width, int(n)) == spatial.conv.in_channels), 0)
+            }
         if kind == "convnext":
             fields["options"] = {"response_norm": places["expand"].response_norm}
         fields["se"] = _gate(places)
@@ -519,6 +569,10 @@ def _anti_alias(pool: Layer | None) -> str:
 def _kinds(units: list[Unit]) -> Iterator[tuple[str, dict[str, Unit]]]:
     """The kinds of blocks that have such convolutions, each with the convolution at every position."""
     match units:
+        case [one, *between, last] if one.ghosts and last.ghosts:
+            yield "ghost", {"expand": one, **dict(zip(["spatial"], between, strict=False)), "project": last}
+        case [one, two, three] if one.part_of and two.pointwise and three.pointwise:
+            yield "faster", {"spatial": one, "expand": two, "project": three}
         case [one]:
             yield "conv", {"spatial": one}
         case [one, two] if one.pointwise and two.pointwise:

@@ -48,6 +48,8 @@ TIMM = {
     "starnet_s050": "star",
     "repvgg_a0": "conv",
     "mobileone_s0": "mbconv",
+    "ghostnet_050": "ghost",
+    "fasternet_t0": "faster",
 }
 TORCHVISION = ("mobilenet_v2", "resnet18", "regnet_x_400mf")
 # Whole families of timm 1.0.31, by module or by the beginning of the name, and what of them is not read.
@@ -65,6 +67,10 @@ UNREAD = {
     "starnet": "",
     "repvgg": "repvgg_d2se",
     "mobileone": "",
+    # The second and third version have attention.
+    "ghostnet": "ghostnetv2_100 ghostnetv2_130 ghostnetv2_160 "
+    "ghostnetv3_050 ghostnetv3_100 ghostnetv3_130 ghostnetv3_160",
+    "fasternet": "",
 }
 
 
@@ -74,18 +80,46 @@ def kinds(arch: Arch) -> set[str]:
 
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_s_networks_compute_the_same(name: str) -> None:
-    """Outputs are compared by `from_module` itself; here the weights are no fresh ones, and the comparison is close."""
-    library("timm")
-    module = library("timm").create_model(name).eval()
+    assert TIMM[name] in kinds(compared(library("timm").create_model(name)))
+
+
+@pytest.mark.parametrize("size", ["x0_5", "x1_0", "x1_5", "x2_0"])
+def test_torchvision_s_shufflenets_compute_the_same(size: str) -> None:
+    module = library("torchvision").models.get_model(f"shufflenet_v2_{size}")
+    arch = compared(module)
+    assert kinds(arch) == {"shuffle"}
+    with torch.device("meta"):
+        assert multiply_adds(module.to("meta"), 64) == cost(arch).macs
+
+
+def test_shares_of_widths_that_do_not_divide_are_the_authors() -> None:
+    """GhostNet cuts a channel off, and FasterNet rounds the part down that it convolves."""
+    timm = library("timm").models
+    ghosts = (timm.ghostnet.GhostBottleneck(*widths) for widths in ((9, 25, 15), (15, 31, 21, 5, 2)))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(21, 5))
+    arch = compared(nn.Sequential(nn.Conv2d(3, 9, 3, 2, 1, bias=False), nn.BatchNorm2d(9), nn.ReLU(), *ghosts, *head))
+    assert [(block.in_channels, block.hidden, block.out_channels) for block in arch.blocks] == [
+        (9, 25, 15),
+        (15, 31, 21),
+    ]
+    faster = compared(timm.fasternet.FasterNet(embed_dim=42, depths=(1, 1, 1, 1), feature_dim=64, num_classes=5))
+    assert [block.in_channels for block in faster.blocks if block.type == "faster"] == [42, 84, 168, 336]
+
+
+def compared(module: nn.Module) -> Arch:
+    """What is read of a module, once its costs and its outputs are shown to be equal, as trained and as deployed.
+
+    `from_module` compares outputs itself; here the weights are no fresh ones, and the comparison is close.
+    """
+    module.eval()
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.8, 1.2)
             nn.init.normal_(part.bias, 0.0, 0.1)
-            part.running_mean.normal_(0.0, 0.1)
-            part.running_var.uniform_(0.8, 1.2)
+            part.running_mean.normal_(0.0, 0.1)  # type: ignore[union-attr]
+            part.running_var.uniform_(0.8, 1.2)  # type: ignore[union-attr]
     arch = from_module(module, 64)
-    assert TIMM[name] in kinds(arch)
     ours = build(arch).eval()
     copy_weights(module, ours)
     folded = as_deployed(module)
@@ -94,12 +128,13 @@ def test_timm_s_networks_compute_the_same(name: str) -> None:
     with torch.no_grad():
         wanted, *given = (network(images) for network in (module, ours, fold(ours), folded))
     assert all((wanted - one).abs().max() <= 1e-4 * wanted.abs().max() for one in given)
-    if folded is not module:  # whose branches are gone, and who is a plain network
+    if folded is not module:  # whose branches are gone: a plain network
         plain = from_module(folded, 64)
+        assert (cost(plain).params, cost(plain).macs) == (cost(arch).params, cost(arch).macs)
         copy_weights(folded, other := build(plain).eval())
         with torch.no_grad():
             assert (wanted - other(images)).abs().max() <= 1e-4 * wanted.abs().max()
-        assert (cost(plain).params, cost(plain).macs) == (cost(arch).params, cost(arch).macs)
+    return arch
 
 
 @pytest.mark.slow
