@@ -35,7 +35,7 @@ from searchspace.format.resolve import Choices, OpenNetwork, Scaling
 from searchspace.format.schedule import Schedule
 from searchspace.limits import check_int
 
-MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
+MIN_EXPANSION, MAX_EXPANSION = 0.01, 6  # the largest in a space; a fixed network may have any
 
 # What holds where neither the stage nor the block's paper says anything.
 DEFAULTS: dict[str, Any] = {
@@ -81,7 +81,7 @@ DEFAULTS: dict[str, Any] = {
 class Stage:
     """Some blocks of one kind; the first takes the stride. Fields left out are as in the block's paper.
 
-    `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
+    `expansion` (in a space at most 6) relates the hidden width to the reference of the block's paper: in × expansion
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
     `expansion_from` takes the block's other side instead.
     `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
@@ -168,8 +168,8 @@ class Stage:
             check_kernel(kernel)
         if self.kernels and not structure(self.block).mixes:
             raise ValueError(f"kernels: the spatial convolution of {self.block} is not depthwise on the hidden width")
-        if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
-            raise ValueError(f"expansion: from {MIN_EXPANSION} to {MAX_EXPANSION}, not {self.expansion}")
+        if self.expansion is not None:
+            check_expansion(self.expansion, limits.FACTOR)
         if self.se is not None and not 0 <= self.se <= 1:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.layer_scale is not None and self.layer_scale < 0:
@@ -248,6 +248,12 @@ class Network:
 
     def arch(self) -> Arch:
         return self.outline().arch()
+
+
+def check_expansion(expansion: float, most: float = MAX_EXPANSION) -> None:
+    """`ValueError` for an expansion that is too small, or larger than one in a space."""
+    if not MIN_EXPANSION <= expansion <= most:
+        raise ValueError(f"expansion: from {MIN_EXPANSION} to {most:,g}, not {expansion}")
 
 
 def with_defaults(given: Mapping[str, Any]) -> Choices:

@@ -344,6 +344,16 @@ def test_refuses(changes: dict[str, Any], says: str) -> None:
         small(**changes)
 
 
+def test_a_fixed_network_may_have_any_expansion_and_a_space_at_most_6() -> None:
+    wide = {**SMALL, "stages": [{"block": "mbconv", "expansion": 9}]}
+    fixed = {name: node for name, node in wide.items() if name != "width_mult"}
+    fixed["schedule"] = {"kind": "linear", "start": 8, "end": 24}
+    assert Space(fixed).arch().blocks[0].hidden == 9 * fixed["stem"]["width"]
+    for change in ({"width_mult": {"fit": [0.1, 4]}}, {"defaults": {"kernel": {"choice": [3, 5]}}}):
+        with pytest.raises(InputError, match=r"stage1: expansion: from 0.01 to 6, not 9\.0: only a fixed network may"):
+            Space({**fixed, **change})
+
+
 def test_names_file_line_and_field(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(SMALL, sort_keys=False).replace("- 6", "- 8"))
