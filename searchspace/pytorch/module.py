@@ -137,8 +137,8 @@ def primitive(layer: Layer, deployed: bool = False) -> nn.Module:
             return BinomialBlur(channels, stride, "constant" if zeros else "reflect")
         case Slice(start=start, channels=channels):
             return ChannelSlice(start, channels)
-        case ChannelShuffle():
-            return ShuffledHalves()
+        case ChannelShuffle(channels=channels):
+            return ShuffledHalves(channels)
         case ResponseNorm(channels=channels):
             return GlobalResponseNorm(channels)
         case ChannelConv(kernel=kernel):
@@ -324,11 +324,16 @@ class ChannelSlice(nn.Module):
 class ShuffledHalves(nn.Module):
     """The channels of the first half and of the second in turn; of an odd number the first half has one more."""
 
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        even = F.pad(x, (0, 0, 0, 0, 0, 1)) if channels % 2 else x
-        halves = even.reshape(len(x), 2, even.shape[1] // 2, x.shape[2], x.shape[3])
-        return halves.transpose(1, 2).flatten(1, 2)[:, :channels]
+        count, _, height, width = x.shape
+        half = (self.channels + 1) // 2
+        even = F.pad(x, (0, 0, 0, 0, 0, 1)) if self.channels % 2 else x
+        shuffled = even.reshape(count, 2, half, height, width).transpose(1, 2).reshape(count, 2 * half, height, width)
+        return shuffled[:, : self.channels] if self.channels % 2 else shuffled
 
 
 class ChannelConvolution(nn.Module):

@@ -312,8 +312,8 @@ def expression(layer: Layer, style: Style) -> Expression:
             return _call(module.BinomialBlur.__name__, channels, stride, *(["constant"] if zeros else []))
         case Slice(start=start, channels=channels):
             return _call(module.ChannelSlice.__name__, start, channels)
-        case ChannelShuffle():
-            return _call(module.ShuffledHalves.__name__)
+        case ChannelShuffle(channels=channels):
+            return _call(module.ShuffledHalves.__name__, channels)
         case ResponseNorm(channels=channels):
             return _call(module.GlobalResponseNorm.__name__, channels)
         case ChannelConv(kernel=kernel):

@@ -13,6 +13,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -209,6 +210,7 @@ _OTHERS: dict[str, Callable[[Any], list[Layer]]] = {
     "ChannelLayerNorm": lambda part: [Normalize(part.weight.numel(), Norm("layer", part.eps))],
     "EcaModule": _eca,
     "BlurPool2d": _blur,
+    "ShuffledHalves": lambda part: [ChannelShuffle(part.channels)],
     "GlobalResponseNorm": lambda part: [ResponseNorm(part.weight.numel())],
     "LayerScale2d": lambda part: [LayerScale(part.gamma.numel(), initial_value(part.gamma))],
 }
