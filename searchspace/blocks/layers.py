@@ -138,13 +138,14 @@ class Reparametrised(Conv):
 
     @property
     def branches(self) -> tuple[Sequential, ...]:
-        """What is added up in training. A 1×1 convolution has no fixed place under a kernel whose padding depends on
-        the image's size (`same`)."""
+        """What is added up in training. Under a kernel without a middle, or whose padding depends on the image's size
+        (`same`), there is no place for a 1×1 convolution or the identity."""
         alone = Conv(*(self.in_channels, self.out_channels, self.kernel, self.stride, self.groups, self.dilation))
         found = [self._normed(replace(alone, same=self.same))] * self.copies
-        if self.kernel > 1 and not self.same:
+        centred = 2 * self.padding == self.dilation * (self.kernel - 1)
+        if centred and self.kernel > 1:
             found.append(self._normed(replace(alone, kernel=1, dilation=1)))
-        if self.stride == 1 and self.in_channels == self.out_channels:
+        if centred and self.stride == 1 and self.in_channels == self.out_channels:
             found.append(Sequential((("norm", Normalize(self.out_channels, self.norm)),)))
         return tuple(found)
 

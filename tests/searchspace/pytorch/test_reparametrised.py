@@ -92,6 +92,16 @@ def test_so_does_every_form_of_a_convolution(stage: dict[str, Any], padding: str
     assert apart(model, fold(model), arch) <= 1e-5
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 1), (4, 2), (4, 4), (3, 3), (7, 2)])
+def test_so_does_every_stem(kernel: int, stride: int) -> None:
+    """Even kernels have no middle for a 1×1 convolution; sides that do not divide leave them other maps."""
+    arch = network(block="conv")
+    arch = replace(arch, stem=replace(arch.stem, kernel=kernel, stride=stride, branches=2), resolution=33)
+    model = trained(arch)
+    assert branched(model) == 1
+    assert apart(model, fold(model), arch) <= 1e-5
+
+
 @settings(max_examples=25, deadline=None)
 @given(networks())
 def test_random_networks_fold_to_what_they_are_deployed_as(network: Network) -> None:
