@@ -283,6 +283,12 @@ def expression(layer: Layer, style: Style) -> Expression:
         case Gate():
             channels, squeezed = _gate_widths(layer)
             return Call(_gate_name(style.gates.index(generic(layer))), (("", repr(channels)), ("", repr(squeezed))))
+    return primitive(layer)
+
+
+def primitive(layer: Layer) -> Expression:
+    """The code that makes a layer which has no others in it."""
+    match layer:
         case Conv(same=True):
             name = module.SamePaddedConv.__name__
             return replace(convolution(layer), function=name)
