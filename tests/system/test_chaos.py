@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from nas.study.records import ranked, trial_records
+from nas.study.records import rank, trial_records
 from nas.study.storage import load
 from nas.trial import TrialRecord
 from tests.nas.test_search import ENVIRONMENT
@@ -115,7 +115,7 @@ def checked(stored: optuna.Study, run: Path, total: int, ended: list[int]) -> St
     assert [t.error for t in trial_records(stored) if t.state == "failed"] == []
     assert ended == sorted(ended), "no finished trial is lost"
     best = max(trial.score or 0 for trial in trials if trial.state == "complete")
-    assert ranked(trials)[0].score == best
+    assert rank(trials)[0].score == best
     assert all(list(trial.curve) == list(range(1, len(trial.curve) + 1)) for trial in trials), "curves have no holes"
     assert not (run / "checkpoints").exists()
     interrupted = len(stored.trials) - len(trials)
