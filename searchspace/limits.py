@@ -32,6 +32,7 @@ LARGEST = {
     "stride": 255,
     "dilation": 255,
     "pool": 255,
+    "branches": 16,
 }
 
 

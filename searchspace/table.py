@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from searchspace.arch import Arch, lower
 from searchspace.blocks.blocks import BETWEEN, Block, structure
-from searchspace.blocks.layers import Activate, Conv, Layer, Sequential, leaves
+from searchspace.blocks.layers import Activate, Conv, Layer, Reparametrised, Sequential, leaves
 from searchspace.costs.network_cost import cost, section_costs
 from searchspace.format.network import block_defaults
 
@@ -60,7 +60,8 @@ def spatial_convolutions(block: Block) -> list[Conv]:
 
 
 def _kernels(block: Block) -> str:
-    """The block's kernels in their order, each with its stride, groups and dilation."""
+    """The block's kernels in their order, each with its stride, groups and dilation, and its number of branches where
+    it is re-parametrised."""
     convs = spatial_convolutions(block)
     if not convs:
         return _kernel(block.kernel, block.stride)
@@ -73,6 +74,8 @@ def _conv(conv: Conv, stride: int) -> str:
     text = _kernel(conv.kernel, stride)
     if conv.groups > 1:
         text += " dw" if conv.groups == conv.in_channels else f" g{conv.groups}"
+    if isinstance(conv, Reparametrised):
+        text += f" of {len(conv.branches)}"
     return f"{text} d{conv.dilation}" if conv.dilation > 1 else text
 
 

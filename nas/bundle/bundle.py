@@ -29,9 +29,10 @@ from nas.bundle.onnx_file import require_onnx as require_onnx
 from nas.bundle.predict_script import script
 from nas.config import CONFIG, DataConfig
 from nas.training import checkpoint
+from searchspace.arch import Arch
 from searchspace.document import plain, writing
 from searchspace.errors import InputError
-from searchspace.pytorch.module import build
+from searchspace.pytorch.module import build, fold
 from searchspace.pytorch.source import source
 
 CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
@@ -41,7 +42,8 @@ FILES = (
     *formats.FILES,
     *("predict.py", WEIGHTS),
 )
-TOLERANCE, CONVERTED = {"model.py": 1e-5}, 1e-4
+FOLDED = "the deployed network"
+TOLERANCE, CONVERTED = {"model.py": 1e-5, FOLDED: 1e-5}, 1e-4
 SECONDS = 600
 
 CHECK = """
@@ -175,8 +177,8 @@ def write(
             part.mkdir()
             _fill(part, facts, model, weights, onnx)
             int8 = _int8(part, facts, calibration) if calibration else None
-            found = try_files(part, model, _images(facts), scratch)
-            found.differences.update(_in_formats(part, others, model, _images(facts)))
+            found = try_files(part, model, noise(facts.arch), scratch)
+            found.differences.update(_in_formats(part, others, model, noise(facts.arch)))
             more = {"INT8": int8_file.section(int8, found.milliseconds)} if int8 else {}
             more |= {"Other formats": formats.describe(others)} if others else {}
             (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, more), encoding="utf-8")
@@ -192,7 +194,7 @@ def write(
 def _network(facts: ModelCard, weights: dict[str, Tensor] | None) -> nn.Module:
     """The network, fresh from its digest or with weights; `InputError` where those are not of it."""
     torch.manual_seed(int(facts.arch.digest, 16) % 2**63)
-    model = build(facts.arch)
+    model = build(facts.arch, deployed=True)
     if weights is not None:
         try:
             model.load_state_dict(weights)
@@ -206,11 +208,24 @@ def _network(facts: ModelCard, weights: dict[str, Tensor] | None) -> nn.Module:
     return model.eval()
 
 
+@torch.no_grad()
+def deployed_weights(model: nn.Module, arch: Arch) -> dict[str, Tensor]:
+    """The weights of a trained network as it is deployed; `DifferentError` where its branches, folded into single
+    convolutions, compute something else."""
+    trained = deepcopy(model).cpu().eval()
+    folded = fold(trained)
+    weights = folded.state_dict()
+    if weights.keys() != trained.state_dict().keys():
+        wanted, given = (network(noise(arch)) for network in (trained, folded))
+        check_difference(FOLDED, float((given - wanted).abs().max() / wanted.abs().max()))
+    return weights
+
+
 def _fill(part: Path, facts: ModelCard, model: nn.Module, weights: dict[str, Tensor] | None, onnx: bool) -> None:
     facts.arch.save(part / "arch.yaml", card.one_line(facts.title))
     (part / "model.py").write_text(source(facts.arch), encoding="utf-8")
     if onnx:
-        onnx_file.write(part / "model.onnx", model, _images(facts), facts.arch.head.output)
+        onnx_file.write(part / "model.onnx", model, noise(facts.arch), facts.arch.head.output)
     if weights is not None and facts.trained is not None:
         notes = {"format": "pt", "trained": json.dumps(plain(facts.trained))}
         checkpoint.write(part / WEIGHTS, weights, notes)
@@ -240,11 +255,11 @@ def _int8(part: Path, facts: ModelCard, calibration: Calibration) -> Compared:
     return int8_file.compare(part, facts.trained, calibration)
 
 
-def _images(facts: ModelCard) -> Tensor:
+def noise(arch: Arch) -> Tensor:
     """Random images, a faint and a strong one: an activation that saturates does so for the second."""
-    side = facts.arch.resolution
-    noise = torch.randn(2, facts.arch.in_channels, side, side, generator=torch.Generator().manual_seed(0))
-    return noise * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
+    side = arch.resolution
+    images = torch.randn(2, arch.in_channels, side, side, generator=torch.Generator().manual_seed(0))
+    return images * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
 
 
 def try_files(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Tried:

@@ -19,6 +19,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -174,6 +175,14 @@ def primitive(graph: Graph, layer: Layer, x: str) -> str:
             return graph.add("Pad", x, graph.whole(0, 0, 0, 0, 0, high - low, 0, 0), mode="constant")
         case Slice(start=start, channels=channels):
             return graph.add("Slice", x, graph.whole(start), graph.whole(start + channels), graph.whole(1))
+        case ChannelShuffle(channels=channels):
+            odd = channels % 2
+            even = graph.add("Pad", x, graph.whole(0, 0, 0, 0, 0, 1, 0, 0), mode="constant") if odd else x
+            halves = graph.add("Reshape", even, graph.whole(0, 2, (channels + 1) // 2, -1))
+            turned = graph.add("Transpose", halves, perm=[0, 2, 1, 3])
+            found = graph.add("Reshape", turned, graph.add("Shape", even))
+            ends = (graph.whole(0), graph.whole(channels), graph.whole(1))
+            return graph.add("Slice", found, *ends) if odd else found
         case ChannelConv(kernel=kernel):
             row = graph.add("Reshape", x, graph.whole(0, 1, -1))
             row = graph.add("Conv", row, graph.weight(1, 1, kernel), kernel_shape=[kernel], pads=[kernel // 2] * 2)

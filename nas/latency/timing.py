@@ -113,7 +113,7 @@ def dtype(device: str) -> torch.dtype:
 
 def ready(arch: Arch, device: str) -> nn.Module:
     """The network, freshly initialised, as it is timed."""
-    return as_deployed(build(arch), device)
+    return as_deployed(build(arch, deployed=True), device)
 
 
 def as_deployed(model: nn.Module, device: str) -> nn.Module:

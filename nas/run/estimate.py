@@ -72,7 +72,7 @@ def sample(
     part = replace(part, val_images=split.val_images[:1], val_labels=split.val_labels[:1])
     with threads(1):
         begun = time.perf_counter()
-        deployed = build(arch)
+        deployed = build(arch, deployed=True)
         audit(deployed, arch, cost(arch))
         (ms,) = network_ms([timed_as(deployed, device)], [arch], device, rounds=LATENCY_ROUNDS)
         before = time.perf_counter() - begun

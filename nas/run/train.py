@@ -256,7 +256,7 @@ def evaluate_training(
         with pace:
             facts = training_folder.outcome(plan, split, training_folder.epochs_done(out), state, test, pace.testing)
         with waiting(console, "trying the network in a fresh interpreter", args.quiet):
-            training_folder.finish(out, facts, state.model.state_dict())
+            training_folder.finish(out, facts, bundle.deployed_weights(state.model, facts.arch))
     return facts
 
 

@@ -156,7 +156,7 @@ def bound_memory(device: str, share: float) -> None:
 def audit_and_time(trial: Trial, context: Context) -> float:
     """The deployment network, built and counted; returns its milliseconds for one image while others run, 0 where they
     are not wanted."""
-    deployed = build(trial.arch)
+    deployed = build(trial.arch, deployed=True)
     audit(deployed, trial.arch, trial.cost)
     if not context.timed:
         return 0.0

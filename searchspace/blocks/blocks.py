@@ -28,6 +28,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     DropMode,
     DropPath,
@@ -41,18 +42,20 @@ from searchspace.blocks.layers import (
     Normalize,
     PadChannels,
     Parallel,
+    Reparametrised,
     Residual,
     ResponseNorm,
     Sequential,
     Slice,
     leaves,
+    share,
 )
 from searchspace.document import REGISTERS, value
 from searchspace.errors import InputError
 from searchspace.limits import check_int
 
-Between = Literal["downsample", "max_pool", "avg_pool", "blur"]  # what only changes the resolution, between stages
-Shortcut = Literal["none", "identity", "projection", "pooled", "partial"]
+Between = Literal["downsample", "merge", "max_pool", "avg_pool", "blur"]  # what only changes resolution, between stages
+Shortcut = Literal["none", "identity", "projection", "pooled", "separable", "partial"]
 GatePosition = Literal["after", "before", "output"]
 GateForm = Literal["squeeze", "effective", "eca"]
 AntiAlias = Literal["none", "average", "blur", "zero_blur"]
@@ -81,6 +84,7 @@ class Structure:
     `grouping` of the spatial convolution: as the stage says (`given`), one group per channel (`depthwise`), or `none`.
     `grouped`: the width on both of its sides; empty where they differ.
     `kernel_optional`: a kernel of 0 leaves the spatial convolution out.
+    `narrowest`: the fewest channels that it puts out.
     `options`: fields of its own, each with the values that it accepts, the default first.
     `paper`: what its paper chooses, as fields of a stage.
     """
@@ -91,6 +95,7 @@ class Structure:
     grouped: Literal["hidden", "in_channels", ""] = ""
     colour: str = PLAIN_COLOUR
     kernel_optional: bool = False
+    narrowest: int = 1
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,14 +128,16 @@ def declare(
     grouped: Literal["hidden", "in_channels", ""] = "",
     colour: str = PLAIN_COLOUR,
     kernel_optional: bool = False,
+    narrowest: int = 1,
     options: Mapping[str, Sequence[Option]] | None = None,
     **paper: Any,
 ) -> Callable[[Layers], Layers]:
     """Declare a kind of block, by the function that writes its layers; see `Structure`."""
     accepted = {name: tuple(values) for name, values in (options or {}).items()}
+    how = (divides, grouping, grouped, colour, kernel_optional, narrowest)
 
     def add(layers: Layers) -> Layers:
-        STRUCTURES[name] = Structure(layers, divides, grouping, grouped, colour, kernel_optional, accepted, paper)
+        STRUCTURES[name] = Structure(layers, *how, accepted, paper)
         return layers
 
     return add
@@ -215,12 +222,15 @@ class Block:
 
     Shortcuts: `identity` needs equal shapes; `partial` adds the input to the first channels (ReXNet: stride 1 and
     in ≤ out); `projection` is 1×1 convolution + norm with the block's stride, and no activation (`shortcut_norm`,
-    `shortcut_act` and `shortcut_kernel` say otherwise); `pooled` averages over the stride before it (ResNet-D).
+    `shortcut_act` and `shortcut_kernel` say otherwise); `pooled` averages over the stride before it (ResNet-D), and
+    `separable` has a depthwise convolution of the `shortcut_kernel` with the stride before it (GhostNet).
     `anti_alias` puts an average pool or a blur (`zero_blur`: with zeros at the edges) behind the spatial convolution,
     which takes the stride for it.
     `expand_groups` and `project_groups` divide the 1×1 convolutions; `kernels` share out the channels of a depthwise
-    one instead of one kernel for all (MixNet). `downsample`, `max_pool`, `avg_pool` and `blur` only change the
+    one instead of one kernel for all (MixNet). `downsample`, `merge`, `max_pool`, `avg_pool` and `blur` only change the
     resolution, between two stages.
+    `branches` re-parametrises every convolution that has a batch norm: it is trained as so many copies of itself, a 1×1
+    convolution and the identity, added up, and deployed as one convolution (RepVGG: 1, MobileOne: up to 4).
     `options` are the fields that the kind declares itself; each is also an attribute.
     """
 
@@ -252,18 +262,22 @@ class Block:
     project_groups: int = 1
     kernels: tuple[int, ...] = ()
     shortcut_kernel: int = 1
+    branches: int = 0
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", structure(self.type).complete(self.options))
         check_int(self, "in_channels", "hidden", "out_channels", "stride", "groups", "dilation")
         check_int(self, "expand_groups", "project_groups", "shortcut_kernel")
+        check_int(self, "branches", least=0)
         if self.type in BETWEEN:
             check_int(self, "kernel")
-            if self.type != "downsample" and self.in_channels != self.out_channels:
+            if self.type not in ("downsample", "merge") and self.in_channels != self.out_channels:
                 raise ValueError(f"out_channels: {self.type} keeps the in_channels")
         else:
             self._check_kernels()
+            if self.out_channels < structure(self.type).narrowest:
+                raise ValueError(f"out_channels: {self.type} has at least {structure(self.type).narrowest}")
         if self.type in BETWEEN and self.shortcut != "none":
             raise ValueError(f"shortcut: {self.type} has none")
         if self.groups > 1 or self.expand_groups > 1 or self.project_groups > 1:
@@ -359,17 +373,35 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
     )
 
 
+Named = tuple[str, Layer | None]
+
+
+def normed(conv: Conv | Parallel, channels: int, norm: Norm | None, branches: int) -> tuple[Named, Named]:
+    """A convolution to so many channels and its norm, if it has one; with `branches` and a batch norm, both as one
+    layer that is trained as several."""
+    if norm is None or norm.kind != "batch" or not branches or isinstance(conv, Parallel):
+        return ("conv", conv), ("norm", None if norm is None else normalize(channels, norm))
+    sizes = (conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.groups, conv.dilation)
+    return ("conv", Reparametrised(*sizes, bias=True, same=conv.same, copies=branches, norm=norm)), ("norm", None)
+
+
 def unit(
-    b: Block, position: Position, conv: Conv | Parallel, act: Activation, se: SqueezeExcite | None = None, pool: int = 1
+    b: Block,
+    position: Position,
+    conv: Conv | Parallel,
+    act: Activation,
+    se: SqueezeExcite | None = None,
+    pool: int = 1,
+    channels: int = 0,
 ) -> Sequential:
     """Convolution, norm, nonlinearity; squeeze and excitation on the side of the nonlinearity that it says, and where
-    `pool` is a stride the block's anti-aliasing pool that takes it."""
-    channels = conv.out_channels if isinstance(conv, Conv) else b.hidden
+    `pool` is a stride the block's anti-aliasing pool that takes it. Of several convolutions beside each other the
+    `channels` are those of all, the hidden width unless they say otherwise."""
+    channels = conv.out_channels if isinstance(conv, Conv) else channels or b.hidden
     gate = None if se is None else squeeze_excite(channels, se, b.norm)
     before = se is not None and se.position == "before"
     return sequential(
-        ("conv", conv),
-        ("norm", normalize(channels, b.norm) if position in b.norm_at else None),
+        *normed(conv, channels, b.norm if position in b.norm_at else None, b.branches),
         ("se", gate if before else None),
         ("act", activate(act)),
         ("pool", pool_of(b.anti_alias, channels, pool) if pool > 1 else None),
@@ -559,7 +591,7 @@ def universal(b: Block) -> Sequential:
         at_first = at_expand = 1
     first = Conv(b.in_channels, b.in_channels, kernel, at_first, b.in_channels, 1, b.bias)
     return sequential(
-        ("first", sequential(("conv", first), ("norm", normalize(b.in_channels, b.norm))) if kernel else None),
+        ("first", sequential(*normed(first, b.in_channels, b.norm, b.branches)) if kernel else None),
         ("expand", expand(b, b.in_channels, at_expand)),
         ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
         ("project", project(b, b.hidden)),
@@ -581,10 +613,10 @@ def universal(b: Block) -> Sequential:
 def star(b: Block) -> Sequential:
     """Depthwise k×k, the product of two 1×1s, 1×1 to out, depthwise k×k (StarNet, Ma et al. 2024, Figure 3)."""
     factors = tuple(Conv(b.in_channels, b.hidden, groups=b.expand_groups, bias=b.bias) for _ in range(2))
-    normed = normalize(b.hidden, b.norm) if "expand" in b.norm_at else None
+    norm = b.norm if "expand" in b.norm_at else None
     branches = (
-        sequential(("conv", factors[0]), ("norm", normed), ("act", activate(b.expand_act))),
-        sequential(("conv", factors[1]), ("norm", normed)),
+        sequential(*normed(factors[0], b.hidden, norm, b.branches), ("act", activate(b.expand_act))),
+        sequential(*normed(factors[1], b.hidden, norm, b.branches)),
     )
     last = Conv(b.out_channels, b.out_channels, b.kernel, 1, b.out_channels, b.dilation, b.bias)
     return sequential(
@@ -595,11 +627,121 @@ def star(b: Block) -> Sequential:
     )
 
 
+@declare(
+    "ghost",
+    grouping="depthwise",
+    grouped="hidden",
+    colour="#8c8cff",
+    expansion=3.0,
+    spatial_act="none",
+    shortcut="separable",
+    shortcut_kernel=3,
+)
+def ghost(b: Block) -> Sequential:
+    """Two ghost modules, and a depthwise convolution between them where there is a stride (GhostNet, Han et al. 2020,
+    Figure 3)."""
+    gate, last = gate_on(b, output=False), gate_on(b, output=True)
+    alone = gate if b.stride == 1 else None
+    return sequential(
+        ("expand", ghost_module(b, "expand", b.in_channels, b.hidden, b.expand_act)),
+        ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.stride > 1 else None),
+        ("se", None if alone is None else squeeze_excite(b.hidden, alone, b.norm)),
+        ("project", ghost_module(b, "project", b.hidden, b.out_channels, b.project_act)),
+        ("output_se", None if last is None else squeeze_excite(b.out_channels, last, b.norm)),
+    )
+
+
+def ghost_module(b: Block, position: Position, from_channels: int, to_channels: int, act: Activation) -> Sequential:
+    """A 1×1 convolution to half of the channels, and those with a depthwise 3×3 for the other half (Figure 2b). Of an
+    odd number both make one channel too many, which is cut off, as in the authors' code."""
+    half = share(to_channels, 2, up=True)
+    primary = unit(b, position, Conv(from_channels, half, bias=b.bias), act)
+    cheap = unit(b, position, Conv(half, half, 3, groups=half, bias=b.bias), act)
+    return sequential(
+        ("primary", primary),
+        ("cheap", Parallel((sequential(), cheap), "concat")),
+        ("cut", Slice(0, to_channels) if to_channels % 2 else None),
+    )
+
+
+@declare(
+    "faster",
+    colour="#1b9e77",
+    expansion=2.0,
+    spatial_act="none",
+    norm_at=("expand",),
+    downsample="merge",
+    options={"convolved": (4, 2, 8)},
+)
+def faster(b: Block) -> Sequential:
+    """A k×k convolution on a part of the channels, 1 in `convolved`, then 1×1 to hidden and 1×1 to out, which see all
+    (FasterNet, Chen et al. 2023, Figure 4). The first 1×1 takes a stride."""
+    some = share(b.in_channels, int(b.options["convolved"]))
+    convolved = Conv(some, some, b.kernel, dilation=b.dilation, bias=b.bias)
+    rest = Slice(some, b.in_channels - some)
+    parts = (sequential(("slice", Slice(0, some)), ("conv", convolved)), sequential(("slice", rest)))
+    gate = gate_on(b, output=False)
+    return sequential(
+        ("spatial", unit(b, "spatial", Parallel(parts, "concat"), b.spatial_act, gate, channels=b.in_channels)),
+        ("expand", expand(b, b.in_channels, b.stride)),
+        ("project", project(b, b.hidden)),
+    )
+
+
+@declare(
+    "shuffle",
+    grouping="depthwise",
+    grouped="hidden",
+    colour="#e7298a",
+    narrowest=2,
+    expansion=0.5,
+    expansion_from="output",
+    spatial_act="none",
+    project_act="relu",
+    shortcut="none",
+)
+def shuffle(b: Block) -> Sequential:
+    """1×1, depthwise k×k and 1×1 on the second half of the channels, then a shuffle of both halves (ShuffleNetV2, Ma et
+    al. 2018, Figure 3c); where shapes change, on all of them beside a depthwise k×k and a 1×1 (Figure 3d)."""
+    left = share(b.out_channels, 2, up=True)
+    right = b.out_channels - left
+    first: list[Named]
+    second: list[Named]
+    if b.stride == 1 and b.in_channels == b.out_channels:
+        first = [("slice", Slice(0, left))]
+        second, inside = [("slice", Slice(left, right))], right
+    else:
+        beside = Conv(b.in_channels, b.in_channels, b.kernel, b.stride, b.in_channels, b.dilation, b.bias)
+        first = [
+            ("spatial", unit(b, "spatial", beside, b.spatial_act)),
+            ("project", unit(b, "project", Conv(b.in_channels, left, bias=b.bias), b.project_act)),
+        ]
+        second, inside = [], b.in_channels
+    second += [
+        ("expand", unit(b, "expand", Conv(inside, b.hidden, bias=b.bias), b.expand_act)),
+        ("spatial", spatial(b, b.hidden, b.hidden, b.stride)),
+        ("project", unit(b, "project", Conv(b.hidden, right, bias=b.bias), b.project_act)),
+    ]
+    gate = gate_on(b, output=True)
+    return sequential(
+        ("branches", Parallel((sequential(*first), sequential(*second)), "concat")),
+        ("shuffle", ChannelShuffle(b.out_channels)),
+        ("se", None if gate is None else squeeze_excite(b.out_channels, gate, b.norm)),
+    )
+
+
 @declare("downsample", grouping="given", colour=BETWEEN_COLOUR)
 def downsample(b: Block) -> Sequential:
     """Norm, then a strided k×k convolution: ConvNeXt's separate downsampling layer."""
     conv = Conv(b.in_channels, b.out_channels, b.kernel, b.stride, b.groups, b.dilation, b.bias)
     return sequential(("norm", normalize(b.in_channels, b.norm)), ("conv", conv))
+
+
+@declare("merge", grouping="given", colour=BETWEEN_COLOUR)
+def merge(b: Block) -> Sequential:
+    """A strided k×k convolution, then a norm: FasterNet's merging of patches."""
+    conv = Conv(b.in_channels, b.out_channels, b.kernel, b.stride, b.groups, b.dilation, b.bias)
+    return sequential(("conv", conv), ("norm", normalize(b.out_channels, b.norm)))
 
 
 @declare("max_pool", grouping="given", colour=BETWEEN_COLOUR)
@@ -631,6 +773,14 @@ def shortcut_layer(b: Block) -> Sequential | PadChannels | None:
             ("conv", conv),
             ("norm", norm),
             ("act", activate(b.shortcut_act)),
+        )
+    if b.shortcut == "separable":
+        apart = Conv(b.in_channels, b.in_channels, b.shortcut_kernel, b.stride, b.in_channels, bias=b.bias)
+        whole = Conv(b.in_channels, b.out_channels, bias=b.bias)
+        norms = (normalize(width, b.norm) if b.shortcut_norm else None for width in (b.in_channels, b.out_channels))
+        return sequential(
+            ("spatial", sequential(("conv", apart), ("norm", next(norms)))),
+            ("project", sequential(("conv", whole), ("norm", next(norms)), ("act", activate(b.shortcut_act)))),
         )
     if b.shortcut == "partial" and b.in_channels != b.out_channels:
         return PadChannels(b.in_channels, b.out_channels)

@@ -10,7 +10,7 @@ convention of the MobileNet, EfficientNet and ReXNet papers and of fvcore's `con
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from searchspace.document import value
@@ -28,6 +28,15 @@ NormKind = Literal["batch", "layer", "group", "none"]
 def size(shape: Shape) -> int:
     channels, height, width = shape
     return channels * (height * width)
+
+
+def share(channels: int, parts: int, up: bool = False) -> int:
+    """One of so many parts of some channels, rounded down to at least one channel, or `up`. What it leaves of them is
+    `channels` - share. Of a width with a name (`block_cost.Width`) both have names too."""
+    named = getattr(channels, "share", None)
+    if named is not None:
+        return named(parts, up)  # type: ignore[no-any-return]
+    return -(-channels // parts) if up else max(1, channels // parts)
 
 
 @value
@@ -54,6 +63,9 @@ class Norm:
         check_int(self, "width", least=0)
         if self.width and (self.kind != "group" or self.groups > 1):
             raise ValueError("width: channels a group, of a group norm that gives no number of groups")
+
+
+BATCH_NORM = Norm()
 
 
 class Layer:
@@ -109,6 +121,42 @@ class Conv(Layer):
     def macs(self, shape: Shape) -> int:
         _, height, width = self.output(shape)
         return self.weights * (height * width)
+
+
+@dataclass(frozen=True, slots=True)
+class Reparametrised(Conv):
+    """A convolution with bias that is trained as a sum of branches (RepVGG, Ding et al. 2021; MobileOne, Vasu et al.
+    2023): `copies` of it, a 1×1 convolution where it is larger, and the identity where shapes are equal, each with a
+    batch norm of its own.
+
+    All of them are linear once the norms' statistics are fixed, so their sum is one convolution: the deployed network
+    has that alone, and that is what costs.
+    """
+
+    copies: int = 1
+    norm: Norm = BATCH_NORM
+
+    @property
+    def branches(self) -> tuple[Sequential, ...]:
+        """What is added up in training. Under a kernel without a middle, or whose padding depends on the image's size
+        (`same`), there is no place for a 1×1 convolution or the identity."""
+        alone = Conv(*(self.in_channels, self.out_channels, self.kernel, self.stride, self.groups, self.dilation))
+        found = [self._normed(replace(alone, same=self.same))] * self.copies
+        centred = 2 * self.padding == self.dilation * (self.kernel - 1)
+        if centred and self.kernel > 1:
+            found.append(self._normed(replace(alone, kernel=1, dilation=1)))
+        if centred and self.stride == 1 and self.in_channels == self.out_channels:
+            found.append(Sequential((("norm", Normalize(self.out_channels, self.norm)),)))
+        return tuple(found)
+
+    def _normed(self, conv: Conv) -> Sequential:
+        return Sequential((("conv", conv), ("norm", Normalize(self.out_channels, self.norm))))
+
+    @property
+    def deployed(self) -> Conv:
+        """The one convolution that the branches are once they are trained."""
+        taken = {field.name: getattr(self, field.name) for field in fields(Conv)}
+        return Conv(**taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +296,14 @@ class Slice(Layer):
 
     def output(self, shape: Shape) -> Shape:
         return (self.channels, shape[1], shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelShuffle(Layer):
+    """The channels of the first half and of the second in turn (ShuffleNetV2, Ma et al. 2018, Figure 3c); of an odd
+    number the first half has one more."""
+
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)

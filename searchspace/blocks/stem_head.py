@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from searchspace.blocks.blocks import activate, normalize, sequential
+from searchspace.blocks.blocks import activate, normalize, normed, sequential
 from searchspace.blocks.layers import (
     Activation,
     Conv,
@@ -24,7 +24,8 @@ Output = Literal["logits", "features", "map"]
 
 @value
 class Stem:
-    """The first convolution. `pool` > 1 adds ResNet's 3×3 max-pool with that stride."""
+    """The first convolution. `pool` > 1 adds ResNet's 3×3 max-pool with that stride; `branches` re-parametrises it as
+    a block's does."""
 
     width: int
     kernel: int = 3
@@ -33,9 +34,11 @@ class Stem:
     norm: Norm = Norm()
     bias: bool = False
     pool: int = 1
+    branches: int = 0
 
     def __post_init__(self) -> None:
         check_int(self, "width", "kernel", "stride", "pool")
+        check_int(self, "branches", least=0)
         normalize(self.width, self.norm)  # raises where the norm's groups do not divide the width
 
 
@@ -71,8 +74,7 @@ class Head:
 def lower_stem(stem: Stem, in_channels: int) -> Sequential:
     conv = Conv(in_channels, stem.width, stem.kernel, stem.stride, bias=stem.bias)
     return sequential(
-        ("conv", conv),
-        ("norm", normalize(stem.width, stem.norm)),
+        *normed(conv, stem.width, stem.norm, stem.branches),
         ("act", activate(stem.act)),
         ("pool", MaxPool(3, stem.pool) if stem.pool > 1 else None),
     )

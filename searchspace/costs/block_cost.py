@@ -14,6 +14,8 @@ from copy import copy
 from fractions import Fraction
 from typing import Any, NoReturn, Self, TypeVar
 
+from searchspace.blocks.layers import share
+
 Names = tuple[str, ...]
 Factor = int | Fraction
 Part = TypeVar("Part")
@@ -123,6 +125,17 @@ class Width(int):
             raise TypeError(f"{self.name} // {other.name} is no polynomial")
         return self if other == 1 else Formula({(self.name,): Fraction(1, other)})
 
+    def __sub__(self, other: int) -> Any:
+        """What a share leaves of the channels: a width too, whose name is the expression that computes it."""
+        if not isinstance(other, Width):
+            self._refuse(other)
+        return Width(int(self) - int(other), f"({self.name}-{other.name})")
+
+    def share(self, parts: int, up: bool) -> Width:
+        """See `layers.share`."""
+        name = f"(-(-{self.name}//{parts}))" if up else f"max(1,{self.name}//{parts})"
+        return Width(share(int(self), parts, up), name)
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Width) and other.name != self.name and {self.name, other.name} not in COMPARED:
             raise TypeError(f"whether {self.name} and {other.name} are equal differs from network to network of a kind")
@@ -141,7 +154,7 @@ class Width(int):
     def _refuse(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: a formula has sums, products and // by a number; nothing else is known of it")
 
-    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refuse  # type: ignore[assignment]
+    __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refuse  # type: ignore[assignment]
 
 
 class Groups(int):

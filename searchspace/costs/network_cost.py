@@ -253,14 +253,19 @@ _KINDS: dict[Hashable, int] = {}
 
 BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
 HEAD_WIDTHS = ("into", "width", "hidden")
-# Nonlinearities cost nothing here, and of a norm only counts that it is there.
+# Nonlinearities cost nothing here.
 SETTINGS = tuple(name for name in COPIED_FIELDS if name != "norm" and not name.endswith("_act"))
 settings_of_block, _of_stage = attrgetter(*SETTINGS, "options"), itemgetter(*SETTINGS)
 NONE = Options()
 gate_of_stage = itemgetter("se_norm", "se_bias", "se_position", "se_form")
 gate_of_block = attrgetter("se.norm", "se.bias", "se.position", "se.form")
-settings_of_stem = attrgetter("kernel", "stride", "bias", "pool")
+settings_of_stem = attrgetter("kernel", "stride", "bias", "pool", "branches")
 settings_of_head = attrgetter("pooled_norm", "hidden_norm", "output", "bias", "hidden_bias", "map_norm")
+
+
+def counted_norm(norm: Norm) -> str:
+    """What of a norm a cost depends on: whether it is there, and whether it can become part of a convolution."""
+    return norm.kind if norm.kind in ("none", "batch") else "other"
 
 
 def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
@@ -271,7 +276,7 @@ def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
 
 def _kind(type: str, settings: Any, norm: Norm, gate: Any) -> int:
     """A number for all that a block's cost depends on beside widths, map, stride and shortcut."""
-    described = (type, settings, norm.kind == "none", gate)
+    described = (type, settings, counted_norm(norm), gate)
     return _KINDS.setdefault(described, len(_KINDS))
 
 
@@ -303,7 +308,7 @@ def _grouping(type: str, width: int, hidden: int, groups: int) -> tuple[int, int
 
 
 def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
-    key = (settings_of_stem(stem), stem.norm.kind == "none", in_channels, side)
+    key = (settings_of_stem(stem), counted_norm(stem.norm), in_channels, side)
     count = _COUNTS.get(key)
     if count is None:
         layers = lower_stem(with_named_widths(stem, width=Width(stem.width, "width")), in_channels)

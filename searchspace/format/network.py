@@ -35,7 +35,7 @@ from searchspace.format.resolve import Choices, OpenNetwork, Scaling
 from searchspace.format.schedule import Schedule
 from searchspace.limits import check_int
 
-MIN_EXPANSION, MAX_EXPANSION = 0.01, 6
+MIN_EXPANSION, MAX_EXPANSION = 0.01, 6  # the largest in a space; a fixed network may have any
 
 # What holds where neither the stage nor the block's paper says anything.
 DEFAULTS: dict[str, Any] = {
@@ -71,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "norm": Norm(),
     "norm_at": ("expand", "spatial", "project"),
     "bias": False,
+    "branches": 0,
     "layer_scale": 0.0,
     "downsample": "block",
 }
@@ -80,7 +81,7 @@ DEFAULTS: dict[str, Any] = {
 class Stage:
     """Some blocks of one kind; the first takes the stride. Fields left out are as in the block's paper.
 
-    `expansion` is at most 6 and relates the hidden width to the reference of the block's paper: in × expansion
+    `expansion` (in a space at most 6) relates the hidden width to the reference of the block's paper: in × expansion
     (inverted, mbconv, fused_mbconv), out × expansion (convnext), out ÷ expansion (basic, bottleneck, resnext);
     `expansion_from` takes the block's other side instead.
     `group_width` is an alternative to `groups`: channels a group; the hidden width is rounded to fit either. `basic`
@@ -91,10 +92,13 @@ class Stage:
     `se_form` says what is on the squeezed channels; of `eca` the kernel follows from the width, whatever `se` is.
     No hidden width is below `hidden_min`, and no squeezed width below `se_min`, or the hidden width where that is less.
     `shortcut` says what to do where it can be done: `identity` where shapes are equal and else none, `projection`
-    where they are not (`pooled`: with an average pool for the stride), `partial` where stride is 1 and in ≤ out;
+    where they are not (`pooled`: with an average pool for the stride, `separable`: with a depthwise convolution),
+    `partial` where stride is 1 and in ≤ out;
     `shortcut_norm`, `shortcut_act` and `shortcut_kernel` are a projection's. `anti_alias` of the spatial convolution.
     `downsample` says what takes the stride: the first block's spatial convolution, or a layer of its own before it, a
-    norm and a patchifying convolution (`separate`) or a 3×3 max-pool (`pool`).
+    norm and a patchifying convolution (`separate`), the two the other way round (`merge`) or a 3×3 max-pool (`pool`).
+    `branches` re-parametrises (RepVGG: 1, MobileOne: up to 4): a convolution with a batch norm is trained as so many
+    copies of itself, a 1×1 convolution and the identity, and is one convolution when it is deployed, which is counted.
     `options` are the fields that a kind of block declares itself; a file has them among the others. An option of
     another kind than the stage's changes nothing.
     """
@@ -135,8 +139,9 @@ class Stage:
     norm: Norm | None = None
     norm_at: tuple[Position, ...] | None = None
     bias: bool | None = None
+    branches: int | None = None
     layer_scale: float | None = None
-    downsample: Literal["block", "separate", "pool"] | None = None
+    downsample: Literal["block", "separate", "merge", "pool"] | None = None
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
@@ -154,6 +159,8 @@ class Stage:
             "hidden_min",
         )
         check_int(self, *(name for name in numbers if getattr(self, name) is not None))
+        if self.branches is not None:
+            check_int(self, "branches", least=0)
         if self.kernel is not None:
             check_int(self, "kernel", least=0)
             check_kernel(self.kernel, structure(self.block).kernel_optional)
@@ -161,8 +168,8 @@ class Stage:
             check_kernel(kernel)
         if self.kernels and not structure(self.block).mixes:
             raise ValueError(f"kernels: the spatial convolution of {self.block} is not depthwise on the hidden width")
-        if self.expansion is not None and not MIN_EXPANSION <= self.expansion <= MAX_EXPANSION:
-            raise ValueError(f"expansion: from {MIN_EXPANSION} to {MAX_EXPANSION}, not {self.expansion}")
+        if self.expansion is not None:
+            check_expansion(self.expansion, limits.FACTOR)
         if self.se is not None and not 0 <= self.se <= 1:
             raise ValueError(f"se: a ratio from 0 (none) to 1, not {self.se}")
         if self.layer_scale is not None and self.layer_scale < 0:
@@ -241,6 +248,12 @@ class Network:
 
     def arch(self) -> Arch:
         return self.outline().arch()
+
+
+def check_expansion(expansion: float, most: float = MAX_EXPANSION) -> None:
+    """`ValueError` for an expansion that is too small, or larger than one in a space."""
+    if not MIN_EXPANSION <= expansion <= most:
+        raise ValueError(f"expansion: from {MIN_EXPANSION} to {most:,g}, not {expansion}")
 
 
 def with_defaults(given: Mapping[str, Any]) -> Choices:

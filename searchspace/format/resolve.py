@@ -24,6 +24,7 @@ Choices = dict[str, Any]
 COPIED_FIELDS = (
     *("kernel", "kernels", "dilation", "stride_at", "expand_act", "spatial_act", "project_act", "add_act"),
     *("norm", "norm_at", "bias", "layer_scale", "shortcut_norm", "shortcut_act", "shortcut_kernel", "anti_alias"),
+    "branches",
 )
 
 
@@ -147,7 +148,8 @@ def _between(choices: Choices, stride: int, width: int, out: int) -> BlockSpec:
     """The layer that takes a stage's stride before its first block, with its few choices."""
     if choices["downsample"] == "pool":
         return {"block": "max_pool"}, stride, width, width
-    own = {"block": "downsample", "kernel": stride, "norm": choices["norm"], "bias": choices["bias"]}
+    kind = "merge" if choices["downsample"] == "merge" else "downsample"
+    own = {"block": kind, "kernel": stride, "norm": choices["norm"], "bias": choices["bias"]}
     return own, stride, width, out
 
 
@@ -213,6 +215,6 @@ def shortcut(rule: Shortcut, width: int, out: int, stride: int) -> Shortcut:
         return "identity"
     if rule == "pooled":
         return "pooled" if stride > 1 else "projection"
-    if rule == "projection" or (rule == "partial" and stride == 1 and width < out):
+    if rule in ("projection", "separable") or (rule == "partial" and stride == 1 and width < out):
         return rule
     return "none"

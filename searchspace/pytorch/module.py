@@ -8,6 +8,8 @@ Beside it torch is imported by what starts its weights (`initialise.py`), by wha
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -35,6 +38,7 @@ from searchspace.blocks.layers import (
     Normalize,
     PadChannels,
     Parallel,
+    Reparametrised,
     Residual,
     ResponseNorm,
     Sequential,
@@ -57,8 +61,12 @@ ACTIVATIONS: dict[Activation | Gating, type[nn.Module]] = {
 }
 
 
-def build(arch: Arch) -> nn.Sequential:
+def build(arch: Arch, deployed: bool = False) -> nn.Sequential:
     """A module from images (N, in_channels, H, W) to logits (N, num_classes), freshly initialised.
+
+    It is the network that is trained. A re-parametrised convolution (`branches`) has its branches there: `fold` makes
+    one convolution of them, and `deployed` builds it so. That network is what `cost` counts; all others are deployed as
+    they are trained. The weights of a deployed network may be loaded into one with branches.
 
     Its parts are `stem`, `block1`, … and `head`; any of them can be left out (`build(arch)[:-1]`) or read from a hook.
     An arch whose head's output is `features` or `map` gives (N, C) or (N, C, h, w), and has no classifier.
@@ -67,7 +75,8 @@ def build(arch: Arch) -> nn.Sequential:
     fan-out, the classifier from N(0, 0.01), as torchvision's MobileNetV2 does; norms from 1 and 0.
     """
     check_arch(arch, "build")
-    model = nn.Sequential(OrderedDict((name, module(part)) for name, part in lower(arch).parts))
+    layers = lower(arch)
+    model = nn.Sequential(OrderedDict((name, module(part, deployed)) for name, part in layers.parts))
     initialise(model, arch.init)
     for name, part in model.named_modules():
         if isinstance(part, (nn.BatchNorm2d, nn.GroupNorm)):
@@ -77,31 +86,41 @@ def build(arch: Arch) -> nn.Sequential:
     return model
 
 
-def module(layer: Layer) -> nn.Module:
-    """A tree of layers as a tree of modules, with the same names."""
+def fold(model: nn.Module) -> nn.Module:
+    """A copy of a network as it is deployed: one convolution in place of branches, which computes in evaluation what
+    they do."""
+    copy = deepcopy(model)
+    for part in list(copy.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, ReparametrisedConv):
+                setattr(part, name, child.fuse())
+    return copy
+
+
+def module(layer: Layer, deployed: bool = False) -> nn.Module:
+    """A tree of layers as a tree of modules, with the same names; `deployed` as for `build`."""
     match layer:
         case Sequential(parts=parts):
-            return nn.Sequential(OrderedDict((name, module(part)) for name, part in parts))
+            return nn.Sequential(OrderedDict((name, module(part, deployed)) for name, part in parts))
         case Residual(body=body, shortcut=shortcut):
-            return ResidualAdd(module(body), None if shortcut is None else module(shortcut))
+            beside = None if shortcut is None else module(shortcut, deployed)
+            return ResidualAdd(module(body, deployed), beside)
         case Gate(body=body):
-            return ChannelGate(module(body))
+            return ChannelGate(module(body, deployed))
         case Parallel(branches=branches, join=join):
-            return Branches(join, *(module(branch) for branch in branches))
-        case Conv(same=True):
-            sizes = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
-            return SamePaddedConv(*sizes, dilation=layer.dilation, groups=layer.groups, bias=layer.bias)
+            return Branches(join, *(module(branch, deployed) for branch in branches))
+    return primitive(layer, deployed)
+
+
+def primitive(layer: Layer, deployed: bool = False) -> nn.Module:
+    """A layer that has no others in it."""
+    match layer:
+        case Reparametrised() if not deployed:
+            return ReparametrisedConv(layer)
         case Conv():
-            return nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-                layer.bias,
-            )
+            sizes = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding)
+            kind = SamePaddedConv if layer.same else nn.Conv2d
+            return kind(*sizes, layer.dilation, layer.groups, layer.bias)
         case Linear():
             return nn.Linear(layer.in_features, layer.out_features)
         case Normalize(channels=channels, norm=norm):
@@ -118,6 +137,8 @@ def module(layer: Layer) -> nn.Module:
             return BinomialBlur(channels, stride, "constant" if zeros else "reflect")
         case Slice(start=start, channels=channels):
             return ChannelSlice(start, channels)
+        case ChannelShuffle(channels=channels):
+            return ShuffledHalves(channels)
         case ResponseNorm(channels=channels):
             return GlobalResponseNorm(channels)
         case ChannelConv(kernel=kernel):
@@ -224,6 +245,70 @@ class Branches(nn.Module):
         return found
 
 
+class ReparametrisedConv(Branches):
+    """A convolution that is trained as a sum of branches, each a convolution or nothing, and a batch norm."""
+
+    def __init__(self, layer: Reparametrised) -> None:
+        super().__init__("add", *map(module, layer.branches))
+        self.layer = layer
+        self.register_load_state_dict_pre_hook(take_deployed)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Conv2d:
+        """One convolution that computes what the branches do in evaluation (Ding et al. 2021, equations 3 and 4)."""
+        fused = module(self.layer.deployed)
+        assert isinstance(fused, nn.Conv2d)
+        fused = fused.to(next(self.parameters()))
+        weight = torch.zeros_like(fused.weight, dtype=torch.float64)
+        bias = weight.new_zeros(len(weight))
+        for branch in self.branches:
+            own, offset = with_norm(branch, weight)
+            side = own.shape[2]
+            first = self.layer.padding // self.layer.dilation if side < self.layer.kernel else 0
+            weight[..., first : first + side, first : first + side] += own
+            bias += offset
+        fused.weight.copy_(weight)
+        fused.bias.copy_(bias)  # type: ignore[union-attr]
+        return fused.train(self.training)
+
+
+def with_norm(branch: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights and biases of a convolution and its batch norm, or of a batch norm alone, as one convolution's, whose
+    weights have the channels of `like`."""
+    *convs, norm = branch.children()
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    weight = [part.weight.double() for part in convs if isinstance(part, nn.Conv2d)] or [leave(like)]
+    return weight[0] * factor[:, None, None, None], norm.bias.double() - norm.running_mean.double() * factor
+
+
+def leave(like: Tensor) -> Tensor:
+    """1×1 weights that leave a map as it is."""
+    outside, inside = like.shape[:2]
+    rows = torch.arange(outside, device=like.device)
+    found = like.new_zeros(outside, inside, 1, 1)
+    found[rows, rows % inside] = 1
+    return found
+
+
+def take_deployed(part: ReparametrisedConv, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Weights of a deployed convolution as those of its branches: of the first copy, behind a norm that changes
+    nothing, while the others add nothing."""
+    if f"{prefix}weight" not in state:
+        return
+    weight, bias = state.pop(f"{prefix}weight"), state.pop(f"{prefix}bias")
+    for name, tensor in part.state_dict().items():
+        state[prefix + name] = torch.zeros_like(tensor) if name.endswith(("norm.weight", "norm.bias")) else tensor
+    first = f"{prefix}branches.0."
+    eps = part.layer.norm.eps
+    state |= {f"{first}conv.weight": weight, f"{first}norm.bias": bias}
+    state[f"{first}norm.weight"] = torch.ones_like(bias)
+    state[f"{first}norm.running_mean"] = torch.zeros_like(bias)
+    state[f"{first}norm.running_var"] = torch.full_like(bias, 1 - eps)
+
+
 class ChannelSlice(nn.Module):
     """Some channels in a row."""
 
@@ -234,6 +319,21 @@ class ChannelSlice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.start : self.start + self.channels]
+
+
+class ShuffledHalves(nn.Module):
+    """The channels of the first half and of the second in turn; of an odd number the first half has one more."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        half = (self.channels + 1) // 2
+        even = F.pad(x, (0, 0, 0, 0, 0, 1)) if self.channels % 2 else x
+        shuffled = even.reshape(count, 2, half, height, width).transpose(1, 2).reshape(count, 2 * half, height, width)
+        return shuffled[:, : self.channels] if self.channels % 2 else shuffled
 
 
 class ChannelConvolution(nn.Module):

@@ -21,6 +21,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -50,6 +51,7 @@ OWN_MODULES = (
     module.SamePaddedConv,
     *(module.ChannelLayerNorm, module.ChannelScale, module.StochasticDepth, module.ChannelPad, module.ChannelGate),
     *(module.Branches, module.ChannelSlice, module.ChannelConvolution, module.GlobalResponseNorm, module.BinomialBlur),
+    module.ShuffledHalves,
 )
 FEW = 3  # from so many equal blocks in a row on, a loop makes them
 
@@ -281,6 +283,12 @@ def expression(layer: Layer, style: Style) -> Expression:
         case Gate():
             channels, squeezed = _gate_widths(layer)
             return Call(_gate_name(style.gates.index(generic(layer))), (("", repr(channels)), ("", repr(squeezed))))
+    return primitive(layer)
+
+
+def primitive(layer: Layer) -> Expression:
+    """The code that makes a layer which has no others in it."""
+    match layer:
         case Conv(same=True):
             name = module.SamePaddedConv.__name__
             return replace(convolution(layer), function=name)
@@ -310,6 +318,8 @@ def expression(layer: Layer, style: Style) -> Expression:
             return _call(module.BinomialBlur.__name__, channels, stride, *(["constant"] if zeros else []))
         case Slice(start=start, channels=channels):
             return _call(module.ChannelSlice.__name__, start, channels)
+        case ChannelShuffle(channels=channels):
+            return _call(module.ShuffledHalves.__name__, channels)
         case ResponseNorm(channels=channels):
             return _call(module.GlobalResponseNorm.__name__, channels)
         case ChannelConv(kernel=kernel):

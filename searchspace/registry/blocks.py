@@ -26,7 +26,7 @@ from searchspace.blocks.layers import Layer, Sequential
 from searchspace.costs.network_cost import count_layers, forget_formulas, formula_cost
 from searchspace.document import parse, plain
 from searchspace.errors import InputError, reason
-from searchspace.format.network import Stage, block_defaults, with_defaults
+from searchspace.format.network import Stage, block_defaults, check_expansion, with_defaults
 from searchspace.format.resolve import block
 from searchspace.registry.functions import source_of
 
@@ -95,7 +95,9 @@ def check(name: str) -> None:
         raise InputError(f"colour: six hexadecimal digits as in {PLAIN_COLOUR} are accepted, not {kind.colour!r}")
     for option, accepted in kind.options.items():
         _check_option(name, option, accepted)
-    parse(Stage, {"block": name, **plain(dict(kind.paper))})
+    stage = parse(Stage, {"block": name, **plain(dict(kind.paper))})
+    if stage.expansion is not None:
+        check_expansion(stage.expansion)
     for b in samples(name):
         _check_block(b)
 

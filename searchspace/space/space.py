@@ -26,7 +26,7 @@ from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost, outline_cost
 from searchspace.document import Location, read_yaml, scalar
 from searchspace.errors import InputError
-from searchspace.format.network import parse_network, with_defaults
+from searchspace.format.network import MIN_EXPANSION, check_expansion, parse_network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
 from searchspace.space.choices import Options, Scalar, Slots
@@ -86,12 +86,27 @@ class Space:
             for option in choices[name]:
                 parse_network(free.set_at(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, Options] = choices
+        self._check_expansions(source, lines or {})
         self._known = known_points(self.data.get("known", {}), written, self.choices, source)
         self.known, self.lacking = self._known.points, self._known.lacking
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
         self._reached: set[tuple[Budget, float]] = set()
         self.arch({name: options[0] for name, options in self.choices.items()})
+
+    def _check_expansions(self, source: str, lines: Mapping[Location, int]) -> None:
+        """`InputError` for an expansion that is larger than any in a space, where something is free."""
+        if not self.choices and self.fit_range is None:
+            return
+        for index, stage in enumerate(self.network.stages):
+            place = free.name(("stages", index))
+            for expansion in self.choices.get(f"{place}.expansion", (stage.expansion,)):
+                try:
+                    check_expansion(float(expansion or MIN_EXPANSION))
+                except ValueError as error:
+                    line = lines.get(("stages", index))
+                    where = f"{source}:{line}" if line else source
+                    raise InputError(f"{where}: {place}: {error}: only a fixed network may have more") from None
 
     @classmethod
     def of(cls, given: Space | str | Path | Mapping[str, Any]) -> Space:

@@ -32,7 +32,7 @@ from nas.run.train import line, why_unmeasured
 from nas.training import checkpoint
 from nas.training.trainer import Epoch, Training
 from nas.views.training_progress import TrainingProgress
-from searchspace import Arch, InputError, Space, build
+from searchspace import Arch, InputError, Space, build, cost
 from searchspace.command import StoppedError
 from tests.nas.test_search import refusal
 
@@ -164,6 +164,30 @@ def test_averaged_weights_are_scored_and_trained_ones_go_on(arch: Path) -> None:
     plain = list(models[0.0].model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(plain, models[0.9].aside, strict=True))
     assert not torch.equal(plain[0], next(models[0.9].model.parameters()))
+
+
+def test_a_network_with_branches_is_trained_with_them_and_deployed_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Averaged weights, killed between epochs or not, folded once at the end: every file is of the deployed network."""
+    stages = [{**NETWORK["stages"][0], "branches": 2}]  # type: ignore[index]
+    Space({**NETWORK, "stem": {"width": 8, "act": "relu", "branches": 1}, "stages": stages}).arch().save(
+        tmp_path / "arch.yaml"
+    )
+    out = tmp_path / "trained"
+    assert train.main([str(tmp_path / "arch.yaml"), *DIGITS, "--epochs", "2", "--ema", "0.9", "--out", str(out)]) == 0
+    facts, weights = training_folder.result(out)
+    assert facts.trained is not None
+    model = build(facts.arch, deployed=True).eval()
+    model.load_state_dict(weights)
+    assert sum(parameter.numel() for parameter in model.parameters()) == cost(facts.arch).params
+    assert [name for name in weights if "norm" in name] == [name for name in weights if name.startswith("head.norm")]
+    split = load(DataConfig(), seed=0)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (facts.trained.mean, facts.trained.std))
+    images = (torch.from_numpy(split.val_images) - mean) / std
+    assert (model(images).argmax(1).numpy() == split.val_labels).mean() == pytest.approx(facts.trained.accuracy)
+    assert export.main([str(out), "--out", str(tmp_path / "home"), "--onnx", "--int8"]) == 0
+    assert "model.int8.onnx" in capsys.readouterr().out
 
 
 def test_unreadable_test_images_do_not_cost_the_training(

@@ -36,6 +36,7 @@ NUMBERS: dict[str, st.SearchStrategy[Any]] = {
     "norm": NORMS,
     "norm_at": st.sampled_from([[], ["spatial"], ["expand", "project"]]),
     "layer_scale": st.sampled_from([0.0, 1e-6]),
+    "branches": st.sampled_from([0, 1, 3]),
 }
 ALWAYS = {"depth": st.integers(1, 3), "stride": st.sampled_from([1, 2])}
 
@@ -75,7 +76,13 @@ SCHEDULE = st.one_of(
 )
 STEM = st.fixed_dictionaries(
     {"width": st.integers(4, 20), "kernel": st.sampled_from([3, 4, 7]), "stride": st.sampled_from([1, 2, 4])},
-    optional={"act": ACTS, "norm": NORMS, "bias": st.booleans(), "pool": st.sampled_from([1, 2])},
+    optional={
+        "act": ACTS,
+        "norm": NORMS,
+        "bias": st.booleans(),
+        "pool": st.sampled_from([1, 2]),
+        "branches": st.sampled_from([0, 1]),
+    },
 )
 HEAD = st.fixed_dictionaries(
     {},

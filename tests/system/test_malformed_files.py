@@ -62,7 +62,7 @@ CHANGES: list[tuple[str, str, str]] = [
     (LAST, LAST + ", kernel: 99999999999", r"kernel: at most 255"),
     (LAST, LAST + ", dilation: 7000000000", r"dilation: at most 255"),
     (LAST, LAST + ", group_width: 7000000000", r"group_width: at most 65,536"),
-    (LAST, LAST + ", expansion: 5.0e-324", r"expansion: from 0\.01 to 6"),
+    (LAST, LAST + ", expansion: 5.0e-324", r"expansion: from 0\.01 to 1,000"),
     ("head: {", "head: {norm: {eps: 1.0e+30}, ", r"head\.norm: eps: above 0 and at most 1"),
     ("- {block: mbconv, depth: 1}\n", "- {block: mbconv}\n" * 40_000, r"larger than 500,000 bytes"),
     # too deep, and what aliases make of a short file

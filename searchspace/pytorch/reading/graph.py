@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from searchspace.blocks.layers import (
     Activate,
+    ChannelShuffle,
     Conv,
     Dropout,
     Flatten,
@@ -72,6 +73,8 @@ FUNCTIONS: dict[Any, Any] = {
 IN_PLACE = (F.relu, F.relu6, F.silu, F.hardswish, F.hardsigmoid)  # whose second argument says so, and nothing more
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+VIEWS = ("view", "reshape", torch.reshape, "flatten", torch.flatten, "unflatten")
+SPLITS = ("split", "chunk", torch.split, torch.chunk)
 SAME = ("contiguous", "clone", "to", "float", "type_as")  # methods that change no numbers
 SIDE = 256  # pixels of the images by which channels are counted, where an operation does not say them
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -97,16 +100,16 @@ def layers_of(module: nn.Module) -> list[Item]:
 
 
 class Shapes(fx.Interpreter):
-    """Runs a graph and notes how many channels every map has."""
+    """Runs a graph and notes the shape of every map."""
 
-    def __init__(self, module: fx.GraphModule, channels: dict[str, int]) -> None:
+    def __init__(self, module: fx.GraphModule, shapes: dict[str, torch.Size]) -> None:
         super().__init__(module)
-        self.channels = channels
+        self.shapes = shapes
 
     def run_node(self, n: fx.Node) -> Any:
         found = super().run_node(n)
-        if isinstance(found, Tensor) and found.dim() > 1:
-            self.channels[n.name] = found.shape[1]
+        if isinstance(found, Tensor):
+            self.shapes[n.name] = found.shape
         return found
 
 
@@ -118,7 +121,7 @@ class _Reader:
     root: nn.Module
 
     def __post_init__(self) -> None:
-        self.shapes: dict[str, int] = {}
+        self.shapes: dict[str, torch.Size] = {}
         first = next(part for part in self.root.modules() if isinstance(part, nn.Conv2d))
         self.in_channels = first.in_channels
 
@@ -194,6 +197,8 @@ class _Reader:
             return self._read_addition(node), self.above[node]
         if node.target in PRODUCTS:
             return self._product(node)
+        if node.target in VIEWS and (shuffled := self._shuffled(node)) is not None:
+            return [Item(ChannelShuffle(self._channels(node)), _path(node))], shuffled
         if node.target in (torch.cat, torch.concat):
             return [self._read_concatenation(node)], self.above[node]
         if node.target is F.linear:
@@ -210,24 +215,36 @@ class _Reader:
         return Branch(tree(items), tuple(source for item in items for source in item.sources))
 
     def _read_addition(self, node: fx.Node) -> list[Item]:
-        """An addition: `Residual` of the longer branch beside the shorter, or `Parallel` of more than two."""
+        """An addition: `Residual` of the longer branch beside the shorter, or `Parallel` of more than two. Longer ones,
+        and of these the larger kernels, come first."""
         above = self.above[node]
         branches = [self._branch(end, above) for end in self._addends(node, above)]
+        branches.sort(key=lambda branch: (weight(branch.layers), kernel(branch.layers)), reverse=True)
         if len(branches) > 2:
             return [_join(node, Parallel(tuple(branch.layers for branch in branches), "add"), branches)]
-        body, beside = sorted(branches, key=lambda branch: weight(branch.layers), reverse=True)
+        body, beside = branches
         return [_join(node, Residual(body.layers, beside.layers if beside.layers.parts else None), [body, beside])]
 
     def _addends(self, node: fx.Node, above: fx.Node) -> list[fx.Node]:
         """What an addition adds up, with the additions that it alone adds up in turn."""
         found: list[fx.Node] = []
-        for one in self._operands(node):
+        for operand in self._operands(node):
+            one = self._through_identities(operand)
             nested = one.target in ADDITIONS and len(one.users) == 1 and one in self.above
             if nested and self.above[one] is above and len(self.inputs[one]) == 2:
                 found += self._addends(one, above)
             else:
-                found.append(one)
+                found.append(operand)
         return found
+
+    def _through_identities(self, node: fx.Node) -> fx.Node:
+        """The node that a node is, where modules that do nothing stand between."""
+        while node.op == "call_module" and isinstance(self._part(node), nn.Identity) and len(node.users) == 1:
+            (node,) = self.inputs[node]
+        return node
+
+    def _part(self, node: fx.Node) -> nn.Module:
+        return self.modules[str(node.target)]
 
     def _operands(self, node: fx.Node) -> list[fx.Node]:
         """A node's operands, one and the same twice where it stands twice."""
@@ -311,7 +328,7 @@ class _Reader:
         return _join(node, Residual(body.layers, PadChannels(low.channels, low.channels + high.channels)), [body])
 
     def _module(self, node: fx.Node) -> list[Layer]:
-        part, name = self.modules[str(node.target)], str(node.target)
+        part, name = self._part(node), str(node.target)
         try:
             return layers_of_module(part, node in self.last)
         except UnreadableError as error:
@@ -336,16 +353,20 @@ class _Reader:
         if target is F.adaptive_avg_pool2d and node.args[1] in (1, (1, 1)):
             return [GlobalAvgPool()]
         if target is operator.getitem:
-            return [*self._read_slices(node)]
+            return self._part_of(node)
         if target is F.pad and list(_numbers(node.args[1:2]))[:-1] == [0, 0, 0, 0, 0]:
             channels = self._channels(self.inputs[node][0])
             return [PadChannels(channels, channels + list(_numbers(node.args[1:2]))[-1])]
-        if target in ("split", "chunk", torch.split, torch.chunk):
+        if target in SPLITS:
             return []
         raise UnreadableError(f"{_path(node)}: an operation {getattr(target, '__name__', target)}")
 
     def _channels(self, node: fx.Node) -> int:
-        """How many channels a map has, by a run without numbers."""
+        """How many channels a map has."""
+        return self._shape(node)[1]
+
+    def _shape(self, node: fx.Node) -> torch.Size:
+        """The shape of a map, by a run without numbers."""
         if not self.shapes:
             images = torch.empty(1, self.in_channels, SIDE, SIDE, device="meta")
             on_meta = copy.deepcopy(self.root).to("meta")
@@ -369,6 +390,27 @@ class _Reader:
         kept = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
         return [GlobalAvgPool()] if kept else [GlobalAvgPool(), Flatten()]
 
+    def _shuffled(self, node: fx.Node) -> fx.Node | None:
+        """The map whose channels a view has as `ChannelShuffle` puts them; None where it is another view."""
+        turned = self.inputs[node][0]
+        while turned.target in SAME:
+            turned = self.inputs[turned][0]
+        if turned.target not in ("transpose", torch.transpose) or sorted(_numbers(turned.args[1:])) != [1, 2]:
+            return None
+        halves = self.inputs[turned][0]
+        source = self.inputs[halves][0] if halves.target in VIEWS else halves
+        batch, channels, *sides = self._shape(source)
+        if list(self._shape(halves)) != [batch, 2, channels // 2, *sides] or self._shape(node) != self._shape(source):
+            return None
+        return source
+
+    def _part_of(self, node: fx.Node) -> list[Layer]:
+        """Some channels of a map; nothing is done where they are all."""
+        (part,) = self._read_slices(node)
+        source = self.inputs[node][0]
+        whole = source if source.target not in SPLITS else self.inputs[source][0]
+        return [] if part == Slice(0, self._channels(whole)) else [part]
+
     def _read_slices(self, node: fx.Node) -> list[Slice]:
         source, index = node.args
         assert isinstance(source, fx.Node)
@@ -376,6 +418,12 @@ class _Reader:
             sizes = source.args[1]
             if isinstance(sizes, (list, tuple)):
                 return [Slice(sum(sizes[:index]), sizes[index])]  # type: ignore[arg-type]
+        if isinstance(index, int) and source.target in ("chunk", torch.chunk):
+            dimension = source.kwargs.get("dim", source.args[2] if len(source.args) > 2 else 0)
+            whole = self._channels(self.inputs[source][0])
+            size = -(-whole // int(source.args[1]))  # type: ignore[arg-type]
+            if dimension == 1:
+                return [Slice(index * size, min(size, whole - index * size))]
         if isinstance(index, tuple) and len(index) > 1 and isinstance(index[1], slice):
             start, stop = index[1].start or 0, index[1].stop
             if isinstance(start, int) and isinstance(stop, int | None) and index[1].step is None:
@@ -438,6 +486,11 @@ def tree(items: Iterable[Item]) -> Sequential:
 def weight(branch: Sequential) -> int:
     """How much is in a branch, so that the longer one is a residual's body."""
     return sum(1 + (weight(part.body) if isinstance(part, (Residual, Gate)) else 0) for _, part in branch.parts)
+
+
+def kernel(branch: Sequential) -> int:
+    """The first convolution's kernel; 0 of a branch that has none."""
+    return next((part.kernel for _, part in branch.parts if isinstance(part, Conv)), 0)
 
 
 def _linear(node: fx.Node) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from searchspace.blocks.layers import (
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -48,7 +49,7 @@ WHOLE = {
     *("Conv2dSame", "SamePaddedConv", "ScaledStdConv2d", "ScaledStdConv2dSame", "StdConv2d", "StdConv2dSame"),
     *("EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dB0", "FilterResponseNormTlu2d", "RmsNorm2d", "SimpleNorm2d"),
     *("ChannelLayerNorm", "LayerScale", "DropBlock2d", "LayerNormExp2d", "Attention2d", "MultiQueryAttention2d"),
-    *("CondConv2d", "SpaceToDepth", *ACTIVATIONS),
+    *("CondConv2d", "SpaceToDepth", "ShuffledHalves", *ACTIVATIONS),
 }
 
 
@@ -209,6 +210,7 @@ _OTHERS: dict[str, Callable[[Any], list[Layer]]] = {
     "ChannelLayerNorm": lambda part: [Normalize(part.weight.numel(), Norm("layer", part.eps))],
     "EcaModule": _eca,
     "BlurPool2d": _blur,
+    "ShuffledHalves": lambda part: [ChannelShuffle(part.channels)],
     "GlobalResponseNorm": lambda part: [ResponseNorm(part.weight.numel())],
     "LayerScale2d": lambda part: [LayerScale(part.gamma.numel(), initial_value(part.gamma))],
 }

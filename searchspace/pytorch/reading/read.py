@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from searchspace.arch import Arch
-from searchspace.costs.network_cost import cost
 from searchspace.errors import InputError, reason
 from searchspace.pytorch.module import build
 from searchspace.pytorch.reading.graph import layers_of
@@ -29,6 +28,10 @@ def from_module(module: nn.Module, resolution: int = 224) -> Arch:
     are added, multiplied or put one after the other. `build` of it, with `copy_weights(module, …)`, gives the same
     outputs: that is tried, unless the module is on the meta device and has no weights. Raises `InputError`, which names
     the part that has no place in the grammar (attention, for one).
+
+    A module with branches that can be folded into one convolution (RepVGG, MobileOne) is read with them: `build` trains
+    them, and `cost` counts the deployed network, as it does of every `Arch`. One that is folded already is read as the
+    plain network that it is.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"from_module: a torch.nn.Module is accepted, not a {type(module).__name__}")
@@ -77,12 +80,13 @@ def _timm() -> Any:
 def _check(module: nn.Module, arch: Arch) -> None:
     """`UnreadableError` unless the network that was read has as many parameters, and computes the same."""
     parameters = list(module.parameters())
-    found, read = sum(parameter.numel() for parameter in parameters), cost(arch).params
+    with torch.device(parameters[0].device):
+        network = build(arch).to(parameters[0]).eval()
+    found, read = (sum(one.numel() for one in part.parameters()) for part in (module, network))
     if found != read:
         raise UnreadableError(f"it has {found:,} parameters, and {read:,} of them were read")
     if any(parameter.is_meta for parameter in parameters):
         return
-    network = build(arch).to(parameters[0]).eval()
     copy_weights(module, network)
     with torch.no_grad(), evaluating(module):
         images = torch.randn(2, arch.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

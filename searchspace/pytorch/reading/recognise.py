@@ -14,12 +14,13 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from searchspace.arch import Arch, Padding, pad_as
-from searchspace.blocks.blocks import Block, SqueezeExcite, lower_block
+from searchspace.blocks.blocks import Block, SqueezeExcite, lower_block, structure
 from searchspace.blocks.layers import (
     Activate,
     AvgPool,
     Blur,
     ChannelConv,
+    ChannelShuffle,
     Conv,
     Dropout,
     DropPath,
@@ -34,11 +35,13 @@ from searchspace.blocks.layers import (
     Normalize,
     PadChannels,
     Parallel,
+    Reparametrised,
     Residual,
     ResponseNorm,
     Sequential,
     Shape,
     Slice,
+    share,
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.pytorch.reading.graph import Item
@@ -63,11 +66,18 @@ class Unit:
     pool: Layer | None = None
     response_norm: bool = False
     product: bool = False
+    ghosts: int = 0  # channels of a ghost module's both halves
+    part_of: int = 0  # channels of which the convolution takes the first
 
     @property
     def stride(self) -> int:
         pooled = self.pool.stride if isinstance(self.pool, (AvgPool, Blur)) else 1
         return self.conv.stride * pooled
+
+    @property
+    def width(self) -> int:
+        """The channels that it puts out."""
+        return self.ghosts or self.part_of or self.conv.out_channels
 
     @property
     def depthwise(self) -> bool:
@@ -102,20 +112,24 @@ def _pads_as_tensorflow(item: Item) -> bool:
 
 def _stem(items: Sequence[Item]) -> tuple[Stem, int]:
     """The stem, and how many layers are in it."""
-    layers = [item.layer for item in items[:5]]
+    layers = [reparametrised(flatten(item.layer)) for item in items[:5]]
     if not layers or not isinstance(layers[0], Conv):
         raise UnreadableError("it does not begin with a convolution")
     conv = layers[0]
     rest, norm, act, pool = layers[1:], Norm("none"), "none", 1
-    if rest and isinstance(rest[0], Normalize):
+    branches = 0
+    if isinstance(conv, Reparametrised):
+        norm, branches = conv.norm, conv.copies
+    elif rest and isinstance(rest[0], Normalize):
         norm, rest = rest[0].norm, rest[1:]
     if rest and isinstance(rest[0], Activate):
         act, rest = rest[0].function, rest[1:]
     if rest and isinstance(rest[0], MaxPool) and rest[0].kernel == 3 and rest[0].stride > 1:
         pool = rest[0].stride
-    stem = Stem(conv.out_channels, conv.kernel, conv.stride, act, norm, conv.bias, pool)  # type: ignore[arg-type]
+    bias = conv.bias and not branches
+    stem = Stem(conv.out_channels, conv.kernel, conv.stride, act, norm, bias, pool, branches)  # type: ignore[arg-type]
     length = len(lower_stem(stem, conv.in_channels).parts)
-    if flat(lower_stem(stem, conv.in_channels)) != tuple(layer for layer in map(flatten, layers[:length])):
+    if flat(lower_stem(stem, conv.in_channels)) != tuple(map(flatten, layers[:length])):
         raise UnreadableError(f"{items[0].path}: a first convolution that has no place in a stem")
     return stem, length
 
@@ -268,23 +282,64 @@ class _Blocks:
 
 def alike(ways: Sequence[tuple[Block, ...]]) -> list[Block]:
     """Of the blocks that each stretch may be, the first; universal ones where the network has others that are no more
-    common kind of block: MobileNetV4's."""
+    common kind of block: MobileNetV4's. In the same way re-parametrised ones: RepVGG's first block of a stage is also a
+    convolution with a projection beside it."""
     universal = any(block.options.get("first_kernel") for found in ways if len(found) == 1 for block in found)
-    return [max(found, key=lambda block: universal and block.type == "universal") for found in ways]
+    branched = any(all(block.branches for block in found) for found in ways)
+
+    def fits(block: Block) -> tuple[bool, bool]:
+        return branched == bool(block.branches), universal and block.type == "universal"
+
+    return [max(found, key=fits) for found in ways]
 
 
 @lru_cache(1 << 14)
 def blocks_of(layers: Layers, width: int) -> tuple[Block, ...]:
     """The blocks, of one kind or another, that these layers are; none where they are no block."""
-    found: dict[str, Block] = {}
-    for fields in _candidates(layers, width):
-        try:
-            block = Block(in_channels=width, **fields)
-            if block.type not in found and flat(lower_block(block)) == layers:
-                found[block.type] = block
-        except ValueError:
-            continue
+    found: dict[tuple[str, bool], Block] = {}
+    for read in dict.fromkeys((layers, tuple(map(reparametrised, layers)))):
+        for fields in _candidates(read, width):
+            for branches in dict.fromkeys((fields.get("branches", 0), 1)):
+                kind = (fields["type"], branches > 0)
+                if kind not in found and (block := _block(read, width, {**fields, "branches": branches})) is not None:
+                    found[kind] = block
     return tuple(found.values())
+
+
+def _block(layers: Layers, width: int, fields: dict[str, Any]) -> Block | None:
+    """The block with these fields, if it has these layers."""
+    try:
+        block = Block(in_channels=width, **fields)
+        return block if flat(lower_block(block)) == layers else None
+    except ValueError:
+        return None
+
+
+def reparametrised(layer: Layer) -> Layer:
+    """A layer in which every sum of convolutions and batch norms is the one convolution that it may be deployed as."""
+    match layer:
+        case Sequential(parts=parts):
+            return Sequential(tuple((name, reparametrised(part)) for name, part in parts))
+        case Gate(body=body):
+            return Gate(reparametrised(body))  # type: ignore[arg-type]
+        case Residual(body=body, shortcut=shortcut):
+            one = _one_convolution((body, shortcut)) if isinstance(shortcut, Sequential) else None
+            return one or Residual(reparametrised(body), shortcut)  # type: ignore[arg-type]
+        case Parallel(branches=branches, join=join):
+            one = _one_convolution(branches) if join == "add" else None
+            return one or Parallel(tuple(map(reparametrised, branches)), join)  # type: ignore[arg-type]
+    return layer
+
+
+def _one_convolution(branches: tuple[Sequential, ...]) -> Reparametrised | None:
+    """The convolution that has these branches while it is trained; None where there is none."""
+    match [part for _, part in branches[0].parts]:
+        case [Conv(bias=False) as conv, Normalize(norm=Norm(kind="batch") as norm)]:
+            sizes = (conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.groups, conv.dilation)
+            copies = sum(branch == branches[0] for branch in branches)
+            whole = Reparametrised(*sizes, bias=True, copies=copies, norm=norm)
+            return whole if tuple(map(flatten, whole.branches)) == branches else None
+    return None
 
 
 def _candidates(layers: Layers, width: int) -> Iterator[dict[str, Any]]:
@@ -292,11 +347,15 @@ def _candidates(layers: Layers, width: int) -> Iterator[dict[str, Any]]:
     first, *rest = layers
     if not rest:
         yield from _between(first, width)
-    if isinstance(first, Normalize) and len(rest) == 1 and isinstance(rest[0], Conv):
-        conv = rest[0]
-        yield _downsample(conv, first.norm)
-    if isinstance(first, Conv) and not rest and first.kernel == first.stride > 1:
-        yield _downsample(first, Norm("none"))
+    match layers:
+        case [Normalize(norm=norm), Conv() as conv]:
+            yield _downsample("downsample", conv, norm)
+        case [Conv() as conv] if conv.kernel == conv.stride > 1:
+            yield _downsample("downsample", conv, Norm("none"))
+        case [Conv() as conv, Normalize(norm=norm)] if conv.kernel == conv.stride > 1:
+            yield _downsample("merge", conv, norm)
+        case [Parallel(branches=(_, second)), ChannelShuffle(channels=out), *_]:
+            yield from _shuffle([part for _, part in second.parts], width, out)
     if isinstance(first, Residual):
         if len(rest) > 1 or not all(isinstance(layer, Activate) for layer in rest):
             return
@@ -321,9 +380,18 @@ def _between(layer: Layer, width: int) -> Iterator[dict[str, Any]]:
             yield {"type": "blur", "stride": stride, **same}
 
 
-def _downsample(conv: Conv, norm: Norm) -> dict[str, Any]:
+def _shuffle(branch: list[Layer], width: int, out: int) -> Iterator[dict[str, Any]]:
+    """The fields of a shuffled block, by the branch that is the body of an mbconv."""
+    body = branch[1:] if isinstance(branch[0], Slice) else branch
+    inside = body[0].in_channels if isinstance(body[0], Conv) else width
+    for fields in _bodies(body, inside):
+        if fields["type"] == "mbconv":
+            yield {**fields, "type": "shuffle", "out_channels": out}
+
+
+def _downsample(kind: str, conv: Conv, norm: Norm) -> dict[str, Any]:
     return {
-        **{"type": "downsample", "hidden": conv.out_channels, "out_channels": conv.out_channels, "norm": norm},
+        **{"type": kind, "hidden": conv.out_channels, "out_channels": conv.out_channels, "norm": norm},
         **{"kernel": conv.kernel, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation},
         "bias": conv.bias,
     }
@@ -350,7 +418,8 @@ def _shortcut(layer: Sequential | PadChannels | None) -> dict[str, Any] | None:
     if isinstance(layer, PadChannels):
         return {"shortcut": "partial"}
     parts = [part for _, part in layer.parts]
-    found: dict[str, Any] = {"shortcut": "projection"}
+    convs = [part for part in parts if isinstance(part, Conv)]
+    found: dict[str, Any] = {"shortcut": "projection" if len(convs) == 1 else "separable"}
     if parts and isinstance(parts[0], PadChannels):
         return {"shortcut": "partial"}
     if parts and isinstance(parts[0], AvgPool):
@@ -368,9 +437,9 @@ def units_of(layers: Sequence[Layer]) -> list[Unit] | None:
     units: list[Unit] = []
     for layer in layers:
         if isinstance(layer, Conv):
-            units.append(Unit(layer))
-        elif isinstance(layer, Parallel):
-            joined = _read_mixed_kernels(layer) if layer.join == "concat" else _product(layer)
+            units.append(Unit(layer, norm=layer.norm if isinstance(layer, Reparametrised) else None))
+        elif isinstance(layer, Parallel) and not _is_ghost(layer):
+            joined = _read_mixed_kernels(layer) or _partial(layer) if layer.join == "concat" else _product(layer)
             if joined is None:
                 return None
             units.append(joined)
@@ -396,6 +465,10 @@ def _extend(unit: Unit, layer: Layer) -> Unit | None:
             return replace(unit, gate=layer)
         case AvgPool() | Blur() if unit.pool is None:
             return replace(unit, pool=layer)
+        case Parallel() if not unit.ghosts:
+            return replace(unit, ghosts=2 * unit.conv.out_channels)
+        case Slice(start=0, channels=channels) if unit.ghosts - 1 == channels:
+            return replace(unit, ghosts=channels)
         case ResponseNorm() if not unit.response_norm:
             return replace(unit, response_norm=True)
     return None
@@ -414,6 +487,22 @@ def _read_mixed_kernels(layer: Parallel) -> Unit | None:
     return Unit(whole, tuple(conv.kernel for conv in convs))  # type: ignore[attr-defined]
 
 
+def _is_ghost(layer: Parallel) -> bool:
+    """Whether channels and what one convolution makes of them are put one after the other."""
+    match layer:
+        case Parallel(branches=(Sequential(parts=()), Sequential(parts=((_, Conv()), *_))), join="concat"):
+            return True
+    return False
+
+
+def _partial(layer: Parallel) -> Unit | None:
+    """A convolution of the first channels, before those that are left as they are, as one unit."""
+    match [[part for _, part in branch.parts] for branch in layer.branches]:
+        case [[Slice(start=0), Conv() as conv], [Slice(channels=rest)]]:
+            return Unit(conv, part_of=conv.out_channels + rest)
+    return None
+
+
 def _product(layer: Parallel) -> Unit | None:
     """The product of two equal convolutions, a nonlinearity behind the first, as one unit."""
     branches = [units_of([part for _, part in branch.parts]) or [] for branch in layer.branches]
@@ -426,21 +515,22 @@ def _product(layer: Parallel) -> Unit | None:
 def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
     """The fields of a block's body, by the number and kind of its convolutions."""
     units = units_of(layers)
-    if not units or len(units) > 4 or units[0].conv.in_channels != width:
+    if not units or len(units) > 4 or (units[0].part_of or units[0].conv.in_channels) != width:
         return
     last = units[-1]
     for kind, places in _kinds(units):
         norm_sets = _norms(places)
         spatial = places.get("spatial") or places.get("start") or places["expand"]
         hidden_of = "spatial" if kind in ("basic", "fused_mbconv") and len(units) > 1 else "expand"
-        hidden = places[hidden_of].conv.out_channels if hidden_of in places else width
+        hidden = places[hidden_of].width if hidden_of in places else width
         if kind == "conv":
-            hidden = last.conv.out_channels
+            hidden = last.width
         fields: dict[str, Any] = {
-            **{"type": kind, "hidden": hidden, "out_channels": last.conv.out_channels},
+            **{"type": kind, "hidden": hidden, "out_channels": last.width},
             "stride": math.prod(unit.stride for unit in units),
             **{"kernel": spatial.conv.kernel, "kernels": spatial.kernels, "dilation": spatial.conv.dilation},
-            **{"groups": spatial.conv.groups, "bias": last.conv.bias},
+            **{"groups": spatial.conv.groups, "bias": last.conv.bias and not isinstance(last.conv, Reparametrised)},
+            "branches": max((unit.conv.copies for unit in units if isinstance(unit.conv, Reparametrised)), default=0),
             "stride_at": "expand" if "expand" in places and places["expand"].stride > 1 else "spatial",
             "anti_alias": _anti_alias(spatial.pool),
             **{f"{at}_act": places[at].act if at in places else "none" for at in ("expand", "spatial", "project")},
@@ -453,6 +543,13 @@ def _bodies(layers: list[Layer], width: int) -> Iterator[dict[str, Any]]:
             fields["options"] = {"first_kernel": start.conv.kernel if start else 0}
             fields["kernel"] = places["spatial"].conv.kernel if "spatial" in places else 0
             fields["groups"] = hidden
+        if kind == "ghost":
+            fields |= {"groups": hidden, "kernel": places["spatial"].conv.kernel if "spatial" in places else 3}
+        if kind == "faster":
+            parts = structure(kind).options["convolved"]
+            fields["options"] = {
+                "convolved": next((n for n in parts if share(width, int(n)) == spatial.conv.in_channels), 0)
+            }
         if kind == "convnext":
             fields["options"] = {"response_norm": places["expand"].response_norm}
         fields["se"] = _gate(places)
@@ -472,6 +569,10 @@ def _anti_alias(pool: Layer | None) -> str:
 def _kinds(units: list[Unit]) -> Iterator[tuple[str, dict[str, Unit]]]:
     """The kinds of blocks that have such convolutions, each with the convolution at every position."""
     match units:
+        case [one, *between, last] if one.ghosts and last.ghosts:
+            yield "ghost", {"expand": one, **dict(zip(["spatial"], between, strict=False)), "project": last}
+        case [one, two, three] if one.part_of and two.pointwise and three.pointwise:
+            yield "faster", {"spatial": one, "expand": two, "project": three}
         case [one]:
             yield "conv", {"spatial": one}
         case [one, two] if one.pointwise and two.pointwise:
@@ -549,6 +650,8 @@ def _width(layer: Layer, width: int) -> int:
 
 def flat(layer: Layer) -> Layers:
     """A tree's layers in order, without names and without nesting that computes nothing."""
+    if isinstance(layer, Reparametrised) and len(layer.branches) == 1:
+        return flat(layer.branches[0])
     if isinstance(layer, Sequential):
         return tuple(inner for _, part in layer.parts for inner in flat(part))
     return (flatten(layer),)

@@ -89,6 +89,14 @@ def test_trained_with_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, model(images).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_branches_that_fold_to_something_else_are_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = replace(ARCH, blocks=tuple(replace(block, branches=2) for block in ARCH.blocks))
+    assert bundle.deployed_weights(build(arch), arch).keys() == build(arch, deployed=True).state_dict().keys()
+    monkeypatch.setattr(bundle, "fold", lambda model: build(arch, deployed=True).eval())
+    with pytest.raises(DifferentError, match=r"^the deployed network is not the network: its output is off by"):
+        bundle.deployed_weights(build(arch), arch)
+
+
 def test_every_file_can_be_read_as_the_umask_says_and_names_no_place_of_this_machine(tmp_path: Path) -> None:
     """What is taken home is of a network, not of who made it and where."""
     home = tmp_path / "someone"

@@ -53,6 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no norms": {"norm_at": []},
     "separate downsampling": {"downsample": "separate"},
     "max-pool": {"downsample": "pool"},
+    "re-parametrised": {"branches": 2},
 }
 
 
@@ -70,7 +71,7 @@ def network(stage: dict[str, Any], resolution: int = 33, **changes: Any) -> Arch
 
 def check(arch: Arch) -> None:
     """Parameters, multiply-adds and shapes of the module on meta tensors are the computed ones."""
-    spent, model = cost(arch), build(arch)
+    spent, model = cost(arch), build(arch, deployed=True)
     assert sum(p.numel() for p in model.parameters()) == spent.params
     images = torch.empty(2, arch.in_channels, arch.resolution, arch.resolution, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

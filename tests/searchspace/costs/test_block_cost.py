@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchspace.blocks.layers import share
 from searchspace.costs.block_cost import Formula, Groups, Width, formula, function, largest
 
 NUMBERS = st.integers(1, 1000)
@@ -28,6 +29,18 @@ def test_channels_a_group_are_exact(times: int, groups: int) -> None:
     made = 9 * (Width(24, "x") // groups) * Width(24, "x")
     x = times * groups
     assert function(["x"], [str(formula(made))])(x) == (9 * (x // groups) * x,)
+
+
+@given(st.integers(1, 100), st.sampled_from([2, 3, 4]), st.booleans())
+def test_shares_of_any_width_and_what_they_leave_are_exact(x: int, parts: int, up: bool) -> None:
+    """Of widths that do not divide too, and of shares of shares."""
+
+    def computed(width: Any) -> Any:
+        some = share(width, parts, up)
+        return 9 * some * some + (width - some) * share(some, 2) + width
+
+    assert function(["x"], [str(computed(Width(24, "x")))])(x) == (computed(x),)
+    assert computed(Width(24, "x")).terms.keys() >= {("x",)}
 
 
 @given(st.integers(1, 50), st.sampled_from([1, 2, 3, 8]))

@@ -33,7 +33,7 @@ def counted(arch: Arch) -> tuple[int, int]:
 
     Of two images: group norm refuses one where a group is one number.
     """
-    model = build(arch).eval().to("meta")
+    model = build(arch, deployed=True).eval().to("meta")
     images = torch.zeros(2, arch.in_channels, arch.resolution, arch.resolution, device="meta")
     with FlopCounterMode(display=False) as counter:
         model(images)
@@ -51,7 +51,7 @@ def test_equals_what_torch_counts(network: Network) -> None:
 @given(networks())
 def test_equals_what_fvcore_counts(network: Network) -> None:
     arch = network.arch()
-    audit(build(arch), arch, cost(arch))
+    audit(build(arch, deployed=True), arch, cost(arch))
 
 
 def test_the_audit_names_both_numbers() -> None:
@@ -59,7 +59,7 @@ def test_the_audit_names_both_numbers() -> None:
     right = cost(arch)
     wrong = Cost(right.macs + 1, right.params, right.activations, right.peak_memory_bytes)
     with pytest.raises(AuditError, match=rf"{right.macs + 1} MACs .* {right.macs} MACs"):
-        audit(build(arch), arch, wrong)
+        audit(build(arch, deployed=True), arch, wrong)
 
 
 @pytest.mark.parametrize("name", ["mobile", "rexnet"])
@@ -170,7 +170,7 @@ def test_equals_what_torch_counts_at_length(network: Network) -> None:
 def test_equals_what_fvcore_counts_at_length(network: Network) -> None:
     arch = network.arch()
     try:
-        audit(build(arch), arch, cost(arch))
+        audit(build(arch, deployed=True), arch, cost(arch))
     except ValueError as error:  # a group norm over one number, which no single image can run
         if "group norm cannot run" not in str(error):
             raise
@@ -187,7 +187,7 @@ def test_every_space_equals_what_torch_counts(name: str, side: int) -> None:
         arch = space.arch(space.random_point(rng), rng.uniform(0.1, 0.6))
         assert counted(arch) == (cost(arch).macs, cost(arch).params)
         if number % 10 == 0:
-            audit(build(arch), arch, cost(arch))
+            audit(build(arch, deployed=True), arch, cost(arch))
 
 
 def test_what_was_counted_before_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

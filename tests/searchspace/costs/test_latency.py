@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from searchspace import Arch, Budget, InputError, Space, cost
 from searchspace.arch import lower
 from searchspace.blocks.blocks import Block, SqueezeExcite
-from searchspace.blocks.layers import Blur, ChannelConv, Conv, Gate, Linear, Residual, leaves, steps
+from searchspace.blocks.layers import Blur, ChannelConv, Conv, Gate, Linear, Reparametrised, Residual, leaves, steps
 from searchspace.blocks.stem_head import Head, Stem
 from searchspace.costs.latency import LatencyTable, Size, quantities, size_of
 from searchspace.format.network import Network
@@ -118,7 +118,8 @@ def test_multiply_adds_are_those_of_the_cost(network: Network) -> None:
     macs = 0.0
     for part, at in steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution)):
         if isinstance(part, (Conv, Linear, ChannelConv, Blur)):
-            weights = {Conv: getattr(part, "kernel", 1) ** 2, ChannelConv: getattr(part, "kernel", 1), Blur: 9}
+            side = getattr(part, "kernel", 1)
+            weights = {Conv: side**2, Reparametrised: side**2, ChannelConv: side, Blur: 9}
             macs += quantities(size_of(part, at))[3] * weights.get(type(part), 1)
     assert macs == cost(arch).macs
 

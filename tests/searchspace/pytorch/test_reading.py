@@ -16,6 +16,7 @@ from searchspace.arch import lower
 from searchspace.blocks.layers import Blur, leaves
 from searchspace.format.network import Network
 from searchspace.networks import names
+from searchspace.pytorch.module import fold
 from searchspace.space.lookup import network
 from tests.support.oracle import library
 from tests.support.strategies import networks
@@ -45,9 +46,13 @@ TIMM = {
     "convnextv2_atto": "convnext",
     "rexnet_100": "mbconv",
     "starnet_s050": "star",
+    "repvgg_a0": "conv",
+    "mobileone_s0": "mbconv",
+    "ghostnet_050": "ghost",
+    "fasternet_t0": "faster",
 }
 TORCHVISION = ("mobilenet_v2", "resnet18", "regnet_x_400mf")
-# Whole families of timm 1.0.31, and what of them is not read.
+# Whole families of timm 1.0.31, by module or by the beginning of the name, and what of them is not read.
 UNREAD = {
     "efficientnet": "efficientnet_cc_b0_4e efficientnet_cc_b0_8e efficientnet_cc_b1_8e efficientnet_h_b5 "
     "efficientnet_x_b3 efficientnet_x_b5 gc_efficientnetv2_rw_t test_efficientnet_evos tf_efficientnet_cc_b0_4e "
@@ -60,6 +65,12 @@ UNREAD = {
     "convnext": "convnext_atto_rms convnext_zepto_rms convnext_zepto_rms_ols test_convnext test_convnext2",
     "rexnet": "",
     "starnet": "",
+    "repvgg": "repvgg_d2se",
+    "mobileone": "",
+    # The second and third version have attention.
+    "ghostnet": "ghostnetv2_100 ghostnetv2_130 ghostnetv2_160 "
+    "ghostnetv3_050 ghostnetv3_100 ghostnetv3_130 ghostnetv3_160",
+    "fasternet": "",
 }
 
 
@@ -69,25 +80,61 @@ def kinds(arch: Arch) -> set[str]:
 
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_s_networks_compute_the_same(name: str) -> None:
-    """Outputs are compared by `from_module` itself; here the weights are no fresh ones, and the comparison is close."""
-    library("timm")
-    module = library("timm").create_model(name).eval()
+    assert TIMM[name] in kinds(compared(library("timm").create_model(name)))
+
+
+@pytest.mark.parametrize("size", ["x0_5", "x1_0", "x1_5", "x2_0"])
+def test_torchvision_s_shufflenets_compute_the_same(size: str) -> None:
+    module = library("torchvision").models.get_model(f"shufflenet_v2_{size}")
+    arch = compared(module)
+    assert kinds(arch) == {"shuffle"}
+    with torch.device("meta"):
+        assert multiply_adds(module.to("meta"), 64) == cost(arch).macs
+
+
+def test_shares_of_widths_that_do_not_divide_are_the_authors() -> None:
+    """GhostNet cuts a channel off, and FasterNet rounds the part down that it convolves."""
+    timm = library("timm").models
+    ghosts = (timm.ghostnet.GhostBottleneck(*widths) for widths in ((9, 25, 15), (15, 31, 21, 5, 2)))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(21, 5))
+    arch = compared(nn.Sequential(nn.Conv2d(3, 9, 3, 2, 1, bias=False), nn.BatchNorm2d(9), nn.ReLU(), *ghosts, *head))
+    assert [(block.in_channels, block.hidden, block.out_channels) for block in arch.blocks] == [
+        (9, 25, 15),
+        (15, 31, 21),
+    ]
+    faster = compared(timm.fasternet.FasterNet(embed_dim=42, depths=(1, 1, 1, 1), feature_dim=64, num_classes=5))
+    assert [block.in_channels for block in faster.blocks if block.type == "faster"] == [42, 84, 168, 336]
+
+
+def compared(module: nn.Module) -> Arch:
+    """What is read of a module, once its costs and its outputs are shown to be equal, as trained and as deployed.
+
+    `from_module` compares outputs itself; here the weights are no fresh ones, and the comparison is close.
+    """
+    module.eval()
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.8, 1.2)
             nn.init.normal_(part.bias, 0.0, 0.1)
-            part.running_mean.normal_(0.0, 0.1)
-            part.running_var.uniform_(0.8, 1.2)
+            part.running_mean.normal_(0.0, 0.1)  # type: ignore[union-attr]
+            part.running_var.uniform_(0.8, 1.2)  # type: ignore[union-attr]
     arch = from_module(module, 64)
-    assert TIMM[name] in kinds(arch)
-    assert sum(parameter.numel() for parameter in module.parameters()) == cost(arch).params
     ours = build(arch).eval()
     copy_weights(module, ours)
+    folded = as_deployed(module)
+    assert sum(parameter.numel() for parameter in folded.parameters()) == cost(arch).params
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        wanted, given = module(images), ours(images)
-    assert (wanted - given).abs().max() <= 1e-4 * wanted.abs().max()
+        wanted, *given = (network(images) for network in (module, ours, fold(ours), folded))
+    assert all((wanted - one).abs().max() <= 1e-4 * wanted.abs().max() for one in given)
+    if folded is not module:  # whose branches are gone: a plain network
+        plain = from_module(folded, 64)
+        assert (cost(plain).params, cost(plain).macs) == (cost(arch).params, cost(arch).macs)
+        copy_weights(folded, other := build(plain).eval())
+        with torch.no_grad():
+            assert (wanted - other(images)).abs().max() <= 1e-4 * wanted.abs().max()
+    return arch
 
 
 @pytest.mark.slow
@@ -96,7 +143,7 @@ def test_all_but_a_few_of_timm_s_networks_are_read(family: str) -> None:
     """Parameters and multiply-adds too; on the meta device, where nothing is computed."""
     timm = library("timm")
     said = {}
-    for name in timm.list_models(module=family):
+    for name in timm.list_models(module=family) or timm.list_models(f"{family}_*"):
         with torch.device("meta"):
             module = timm.create_model(name).eval()
         side = module.default_cfg["input_size"][-1]
@@ -105,6 +152,8 @@ def test_all_but_a_few_of_timm_s_networks_are_read(family: str) -> None:
         except InputError as error:
             said[name] = str(error)
         else:
+            with torch.device("meta"):
+                module = as_deployed(module)
             assert sum(parameter.numel() for parameter in module.parameters()) == cost(arch).params
             assert multiply_adds(module, side) == cost(arch).macs - blurred(arch), name
     for name, why in said.items():
@@ -112,9 +161,18 @@ def test_all_but_a_few_of_timm_s_networks_are_read(family: str) -> None:
     assert set(said) == set(UNREAD[family].split())
 
 
+def as_deployed(module: nn.Module) -> nn.Module:
+    """A network of timm with its branches folded by timm itself, if it has any."""
+    if not any(hasattr(part, "reparameterize") for part in module.modules()):
+        return module
+    folded: nn.Module = library("timm").utils.model.reparameterize_model(module)
+    return folded
+
+
 def multiply_adds(module: nn.Module, side: int) -> int:
     """Those of convolutions and linear layers, by their outputs."""
     counted = []
+    channels = next(part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
 
     def count(part: nn.Module, _: object, output: Tensor) -> None:
         assert isinstance(part.weight, Tensor)
@@ -124,8 +182,8 @@ def multiply_adds(module: nn.Module, side: int) -> int:
         if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             part.register_forward_hook(count)
     with torch.no_grad():
-        module(torch.empty(1, 3, side, side, device="meta"))
-    return sum(counted)
+        module(torch.empty(2, channels, side, side, device="meta"))  # of one image a group may be one number
+    return sum(counted) // 2
 
 
 def blurred(arch: Arch) -> int:
@@ -162,7 +220,14 @@ def test_random_networks_are_read_or_refused_in_one_line(network: Network) -> No
         assert said
         assert "\n" not in said
     else:
-        assert (cost(read).params, cost(read).macs) == (cost(arch).params, cost(arch).macs)
+        assert as_trained(read) == as_trained(arch)
+
+
+def as_trained(arch: Arch) -> tuple[int, int]:
+    """Parameters and multiply-adds with all branches: a convolution with a projection beside it may be one or two."""
+    with torch.device("meta"):
+        module = build(arch).eval()
+    return sum(parameter.numel() for parameter in module.parameters()), multiply_adds(module, arch.resolution)
 
 
 class Own(nn.Module):

@@ -48,7 +48,7 @@ def standalone(code: str) -> nn.Module:
 def same(arch: Arch, resolution: int | None = None) -> None:
     """Assert that the file's network is the built one, bit for bit."""
     torch.manual_seed(0)
-    built = build(arch)
+    built = build(arch, deployed=True)
     torch.manual_seed(0)
     written = standalone(source(arch))
     ours, theirs = built.state_dict(), written.state_dict()

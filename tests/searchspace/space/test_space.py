@@ -317,8 +317,8 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
         ({"stages": [{"block": "mbconv", "expansion": {"choice": [6, 6.0]}}]}, "expansion: 6 and 6.0 are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [1, True]}}]}, "bias: 1 and true are one value"),
         ({"stages": [{"block": "mbconv", "bias": {"choice": [0.0, False]}}]}, "bias: 0.0 and false are one value"),
-        ({"stages": [{"block": "downsample"}]}, "star is accepted, not 'downsample': `downsample` in a stage"),
-        ({"stages": [{"block": "mbconf"}]}, r'star is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
+        ({"stages": [{"block": "downsample"}]}, "shuffle is accepted, not 'downsample': `downsample` in a stage"),
+        ({"stages": [{"block": "mbconf"}]}, r'shuffle is accepted, not "mbconf"; did you mean mbconv\? \(--plugin'),
         (
             {"sttem": {}, "stages": [{"block": "mbconv", "kernal": 3, "depht": 1}]},
             r"depht: no such field; did you mean depth\?; also sttem: no such field; did you mean stem\?$",
@@ -342,6 +342,16 @@ def test_without_refuses(space: str, word: str, says: str) -> None:
 def test_refuses(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         small(**changes)
+
+
+def test_a_fixed_network_may_have_any_expansion_and_a_space_at_most_6() -> None:
+    wide = {**SMALL, "stages": [{"block": "mbconv", "expansion": 9}]}
+    fixed = {name: node for name, node in wide.items() if name != "width_mult"}
+    fixed["schedule"] = {"kind": "linear", "start": 8, "end": 24}
+    assert Space(fixed).arch().blocks[0].hidden == 9 * fixed["stem"]["width"]
+    for change in ({"width_mult": {"fit": [0.1, 4]}}, {"defaults": {"kernel": {"choice": [3, 5]}}}):
+        with pytest.raises(InputError, match=r"stage1: expansion: from 0.01 to 6, not 9\.0: only a fixed network may"):
+            Space({**fixed, **change})
 
 
 def test_names_file_line_and_field(tmp_path: Path) -> None:
