@@ -25,12 +25,15 @@ from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster, LostClusterError
 from nas.workers.coordinator import Coordinator
 from nas.workers.gpu_sharing import part, room, share_of_gpu, words
-from nas.workers.ray_private import end_tune, fast_trials
+from nas.workers.ray_private import end_tune, fast_trials, short_goodbyes
 from searchspace import signals
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
     from nas.workers.evaluate import Context, Evaluate
+
+
+GOODBYE_S = 2.0  # for what still trains where a run ends before it; its training goes on from its checkpoint
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ def run(
         course.checkpointing(),
         _stoppable(course, here),
         fast_trials(not conduct.ray_address),
+        short_goodbyes(GOODBYE_S),
     ):
         here.log_to(log)
         available = ray.cluster_resources()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ tame = search_options.recipe
 search_options.recipe = lambda dataset: replace(tame(dataset), learning_rate=1e30, warmup=0.0)
 command.run(search.main, "nas.search")
 """
+STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now\n"
 
 
 def wait_for_events(run: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -129,23 +130,36 @@ def test_a_full_disk_is_said_and_the_same_command_carries_on(small_disk: Path) -
     checked(load(run), run, 8, [])
 
 
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """Seven processes beside, as where several people use it."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(7)]
+    try:
+        time.sleep(2)
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 @pytest.mark.slow
-def test_a_stop_takes_less_than_ten_seconds(tmp_path: Path) -> None:
-    for number, count in enumerate((0, 3)):
-        run = tmp_path / str(number)
-        process = begin(run, 8, [])
-        deadline = time.monotonic() + 60
-        while not (run / "log.txt").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        wait_for_events(run, count, process)
-        time.sleep(0.0 if count else 2.0)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("count", [0, 3], ids=["while Ray starts", "while trials run"])
+def test_a_stop_takes_less_than_ten_seconds_on_a_busy_machine(tmp_path: Path, number: int, count: int) -> None:
+    run = tmp_path / "run"
+    process = begin(run, 8, [])
+    deadline = time.monotonic() + 60
+    while not (run / "log.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    wait_for_events(run, count, process)
+    with busy_machine():
         asked = time.monotonic()
-        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, number)
         out, err = process.communicate(timeout=60)
         took = time.monotonic() - asked
-        print(f"stopped after {took:.1f} s")
-        assert took < 10, out + err
-        assert "Traceback" not in out + err
-        assert process.returncode == 128 + signal.SIGTERM
-        assert ("stopping: keeping epochs" if count else "nas.search: interrupted") in err
-        assert run.exists() == bool(count), "a start without trials leaves nothing"
+    print(f"stopped after {took:.1f} s at a load of {os.getloadavg()[0]:.0f}")
+    assert took < 10, out + err
+    assert process.returncode == 128 + number
+    assert err == (STOPPING if count else "nas.search: interrupted\n")
+    assert run.exists() == bool(count), "a start without trials leaves nothing"
