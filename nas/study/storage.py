@@ -33,6 +33,7 @@ NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}  # what brings a server's Python driver
 NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
@@ -144,10 +145,9 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
                     grace_period=DEAD_AFTER_S,
                 )
         except ImportError:
-            extra = (
-                "; pip install 'cnn-budget-search[postgres]' brings it" if url.drivername.endswith("psycopg") else ""
-            )
-            raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
+            extra = EXTRAS.get(url.get_driver_name())
+            how = f"; pip install 'cnn-budget-search[{extra}]' brings it" if extra else ""
+            raise InputError(f"storage {url.drivername}: its Python driver is not installed{how}") from None
         except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
             # Of two that make the tables at once, one fails: they are there when it tries again.
             final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
