@@ -80,10 +80,9 @@ def run(
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
     `StorageError` where the study cannot be written, `FailuresError` where most trials fail, `LostClusterError` where
-    Ray has ended. SIGINT, SIGTERM and SIGHUP end it cleanly: what was running is closed as interrupted, and asked first
-    by the next run; the course says which signal it was. After every epoch trials put their training aside in the
-    course's `checkpoints`, where their machine has that folder; one that is asked again goes on from there. `say` is
-    told how they share GPUs.
+    Ray has ended. Signals end it cleanly: what was running is closed as interrupted, and asked first by the next run;
+    the course says which signal it was. After every epoch trials put their training in the course's `checkpoints`,
+    where their machine has that folder; one that is asked again goes on from there. `say` is told how GPUs are shared.
     """
     cluster.quieten()
     import ray
