@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.study.drivers import StorageError
 from nas.study.records import trial_records
 from nas.study.storage import load
+from nas.study.study import Study
 from nas.workers import coordinator
 from tests.nas.test_search import ENVIRONMENT
 from tests.system.test_chaos import SMALL, begin, checked, events, finish
@@ -128,6 +130,31 @@ def test_a_full_disk_is_said_and_the_same_command_carries_on(small_disk: Path) -
     filler.unlink()
     finish(run, 8, [])
     checked(load(run), run, 8, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [4, 16, 64, 200, 260, 300, 460, 900, 2048])
+def test_a_study_on_a_disk_of_any_size_says_that_it_is_full_and_carries_on(small_disk: Path, kilobytes: int) -> None:
+    def resized(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
+
+    told: dict[str, float] = {}
+
+    def advance(total: int) -> Study:
+        with Study.open(small_disk / "run", "rexnet", "100MFLOPs", controls=3, seed=1) as study:
+            while study.finished < total:
+                trial = study.ask()
+                assert study.tell(trial, trial.number / total)
+                told[trial.digest] = trial.number / total
+            return study
+
+    resized(f"{kilobytes}k")
+    with pytest.raises((StorageError, OSError), match=r"disk is full|No space left"):
+        advance(1000)
+    resized("6m")
+    advance(len(told) + 2)
+    kept = {one.digest: one.score for one in trial_records(load(small_disk / "run"))}
+    assert kept == told
 
 
 @contextmanager
