@@ -40,7 +40,7 @@ from nas.config import TrainConfig, recipe
 from nas.data.datasets import Split
 from nas.latency.timing import device_for, device_name
 from nas.trial import Result, Trial
-from nas.workers.evaluate import Context, brief_training, guarded, trial_seed
+from nas.workers.evaluate import Context, brief_training, guard, trial_seed
 from searchspace import Budget, Space, cost
 
 BUDGET = "30MFLOPs"
@@ -159,7 +159,7 @@ def evaluate(
     """What a worker does with a trial."""
     kept = folder / f"{trial.digest}.safetensors" if folder else None
     seed = trial_seed(0, trial.digest)
-    return guarded(trial, Context(split, device, seed, train.epochs, train=train, checkpoint=kept), brief_training)
+    return guard(trial, Context(split, device, seed, train.epochs, train=train, checkpoint=kept), brief_training)
 
 
 def stages(split: Split, train: TrainConfig, number: int, device: str) -> list[dict[str, Any]]:

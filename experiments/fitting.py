@@ -86,7 +86,7 @@ def proposed(where: Space, budget: Budget, number: int, counting: Counting) -> R
     del where.fit
     for candidate in candidates:
         assert candidate.cost == cost(candidate.arch)
-        used.append(budget.used(candidate.cost))
+        used.append(budget.share_used(candidate.cost))
         digests.add(candidate.arch.digest)
     return Row(
         where.source.removesuffix(".yaml"),

@@ -250,11 +250,11 @@ def wait(module: nn.Module, inputs: tuple[Tensor]) -> None:
 
 def trial(arch: Arch, split: Split, train: TrainConfig, device: str, share: float = 1.0) -> Result:
     """The last result of a trial as a worker carries it out."""
-    from nas.workers.evaluate import Context, brief_training, guarded
+    from nas.workers.evaluate import Context, brief_training, guard
 
     context = Context(split, device, 0, train.epochs, train=train, gpu_share=share, graphs=device == "cuda")
     try:
-        *_, last = guarded(Trial(0, arch, cost(arch), "search"), context, brief_training)
+        *_, last = guard(Trial(0, arch, cost(arch), "search"), context, brief_training)
     except Exception as error:  # a worker would be replaced
         return Result(error=f"the process is lost: {type(error).__name__}: {error}"[:300])
     return last

@@ -32,7 +32,7 @@ from torch import Tensor
 from nas.config import TrainConfig
 from nas.training import trainer
 from nas.training.trainer import Training
-from nas.views.gpu_use import asked
+from nas.views.gpu_use import query
 from nas.workers.gpu_sharing import is_installed, side_by_side
 
 # Processes that are started together, and of how many of them at a time images are counted: others wait.
@@ -289,7 +289,7 @@ def used() -> Iterator[list[tuple[float, float]]]:
     def look() -> None:
         while not stop.wait(1.0):
             with suppress(ValueError, IndexError):
-                percent, memory = asked().splitlines()[0].split(",")[:2]
+                percent, memory = query().splitlines()[0].split(",")[:2]
                 seen.append((float(percent), float(memory)))
 
     thread = threading.Thread(target=look, daemon=True)

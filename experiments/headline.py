@@ -54,7 +54,7 @@ FAR_SEED = 10**6  # no search draws its networks from seeds as high
 def scaled(name: str, budget: Budget) -> Arch:
     """A known network at the budget, all of it scaled by one width multiplier, as closely as its rounding allows."""
     space = Space.load("mobile")
-    candidate = textbook.scaled(textbook.deployed(name, space), budget, BANDS, space)
+    candidate = textbook.scale(textbook.deploy(name, space), budget, BANDS, space)
     if candidate is not None:
         return candidate.arch
     raise InputError(f"budget {budget}: {name} cannot be scaled to {BANDS[-1]:.0%} of it")

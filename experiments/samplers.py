@@ -171,7 +171,7 @@ def earlier(table: Mapping[str, Network], seed: int) -> list[PriorObservation]:
     domain = Domain(CHOICES, lambda point: table["".join(point.values())].macs, budget * 1e6)
     found: dict[tuple[Any, ...], float] = {}
     while len(found) < number:
-        point = domain.fresh(domain.drawn(rng), found, rng)
+        point = domain.fresh(domain.draw(rng), found, rng)
         found[domain.key(point)] = rng.choice(table["".join(point.values())].accuracies)
     y = norm.ppf((rankdata(list(found.values())) - 0.5) / number)
     points = (dict(zip(CHOICES, key, strict=True)) for key in found)

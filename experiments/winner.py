@@ -36,7 +36,7 @@ from trainings import Job, Record
 from nas import Run
 from nas.analysis.finals import duel
 from nas.config import full_recipe
-from nas.data.datasets import listed, trained_on
+from nas.data.datasets import list_classes, number_of_training_images
 from nas.latency.timing import device_for, device_name
 from searchspace import Arch, Budget, InputError
 
@@ -96,7 +96,9 @@ def optimism(run: Run, args: argparse.Namespace, device: str, log: Path, console
     if found is None:
         return None
     train = replace(identity.train, epochs=found.epochs)
-    split = trainings.images(args.dataset, trained_on(identity.data, listed(identity.data)[1]), seed=FRESH)
+    split = trainings.images(
+        args.dataset, number_of_training_images(identity.data, list_classes(identity.data)[1]), seed=FRESH
+    )
     jobs = [Job(NAMED, found.winner.arch, train, FRESH + seed) for seed in range(args.seeds)]
     fresh: list[Record] = trainings.carry_out(jobs, split, device, log, console)
     return found.score - fmean(record["accuracy"] for record in fresh)

@@ -259,7 +259,7 @@ def as_begun(images: Any) -> None:
         images.setdefault("flip", images.get("dataset", "digits") != "digits")
 
 
-def resumed(new: SearchSpec, old: SearchSpec) -> SearchSpec:
+def resume(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
     return replace(new, data=replace(new.data, flip=flip), controls=old.controls, baselines=old.baselines)
@@ -287,13 +287,13 @@ def same_images(kept: str, now: str) -> bool:
 
     What images show is compared where the same Pillow decoded them.
     """
-    (labels, files, shown), (labels_now, files_now, shown_now) = _known_of(kept), _known_of(now)
+    (labels, files, shown), (labels_now, files_now, shown_now) = _parts_of(kept), _parts_of(now)
     if labels != labels_now or (files and files_now and files != files_now):
         return False
     (pixels, _, by), (pixels_now, _, by_now) = shown.partition("@"), shown_now.partition("@")
     return pixels == pixels_now or by != by_now or not (pixels and pixels_now)
 
 
-def _known_of(fingerprint: str) -> tuple[str, str, str]:
+def _parts_of(fingerprint: str) -> tuple[str, str, str]:
     labels, files, shown = [*fingerprint.split("-", 2), "", ""][:3]
     return labels, files, shown

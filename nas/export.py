@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         bundle.require_onnx()
     formats.require(others)
     export.check_out(args.out, Path(args.run))
-    facts, weights = export.chosen(args.run, args.trial)
+    facts, weights = export.choose(args.run, args.trial)
     facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     console = command.console()
     images = export.calibration(facts, args.dataset, args.calibration_images, console) if args.int8 else None

@@ -9,15 +9,15 @@ from typing import Any
 
 from nas.cache import cache_folder
 from searchspace.errors import InputError
-from searchspace.registry.plugins import is_loaded, load, resolved, sources
+from searchspace.registry.plugins import is_loaded, load, resolve, sources
 
 FILE = "plugins"  # one per line, in the user's cache folder
 
 
-def used() -> tuple[str, ...]:
+def plugins_in_use() -> tuple[str, ...]:
     """The plugins that register what is registered here. From now on runs may name them."""
     found = sources()
-    known = _known()
+    known = _registered_names()
     if new := [text for text in found if text not in known]:
         with suppress(OSError):
             cache_folder().mkdir(parents=True, exist_ok=True)
@@ -33,17 +33,17 @@ def load_named(plugins: Any) -> None:
     """
     if not isinstance(plugins, list) or not all(isinstance(text, str) for text in plugins):
         return
-    for text in _unloaded(plugins):
-        if resolved(text) not in _known() and (Path(text).exists() or not text.endswith(".py")):
+    for text in _not_loaded(plugins):
+        if resolve(text) not in _registered_names() and (Path(text).exists() or not text.endswith(".py")):
             raise InputError(f"plugin {text}: not used here before; read it, then --plugin {text} loads it")
         load(text)
 
 
-def _unloaded(plugins: Iterable[str]) -> list[str]:
+def _not_loaded(plugins: Iterable[str]) -> list[str]:
     return [text for text in plugins if not is_loaded(text)]
 
 
-def _known() -> set[str]:
+def _registered_names() -> set[str]:
     try:
         return set((cache_folder() / FILE).read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeError):

@@ -11,11 +11,11 @@ from searchspace import command
 def main(arguments: Sequence[str]) -> int:
     args = search_options.parser().parse_args(arguments)
 
-    from nas.run.search import Search, carried_out
+    from nas.run.search import Search, carry_out_command
 
     words = search_options.without_password(arguments, args.storage)
     args.command = command.line("nas.search", words)
-    return carried_out(Search(args))
+    return carry_out_command(Search(args))
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ class TrialRecord:
         return None if self.score is None else self.metric.scores_within(self.score, images)
 
 
-def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The complete trials, best first: by score, then lower loss (an unknown one is the worst), then lower number."""
     return sorted((record for record in records if record.state == "complete"), key=_best_first)
 

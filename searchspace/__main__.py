@@ -24,7 +24,7 @@ from searchspace.processes import processes
 from searchspace.registry.plugins import has_sourceless, load_all, plugin_option, sources
 from searchspace.space.choices import Scalar
 from searchspace.space.lookup import network
-from searchspace.space.preflight import MANY, known, preflight
+from searchspace.space.preflight import MANY, known_within, preflight
 from searchspace.space.space import Space, ready
 from searchspace.table import Row, summary, table
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(f"points: at least 1, not {args.points}")
         space = Space.load(args.space)
         if args.latency_table:
-            space = space.timed(LatencyTable.load(args.latency_table))
+            space = space.with_latencies(LatencyTable.load(args.latency_table))
         describe(console, space, Budget.parse(args.budget), args.points, args.plot)
     return 0
 
@@ -140,7 +140,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         console.print(f"known network {name} is left out: {why}")
     for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
         console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
-    networks = known(space, budget)
+    networks = known_within(space, budget)
     console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
     for name, arch, spent in networks[:KNOWN]:
         costs = f"{amount(spent.macs, 'macs'):>12} {amount(spent.params, 'params'):>13}"

@@ -98,7 +98,7 @@ class Arch:
         """
         resolution = self.resolution if resolution is None else resolution
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
-        stride, pool, *rest = relaxed(strides, relaxed_at or resolution, smallest_map)
+        stride, pool, *rest = relax(strides, relaxed_at or resolution, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
         head = self.head if num_classes is None else replace(self.head, output="logits")
@@ -141,7 +141,7 @@ def check_arch(thing: Any, asked: str) -> None:
     )
 
 
-def relaxed(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
+def relax(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
     """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller."""
     kept = list(strides)
 
@@ -163,23 +163,23 @@ def sections(arch: Arch) -> list[Sequential]:
         *(_block(block) for block in arch.blocks),
         _head(arch.head, last, arch.num_classes),
     ]
-    return [padded_as(section, "same") for section in found] if arch.padding == "same" else found
+    return [pad_as(section, "same") for section in found] if arch.padding == "same" else found
 
 
 @lru_cache(1 << 14)
-def padded_as(layer: Layer, padding: Padding) -> Any:
+def pad_as(layer: Layer, padding: Padding) -> Any:
     """The layers with their strided convolutions padded this way."""
     match layer:
         case Conv() if layer.stride > 1 and layer.kernel % 2 and layer.kernel > 1:
             return replace(layer, same=padding == "same")
         case Sequential(parts=parts):
-            return Sequential(tuple((name, padded_as(part, padding)) for name, part in parts))
+            return Sequential(tuple((name, pad_as(part, padding)) for name, part in parts))
         case Residual(body=body, shortcut=shortcut):
-            return Residual(padded_as(body, padding), None if shortcut is None else padded_as(shortcut, padding))
+            return Residual(pad_as(body, padding), None if shortcut is None else pad_as(shortcut, padding))
         case Gate(body=body):
-            return Gate(padded_as(body, padding))
+            return Gate(pad_as(body, padding))
         case Parallel(branches=branches, join=join):
-            return Parallel(tuple(padded_as(branch, padding) for branch in branches), join)
+            return Parallel(tuple(pad_as(branch, padding) for branch in branches), join)
     return layer
 
 

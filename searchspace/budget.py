@@ -163,19 +163,19 @@ class Budget:
     def admits(self, cost: Cost) -> bool:
         return all(limit.low <= limit.of(cost) <= limit.high for limit in self.limits)
 
-    def used(self, cost: Cost) -> float:
+    def share_used(self, cost: Cost) -> float:
         """The tightest limit's share that a cost takes: at most 1 for a network that keeps every ceiling."""
         return max(limit.of(cost) / limit.high for limit in self.limits)
 
-    def scaled(self, share: float) -> Budget:
+    def scale(self, share: float) -> Budget:
         """The same limits, each ceiling at this share of itself."""
         if share == 1:
             return self
         return Budget(tuple(replace(limit, high=type(limit.high)(limit.high * share)) for limit in self.limits))
 
-    def reached(self, cost: Cost) -> float:
+    def share_reached(self, cost: Cost) -> float:
         """As `used`, but below the least share of every admitted cost where a lower bound is missed, for solvers."""
-        used = self.used(cost)
+        used = self.share_used(cost)
         missing = min((limit.of(cost) / limit.low for limit in self.limits if limit.low), default=1.0)
         return used if missing >= 1 or used > 1 else missing * max(limit.low / limit.high for limit in self.limits)
 

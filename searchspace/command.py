@@ -45,14 +45,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"{DISTRIBUTION} {version()}", help="show the version")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words = self._joined(sys.argv[1:] if args is None else args)
+        words = self._join(sys.argv[1:] if args is None else args)
         for word in self._options_in(words):
             if word not in self._option_string_actions:
                 near = difflib.get_close_matches(word, self._option_string_actions, 1)
                 self.error(f"no such option {word}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().parse_known_args(words, namespace)
 
-    def _joined(self, words: Sequence[str]) -> list[str]:
+    def _join(self, words: Sequence[str]) -> list[str]:
         """The words with `--budget -3MFLOPs` as `--budget=-3MFLOPs`: argparse takes the value for another option, and
         says that there is none. No option begins with a digit."""
         joined: list[str] = []
@@ -110,7 +110,7 @@ def line(module: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", module, *arguments])
 
 
-def failed(name: str, reason: str) -> int:
+def fail(name: str, reason: str) -> int:
     """Say on standard error why a command failed; returns its exit code."""
     print(f"{name}: {reason}", file=sys.stderr)
     return FAILED
@@ -134,7 +134,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are done: see nas/__init__.py
         with ending(end):
-            code = main(checked(arguments))
+            code = main(check(arguments))
         sys.stdout.flush()
     except SystemExit as ended:  # --help and --version
         code = ended.code
@@ -154,7 +154,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
     sys.exit(code if output_works() else FAILED)
 
 
-def checked(arguments: Sequence[str]) -> Sequence[str]:
+def check(arguments: Sequence[str]) -> Sequence[str]:
     """The arguments; `InputError` for one that is no text, which no file of a run could hold."""
     for word in arguments:
         try:

@@ -114,7 +114,7 @@ def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Loca
     if error.errors()[0]["type"] == "json_invalid":
         said = error.errors()[0]["msg"].removeprefix("Invalid JSON: ")
         return f"{source}: no plain data ({said})"
-    told = list(dict.fromkeys(_said(detail, cls, lines) for detail in error.errors()))
+    told = list(dict.fromkeys(_explain(detail, cls, lines) for detail in error.errors()))
     (line, first), others = told[0], told[1:SHOWN_ERRORS]
     if first.endswith((FREES, REGISTERS)):  # what else is wrong with it follows from that
         told, others = told[:1], []
@@ -124,7 +124,7 @@ def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Loca
     return f"{place}: {first}".removeprefix(": ") + "".join(beside) + more
 
 
-def _said(detail: ErrorDetails, cls: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
+def _explain(detail: ErrorDetails, cls: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
     """The line on which one thing is wrong, and what: the field, what is accepted and what was given."""
     location: Location = detail["loc"]
     unsaid = location not in lines and ("defaults", *location[2:]) in lines

@@ -27,19 +27,19 @@ def processes(number: int, many: int, first: Callable[[], None] | None = None) -
     workers = os.cpu_count() or 1
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(first,)) as pool:
 
-        def submitted(function: Callable[[Any], Any], chunk: Any) -> Future[Any]:
+        def submit(function: Callable[[Any], Any], chunk: Any) -> Future[Any]:
             with _without_main():
                 return pool.submit(function, chunk)
 
-        def mapped(function: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+        def map_chunks(function: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
             waiting = iter(chunks)
-            under_way = [submitted(function, chunk) for chunk in islice(waiting, 2 * workers)]
+            under_way = [submit(function, chunk) for chunk in islice(waiting, 2 * workers)]
             while under_way:
                 result = under_way.pop(0).result()
-                under_way += [submitted(function, chunk) for chunk in islice(waiting, 1)]
+                under_way += [submit(function, chunk) for chunk in islice(waiting, 1)]
                 yield result
 
-        yield mapped
+        yield map_chunks
 
 
 @contextmanager

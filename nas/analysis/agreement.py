@@ -77,7 +77,7 @@ class Agreement:
     kendall_interval: tuple[float, float]
 
 
-def chosen(
+def networks_to_compare(
     trials: Sequence[TrialRecord], top: int, controls: int, seed: int, finals: Finals | None = None
 ) -> list[TrialRecord]:
     """The best complete trials, by the finals where they took part, and random ones of the random networks that were
@@ -107,7 +107,7 @@ def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
     for trial in trials:
         folder = folder_of(base, trial)
         if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.score is not None:
-            told = _trained(folder / WEIGHTS)
+            told = _read_outcome(folder / WEIGHTS)
             own = told.score is not None  # by the search's metric, which is not what all trainings measure
             row = Retrained(
                 trial.number,
@@ -128,7 +128,7 @@ def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
     return sorted(found, key=lambda one: -one.metric.gain(one.full))
 
 
-def _trained(path: Path) -> Outcome:
+def _read_outcome(path: Path) -> Outcome:
     try:
         with safe_open(path, "np") as file:
             found = json.loads((file.metadata() or {})["trained"])

@@ -64,7 +64,7 @@ def channel_profile(trials: Sequence[TrialRecord]) -> Widths:
     channels = [np.array([block["out_channels"] for block in _blocks(trial)], np.float64) for trial in told]
     equal = len({len(one) for one in channels}) == 1
     positions = np.arange(1.0, len(channels[0]) + 1) if equal else np.linspace(0, 1, GRID)
-    rows = np.array(channels) if equal else np.array([_stretched(one) for one in channels])
+    rows = np.array(channels) if equal else np.array([_stretch(one) for one in channels])
     size = round(SHARE * len(told))
     starts = {"top 10 %": 0, "50 to 60 %": len(told) // 2, "bottom 10 %": len(told) - size}
     groups = [_group(name, positions, rows[first : first + size]) for name, first in starts.items()]
@@ -76,7 +76,7 @@ def _blocks(trial: TrialRecord) -> list[dict[str, int]]:
     return found
 
 
-def _stretched(channels: Array) -> Array:
+def _stretch(channels: Array) -> Array:
     return np.interp(np.linspace(0, 1, GRID), np.linspace(0, 1, len(channels)), channels)
 
 

@@ -16,7 +16,7 @@ from nas.analysis.finals import sentences as of_finals
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study import objectives
 from nas.study.finals import Finals
-from nas.trial import Role, TrialRecord, ranked
+from nas.trial import Role, TrialRecord, rank
 from searchspace.budget import Budget
 
 RESAMPLES, MOST_DEALS = 2000, 20_000
@@ -91,7 +91,7 @@ def compare(trials: Sequence[TrialRecord], images: int, seed: int = 0) -> Compar
         return None
     rng = np.random.default_rng(seed)
     drawn = images if metric.is_share else 0
-    pairs = np.array([[_resampled_best(s, k, drawn, rng) for s in (search, control)] for _ in range(RESAMPLES)])
+    pairs = np.array([[_resample_best(s, k, drawn, rng) for s in (search, control)] for _ in range(RESAMPLES)])
     gaps = pairs[:, 0] - pairs[:, 1]
     ours, random_ = expected_best(search, k), expected_best(control, k)
     found = (ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps))
@@ -146,7 +146,7 @@ def sentences(found: Comparison) -> list[str]:
 
 def meaning(trials: Sequence[TrialRecord]) -> str:
     """What the scores of a search are worth, in a sentence; empty where no trial is complete."""
-    complete = ranked(trials)
+    complete = rank(trials)
     if not complete:
         return ""
     epochs = max(trial.epochs for trial in complete)
@@ -160,7 +160,7 @@ def meaning(trials: Sequence[TrialRecord]) -> str:
 
 def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None = None) -> list[str]:
     """What the run shows, in sentences; with `finals` these say what the best network is."""
-    complete, metric = ranked(trials), metric_of(trials)
+    complete, metric = rank(trials), metric_of(trials)
     counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
     lines = [f"{len(trials)} trial{'s' * (len(trials) != 1)}: {', '.join(counts)}."]
     if complete:
@@ -194,8 +194,8 @@ def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:
     known = [trial for trial in trials if trial.role == "baseline"]
     if not known:
         return ""
-    told = f"Known networks at this budget: {', '.join(map(_known, known))}."
-    complete = ranked(trials)
+    told = f"Known networks at this budget: {', '.join(map(_textbook_text, known))}."
+    complete = rank(trials)
     rivals = [trial for trial in complete if trial.role == "baseline"]
     if not rivals:
         return told
@@ -205,7 +205,7 @@ def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:
     return told + _gain(best, rival, images, len(complete))
 
 
-def _known(trial: TrialRecord) -> str:
+def _textbook_text(trial: TrialRecord) -> str:
     score = "" if trial.score is None else f" {trial.score:.4f}"
     why = {"complete": "", "pruned": "stopped early", "failed": "failed", "running": "still running"}[trial.state]
     return f"{trial.baseline}{score} (trial {trial.number}{f', {why}: not comparable' if why else ''})"
@@ -232,7 +232,7 @@ def _gain(best: TrialRecord, rival: TrialRecord, images: int, of: int) -> str:
 
 def front(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The complete trials that no other beats in score and in all that is minimised, cheapest first."""
-    return objectives.unbeaten(trials, objectives.minimized)
+    return objectives.unbeaten(trials, objectives.minimised_of)
 
 
 def common_epochs(trials: Sequence[TrialRecord]) -> int:
@@ -268,7 +268,7 @@ def _shares(n: int, k: int) -> NDArray[np.float64]:
     return shares
 
 
-def _resampled_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
+def _resample_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
     drawn = rng.choice(scores, len(scores))
     return expected_best(rng.binomial(images, np.clip(drawn, 0, 1)) / images if images else drawn, k)
 

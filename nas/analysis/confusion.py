@@ -1,6 +1,6 @@
 """Which classes a trained network takes for which, on validation and test images, as `confusion.json` keeps it.
 
-Knows no torch: whoever has a network's answers counts them with `counted`.
+Knows no torch: whoever has a network's answers counts them with `count`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ClassScore:
         return found
 
 
-def counted(labels: Any, answers: Any) -> Counts:
+def count(labels: Any, answers: Any) -> Counts:
     """The counts of two equally long lists or arrays of classes by number."""
     pairs = np.stack([np.asarray(labels, np.int64), np.asarray(answers, np.int64)])
     found, times = np.unique(pairs, axis=1, return_counts=True)
@@ -109,7 +109,7 @@ def scores(found: Confusion) -> list[ClassScore]:
     ]
 
 
-def listed(found: Confusion) -> list[ClassScore]:
+def classes_to_list(found: Confusion) -> list[ClassScore]:
     """The classes that a table lists: all of them, of many those that are recognised worst, the worst first."""
     everything = scores(found)
     if len(everything) <= MOST:
@@ -120,7 +120,7 @@ def listed(found: Confusion) -> list[ClassScore]:
 def rows(found: Confusion) -> list[dict[str, str]]:
     """The classes that `listed` names as rows of a table."""
     made = []
-    for one in listed(found):
+    for one in classes_to_list(found):
         low, high = one.interval
         cells = {"class": one.name, "images": f"{one.images:,}", "recall": f"{one.recall:.4f}"}
         cells |= {"90 % interval": f"[{low:.4f}, {high:.4f}]"}
@@ -167,7 +167,7 @@ def sentences(found: Confusion) -> list[str]:
     return [*said, f"Most confused: {'; '.join(told)}."]
 
 
-def shown(found: Confusion) -> list[int]:
+def classes_to_show(found: Confusion) -> list[int]:
     """The classes that a matrix shows, in their order: all, of many those of the mistakes made most often."""
     present = sorted({c for truth, answer, _ in found.counts for c in (truth, answer)})
     if len(present) <= MOST:

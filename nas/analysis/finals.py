@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.labelled import counted
+from nas.data.labelled import count_of
 from nas.metric import Z
 from nas.study.finals import Finals
 from nas.trial import TrialRecord
@@ -40,13 +40,13 @@ class Duel:
 def duel(finals: Finals) -> Duel | None:
     """What the last rounds measured; None where no training of the winner is complete."""
     winner, *others = finals.last
-    own = finals.measured(winner)
+    own = finals.last_trainings(winner)
     if not own:
         return None
     score, epochs = fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
     known = [found for one in own if (found := answers(one)) is not None]
     facts = len(own), epochs, sum(map(len, known))
-    theirs = finals.measured(others[0]) if others else []
+    theirs = finals.last_trainings(others[0]) if others else []
     if not theirs:
         return Duel(winner, None, score, None, None, None, *facts)
     other_score = fmean(t.score or 0.0 for t in theirs)
@@ -96,10 +96,10 @@ def sentences(finals: Finals) -> list[str]:
     if found is None:
         return []
     metric = found.winner.metric
-    trained = f"{counted(found.epochs, 'epoch')} from {counted(found.rounds, 'fresh seed')}"
+    trained = f"{count_of(found.epochs, 'epoch')} from {count_of(found.rounds, 'fresh seed')}"
     on = f" and {found.images:,} images that had decided nothing before" if found.images else ""
     number = len(finals.contenders)
-    again = f"{counted(number, 'network')} {'was' if number == 1 else 'were'} trained again, and longer"
+    again = f"{count_of(number, 'network')} {'was' if number == 1 else 'were'} trained again, and longer"
     lines = [
         f"Finals: {again}. The best is {name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of "
         f"trainings of {trained}{on}."

@@ -93,7 +93,7 @@ def importances(trials: Sequence[TrialRecord], seed: int = 0) -> Importances:
     scores = np.array([t.curve[epochs] for t in done])
     if len(done) < FEWEST or np.ptp(scores) == 0:
         return Importances(len(done))
-    features, owners = _encoded([t.point for t in done])
+    features, owners = _encode([t.point for t in done])
     groups = {name: np.flatnonzero(owners == name) for name in dict.fromkeys(owners.tolist())}
     rng = np.random.default_rng(seed)
     rounds = [_round(features, scores, groups, rng) for _ in range(RESAMPLES)]
@@ -126,7 +126,7 @@ def _round(
     return 1 - error / spread, losses
 
 
-def _encoded(points: Sequence[dict[str, Any]]) -> tuple[Array, NDArray[np.str_]]:
+def _encode(points: Sequence[dict[str, Any]]) -> tuple[Array, NDArray[np.str_]]:
     """Points as rows: numbers as they are, other values as zeros and ones; and the factor of every column."""
     columns: list[Array] = []
     owners: list[str] = []

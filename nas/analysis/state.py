@@ -35,7 +35,7 @@ class State:
             return f"The search is running: {done}, {now} being trained."
         if not self.unfinished:
             return f"The search is finished: {done}."
-        begun = f"; {listed(self.running).lower()} began and did not end" if self.running else ""
+        begun = f"; {list_trials(self.running).lower()} began and did not end" if self.running else ""
         if self.alive is None:
             return f"The search is not finished: {done}{begun}."
         return f"The search has stopped: {done}{begun}. The same command carries on."
@@ -46,7 +46,7 @@ def state(trials: Sequence[TrialRecord], wanted: int, interruptions: Sequence[st
     return State(len(trials) - len(running), wanted, running, tuple(interruptions), alive)
 
 
-def listed(numbers: Sequence[int]) -> str:
+def list_trials(numbers: Sequence[int]) -> str:
     """`Trial 3`, or `Trials 3, 4 and 9`; of many the first."""
     if len(numbers) == 1:
         return f"Trial {numbers[0]}"

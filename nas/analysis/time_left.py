@@ -60,7 +60,7 @@ class TimeLeft:
         """The share of all epochs that are done."""
         return self.done / ((self.done + self._epochs_left()) or 1)
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until the last trial ends; None before the first epoch."""
         if not self._timed[0]:
             return None
@@ -98,9 +98,9 @@ class TimeLeft:
     def _of_new(self, trials: int) -> float:
         scored = sum(n >= self.rule.rung for n in self._ended)
         scored += sum(n >= self.rule.rung for n, _, _ in self._running.values())
-        return self.rule.expected(trials, scored, self._stopped())
+        return self.rule.expected(trials, scored, self._share_stopped())
 
-    def _stopped(self) -> float:
+    def _share_stopped(self) -> float:
         """The share of trials that are stopped early: a third goes on, until enough were to say."""
         compared = self._ended[FEWEST_SCORES:]
         stopped = sum(number == self.rule.rung for number in compared)

@@ -175,10 +175,10 @@ def write(
             part.mkdir()
             _fill(part, facts, model, weights, onnx)
             int8 = _int8(part, facts, calibration) if calibration else None
-            found = tried(part, model, _images(facts), scratch)
+            found = try_files(part, model, _images(facts), scratch)
             found.differences.update(_in_formats(part, others, model, _images(facts)))
             more = {"INT8": int8_file.section(int8, found.milliseconds)} if int8 else {}
-            more |= {"Other formats": formats.described(others)} if others else {}
+            more |= {"Other formats": formats.describe(others)} if others else {}
             (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, more), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
@@ -228,7 +228,7 @@ def _in_formats(part: Path, names: Sequence[str], model: nn.Module, images: Tens
     for name in names:
         file = formats.FORMATS[name].files[0]
         try:
-            found[file] = checked(file, formats.write(part, name, model, images))
+            found[file] = check_difference(file, formats.write(part, name, model, images))
         except RuntimeError as error:
             raise DifferentError(str(error)) from None
     return found
@@ -237,7 +237,7 @@ def _in_formats(part: Path, names: Sequence[str], model: nn.Module, images: Tens
 def _int8(part: Path, facts: ModelCard, calibration: Calibration) -> Compared:
     assert facts.trained is not None, "only trained weights are quantised"
     int8_file.write(part, facts.trained, calibration)
-    return int8_file.compared(part, facts.trained, calibration)
+    return int8_file.compare(part, facts.trained, calibration)
 
 
 def _images(facts: ModelCard) -> Tensor:
@@ -247,13 +247,13 @@ def _images(facts: ModelCard) -> Tensor:
     return noise * torch.tensor([1.0, 30.0]).reshape(2, 1, 1, 1)
 
 
-def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Tried:
+def try_files(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Tried:
     """What a folder's files compute of some images, in an interpreter that cannot import this project.
 
     `model.py` is also compared with disturbed weights: fresh ones leave much of a network without effect.
     """
     given = {"images": images}
-    for state, network in (("own", model), ("disturbed", disturbed(model))):
+    for state, network in (("own", model), ("disturbed", disturb(model))):
         with torch.no_grad():
             given[f"logits/{state}"] = network(images)
         given |= {f"{state}/{name}": tensor for name, tensor in network.state_dict().items()}
@@ -267,11 +267,11 @@ def tried(folder: Path, model: nn.Module, images: Tensor, scratch: Path) -> Trie
         raise DifferentError(f"a fresh interpreter cannot run it: {last_line(done.stderr)}")
     found = Tried(**json.loads(done.stdout.splitlines()[-1]))
     for name, difference in found.differences.items():
-        checked(name, difference)
+        check_difference(name, difference)
     return found
 
 
-def checked(name: str, difference: float) -> float:
+def check_difference(name: str, difference: float) -> float:
     """The difference; `DifferentError` where a file's is too large."""
     if not difference <= TOLERANCE.get(name, CONVERTED):
         raise DifferentError(f"{name} is not the network: its output is off by {difference:.2g} of the largest")
@@ -283,7 +283,7 @@ def last_line(said: str) -> str:
 
 
 @torch.no_grad()
-def disturbed(model: nn.Module) -> nn.Module:
+def disturb(model: nn.Module) -> nn.Module:
     """A copy in which every norm, bias and scale has an effect."""
     copy = deepcopy(model)
     random = torch.Generator().manual_seed(1)

@@ -120,10 +120,10 @@ def portable(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         return command
-    return " ".join(map(_quoted, map(elsewhere, words)))
+    return " ".join(map(_quote, map(elsewhere, words)))
 
 
-def _quoted(word: str) -> str:
+def _quote(word: str) -> str:
     """A word as a shell takes it; `…` alone needs no quotes."""
     rest = word.replace("…", "")
     return word if rest == shlex.quote(rest) else shlex.quote(word)
@@ -150,7 +150,7 @@ def text(
     trained = facts.trained
     sections = [
         MARK if facts.data is None else f"{MARK}\n{images_line(facts.data)}",
-        f"# {escaped(facts.title)}",
+        f"# {escape(facts.title)}",
         f"A convolutional network: images {facts.arch.in_channels}×{facts.arch.resolution}×{facts.arch.resolution} in, "
         f"{outputs(facts.arch)} out. `model.py` is plain PyTorch and imports nothing else; `arch.yaml` is the same "
         "network for `searchspace.Arch.load`." + (" `model.onnx` takes any number of images." if onnx else ""),
@@ -179,7 +179,7 @@ def text(
 def classes(trained: TrainingRecord) -> str:
     """The first classes in the order of the outputs, and where all of them are."""
     number = len(trained.classes)
-    shown = ", ".join(map(escaped, trained.classes[:FEW]))
+    shown = ", ".join(map(escape, trained.classes[:FEW]))
     more = f", … and {number - FEW:,} more" if number > FEW else ""
     return f"{number:,}, in the order of the outputs, which is that of `classes.json`: {shown}{more}."
 
@@ -190,7 +190,7 @@ def latency(facts: ModelCard, milliseconds: Mapping[str, float]) -> tuple[str, .
         return facts.timed
     measured = ", ".join(f"`{file}` {ms:.3g} ms" for file, ms in milliseconds.items())
     return (
-        f"One image on one thread of {escaped(device_name('cpu'))}, when this folder was written: {measured} "
+        f"One image on one thread of {escape(device_name('cpu'))}, when this folder was written: {measured} "
         "(the median of up to 20 runs, by the thread's own clock).",
         *facts.timed,
     )
@@ -259,7 +259,7 @@ def costs(facts: ModelCard) -> str:
     rows += [[name, *(f"{c.of(name):,.6g}" for c in spent)] for name, _ in spent[0].own]
     rows += [["digest", *(a.digest for a in columns.values())]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    budget = f"The budget is {escaped(facts.budget)}, for the deployment network. " if facts.budget else ""
+    budget = f"The budget is {escape(facts.budget)}, for the deployment network. " if facts.budget else ""
     return (
         f"{budget}One FLOP is one multiply-add of a convolution or linear layer, without bias. Activations are the "
         "numbers that these layers put out; B are the bytes of float32 maps alive at one time for one image, without "
@@ -271,9 +271,9 @@ def scores(trained: TrainingRecord) -> tuple[str, ...]:
     """Accuracies with their split, number of images and 90 % interval."""
     low, high = DEFAULT_METRIC.scores_within(trained.accuracy, trained.images) or (0.0, 1.0)
     epochs = f"{trained.epochs} epoch{'s' * (trained.epochs != 1)}"
-    recipe = f" Recipe: {escaped(trained.recipe)}." if trained.recipe else ""
+    recipe = f" Recipe: {escape(trained.recipe)}." if trained.recipe else ""
     lines = [
-        f"Trained for {epochs} on {escaped(trained.dataset)}, seed {trained.seed}.{recipe}",
+        f"Trained for {epochs} on {escape(trained.dataset)}, seed {trained.seed}.{recipe}",
         f"Validation accuracy {trained.accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval) on {trained.images:,} "
         "images held out of the training images, by class and seed.",
     ]
@@ -296,10 +296,10 @@ def by_class(found: Confusion) -> tuple[str, ...]:
     """How each class does: in words, drawn, and as a table with 90 % intervals."""
     rows = confusion.rows(found)
     lines = [list(rows[0]), ["---", *["---:"] * (len(rows[0]) - 2), "---"]]
-    lines += [[escaped(cell) for cell in cells.values()] for cells in rows]
+    lines += [[escape(cell) for cell in cells.values()] for cells in rows]
     return (
         f"## By class, on {found.of} images",
-        escaped(" ".join(confusion.sentences(found))),
+        escape(" ".join(confusion.sentences(found))),
         "![confusion matrix](confusion.svg)",
         confusion.meaning(found),
         "\n".join(f"| {' | '.join(line)} |" for line in lines),
@@ -360,7 +360,7 @@ def versions() -> str:
     )
 
 
-def escaped(words: str) -> str:
+def escape(words: str) -> str:
     """Text as Markdown shows it literally, in one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&~])", r"\\\1", one_line(words))
 

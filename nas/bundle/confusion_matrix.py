@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
-from nas.analysis.confusion import Confusion, shown
+from nas.analysis.confusion import Confusion, classes_to_show
 
 LETTER = 6.2  # pixels of one at 11 px
 LONGEST = 18
@@ -15,7 +15,7 @@ RIGHT, WRONG = "#1f6fb4", "#c4500a"
 
 def matrix(found: Confusion, standalone: bool = False) -> str:
     """Rows are true classes, columns answers, a cell as dark as its share of the row. SVG for a page, or as a file."""
-    classes = shown(found)
+    classes = classes_to_show(found)
     names = [short(found.classes[c]) for c in classes]
     cell = 26 if len(classes) <= 15 else 16 if len(classes) <= 30 else 11
     left = round(LETTER * max(map(len, names))) + 10

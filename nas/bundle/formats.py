@@ -138,6 +138,6 @@ def write(folder: Path, name: str, model: nn.Module, images: Tensor) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def described(names: Sequence[str]) -> tuple[str, ...]:
+def describe(names: Sequence[str]) -> tuple[str, ...]:
     """What the card says of the files."""
     return tuple(f"`{'` and `'.join(FORMATS[name].files)}`: for {FORMATS[name].runtime}." for name in names)

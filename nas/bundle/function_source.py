@@ -31,7 +31,7 @@ def standalone(*functions: Part) -> tuple[set[str], str]:
         if part.__name__ in code:
             continue
         text = code[part.__name__] = bare(textwrap.dedent(inspect.getsource(part))).strip("\n") + "\n"
-        for name, found in _needed(part):
+        for name, found in _globals_of(part):
             if isinstance(found, ModuleType) and _is_own(found):
                 members = sorted(set(re.findall(rf"\b{name}\.(\w+)", text)))
                 modules.setdefault(name, set()).update(members)
@@ -58,7 +58,7 @@ def _literal(constant: object) -> str:
     return re.sub(r"'([^'\"\\]*)'", r'"\1"', repr(constant))
 
 
-def arranged(imports: set[str]) -> str:
+def sort_imports(imports: set[str]) -> str:
     """Imports as they stand at the head of a file: the standard library first, each module once."""
     taken: dict[str, list[str]] = {}
     for line in sorted(imports):
@@ -73,24 +73,24 @@ def arranged(imports: set[str]) -> str:
     return "\n\n".join("\n".join(group) for group in groups if group)
 
 
-def _needed(part: Part) -> list[tuple[str, Any]]:
+def _globals_of(part: Part) -> list[tuple[str, Any]]:
     """The globals that a function's or a class's code looks up, by name, in the order of their first use."""
     if isinstance(part, type):
         methods = [method for method in vars(part).values() if isinstance(method, FunctionType)]
         bases = [(base.__name__, base) for base in part.__bases__ if base.__module__ != "builtins"]
-        return bases + [pair for method in methods for pair in _needed(method)]
+        return bases + [pair for method in methods for pair in _globals_of(method)]
     assert isinstance(part, FunctionType), f"{part} is no plain function"
-    names = dict.fromkeys(_looked_up(part.__code__))
+    names = dict.fromkeys(_names_in(part.__code__))
     return [(name, part.__globals__[name]) for name in names if name in part.__globals__]
 
 
-def _looked_up(code: CodeType) -> Iterator[str]:
+def _names_in(code: CodeType) -> Iterator[str]:
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield step.argval
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _looked_up(inner)
+            yield from _names_in(inner)
 
 
 def _is_own(found: Any) -> bool:
@@ -112,13 +112,13 @@ def bare(code: str) -> str:
     lines = code.split("\n")
     for node in sorted(ast.walk(ast.parse(code)), key=lambda node: getattr(node, "lineno", 0), reverse=True):
         if isinstance(node, ast.AnnAssign) and node.value is not None:
-            _cut(lines, node.target, node.annotation)
+            _remove_annotation(lines, node.target, node.annotation)
         elif isinstance(node, ast.FunctionDef):
             _plain_head(lines, node)
     return "\n".join(lines)
 
 
-def _cut(lines: list[str], target: ast.expr, annotation: ast.expr) -> None:
+def _remove_annotation(lines: list[str], target: ast.expr, annotation: ast.expr) -> None:
     """Remove an annotation that follows its target on one line."""
     assert annotation.end_lineno is not None
     assert annotation.end_lineno == target.end_lineno

@@ -69,7 +69,7 @@ def batches(images: Images, trained: TrainingRecord) -> Iterator[NDArray[np.floa
         yield (images[first : first + BATCH].astype(np.float32) - mean) / std
 
 
-def compared(folder: Path, trained: TrainingRecord, calibration: Calibration) -> Compared:
+def compare(folder: Path, trained: TrainingRecord, calibration: Calibration) -> Compared:
     """How a folder's two files do, both with onnxruntime."""
     found = []
     for name, images, labels in calibration.scored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from nas.bundle.card import PREDICTION, TrainingRecord, preparation
-from nas.bundle.function_source import arranged, standalone
+from nas.bundle.function_source import sort_imports, standalone
 from nas.data.decoding import pixels
 from nas.data.pictures import picture
 from searchspace.arch import Arch
@@ -142,7 +142,7 @@ def script(arch: Arch, trained: TrainingRecord) -> str:
     return SCRIPT.format(
         needs=PREDICTION,
         preparation=textwrap.fill(preparation(arch, trained), 118),
-        imports=arranged({*needed, *NEEDED}),
+        imports=sort_imports({*needed, *NEEDED}),
         size=arch.resolution,
         channels=arch.in_channels,
         data_range=trained.data_range,

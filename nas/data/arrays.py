@@ -16,7 +16,7 @@ MOST_CHANNELS = 16
 SMALLEST = 8
 
 
-def checked_images(given: Any) -> NDArray[np.uint8]:
+def as_images(given: Any) -> NDArray[np.uint8]:
     """Images (N, C, H, W) as uint8, from (N, H, W), (N, H, W, C) or (N, C, H, W) of uint8, or floats from 0 to 1.
 
     `InputError` for another shape or type, for values beyond, and for images that are not square.
@@ -45,7 +45,7 @@ def checked_images(given: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images, np.uint8)
 
 
-def checked_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...]]:
+def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...]]:
     """Labels as numbers of classes, and the classes' names in their order."""
     labels = _array("labels", given)
     if labels.ndim != 1 or len(labels) != number:
@@ -60,7 +60,7 @@ def checked_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...]]:
     return numbers.astype(np.int64), tuple(map(str, kinds.tolist()))
 
 
-def named(classes: Sequence[str] | None, found: tuple[str, ...]) -> tuple[str, ...]:
+def class_names(classes: Sequence[str] | None, found: tuple[str, ...]) -> tuple[str, ...]:
     """The names of classes as they are given, in the order of sorted labels."""
     if classes is None:
         return found

@@ -150,7 +150,7 @@ def _block(raw: bytes, tags: Tags, kind: np.dtype[Any], shape: tuple[int, int, i
     """A strip or tile: decompressed, and what it says of neighbours' differences summed up."""
     rows, wide, samples = shape
     size = rows * wide * samples * kind.itemsize
-    raw = _decompressed(raw, tags.get(COMPRESSION, (1,))[0], size)
+    raw = _decompress(raw, tags.get(COMPRESSION, (1,))[0], size)
     predictor = tags.get(PREDICTOR, (1,))[0]
     if predictor == 3:
         split = np.frombuffer(raw, np.uint8, size).reshape(rows, wide * kind.itemsize, samples)
@@ -164,7 +164,7 @@ def _block(raw: bytes, tags: Tags, kind: np.dtype[Any], shape: tuple[int, int, i
     return block
 
 
-def _decompressed(raw: bytes, compression: int, size: int) -> bytes:
+def _decompress(raw: bytes, compression: int, size: int) -> bytes:
     if compression == 1:
         return raw
     if compression == 5:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.config import LARGEST, DataConfig
-from nas.data.arrays import checked_images, checked_labels, contents, named
+from nas.data.arrays import as_images, as_labels, class_names, contents
 from nas.data.decoding import (
     SMALLEST,
     Decoded,
@@ -28,16 +28,16 @@ from nas.data.decoding import (
     Images,
     Progress,
     Source,
-    decoded,
-    joined,
+    decode,
+    join,
     own_size,
     part,
     pixels,
 )
 from nas.data.image_folder import ImageFolder, first_images, image_folder
-from nas.data.labelled import Labelled, Rows, counted, purposes
+from nas.data.labelled import Labelled, Rows, count_of, purposes
 from nas.data.labelled import Labels as Labels
-from nas.data.mirroring import mirrored
+from nas.data.mirroring import may_mirror
 from nas.data.pictures import File, misfit
 from nas.data.tabular import first_records, of_table, split_names, tabular
 from searchspace.errors import InputError
@@ -89,12 +89,12 @@ class Split:
         `labels` are numbers or names, one per image; `classes` name them in their sorted order. The share `validation`
         is held out by class and `seed` to score on. `InputError` for what does not fit together.
         """
-        found = checked_images(images)
-        numbers, kinds = checked_labels(labels, len(found))
-        kinds = named(classes, kinds)
+        found = as_images(images)
+        numbers, kinds = as_labels(labels, len(found))
+        kinds = class_names(classes, kinds)
         config = DataConfig(name, validation, flip=flip)
-        train, val = _stratified(numbers, config.validation, seed, name, kinds)
-        mirror, why = mirrored(kinds, True) if flip is None else (flip, "as the caller says")
+        train, val = _stratify(numbers, config.validation, seed, name, kinds)
+        mirror, why = may_mirror(kinds, True) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]
         return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
 
@@ -107,12 +107,12 @@ class Split:
         held = rest
         for fold in range(number):
             own, share = self.train_labels[rest], min(len(self.val_labels), most)
-            kept, out = _stratified(own, share, fold, self.name, self.classes)
+            kept, out = _stratify(own, share, fold, self.name, self.classes)
             rest, held = rest[kept], rest[out]
         others = np.setdiff1d(np.arange(len(self.train_labels)), held)
         return replace(
             self,
-            train_images=joined(part(self.train_images, others), self.val_images),
+            train_images=join(part(self.train_images, others), self.val_images),
             train_labels=np.concatenate([self.train_labels[others], self.val_labels]),
             val_images=part(self.train_images, held),
             val_labels=self.train_labels[held],
@@ -154,13 +154,13 @@ def load(
     name = config.dataset
     found = _training(name, progress)
     if name != "digits":
-        return _decoded_split(found, name, config, seed, resolution, progress, largest, channels)
+        return _decode_split(found, name, config, seed, resolution, progress, largest, channels)
     there = _digits(test=False, size=resolution or SMALLEST, channels=channels)
-    used, share = _used(found, config, seed, name)
-    return _split(found, name, config, share, seed, there[0][used], found.labels[used])
+    used, share = _choose_images(found, config, seed, name)
+    return _make_split(found, name, config, share, seed, there[0][used], found.labels[used])
 
 
-def _decoded_split(
+def _decode_split(
     found: Labelled,
     name: str,
     config: DataConfig,
@@ -171,16 +171,16 @@ def _decoded_split(
     channels: int,
 ) -> Split:
     """The images that are used of what was found, decoded and split."""
-    used, share = _used(found, config, seed, name)
+    used, share = _choose_images(found, config, seed, name)
     source = found.images(used)
     form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
-    made = decoded(source, form, config.skip_bad, progress)
+    made = decode(source, form, config.skip_bad, progress)
     notes = _notes(made) + _darkness(made.images)
-    known = f"{source.contents}-{shown_by(made.images)}"
-    return _split(found, name, config, share, seed, made.images, found.labels[used][made.rows], notes, known)
+    known = f"{source.contents}-{content_of(made.images)}"
+    return _make_split(found, name, config, share, seed, made.images, found.labels[used][made.rows], notes, known)
 
 
-def shown_by(images: Images) -> str:
+def content_of(images: Images) -> str:
     """What tells what images show from what others do, and by which Pillow they were decoded; of very many a part."""
     step = -(-images.nbytes // HASHED_BYTES) or 1
     told = hashlib.sha256()
@@ -195,7 +195,7 @@ def digests(images: Images) -> Iterator[bytes]:
         yield hashlib.blake2b(np.asarray(images[index]).tobytes(), digest_size=16).digest()
 
 
-def _split(
+def _make_split(
     found: Labelled,
     name: str,
     config: DataConfig,
@@ -206,8 +206,8 @@ def _split(
     notes: tuple[str, ...] = (),
     contents: str = "",
 ) -> Split:
-    train, val = _stratified(labels, share, seed, name, found.classes)
-    flip, why = mirrored(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
+    train, val = _stratify(labels, share, seed, name, found.classes)
+    flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
     notes = found.notes + notes
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
@@ -227,7 +227,7 @@ def load_object(given: Any, config: DataConfig, seed: int, resolution: int | Non
             said = next(iter(str(error).splitlines()), "no reason given")[:160]
             raise InputError(f"dataset: the callable failed ({type(error).__name__}: {said})") from None
     if hasattr(given, "features") and hasattr(given, "select"):
-        return _decoded_table(given, config, seed, resolution, channels)
+        return _decode_table(given, config, seed, resolution, channels)
     if isinstance(given, tuple) and len(given) == 2:
         given = Split.of(*given, validation=config.validation, seed=seed, flip=config.flip)
     if not isinstance(given, Split):
@@ -243,12 +243,12 @@ def load_object(given: Any, config: DataConfig, seed: int, resolution: int | Non
     return given
 
 
-def _decoded_table(table: Any, config: DataConfig, seed: int, resolution: int | None, channels: int) -> Split:
+def _decode_table(table: Any, config: DataConfig, seed: int, resolution: int | None, channels: int) -> Split:
     found = of_table(table, IN_MEMORY)
-    return _decoded_split(found, IN_MEMORY, config, seed, resolution, None, LARGEST, channels)
+    return _decode_split(found, IN_MEMORY, config, seed, resolution, None, LARGEST, channels)
 
 
-def listed(config: DataConfig) -> tuple[tuple[str, ...], int]:
+def list_classes(config: DataConfig) -> tuple[tuple[str, ...], int]:
     """The classes of a dataset and how many training images it has, without one being decoded."""
     found = _training(config.dataset, None)
     return found.classes, len(found.labels)
@@ -268,7 +268,7 @@ def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, L
     if found is None:
         return None
     form = Form(split.channels, split.resolution, split.data.data_range)
-    made = decoded(found.images(np.arange(len(found.labels))), form, split.data.skip_bad, progress)
+    made = decode(found.images(np.arange(len(found.labels))), form, split.data.skip_bad, progress)
     return made.images, found.labels[made.rows]
 
 
@@ -284,13 +284,13 @@ def check_channels(config: DataConfig, channels: int) -> None:
                 f"dataset digits: grey images, for networks of 1 or 3 channels; the network takes {channels}"
             )
         return
-    peeked = _peeked(name, channels)
+    peeked = _peek(name, channels)
     misfits = [said for record in peeked if (said := misfit(record, channels))]
     if misfits and len(misfits) == len(peeked):
         raise InputError(f"dataset {name}: {misfits[0]}")
 
 
-def _peeked(name: str, channels: int) -> list[Any]:
+def _peek(name: str, channels: int) -> list[Any]:
     """Some images of a dataset."""
     if Path(name).is_dir() and (files := first_images(Path(name), PEEKED)):
         return [File(name, file) for file in files]
@@ -302,7 +302,7 @@ def _notes(made: Decoded) -> tuple[str, ...]:
     if not made.bad:
         return made.notes
     more = f"; and {len(made.bad) - SHOWN} more" if len(made.bad) > SHOWN else ""
-    bad = f"{counted(len(made.bad), 'image')} left out that cannot be read: {'; '.join(made.bad[:SHOWN])}{more}"
+    bad = f"{count_of(len(made.bad), 'image')} left out that cannot be read: {'; '.join(made.bad[:SHOWN])}{more}"
     return bad, *made.notes
 
 
@@ -330,17 +330,17 @@ def _no_source(rows: Rows) -> Source:
     raise AssertionError("digits are in no file")
 
 
-def trained_on(config: DataConfig, there: int) -> int:
+def number_of_training_images(config: DataConfig, there: int) -> int:
     """How many images train of so many that are there, about."""
     return round((1 - config.validation) * min(there, config.images or there))
 
 
-def _used(found: Labelled, config: DataConfig, seed: int, name: str) -> tuple[Rows, float]:
+def _choose_images(found: Labelled, config: DataConfig, seed: int, name: str) -> tuple[Rows, float]:
     """Which images are used, and the share of them that scores."""
     there, wanted = len(found.labels), config.images
     if not config.spare or wanted is None or wanted >= there:
         return _part(found, wanted, seed, name), config.validation
-    train = trained_on(config, there)
+    train = number_of_training_images(config, there)
     score = min(there - train, max(wanted - train, int(SPARE * train)))
     return _part(found, train + score, seed, name), score / (train + score)
 
@@ -353,10 +353,10 @@ def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:
     classes = len(np.unique(labels))
     if images < 2 * classes:
         raise InputError(f"images: at least {2 * classes}, two of each class of {name}, not {images}")
-    return _stratified(labels, len(labels) - images, seed, name, found.classes)[0]
+    return _stratify(labels, len(labels) - images, seed, name, found.classes)[0]
 
 
-def _stratified(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
+def _stratify(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
     from sklearn.model_selection import train_test_split
 
     alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
@@ -378,7 +378,7 @@ def _training(name: str, progress: Progress | None) -> Labelled:
     folder = _folder(name, progress)
     if folder is None:
         return tabular(name, "train")
-    return _labelled_files(folder, "train", sorted({label for _, label in folder.splits["train"]}))
+    return _label_files(folder, "train", sorted({label for _, label in folder.splits["train"]}))
 
 
 def _testing(name: str, classes: tuple[str, ...], progress: Progress | None) -> Labelled | None:
@@ -387,7 +387,7 @@ def _testing(name: str, classes: tuple[str, ...], progress: Progress | None) -> 
     have = split_names(name) if folder is None else list(folder.splits)
     for kind in ("test", "validation"):
         if kind in have:
-            found = tabular(name, kind, classes) if folder is None else _labelled_files(folder, kind, classes)
+            found = tabular(name, kind, classes) if folder is None else _label_files(folder, kind, classes)
             if len(found.labels) and found.labels.min() >= 0:
                 return found
     return None
@@ -407,7 +407,7 @@ def _folder(name: str, progress: Progress | None) -> ImageFolder | None:
         raise
 
 
-def _labelled_files(folder: ImageFolder, kind: str, classes: Sequence[str]) -> Labelled:
+def _label_files(folder: ImageFolder, kind: str, classes: Sequence[str]) -> Labelled:
     files, index = folder.splits[kind], {label: number for number, label in enumerate(classes)}
     labels = np.array([index[label] for _, label in files], np.int64)
     words = "training" if kind == "train" else kind

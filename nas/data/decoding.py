@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from nas.cache import cache_folder
-from nas.data.pictures import encoded, name, opened, picture, quiet, said
+from nas.data.pictures import name, open_image, picture, quiet, read_encoded, reason_of
 from searchspace.document import write_text
 from searchspace.errors import InputError
 from searchspace.processes import processes
@@ -81,7 +81,7 @@ def part(images: Images, rows: NDArray[np.int64]) -> Images:
     return images.part(rows) if isinstance(images, Mapped) else images[rows]
 
 
-def joined(first: Images, second: Images) -> Images:
+def join(first: Images, second: Images) -> Images:
     """The images of both, in a file where both are in it, else in memory."""
     if isinstance(first, Mapped) and isinstance(second, Mapped) and first.path == second.path:
         return Mapped(first.path, np.concatenate([first.rows, second.rows]))
@@ -137,13 +137,13 @@ def own_size(source: Source, channels: int, largest: int) -> int:
         raise InputError(f"dataset {source.place} images: there are none")
     for record in source.records():
         with suppress(InputError):
-            found = opened(record, source.place, channels)
+            found = open_image(record, source.place, channels)
             side = min(found.shape[:2] if isinstance(found, np.ndarray) else found.size)
             return int(min(max(side, SMALLEST), largest))
     return SMALLEST  # of what cannot be read `decoded` has more to say
 
 
-def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | None) -> Decoded:
+def decode(source: Source, form: Form, skip_bad: bool, progress: Progress | None) -> Decoded:
     """All images of a source, from the file of an earlier run where there is one.
 
     `InputError` names those that cannot be read, all at once, unless `skip_bad` leaves them out.
@@ -152,9 +152,9 @@ def decoded(source: Source, form: Form, skip_bad: bool, progress: Progress | Non
     made = f"{source.fingerprint} {shape} {form.data_range} {VERSION} {PIL.__version__}"
     path = cache_folder() / f"{hashlib.sha256(made.encode()).hexdigest()[:16]}.npy"
     fits = int(np.prod(shape)) <= memory_limit()
-    kept = _kept(path, shape, fits)
+    kept = _load_kept(path, shape, fits)
     if kept is None:
-        images, remarks, notes = _made(path, source, form, shape, fits, skip_bad, progress)
+        images, remarks, notes = _decode_and_keep(path, source, form, shape, fits, skip_bad, progress)
     else:
         (images, remarks), notes = kept, ()
     bad, clipped = remarks.bad, remarks.clipped
@@ -174,7 +174,7 @@ def _refusal(source: Source, bad: dict[int, str]) -> str:
     return f"dataset {source.place}: unreadable image{many}: {'; '.join(list(bad.values())[:SHOWN])}{more}{hint}"
 
 
-def _kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, Remarks] | None:
+def _load_kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, Remarks] | None:
     """What an earlier run decoded, and what there was to say."""
     try:
         images: Images = np.load(path) if fits else Mapped(path)
@@ -188,7 +188,7 @@ def _kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, Remar
         return None
 
 
-def _made(
+def _decode_and_keep(
     path: Path,
     source: Source,
     form: Form,
@@ -202,11 +202,11 @@ def _made(
     try:
         if fits:
             images = np.zeros(shape, np.uint8)
-            found = _filled(images, source, form, progress)
+            found = _fill(images, source, form, progress)
             return images, found, () if found.bad and not skip_bad else _keep(images, found, path, begun)
-        with _needed(path, source, shape):
+        with _reserve(path, source, shape):
             into = np.lib.format.open_memmap(begun, mode="w+", dtype=np.uint8, shape=shape)
-            found = _filled(into, source, form, progress)
+            found = _fill(into, source, form, progress)
             into.flush()
             if found.bad and not skip_bad:
                 return into, found, ()
@@ -238,7 +238,7 @@ def _finish(remarks: Remarks, path: Path, begun: Path) -> None:
 
 
 @contextmanager
-def _needed(path: Path, source: Source, shape: tuple[int, ...]) -> Iterator[None]:
+def _reserve(path: Path, source: Source, shape: tuple[int, ...]) -> Iterator[None]:
     """Room for a file of images that do not fit in memory; `InputError` where it cannot be written."""
     needed = int(np.prod(shape))
     what = f"dataset {source.place} images take {needed / 1e9:.1f} GB at {shape[-1]} px"
@@ -263,7 +263,7 @@ def memory_limit() -> int:
     return min(MEMORY_LIMIT_BYTES, int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
 
-def _filled(images: Array, source: Source, form: Form, progress: Progress | None) -> Remarks:
+def _fill(images: Array, source: Source, form: Form, progress: Progress | None) -> Remarks:
     """Decode into an array; what is to be said of it. The first images say whether processes are worth it."""
     chunks, work = _chunks(source.records()), partial(_chunk, form)
     bad: dict[int, str] = {}
@@ -301,12 +301,12 @@ def _chunk(form: Form, chunk: tuple[int, list[Any]]) -> tuple[Array, Remarks]:
     with quiet():
         for index, record in enumerate(records):
             try:
-                found = picture(encoded(record), form.channels)
+                found = picture(read_encoded(record), form.channels)
                 images[index] = pixels(found, form.size, form.channels, form.data_range)
                 if form.data_range is not None:
-                    clipped += brightest(picture(encoded(record), form.channels)) > form.data_range
+                    clipped += brightest(picture(read_encoded(record), form.channels)) > form.data_range
             except Exception as error:  # of damaged bytes PIL may say it with a SyntaxError, a struct.error, …
-                bad[start + index] = f"{name(start + index, record)}: {said(error)}"
+                bad[start + index] = f"{name(start + index, record)}: {reason_of(error)}"
     return images, Remarks(bad, clipped)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from nas.data.labelled import counted
+from nas.data.labelled import count_of
 from searchspace.errors import InputError
 
 SPLITS = {
@@ -182,14 +182,14 @@ def _in_splits(root: Path, tops: dict[str, _Found], named: set[str], notes: list
         images = [(path, label) for label, files in found.labelled.items() for path in files]
         splits.setdefault(kind, []).extend(images)
         if found.own:
-            notes.append(f"{counted(len(found.own), 'image')} of {name} in no class folder, left out")
+            notes.append(f"{count_of(len(found.own), 'image')} of {name} in no class folder, left out")
         empty = [label for label, files in found.classes.items() if label and not files]
         if empty:
             notes.append(f"{_folders(empty)} of {name} {_have(empty)} no image: no class")
     others = [name for name in tops if name not in named]
     if lost := sum(tops[name].images for name in others):
         notes.append(
-            f"{counted(lost, 'image')} left out: {_folders(others)} beside {_names(named)} {_are(others)} no split"
+            f"{count_of(lost, 'image')} left out: {_folders(others)} beside {_names(named)} {_are(others)} no split"
         )
     kept = {kind: sorted(images) for kind, images in splits.items() if images}
     known = {label for _, label in kept["train"]}
@@ -198,13 +198,13 @@ def _in_splits(root: Path, tops: dict[str, _Found], named: set[str], notes: list
         if strange:
             number, classes = sum(strange.values()), _names(strange)
             notes.append(
-                f"{counted(number, f'{kind} image')} left out: of {classes}, of which there is no training image"
+                f"{count_of(number, f'{kind} image')} left out: of {classes}, of which there is no training image"
             )
             kept[kind] = [(path, label) for path, label in kept[kind] if label in known]
         untold = known - {label for _, label in kept.get(kind, ())}
         if untold and kept.get(kind):
             notes.append(f"of {_names(untold)} there is no {kind} image")
-    return _checked(ImageFolder(root, {kind: images for kind, images in kept.items() if images}, tuple(notes)))
+    return _check_classes(ImageFolder(root, {kind: images for kind, images in kept.items() if images}, tuple(notes)))
 
 
 def _all_training(root: Path, tops: dict[str, _Found], notes: list[str]) -> ImageFolder:
@@ -221,10 +221,10 @@ def _all_training(root: Path, tops: dict[str, _Found], notes: list[str]) -> Imag
             "folders above them train and test"
         )
     images = sorted((path, top) for top, found in tops.items() for files in found.classes.values() for path in files)
-    return _checked(ImageFolder(root, {"train": images}, tuple(notes)))
+    return _check_classes(ImageFolder(root, {"train": images}, tuple(notes)))
 
 
-def _checked(folder: ImageFolder) -> ImageFolder:
+def _check_classes(folder: ImageFolder) -> ImageFolder:
     """At least two classes; where one folder holds folders of images, that is probably the one that was meant."""
     classes = sorted({label for _, label in folder.splits["train"]})
     if len(classes) > 1:
@@ -241,7 +241,7 @@ def _checked(folder: ImageFolder) -> ImageFolder:
 def _loose(images: int, left_out: Counter[str]) -> list[str]:
     notes = []
     if images:
-        notes.append(f"{counted(images, 'image')} beside the class folders, in no class, left out")
+        notes.append(f"{count_of(images, 'image')} beside the class folders, in no class, left out")
     if left_out:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in left_out.most_common(KINDS_SHOWN))
         more = f" and {len(left_out) - KINDS_SHOWN} more kinds" if len(left_out) > KINDS_SHOWN else ""

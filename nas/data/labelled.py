@@ -29,7 +29,7 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-def counted(number: int, thing: str) -> str:
+def count_of(number: int, thing: str) -> str:
     """`1 image`, `1,200 images`."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
@@ -37,12 +37,12 @@ def counted(number: int, thing: str) -> str:
 def purposes(images: dict[str, int]) -> tuple[str, ...]:
     """What splits other than the training images are used for, by how many images each has."""
     test, validation = images.get("test", 0), images.get("validation", 0)
-    notes = [f"{counted(test, 'test image')}, which nas.train reads once, at its end"] if test else []
+    notes = [f"{count_of(test, 'test image')}, which nas.train reads once, at its end"] if test else []
     if validation and test:
-        notes.append(f"{counted(validation, 'validation image')}, not used: training images are held out to score on")
+        notes.append(f"{count_of(validation, 'validation image')}, not used: training images are held out to score on")
     elif validation:
         notes.append(
-            f"{counted(validation, 'validation image')}, which nas.train reads once, at its end: there are no others"
+            f"{count_of(validation, 'validation image')}, which nas.train reads once, at its end: there are no others"
         )
     elif images and not test:
         notes.append(NO_TEST)

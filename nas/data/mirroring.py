@@ -33,16 +33,16 @@ WRITTEN = frozenset(
 SHOWN = 3
 
 
-def mirrored(classes: Sequence[str], named: bool = True) -> tuple[bool, str]:
+def may_mirror(classes: Sequence[str], named: bool = True) -> tuple[bool, str]:
     """Whether training images may be mirrored at random, and why. Labels that are not `named` are mere numbers."""
     if not named:
         return True, "its classes have no names"
     sided = [name for name in classes if (SIDES | TURNS) & set(words(name))]
     if sided:
-        return False, f"there are classes {_shown(sided)}"
+        return False, f"there are classes {_first_names(sided)}"
     written = [name for name in classes if len(name.strip()) == 1 or (POINTING | WRITTEN) & set(words(name))]
     if 2 * len(written) >= len(classes):
-        return False, f"there are classes {_shown(written)}"
+        return False, f"there are classes {_first_names(written)}"
     return True, ""
 
 
@@ -51,5 +51,5 @@ def words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+", name)]
 
 
-def _shown(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

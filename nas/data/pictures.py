@@ -27,7 +27,7 @@ class File:
     path: str
 
 
-def said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "no image of a known kind"
     return " ".join(str(error).split())[:120] or type(error).__name__
@@ -40,7 +40,7 @@ def name(index: int, record: Any) -> str:
     return f"image {index}" + (f" ({path})" if path else "")
 
 
-def encoded(record: Any) -> bytes:
+def read_encoded(record: Any) -> bytes:
     if isinstance(record, File):
         return Path(record.root, record.path).read_bytes()
     if isinstance(record, dict):
@@ -48,15 +48,15 @@ def encoded(record: Any) -> bytes:
     return bytes(record)
 
 
-def opened(record: Any, place: str, channels: int = 3) -> Image.Image | NDArray[Any]:
+def open_image(record: Any, place: str, channels: int = 3) -> Image.Image | NDArray[Any]:
     """The image of a record, wholly read; `InputError` where that cannot be."""
     try:
         with quiet():
-            found = picture(encoded(record), channels)
+            found = picture(read_encoded(record), channels)
             if isinstance(found, Image.Image):
                 found.load()
     except Exception as error:
-        raise InputError(f"dataset {place}: unreadable image: {said(error)}") from None
+        raise InputError(f"dataset {place}: unreadable image: {reason_of(error)}") from None
     return found
 
 
@@ -64,7 +64,7 @@ def misfit(record: Any, channels: int) -> str:
     """What keeps a network of so many channels from an image; "" where nothing does."""
     try:
         with quiet():
-            picture(encoded(record), channels)
+            picture(read_encoded(record), channels)
     except bands.ChannelsError as error:
         return f"{name(0, record)}: {error}"
     except Exception:  # of what is damaged decoding has more to say

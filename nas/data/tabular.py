@@ -29,7 +29,7 @@ def tabular(name: str, kind: str, known: tuple[str, ...] | None = None) -> Label
 
 def of_table(table: Any, name: str, kind: str = "train", known: tuple[str, ...] | None = None) -> Labelled:
     """The images and labels of a `datasets.Dataset`."""
-    table = _undecoded(table)
+    table = _without_decoding(table)
     labels, classes, named = _labels(table, name, known)
     words = "training" if kind == "train" else kind
     splits = {split: found.num_examples for split, found in (table.info.splits or {}).items()}
@@ -38,7 +38,7 @@ def of_table(table: Any, name: str, kind: str = "train", known: tuple[str, ...] 
 
 def first_records(name: str, number: int) -> list[Any]:
     """Some encoded training images."""
-    table = _undecoded(_table(name, "train"))
+    table = _without_decoding(_table(name, "train"))
     column, _ = _columns(table, name)
     return [table.select_columns([column])[index][column] for index in range(min(number, len(table)))]
 
@@ -69,16 +69,16 @@ def _table(name: str, part: str) -> Any:
             )
         if not any(path.rglob("*.*")):
             raise InputError(f"dataset {name}: the folder is empty")
-    with _reached(name):
+    with _offline_if_unreachable(name):
         try:
-            asked, files = _asked(name)
+            asked, files = _request_of(name)
             table = datasets.load_dataset(asked, data_files=files, split=part)
         except Exception as error:
             raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
     return table
 
 
-def _undecoded(table: Any) -> Any:
+def _without_decoding(table: Any) -> Any:
     """The table with its images as encoded bytes."""
     import datasets
 
@@ -91,15 +91,15 @@ def _undecoded(table: Any) -> Any:
 def split_names(name: str) -> list[str]:
     import datasets
 
-    with _reached(name):
+    with _offline_if_unreachable(name):
         try:
-            asked, files = _asked(name)
+            asked, files = _request_of(name)
             return list(files or datasets.get_dataset_split_names(asked))
         except Exception as error:
             raise InputError(f"dataset {name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def _asked(name: str) -> tuple[str, dict[str, list[str]] | None]:
+def _request_of(name: str) -> tuple[str, dict[str, list[str]] | None]:
     """What `datasets` is asked for: a dataset by its name, or Parquet by its files where it would take the name of a
     local folder for a pattern; then their own names say which split they are of."""
     files = sorted(Path(name).rglob("*.parquet")) if PATTERN & set(name) and Path(name).is_dir() else []
@@ -112,7 +112,7 @@ def _asked(name: str) -> tuple[str, dict[str, list[str]] | None]:
 
 
 @contextmanager
-def _reached(name: str) -> Iterator[None]:
+def _offline_if_unreachable(name: str) -> Iterator[None]:
     """The hub as far as a dataset needs it: what is on this machine is read offline where the hub is out of reach."""
     import datasets
 

@@ -19,12 +19,12 @@ from searchspace.costs.network_cost import cost
 LONGEST_S = 1e13  # of which a timedelta is made
 
 
-def described(out: Path, plan: TrainingPlan, split: Split, device: str, workers: int) -> str:
+def describe(out: Path, plan: TrainingPlan, split: Split, device: str, workers: int) -> str:
     """The network, where it is trained and how far it is."""
-    arch = plan.adapted(split)
+    arch = plan.adapt(split)
     relaxed = "" if arch.total_stride == plan.arch.total_stride else ", its first strides relaxed"
     where = device if workers == 1 else f"{workers} workers ({device})"
-    behind = plan.train.epochs if training_folder.finished(out) else len(training_folder.epochs_done(out))
+    behind = plan.train.epochs if training_folder.is_finished(out) else len(training_folder.epochs_done(out))
     done = f"{behind} of {plan.train.epochs} epochs done"
     spent = f"{amount(cost(arch).macs, 'macs')}, {cost(arch).params:,} params{relaxed}"
     return f"{plan.name} ({spent}) on {where} in {out}: {done}"
@@ -34,8 +34,8 @@ def sentences(
     out: Path, plan: TrainingPlan, split: Split, device: str, workers: int, wanted: int | None
 ) -> Iterator[str]:
     """What would be trained, and how long the epochs that are left would take; `wanted` CPU threads are asked for."""
-    yield f"would train {described(out, plan, split, device, workers)}"
-    if training_folder.finished(out):
+    yield f"would train {describe(out, plan, split, device, workers)}"
+    if training_folder.is_finished(out):
         yield "it is finished: nothing is left to do"
         return
     numbers = [wanted or training_folder.threads_behind(out) or 0]
@@ -43,7 +43,7 @@ def sentences(
         numbers = [1]
     elif numbers == [0]:
         numbers = counts(torch.get_num_threads())
-    found = speeds(plan.adapted(split), split, plan.train, numbers, device)
+    found = speeds(plan.adapt(split), split, plan.train, numbers, device)
     number = fewest(found)
     each = f" for each of {workers} workers" if workers > 1 else ""
     yield (sentence(found, number) if device == "cpu" else f"{found[number]:.0f} images/s") + each

@@ -22,7 +22,7 @@ def require() -> None:
 
 
 @contextmanager
-def written(out: Path, wanted: bool, metric: Metric = DEFAULT_METRIC) -> Iterator[Callable[[Epoch], None]]:
+def open_writer(out: Path, wanted: bool, metric: Metric = DEFAULT_METRIC) -> Iterator[Callable[[Epoch], None]]:
     """What writes an epoch's numbers to OUT/tensorboard; where that is not wanted, what does nothing."""
     if not wanted:
         yield lambda epoch: None

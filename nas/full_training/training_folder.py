@@ -31,7 +31,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.plugins import load_named
 from nas.training import checkpoint, scoring
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
-from nas.training.trainer import Each, Epoch, Training, unwatched
+from nas.training.trainer import Each, Epoch, Training, ignore_progress
 from nas.trial import proxy
 from searchspace.arch import Arch
 from searchspace.document import REFUSED_BY_DISK, parse, plain, read_yaml, value, write_text, write_yaml, writing
@@ -57,7 +57,7 @@ class TrainingPlan:
     metric: Metric = DEFAULT_METRIC
     plugins: tuple[str, ...] = ()
 
-    def adapted(self, split: Split) -> Arch:
+    def adapt(self, split: Split) -> Arch:
         """The network that is trained: this dataset's classes and resolution, all other weights of the same shapes."""
         if self.arch.in_channels != split.channels:
             takes = f"the network takes {self.arch.in_channels}"
@@ -81,7 +81,7 @@ def load_plan(folder: Path) -> TrainingPlan:
     return parse(TrainingPlan, data, str(folder / PLAN), lines)
 
 
-def resumed(folder: Path, plan: TrainingPlan) -> TrainingPlan:
+def keep_mirroring(folder: Path, plan: TrainingPlan) -> TrainingPlan:
     """The plan with images mirrored as they were when the folder's training began, where nothing else is asked."""
     if plan.data.flip is not None or not is_folder(folder):
         return plan
@@ -110,13 +110,13 @@ def check_several(base: Path) -> None:
 
 
 @contextmanager
-def opened(folder: Path, plan: TrainingPlan) -> Iterator[None]:
+def open_folder(folder: Path, plan: TrainingPlan) -> Iterator[None]:
     """The folder, made and held: one training at a time. `InputError` for a folder of something else.
 
     A start that ends with an `InputError` before a whole epoch leaves nothing behind.
     """
     check(folder, plan)
-    held = _held(folder)
+    held = _lock(folder)
     try:
         if not has_epochs(folder):
             write_yaml(folder / PLAN, plain(plan, SAVED_IN_FULL), "what is trained; the same command carries on")
@@ -145,7 +145,7 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _held(folder: Path) -> int:
+def _lock(folder: Path) -> int:
     """A lock on a folder, which is made where there is none; it goes with the process."""
     with writing(f"out {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _held(folder: Path) -> int:
     return held
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     return (folder / bundle.WEIGHTS).is_file() and not (folder / STATE).is_file()
 
 
@@ -185,7 +185,7 @@ def resume(
 ) -> Training:
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
-    arch = plan.adapted(split)
+    arch = plan.adapt(split)
     alone = device.startswith("cuda") and gang.size == 1
     training = Training(build(arch), split, plan.train, plan.seed, device, gang, graphs=alone, pixels=arch.resolution)
     path = folder / STATE
@@ -217,7 +217,7 @@ def train_remaining(
     images, labels = training.split.val_images, training.split.val_labels
     for epoch in training:
         if training.gang.rank == 0:
-            epoch = replace(epoch, other=scored_by(metric, training, images, labels))
+            epoch = replace(epoch, other=score_by(metric, training, images, labels))
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}
             notes["images"] = training.split.fingerprint
@@ -228,7 +228,7 @@ def train_remaining(
         watch(epoch)
 
 
-def scored_by(metric: Metric, training: Training, images: Images, labels: Labels) -> float | None:
+def score_by(metric: Metric, training: Training, images: Images, labels: Labels) -> float | None:
     """The score of the weights as they are by another metric than the default one, which is always measured; None of
     that, and where the metric cannot be computed of these labels."""
     if metric == DEFAULT_METRIC:
@@ -255,14 +255,14 @@ def outcome(
     history: Sequence[Epoch],
     training: Training,
     test: tuple[Images, Labels] | None,
-    each: Each = unwatched,
+    each: Each = ignore_progress,
 ) -> ModelCard:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std = training.mean, training.std
-    of = [(split.val_images, split.val_labels, unwatched), *([(*test, each)] if test else [])]
+    of = [(split.val_images, split.val_labels, ignore_progress), *([(*test, each)] if test else [])]
     given = [(labels, training.answers(images, told)) for images, labels, told in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
-    other = [scored_by(plan.metric, training, images, labels) for images, labels, _ in of]
+    other = [score_by(plan.metric, training, images, labels) for images, labels, _ in of]
     trained = TrainingRecord(
         split.name,
         plan.seed,
@@ -281,8 +281,8 @@ def outcome(
         score=other[0],
         test_score=other[-1] if test else None,
     )
-    confused = Confusion(split.classes, *(confusion.counted(*pair) for pair in given))
-    return facts(plan, plan.adapted(split), trained, confused)
+    confused = Confusion(split.classes, *(confusion.count(*pair) for pair in given))
+    return facts(plan, plan.adapt(split), trained, confused)
 
 
 def facts(plan: TrainingPlan, arch: Arch, trained: TrainingRecord, confused: Confusion | None) -> ModelCard:
@@ -301,7 +301,7 @@ def finish(folder: Path, training_facts: ModelCard, weights: dict[str, Tensor]) 
 def result(folder: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """The network of a finished training and its weights; `InputError` where it is not finished."""
     plan = load_plan(folder)
-    if not finished(folder):
+    if not is_finished(folder):
         raise InputError(f"{folder}: the training is not finished; the same nas.train command carries on")
     trained, weights = weights_in(folder)
     return facts(plan, Arch.load(folder / "arch.yaml"), trained, confusion.load(folder)), weights

@@ -20,7 +20,7 @@ from statistics import median
 
 from nas.cache import cache_folder
 from nas.latency import runtimes, timing
-from nas.latency.runtimes import unwatched as unwatched_run
+from nas.latency.runtimes import do_nothing as unwatched_run
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
 from searchspace.costs.latency import LatencyTable, Session, Size
@@ -40,7 +40,7 @@ SETTLED, DISAGREEMENT, REPEATS = 8, 1.2, 2
 Progress = Callable[[str, int, int], None]
 
 
-def unwatched(step: str, done: int, total: int) -> None:
+def ignore_progress(step: str, done: int, total: int) -> None:
     """For whom nobody waits."""
 
 
@@ -56,7 +56,7 @@ def default_path(here: LatencyTable) -> Path:
     return cache_folder() / "latency" / f"{name}-batch{here.batch_size}-threads{here.threads}-{runtime}.json"
 
 
-def known(path: Path, space: Space) -> LatencyTable | None:
+def find_complete(path: Path, space: Space) -> LatencyTable | None:
     """The table that is there already and can be read, if it knows all that the networks of a space have."""
     try:
         table = LatencyTable.load(path)
@@ -69,7 +69,7 @@ def ensure(
     path: Path | None,
     space: Space,
     here: LatencyTable,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
     say: Callable[[str], None] = unsaid,
 ) -> LatencyTable:
     """The table of the conditions `here` with all that a space needs; what is not there is measured now, and kept where
@@ -77,7 +77,7 @@ def ensure(
 
     Raises `InputError` for a table of another device or of other conditions, or one that cannot be written.
     """
-    table = opened(path, here)
+    table = open_table(path, here)
     name = f"{space.source} at {space.pixels}"
     wanted = space_operators(space, table)
     if not lacking(table, name, wanted):
@@ -96,7 +96,7 @@ def ensure(
         progress("timing layers", runs, total)
 
     while short := lacking(table, name, wanted):
-        archs = [arch for arch in chosen(drawn, short, wanted, table) if arch.digest not in seen]
+        archs = [arch for arch in choose_networks(drawn, short, wanted, table) if arch.digest not in seen]
         if not archs:
             break
         seen |= {arch.digest for arch in archs}
@@ -111,7 +111,7 @@ def ensure(
     return table
 
 
-def opened(path: Path | None, here: LatencyTable) -> LatencyTable:
+def open_table(path: Path | None, here: LatencyTable) -> LatencyTable:
     """The table in a file, or an empty one; only what was measured under the same conditions may be added to."""
     if path is None or not os.path.exists(path):
         return here
@@ -145,7 +145,7 @@ def add(
     found = layer_times(table, name, archs, each)
     load = max(session.load, os.getloadavg()[0] - table.threads)  # without these threads
     table = table.with_times(name, len(archs), (row for rows in found for row in rows))
-    table = table.measured_in(session._replace(networks=len(archs), load=round(load, 2)))
+    table = table.with_session(session._replace(networks=len(archs), load=round(load, 2)))
     if path is not None:
         table.save(path)
     return table
@@ -208,7 +208,7 @@ def networks(space: Space, rng: random.Random) -> Iterator[Arch]:
     one = usual_width(space)
     middle = sorted(space.cost(space.random_point(rng), one).macs for _ in range(CANDIDATES))[CANDIDATES // 2]
     while True:
-        yield scaled(space, space.random_point(rng), round(middle * SPREAD ** -rng.random()), rng)
+        yield scale_to(space, space.random_point(rng), round(middle * SPREAD ** -rng.random()), rng)
 
 
 def usual_width(space: Space) -> float | None:
@@ -216,7 +216,7 @@ def usual_width(space: Space) -> float | None:
     return None if space.fit_range is None else min(max(1.0, space.fit_range[0]), space.fit_range[1])
 
 
-def scaled(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
+def scale_to(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
     """A network of about so many MACs; where none is found, one of the point at the width that is nearest to them."""
     found = space.fit(point, Budget((Limit("macs", macs),)), 0.8, rng.getrandbits(32))
     if found is not None:
@@ -228,7 +228,7 @@ def scaled(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
     return space.arch(point, min(max(width, low), high))
 
 
-def chosen(candidates: Iterator[Arch], short: set[str], wanted: set[str], table: LatencyTable) -> list[Arch]:
+def choose_networks(candidates: Iterator[Arch], short: set[str], wanted: set[str], table: LatencyTable) -> list[Arch]:
     """A few networks to time together; where only some operators are short, those that have most of them.
 
     None where no network of many has any: an operator may be there only at widths that are not timed.

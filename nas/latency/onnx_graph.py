@@ -37,7 +37,7 @@ from searchspace.blocks.layers import (
     Sequential,
     Slice,
 )
-from searchspace.costs.kernels import numbered
+from searchspace.costs.kernels import number_kernels
 from searchspace.costs.latency import placed
 
 OPSET, IR_VERSION = 18, 10
@@ -114,7 +114,7 @@ def kernel_numbers(arch: Arch) -> list[int]:
     numbers: list[int] = []
     for section, shape in placed(arch):
         first = numbers[-1] + 1 if numbers else 0
-        numbers += [first + number for number, _, _ in numbered(section, shape)]
+        numbers += [first + number for number, _, _ in number_kernels(section, shape)]
     return numbers
 
 

@@ -55,7 +55,7 @@ def write(arch: Arch, path: Path, here: LatencyTable) -> None:
 
 
 @contextmanager
-def written(archs: Sequence[Arch], here: LatencyTable) -> Iterator[list[Path]]:
+def write_files(archs: Sequence[Arch], here: LatencyTable) -> Iterator[list[Path]]:
     """The networks' files, for as long as they are needed."""
     with tempfile.TemporaryDirectory(prefix="networks-") as folder:
         paths = [Path(folder) / f"{number}.onnx" for number in range(len(archs))]
@@ -68,12 +68,12 @@ def layer_ms(archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Calla
     """As `timing.layer_ms`, of kernels with what is fused into them."""
     from nas.latency import onnx_timing
 
-    with written(archs, here) as paths:
+    with write_files(archs, here) as paths:
         found = onnx_timing.step_ms(paths, here.batch_size, here.threads, rounds, each)
-    return [named(arch, here, times) for arch, times in zip(archs, found, strict=True)]
+    return [name_times(arch, here, times) for arch, times in zip(archs, found, strict=True)]
 
 
-def named(arch: Arch, here: LatencyTable, times: dict[int, float]) -> list[Timed]:
+def name_times(arch: Arch, here: LatencyTable, times: dict[int, float]) -> list[Timed]:
     """A network's times by kernel number as a table has them; what has no kernel of its own there takes no time."""
     parts = (part for section, shape in placed(arch) for part in here.parts(section, shape))
     return [(name, size, times.get(number, NOTHING)) for number, (name, size) in enumerate(parts)]
@@ -83,5 +83,5 @@ def network_ms(archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Cal
     """As `timing.network_ms`."""
     from nas.latency import onnx_timing
 
-    with written(archs, here) as paths:
+    with write_files(archs, here) as paths:
         return [median(own) for own in onnx_timing.network_rounds(paths, here.batch_size, here.threads, rounds, each)]

@@ -9,7 +9,7 @@ from searchspace.arch import Arch
 from searchspace.costs.latency import LatencyTable, Size
 
 
-def unwatched() -> None:
+def do_nothing() -> None:
     """For whom nobody waits."""
 
 
@@ -19,7 +19,7 @@ def device_of(here: LatencyTable) -> str:
 
 
 def layer_ms(
-    archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Callable[[], None] = unwatched
+    archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Callable[[], None] = do_nothing
 ) -> list[list[tuple[str, Size, float]]]:
     """For every network its layers, or kernels, in the order they run: (operator, size, milliseconds)."""
     if here.onnxruntime:
@@ -29,7 +29,7 @@ def layer_ms(
 
 
 def network_ms(
-    archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Callable[[], None] = unwatched
+    archs: Sequence[Arch], here: LatencyTable, rounds: int, each: Callable[[], None] = do_nothing
 ) -> list[float]:
     """Median milliseconds of a batch, of networks that take turns."""
     if here.onnxruntime:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from nas import torch_private
 from searchspace.arch import Arch, lower
 from searchspace.blocks.layers import Gate, Layer, Parallel, Residual, Sequential, steps
-from searchspace.costs.latency import LatencyTable, Size, operator, sized
+from searchspace.costs.latency import LatencyTable, Size, operator, size_of
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 
@@ -113,10 +113,10 @@ def dtype(device: str) -> torch.dtype:
 
 def ready(arch: Arch, device: str) -> nn.Module:
     """The network, freshly initialised, as it is timed."""
-    return deployed(build(arch), device)
+    return as_deployed(build(arch), device)
 
 
-def deployed(model: nn.Module, device: str) -> nn.Module:
+def as_deployed(model: nn.Module, device: str) -> nn.Module:
     """A network as it is timed."""
     return model.eval().to(device, dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -216,7 +216,7 @@ def layer_ms(
     for arch, own in zip(archs, times, strict=True):
         layers = steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution))
         medians = [median(splits) for splits in zip(*own, strict=True)]
-        found.append([(operator(part), sized(part, at), ms) for (part, at), ms in zip(layers, medians, strict=True)])
+        found.append([(operator(part), size_of(part, at), ms) for (part, at), ms in zip(layers, medians, strict=True)])
     return found
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from nas.config import Execution, SearchConfig, TrainConfig
 from nas.data.datasets import Split
-from nas.data.labelled import counted
-from nas.latency.timing import deployed as timed_as
+from nas.data.labelled import count_of
+from nas.latency.timing import as_deployed as timed_as
 from nas.latency.timing import is_here, network_ms, threads
 from nas.run.finals import finalists
 from nas.study.early_stopping import EarlyStopping
@@ -148,8 +148,8 @@ def print_plan(
         pixels = None if identity.evaluate else split.resolution
         found = sample(arch, trained, split, identity.train, conduct, pixels)
     last, deployed = (section_costs(a)[-2].output[1] for a in (trained, arch))
-    known = [counted(identity.baselines, "textbook network")] if identity.baselines else []
-    known.append(counted(identity.controls, "random control"))
+    known = [count_of(identity.baselines, "textbook network")] if identity.baselines else []
+    known.append(count_of(identity.controls, "random control"))
     stride = f"total stride {trained.total_stride}"
     if trained.total_stride != arch.total_stride:
         stride += f", not {arch.total_stride} (early strides are relaxed)"
@@ -166,8 +166,8 @@ def print_plan(
     longest = rounds(identity.train.epochs)[-1].epochs
     then = f", then finals: {finals[0]} trainings of up to {longest} epochs" if finals[0] else ""
     console.print(
-        f"plan: {counted(conduct.trials, 'trial')} ({', '.join(known)}) of up to "
-        f"{counted(identity.train.epochs, 'epoch')}, {where}, in {run}{then}"
+        f"plan: {count_of(conduct.trials, 'trial')} ({', '.join(known)}) of up to "
+        f"{count_of(identity.train.epochs, 'epoch')}, {where}, in {run}{then}"
     )
     if found is None:
         console.print("how long that takes cannot be said here: there is no GPU to time a network on")

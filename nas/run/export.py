@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
-from nas.bundle.card import ModelCard, elsewhere, escaped
+from nas.bundle.card import ModelCard, elsewhere, escape
 from nas.bundle.int8_file import Calibration
 from nas.config import CONFIG, DataConfig, SearchConfig, load_plugins
 from nas.data.datasets import load_test
@@ -33,7 +33,7 @@ from searchspace.space.lookup import network
 Weights = dict[str, Tensor]
 
 
-def chosen(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
+def choose(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
     """What is to be exported, with its weights where they are trained."""
     path = Path(given)
     load_plugins(path if path.is_dir() else path.parent)
@@ -150,8 +150,8 @@ def of_trial(run: Run, number: int | None) -> ModelCard:
         arch=arch,
         deployed=arch,
         budget=f"{run.config.budget}",
-        scored=scored(record, run.config, run.images) + of_finals(record, run),
-        timed=timed(record, run.latency_table),
+        scored=score_sentences(record, run.config, run.images) + of_finals(record, run),
+        timed=latency_sentences(record, run.latency_table),
         commands=(run.config.conduct.command,),
         data=run.config.identity.data,
     )
@@ -161,10 +161,10 @@ def of_finals(record: TrialRecord, run: Run) -> tuple[str, ...]:
     """What the finals say of the network that they named."""
     finals = run.finals
     named = finals is not None and finals.winner.number == record.number
-    return tuple(map(escaped, sentences(finals))) if finals and named else ()
+    return tuple(map(escape, sentences(finals))) if finals and named else ()
 
 
-def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str, ...]:
+def score_sentences(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str, ...]:
     """How a trial did in the search, and what that is worth."""
     identity, metric = config.identity, record.metric
     if record.score is None:
@@ -174,9 +174,9 @@ def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str,
     epochs = f"{record.epochs} {'epoch' if record.epochs == 1 else 'epochs'}"
     first = f"In the search: {metric.validation} {record.score:.4f}{interval} after {epochs} "
     if identity.evaluate:
-        return (f"{first}of the searcher's own training, {escaped(identity.evaluate)} ({record.state}).",)
+        return (f"{first}of the searcher's own training, {escape(identity.evaluate)} ({record.state}).",)
     return (
-        f"{first}of brief training on {escaped(elsewhere(identity.data.dataset))} ({record.state}). It is of "
+        f"{first}of brief training on {escape(elsewhere(identity.data.dataset))} ({record.state}). It is of "
         f"{images:,} images, {100 * identity.data.validation:g} % of the training images held out by class and seed "
         f"{identity.seed}; the test images were not read.",
         "To be ranked, it was trained with the dataset's classes at a small resolution, where its first strides may be "
@@ -184,11 +184,11 @@ def scored(record: TrialRecord, config: SearchConfig, images: int) -> tuple[str,
     )
 
 
-def timed(record: TrialRecord, table: LatencyTable | None) -> tuple[str, ...]:
+def latency_sentences(record: TrialRecord, table: LatencyTable | None) -> tuple[str, ...]:
     """What one image takes on the search's device: predicted, and measured where it was."""
     lines = []
     if record.predicted_ms:
-        device = f" on {escaped(str(table))}" if table else ""
+        device = f" on {escape(str(table))}" if table else ""
         lines.append(f"The search predicted {record.predicted_ms:.1f} ms for one image{device}.")
     if record.alone_ms:
         lines.append(f"It measured {record.alone_ms:.1f} ms at its end, when nothing else ran.")

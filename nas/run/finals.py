@@ -10,8 +10,8 @@ from rich.console import Console
 
 from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
-from nas.data.labelled import counted
-from nas.study.finals import HELD, FinalProposals, Finals, contenders, rounds, wanted
+from nas.data.labelled import count_of
+from nas.study.finals import HELD, FinalProposals, Finals, contenders, number_of_finalists, rounds
 from nas.study.study import Study
 from nas.views.terminal import Display
 from nas.workers import tuner
@@ -24,7 +24,7 @@ CHECKPOINTS = "finals-checkpoints"
 
 def finalists(config: SearchConfig) -> int:
     """How many networks enter the finals of a search, beside textbook and random ones; 0 is none held."""
-    return 0 if config.identity.minimize else wanted(config.conduct.finalists, config.conduct.trials)
+    return 0 if config.identity.minimize else number_of_finalists(config.conduct.finalists, config.conduct.trials)
 
 
 def hold(
@@ -48,7 +48,7 @@ def hold(
         why, signal = "", 0
         if not finals.over:
             if not quiet:
-                console.print(announced(finals, has_folds=hasattr(work.data, "fold")), soft_wrap=True)
+                console.print(announcement(finals, has_folds=hasattr(work.data, "fold")), soft_wrap=True)
             trainings.proposals = FinalProposals(trainings.design, finals)
             trainings.validation_images = study.validation_images
             display = _display(finals, study, run, log, console, quiet)
@@ -70,14 +70,14 @@ def _display(finals: Finals, study: Study, run: Path, log: logging.Logger, conso
     return Display(console, log, total, ended, None, quiet, study.metric, title=title, time_left=left, what="trainings")
 
 
-def announced(finals: Finals, has_folds: bool) -> str:
+def announcement(finals: Finals, has_folds: bool) -> str:
     """What finals are about to do; `has_folds` says whether they choose the images, which an own training does."""
     textbook = [trial.baseline for trial in finals.contenders if trial.role == "baseline"]
     beside = f" and {' and '.join(textbook)}" if textbook else ""
     epochs = sorted({played.epochs for played in finals.rounds if finals.entrants(played.number)})
     return (
-        f"finals: {counted(len(finals.contenders) - len(textbook), 'network')} of the trials{beside} are trained again "
-        f"from fresh seeds, for {' to '.join(str(n) for n in (epochs[0], epochs[-1])[: len(epochs)])} epochs, in "
-        f"{counted(finals.number_of_trainings, 'training')}"
+        f"finals: {count_of(len(finals.contenders) - len(textbook), 'network')} of the trials{beside} are trained "
+        f"again from fresh seeds, for {' to '.join(str(n) for n in (epochs[0], epochs[-1])[: len(epochs)])} epochs, in "
+        f"{count_of(finals.number_of_trainings, 'training')}"
         + ("; the last ones are scored on images that have decided nothing before" if has_folds else "")
     )

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nas.analysis import tables
-from nas.config import CONFIG, SearchConfig, differences, resumed
+from nas.config import CONFIG, SearchConfig, differences, resume
 from nas.run import environment
 from nas.run.run import TABLE, Run
 from nas.study import lock, servers, storage
@@ -47,7 +47,7 @@ def can_resume(run: Path, config: SearchConfig) -> bool:
             raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
     old = begun.identity
-    changed = differences(old, resumed(config.identity, old))
+    changed = differences(old, resume(config.identity, old))
     if changed:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")

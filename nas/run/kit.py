@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.bundle.function_source import arranged, standalone
+from nas.bundle.function_source import sort_imports, standalone
 from nas.latency import device_table, onnx_graph, onnx_networks, timing
 from nas.views.meter import meter
 from searchspace.arch import Arch
@@ -147,7 +147,7 @@ def script() -> str:
 
     needed, parts = standalone(onnx_timing.step_ms, onnx_timing.network_rounds, timing.processor_name)
     return SCRIPT.format(
-        imports=arranged({*needed, *NEEDED}),
+        imports=sort_imports({*needed, *NEEDED}),
         magnitude=onnx_graph.MAGNITUDE,
         at_once=device_table.AT_ONCE,
         rounds=device_table.ROUNDS,
@@ -196,7 +196,7 @@ def to_time(space: Space, here: LatencyTable) -> Iterator[Arch]:
     name, table, wanted = space.source, here, device_table.space_operators(space, here)
     drawn, seen = device_table.networks(space, random.Random(f"kit {name}")), set[str]()
     while short := device_table.lacking(table, name, wanted):
-        archs = [arch for arch in device_table.chosen(drawn, short, wanted, here) if arch.digest not in seen]
+        archs = [arch for arch in device_table.choose_networks(drawn, short, wanted, here) if arch.digest not in seen]
         if not archs:
             return
         seen |= {arch.digest for arch in archs}

@@ -21,7 +21,9 @@ TIMED_BEST = 5
 TIMED_ROUNDS = 9
 
 
-def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool) -> Space:
+def with_latencies(
+    config: SearchConfig, run: Path, existed: bool, given: Path | None, console: Console, quiet: bool
+) -> Space:
     """The space with the latencies of a device, where its layer times are known, or the budget needs them: measured
     now where they are not. A run keeps the table that it began with, also when it is carried on elsewhere."""
     from nas.latency import device_table, timing
@@ -31,17 +33,17 @@ def timed(config: SearchConfig, run: Path, existed: bool, given: Path | None, co
         table = LatencyTable.load(own)
         if given is not None and LatencyTable.load(given) != table:
             raise InputError(f"run {run} has another latency table, of {table}; give another --run")
-        return space.timed(table)
+        return space.with_latencies(table)
     if given is not None:
-        return space.timed(LatencyTable.load(given))
+        return space.with_latencies(LatencyTable.load(given))
     needed = config.budget.limits_latency or "latency" in config.identity.minimize
     if not needed and (existed or not timing.is_here(config.conduct.device)):
         return space
     device = timing.device_for(config.conduct.device)
     if needed:
-        return measured_here(space, device, console, quiet)
-    known = device_table.known(device_table.default_path(timing.conditions(device)), space)
-    return space if known is None else space.timed(known)
+        return measure_here(space, device, console, quiet)
+    known = device_table.find_complete(device_table.default_path(timing.conditions(device)), space)
+    return space if known is None else space.with_latencies(known)
 
 
 def check_device(conduct: Execution) -> None:
@@ -63,7 +65,7 @@ def with_layer_times(space: Space, config: SearchConfig, run: Path, console: Con
     if space.latency is None and timing.is_here(config.conduct.device) and config.conduct.ray_address is None:
         device = timing.device_for(config.conduct.device)
         if device == "cpu":
-            space = kept_or_not(space, device, console, quiet)
+            space = with_cached_layer_times(space, device, console, quiet)
         if not quiet and space.latency is not None:
             print_device(console, space.latency)
     if space.latency is not None:
@@ -83,27 +85,27 @@ def runs_to_time(space: Space, config: SearchConfig, existed: bool) -> int:
     return 2 * device_table.NETWORKS * device_table.ROUNDS
 
 
-def kept_or_not(space: Space, device: str, console: Console, quiet: bool) -> Space:
+def with_cached_layer_times(space: Space, device: str, console: Console, quiet: bool) -> Space:
     """The space with this device's layer times; where the cache cannot be used they are measured for this run alone,
     since no budget depends on them."""
     from nas.latency import device_table, timing
 
     try:
-        return measured_here(space, device, console, quiet)
+        return measure_here(space, device, console, quiet)
     except (InputError, OSError) as error:
         if not quiet:
             console.print(f"{error}; layers are timed for this run alone")
         with meter(console, "timing layers", quiet) as told:
-            return space.timed(device_table.ensure(None, space, timing.conditions(device), told, told.say))
+            return space.with_latencies(device_table.ensure(None, space, timing.conditions(device), told, told.say))
 
 
-def measured_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
+def measure_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
     """The space with the layer times of this machine's device, measured as far as they are not known."""
     from nas.latency import device_table, timing
 
     here = timing.conditions(device)
     with meter(console, "timing layers", quiet) as told:
-        return space.timed(device_table.ensure(device_table.default_path(here), space, here, told, told.say))
+        return space.with_latencies(device_table.ensure(device_table.default_path(here), space, here, told, told.say))
 
 
 def time_best(study: Study, conduct: Execution) -> str:

@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
     if args.kit is not None:
         kit.write(args.kit, space, here, CHECKED, console)
         return 0
-    if args.check and args.table is not None and (carried := measured_elsewhere(args.table)):
+    if args.check and args.table is not None and (carried := load_kit_table(args.table)):
         return check_elsewhere(carried, args.table, console)
     path = args.table or device_table.default_path(here)
-    before = device_table.opened(path, here)
+    before = device_table.open_table(path, here)
     with meter(console, "timing layers") as told:
         table = device_table.ensure(path, space, here, told, told.say)
     if table == before:
@@ -64,7 +64,7 @@ def conditions(args: argparse.Namespace) -> LatencyTable:
     return timing.conditions(timing.device_for(args.device), args.batch_size, args.threads)
 
 
-def measured_elsewhere(path: Path) -> LatencyTable | None:
+def load_kit_table(path: Path) -> LatencyTable | None:
     """The table of a kit, which has whole networks to check it with; None of any other."""
     table = LatencyTable.load(path) if path.exists() else None
     return table if table and table.checked else None

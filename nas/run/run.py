@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nas.config import CONFIG, SearchConfig
 from nas.metric import Metric
 from nas.study import storage
-from nas.study.study import Study, told_by_caller
-from nas.trial import Trial, TrialRecord, ranked
+from nas.study.study import Study, config_of_caller
+from nas.trial import Trial, TrialRecord, rank
 from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
 
@@ -46,7 +46,7 @@ class Run:
             raise InputError(f"run: a folder's path is accepted, not {folder!r}")
         path = Path(folder)
         study = storage.load(path)
-        return cls(path, cls.config_of(path) or told_by_caller(Study.read(path).design), study)
+        return cls(path, cls.config_of(path) or config_of_caller(Study.read(path).design), study)
 
     @staticmethod
     def config_of(folder: Path) -> SearchConfig | None:
@@ -85,7 +85,7 @@ class Run:
     @property
     def ranked(self) -> list[TrialRecord]:
         """The complete trials, best first."""
-        return ranked(self.trials)
+        return rank(self.trials)
 
     @property
     def best(self) -> TrialRecord:
@@ -110,9 +110,9 @@ class Run:
     @property
     def front(self) -> list[TrialRecord]:
         """The complete trials that no other beats in score and in all that is minimised (else multiply-adds)."""
-        from nas.study.objectives import minimized, unbeaten
+        from nas.study.objectives import minimised_of, unbeaten
 
-        return unbeaten(self.trials, lambda trial: minimized(trial) or [trial.cost.macs])
+        return unbeaten(self.trials, lambda trial: minimised_of(trial) or [trial.cost.macs])
 
     def trial(self, number: int) -> TrialRecord:
         """Any trial by its number, interrupted ones too; `InputError` where there is none of that number."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from nas.analysis.time_left import TimeLeft
 from nas.config import CALLER, OWN_DATA, SearchConfig
 from nas.data.datasets import Split, check_channels, check_part, load_object
-from nas.data.labelled import counted
+from nas.data.labelled import count_of
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
@@ -166,8 +166,8 @@ class Search:
         if given.dataset is not None:
             self.split = self._object()
             args.dataset = self.split.name
-        self.evaluate = given.evaluate or self._named_function("evaluate", args.evaluate)
-        self.sampler = given.sampler or self._named_function("sampler", args.sampler)
+        self.evaluate = given.evaluate or self._load_function("evaluate", args.evaluate)
+        self.sampler = given.sampler or self._load_function("sampler", args.sampler)
         config = self._new() if self.old is None else resume.carry_on(args, self.folder, self.old)
         latencies.check_device(config.conduct)
         self.existed = folder.can_resume(self.folder, config)
@@ -185,7 +185,7 @@ class Search:
 
         Raises `InputError`, `FailuresError` and `StorageError`.
         """
-        taught, space = self._prepared()
+        taught, space = self._prepare()
         if self.dry_run:
             self._print_plan(space)
             return Ended(found=True)
@@ -231,12 +231,12 @@ class Search:
             if left <= 0:
                 return replace(before, why=f"{FINALS}: {TIME_LIMIT}")
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
-        work = self._work(self._checked_images(study), study.space.latency)
+        work = self._work(self._check_images(study), study.space.latency)
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
         finals = f"{FINALS}: {why}" if why else ""
         return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
 
-    def _checked_images(self, study: Study) -> Split | None:
+    def _check_images(self, study: Study) -> Split | None:
         """The training images, which are those of the trials before."""
         if self.images is None:
             self.images = self._images()
@@ -253,11 +253,11 @@ class Search:
         identity, conduct = self.config.identity, self.config.conduct
         if conduct.time_limit_s is not None:
             conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
-        split = self._checked_images(study)
+        split = self._check_images(study)
         if split is not None:
             self._say(
-                f"a trial trains for up to {counted(identity.train.epochs, 'epoch')} of "
-                f"{counted(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
+                f"a trial trains for up to {count_of(identity.train.epochs, 'epoch')} of "
+                f"{count_of(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
                 + ("; finals follow, whose time is not in what is left" if finalists(self.config) else "")
             )
         if identity.prescreen.draws > 1:
@@ -300,15 +300,17 @@ class Search:
         evaluate = self.evaluate or brief_training
         return tuner.Work(evaluate, data, identity.train, identity.seed, identity.metric, timed, by_torch)
 
-    def _prepared(self) -> tuple[warm_start.Sources, Space]:
+    def _prepare(self) -> tuple[warm_start.Sources, Space]:
         """What earlier runs teach, and the space with its latencies, once all that can be checked before has been."""
         config, args, found = self.config, self.args, None
         with waiting(self.console, f"counting the networks of {config.space_name} within {config.budget}", self.quiet):
             if self.split is None and not self.own_data:
                 check_channels(config.identity.data, config.space.network.in_channels)
-            taught = warm_start.saved(self.folder) if self.existed else None
+            taught = warm_start.load(self.folder) if self.existed else None
             taught = taught or taught_by(config.identity.warm_start, config)
-            space = latencies.timed(config, self.folder, self.existed, args.latency_table, self.console, self.quiet)
+            space = latencies.with_latencies(
+                config, self.folder, self.existed, args.latency_table, self.console, self.quiet
+            )
             self.config = config = config if self.existed else with_known(config, space)
             check_known(space, config.identity.minimize)
             if not self.quiet:
@@ -333,7 +335,7 @@ class Search:
         if split is None:
             self._say(f"{self.config.conduct.trials} trials by {self.config.identity.evaluate}; nothing was timed")
             return
-        done = finished(self.folder) if self.existed and not self.place.url else 0
+        done = number_ended(self.folder) if self.existed and not self.place.url else 0
         if done:
             try:
                 Study.read(self.folder).check_same_images(split.fingerprint, len(split.val_labels))
@@ -407,7 +409,7 @@ class Search:
             data, seed = self.old.identity.data, self.old.identity.seed
         return load_object(self.given.dataset, data, seed, args.train_resolution, space.network.in_channels)
 
-    def _named_function(self, what: str, text: str | None) -> Any:
+    def _load_function(self, what: str, text: str | None) -> Any:
         """What `module:function` names, of this command or of the run that is carried on."""
         text = text or (getattr(self.old.identity, what) if self.old else None)
         return search_options.function(what, text) if text and ":" in text else None
@@ -438,7 +440,7 @@ class Search:
         return [tracker(name, self.folder, self.config) for name in self.args.track]
 
 
-def finished(run: Path) -> int:
+def number_ended(run: Path) -> int:
     """How many trials of a run are done."""
     if not storage.holds(StudyLocation(run)):
         return 0
@@ -509,14 +511,14 @@ def textbook_networks(space: Space, config: SearchConfig) -> list[Proposal]:
     return list(itertools.islice(baselines_within(space, config.budget, i.band, i.minimize), i.baselines))
 
 
-def carried_out(begun: Search) -> int:
+def carry_out_command(begun: Search) -> int:
     """Carry out a search for a command: what stops it is a line, and an exit code."""
     try:
         ended = begun.carry_out()
     except (FailuresError, LostClusterError) as error:
-        return command.failed("nas.search", str(error))
+        return command.fail("nas.search", str(error))
     except StorageError as error:
-        return command.failed("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")
+        return command.fail("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")
     if ended.signal:
         return signals.BY_SIGNAL + ended.signal
     return 0 if ended.found or ended.why else command.FAILED

@@ -31,7 +31,7 @@ from nas.config import (
     trial_epochs,
 )
 from nas.metric import EXAMPLES, Metric
-from nas.plugins import used
+from nas.plugins import plugins_in_use
 from nas.samplers import NAMES
 from searchspace import command
 from searchspace.budget import Budget
@@ -207,7 +207,7 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
     dataset, trials = own or args.dataset or DataConfig().dataset, args.trials or Execution().trials
     base = space or Space.load(args.space or SPACE)
     data = image_config(args, DataConfig(dataset, spare=split is None))
-    classes, images = known_of(dataset, data, split)
+    classes, images = sizes_of(dataset, data, split)
     space = space_of(args, base, classes)
     identity = SearchSpec(
         space=space.data,
@@ -452,7 +452,7 @@ def conduct(args: argparse.Namespace) -> Execution:
         time_limit_s=duration("time-limit", args.time_limit),
         trial_timeout_s=duration("trial-timeout", args.trial_timeout),
         ray_address=args.ray_address,
-        plugins=used(),
+        plugins=plugins_in_use(),
         command=args.command,
     )
 
@@ -478,21 +478,21 @@ def check_classes(config: SearchConfig, split: Split | None = None) -> None:
     dataset, outputs = config.identity.data.dataset, config.space.network.num_classes
     if dataset == OWN_DATA or config.space.network.head.output != "logits":
         return
-    classes = len(split.classes) if split else known_of(dataset, config.identity.data, None)[0]
+    classes = len(split.classes) if split else sizes_of(dataset, config.identity.data, None)[0]
     if outputs < classes:
         raise InputError(f"num-classes: at least {classes}, the classes of {dataset}, not {outputs}")
 
 
-def known_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, int]:
+def sizes_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, int]:
     """How many classes a dataset has and how many of its images train; 0 where a training has its own data."""
     if split:
         return len(split.classes), len(split.train_labels)
     if dataset == OWN_DATA:
         return 0, 0
-    from nas.data.datasets import listed, trained_on
+    from nas.data.datasets import list_classes, number_of_training_images
 
-    classes, there = listed(DataConfig(dataset))
-    return len(classes), trained_on(data, there)
+    classes, there = list_classes(DataConfig(dataset))
+    return len(classes), number_of_training_images(data, there)
 
 
 def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:

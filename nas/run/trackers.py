@@ -73,7 +73,7 @@ class Background:
             self._error.append(error)
 
 
-def described(trial: Trial) -> dict[str, Any]:
+def describe(trial: Trial) -> dict[str, Any]:
     """What a trial is: its role, its costs, its choices."""
     return {
         "trial": trial.number,
@@ -86,7 +86,7 @@ def described(trial: Trial) -> dict[str, Any]:
     }
 
 
-def measured(result: Result, metric: str) -> dict[str, float]:
+def numbers_of(result: Result, metric: str) -> dict[str, float]:
     """The numbers of an epoch, the score under the metric's name."""
     return {metric if name == "score" else name: float(getattr(result, name)) for name in PER_EPOCH}
 
@@ -109,11 +109,11 @@ class MLflow:
     def started(self, trial: Trial) -> None:
         made = self.client.create_run(self.experiment, run_name=f"trial {trial.number}")
         self.runs[trial.number] = made.info.run_id
-        for name, value in described(trial).items():
+        for name, value in describe(trial).items():
             self.client.log_param(made.info.run_id, name, value)
 
     def epoch(self, trial: Trial, result: Result) -> None:
-        for name, number in measured(result, self.metric).items():
+        for name, number in numbers_of(result, self.metric).items():
             self.client.log_metric(self.runs[trial.number], name, number, step=result.epoch)
 
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:
@@ -143,13 +143,13 @@ class WandB:
             project=os.environ.get("WANDB_PROJECT", "cnn-budget-search"),
             group=self.folder.resolve().name,
             name=f"trial {trial.number}",
-            config=described(trial),
+            config=describe(trial),
             dir=str(self.folder),
             reinit="create_new",
         )
 
     def epoch(self, trial: Trial, result: Result) -> None:
-        self.runs[trial.number].log(measured(result, self.metric), step=result.epoch)
+        self.runs[trial.number].log(numbers_of(result, self.metric), step=result.epoch)
 
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:
         run = self.runs.pop(trial.number)
@@ -174,7 +174,7 @@ class TensorBoard:
         self.writers[trial.number] = self.make(str(self.folder / f"trial-{trial.number}"))
 
     def epoch(self, trial: Trial, result: Result) -> None:
-        for name, number in measured(result, self.metric).items():
+        for name, number in numbers_of(result, self.metric).items():
             self.writers[trial.number].add_scalar(name, number, result.epoch)
 
     def ended(self, trial: Trial, outcome: str, result: Result) -> None:

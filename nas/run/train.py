@@ -21,12 +21,12 @@ from nas.bundle.card import ModelCard
 from nas.config import DataConfig, TrainConfig, full_recipe
 from nas.data.datasets import Labels, Split, check_channels, digests, load_test
 from nas.data.decoding import Images
-from nas.data.labelled import counted
+from nas.data.labelled import count_of
 from nas.full_training import estimate, tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency.timing import device_for, threads
 from nas.metric import DEFAULT_METRIC, Metric
-from nas.plugins import used
+from nas.plugins import plugins_in_use
 from nas.run.images import read_images
 from nas.run.run import Run
 from nas.run.search_options import image_config
@@ -56,32 +56,32 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         return train_many(args, arguments, console)
     begun = Path(args.arch)
     if args.out is None and training_folder.is_folder(begun):
-        plan = changed(args, training_folder.load_plan(begun))
+        plan = change(args, training_folder.load_plan(begun))
         return train_one(begun, plan, args, console, *images_of(plan, console, args.quiet))
     given = subject(args.arch)
-    plan = planned(args, arguments, given, args.seed or 0)
+    plan = make_plan(args, arguments, given, args.seed or 0)
     out = args.out or Path("runs") / default_name(plan)
-    plan = training_folder.resumed(out, plan)
+    plan = training_folder.keep_mirroring(out, plan)
     if not args.quiet and (rest := beside(given.data, plan.data)):
         console.print(rest)
     return train_one(out, plan, args, console, *images_of(plan, console, args.quiet))
 
 
-def changed(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
+def change(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
     """A training's plan with what the arguments give; the rest stays as it began."""
     seed = plan.seed if args.seed is None else args.seed
-    return replace(plan, data=image_config(args, plan.data), train=recipe(plan.train, asked(args)), seed=seed)
+    return replace(plan, data=image_config(args, plan.data), train=recipe(plan.train, recipe_options(args)), seed=seed)
 
 
-def asked(args: argparse.Namespace) -> dict[str, int | float]:
+def recipe_options(args: argparse.Namespace) -> dict[str, int | float]:
     """What the arguments give of a recipe."""
     given = {name: getattr(args, name) for name in RECIPE}
     return {name: number for name, number in given.items() if number is not None}
 
 
-def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> TrainingPlan:
+def make_plan(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> TrainingPlan:
     data = data_of(args, given.data)
-    train = recipe(full_recipe(data.dataset), asked(args))
+    train = recipe(full_recipe(data.dataset), recipe_options(args))
     data_parallel.check(args.workers, args.device, train.batch_size)
     check_channels(data, given.arch.in_channels)
     augment.check(train, given.arch.in_channels)
@@ -89,7 +89,7 @@ def planned(args: argparse.Namespace, arguments: Sequence[str], given: Subject, 
     if args.threads is not None and not 1 <= args.threads <= most:
         raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
     words = command.line("nas.train", arguments)
-    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=used())
+    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=plugins_in_use())
 
 
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
@@ -130,12 +130,12 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     training_folder.check_several(base)
     seed = config.identity.seed if args.seed is None else args.seed
     plans = {}
-    for trial in agreement.chosen(trials, top, controls, config.identity.seed, searched.finals):
+    for trial in agreement.networks_to_compare(trials, top, controls, config.identity.seed, searched.finals):
         name = f"trial {trial.number} of {searched.name}"
         given = Subject(name, trial.arch, config.identity.data, metric_of(run))
         out = agreement.folder_of(base, trial)
-        plan = replace(planned(args, arguments, given, seed), resolutions=config.space.extremes)
-        plans[out] = training_folder.resumed(out, plan)
+        plan = replace(make_plan(args, arguments, given, seed), resolutions=config.space.extremes)
+        plans[out] = training_folder.keep_mirroring(out, plan)
         training_folder.check(out, plans[out])
     if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
         console.print(rest)
@@ -147,13 +147,13 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     if args.dry_run:
         return 0
     rows = agreement.load(base, trials)
-    console.print(compared(rows))
+    console.print(comparison_table(rows))
     for line in agreement.sentences(rows):
         console.print(line)
     return max(codes)
 
 
-def compared(rows: Sequence[agreement.Retrained]) -> Table:
+def comparison_table(rows: Sequence[agreement.Retrained]) -> Table:
     """Networks by their score after full training, beside that after brief training."""
     shown = Table(title="after full training", title_justify="left")
     for name in ("trial", "role", "brief", "epochs", "validation", "test"):
@@ -189,14 +189,14 @@ def train_one(
         for said in lines:
             console.print(said)
         return 0
-    with training_folder.opened(out, plan):
+    with training_folder.open_folder(out, plan):
         try:
-            if training_folder.finished(out):
+            if training_folder.is_finished(out):
                 console.print("it was finished before, and these are its numbers; another --out trains anew")
                 facts, _ = training_folder.result(out)
             else:
                 split = reading()
-                facts = trained(out, plan, args, console, split, testing)
+                facts = evaluate_training(out, plan, args, console, split, testing)
         except KeyboardInterrupt as stop:
             done = len(training_folder.epochs_done(out))
             where = f"after epoch {done}" if done else "in the first epoch"
@@ -217,7 +217,7 @@ def train_one(
     return 0
 
 
-def trained(
+def evaluate_training(
     out: Path,
     plan: TrainingPlan,
     args: argparse.Namespace,
@@ -228,12 +228,12 @@ def trained(
     """What came of a training once its last epochs are made."""
     number, why = threads_for(out, plan, args, split)
     if not args.quiet:
-        console.print(f"training {estimate.described(out, plan, split, args.device, args.workers)}")
-        for said in filter(None, (why, unmeasured(plan, split))):
+        console.print(f"training {estimate.describe(out, plan, split, args.device, args.workers)}")
+        for said in filter(None, (why, why_unmeasured(plan, split))):
             console.print(said)
     done, train, score = len(training_folder.epochs_done(out)), len(split.train_labels), len(split.val_labels)
     pace = TrainingProgress(console, args.quiet, plan.train.epochs, done, train, score)
-    with threads(number), tensorboard.written(out, args.tensorboard, plan.metric) as note:
+    with threads(number), tensorboard.open_writer(out, args.tensorboard, plan.metric) as note:
 
         def watch(epoch: Epoch) -> None:
             pace.ended(epoch.number)
@@ -271,7 +271,7 @@ def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: 
         return began, ""
     if most == 1 or "OMP_NUM_THREADS" in os.environ:
         return most, ""
-    found = speeds(plan.adapted(split), split, plan.train, counts(most))
+    found = speeds(plan.adapt(split), split, plan.train, counts(most))
     again = "; how many it began with was not kept: numbers may differ in their last digits"
     return fewest(found), sentence(found, fewest(found)) + (again if training_folder.epochs_done(out) else "")
 
@@ -286,7 +286,7 @@ def images_of(
     return split, functools.cache(lambda: load_test_images(split(), console, quiet))
 
 
-def repeated(split: Split, tests: Images) -> int:
+def count_repeated(split: Split, tests: Images) -> int:
     """How many test images are, pixel by pixel, images of the training set."""
     known = {one for images in (split.train_images, split.val_images) for one in digests(images)}
     return sum(one in known for one in digests(tests))
@@ -297,9 +297,9 @@ def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Image
     try:
         with meter(console, "reading the test images", quiet) as told:
             found = load_test(split, told)
-        if found is not None and (known := repeated(split, found[0])):
+        if found is not None and (known := count_repeated(split, found[0])):
             console.print(
-                f"{counted(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "
+                f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "
                 "too: the test score is too high by that"
             )
         return found
@@ -308,7 +308,7 @@ def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Image
         return None
 
 
-def unmeasured(plan: TrainingPlan, split: Split) -> str:
+def why_unmeasured(plan: TrainingPlan, split: Split) -> str:
     """Why a search's metric is not measured, where it cannot be of these images."""
     try:
         if plan.metric != DEFAULT_METRIC:

@@ -15,7 +15,7 @@ from nas.samplers.local_search import Local
 from nas.samplers.nsga2 import Generations
 from nas.samplers.point_sampler import PointSampler
 from nas.samplers.predictor import Predictor
-from nas.samplers.repaired import Repaired, seeded
+from nas.samplers.repaired import Repaired, from_seed
 
 
 class Maker(Protocol):
@@ -26,23 +26,23 @@ class Maker(Protocol):
     ) -> PointSampler: ...
 
 
-def _repaired(make: Callable[[int], BaseSampler]) -> Maker:
+def _with_repair(make: Callable[[int], BaseSampler]) -> Maker:
     return partial(Repaired, make)
 
 
 # What `Repaired` is put around.
 INNER: dict[str, Callable[[int], BaseSampler]] = {
-    "random": seeded(optuna.samplers.RandomSampler),
+    "random": from_seed(optuna.samplers.RandomSampler),
     # Its random start is enough of one at 12 trials, or the controls of a run: it models from then on.
-    "tpe": seeded(optuna.samplers.TPESampler, n_startup_trials=10),
-    "gp": seeded(optuna.samplers.GPSampler, deterministic_objective=False),
-    "nsga2": seeded(Generations, population_size=20),
-    "evolution": seeded(Evolution),
-    "local": seeded(Local),
+    "tpe": from_seed(optuna.samplers.TPESampler, n_startup_trials=10),
+    "gp": from_seed(optuna.samplers.GPSampler, deterministic_objective=False),
+    "nsga2": from_seed(Generations, population_size=20),
+    "evolution": from_seed(Evolution),
+    "local": from_seed(Local),
 }
 
 SAMPLERS: dict[str, Maker] = {
-    **{name: _repaired(make) for name, make in INNER.items()},
+    **{name: _with_repair(make) for name, make in INNER.items()},
     "predictor": Predictor,
     "auto": Predictor,
 }

@@ -74,10 +74,10 @@ class Domain:
     def inside(self, point: Mapping[str, Any]) -> bool:
         return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget
 
-    def drawn(self, rng: random.Random) -> Point:
-        return {name: values.drawn(rng) for name, values in self.choices.items()}
+    def draw(self, rng: random.Random) -> Point:
+        return {name: values.draw(rng) for name, values in self.choices.items()}
 
-    def repaired(self, point: Mapping[str, Any], rng: random.Random) -> Point | None:
+    def repair(self, point: Mapping[str, Any], rng: random.Random) -> Point | None:
         """The point itself, or one near it that uses `low` to all of the budget; None where none was found."""
         if self.inside(point):
             return dict(point)
@@ -89,14 +89,14 @@ class Domain:
         Raises `ExhaustedError` where nothing new is left, `OutOfReachError` where nothing ever was.
         """
         for attempt in range(TRIES):
-            found = self.repaired(self.mutated(point, attempt // 4, rng), rng)
+            found = self.repair(self.mutate(point, attempt // 4, rng), rng)
             if found is not None and self.key(found) not in taken:
                 return found
         return self._anything_new(taken, rng)
 
-    def mutated(self, point: Mapping[str, Any], count: int, rng: random.Random) -> Point:
+    def mutate(self, point: Mapping[str, Any], count: int, rng: random.Random) -> Point:
         names = rng.sample(list(self.choices), min(count, len(self.choices)))
-        return {**point, **{name: self.choices[name].drawn(rng) for name in names}}
+        return {**point, **{name: self.choices[name].draw(rng) for name in names}}
 
     def _anything_new(self, taken: Collection[Key], rng: random.Random) -> Point:
         """Exactly what is left of a small space, nearest to the budget first; of a large one, what climbing finds."""
@@ -107,7 +107,7 @@ class Domain:
             if chosen is not None:
                 return dict(zip(self.choices, chosen, strict=True))
         else:
-            found = [self._climbed(self.drawn(rng), rng) for _ in range(TRIES)]
+            found = [self._climb(self.draw(rng), rng) for _ in range(TRIES)]
             new = [point for point in found if point is not None and self.key(point) not in taken]
             if new:
                 return max(new, key=self.cost)
@@ -116,7 +116,7 @@ class Domain:
 
     def _check_reach(self, rng: random.Random) -> None:
         """`OutOfReachError` where the cheapest point, by descent, is not within the budget."""
-        cheapest = least(self.choices, self.cost, lambda: self.drawn(rng))
+        cheapest = least(self.choices, self.cost, lambda: self.draw(rng))
         if self.cost(cheapest) > self.budget:
             named = f"the cheapest point costs {self.cost(cheapest):g}: {cheapest}"
             raise OutOfReachError(f"the budget {self.budget:g} is out of reach: {named}")
@@ -128,7 +128,7 @@ class Domain:
         costed = ((self.cost(point), self.key(point)) for point in points)
         return sorted((pair for pair in costed if pair[0] <= self.budget), key=lambda pair: -pair[0])
 
-    def _climbed(self, point: Point, rng: random.Random) -> Point | None:
+    def _climb(self, point: Point, rng: random.Random) -> Point | None:
         """Where no point is known to use `low` of the budget: one below it that no single change brings nearer."""
         found = repair(point, self.choices, self.cost, -math.inf, self.budget, rng)
         while found is not None:

@@ -38,8 +38,8 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     sign = 1.0 if maximize else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
     outcomes = [(trial, sign * trial.values[0], 0.0) for trial in complete]
-    outcomes += _stopped(trials, complete, sign)
-    outcomes = _bounded(outcomes)
+    outcomes += _extrapolate_pruned(trials, complete, sign)
+    outcomes = _limit(outcomes)
     values = np.array([value for _, value, _ in outcomes])
     running = [dict(trial.params) for trial in trials if trial.state == TrialState.RUNNING]
     if not len(values):
@@ -53,7 +53,7 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     )
 
 
-def _stopped(
+def _extrapolate_pruned(
     trials: list[FrozenTrial], complete: list[FrozenTrial], sign: float
 ) -> list[tuple[FrozenTrial, float, float]]:
     """Pruned trials, as what they might have reached: their last score and what others gained from that step on.
@@ -78,7 +78,7 @@ def _stopped(
     return stopped
 
 
-def _bounded(outcomes: list[tuple[FrozenTrial, float, float]]) -> list[tuple[FrozenTrial, float, float]]:
+def _limit(outcomes: list[tuple[FrozenTrial, float, float]]) -> list[tuple[FrozenTrial, float, float]]:
     if len(outcomes) <= LEARNT:
         return outcomes
     outcomes = sorted(outcomes, key=lambda outcome: outcome[0].number)

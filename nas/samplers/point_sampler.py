@@ -63,7 +63,7 @@ class PointSampler(BaseSampler):
         """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
         if self.domain.size == 1:
             rng = random.Random(0)
-            self.domain.fresh(self.domain.drawn(rng), self._known(study, trial).taken, rng)
+            self.domain.fresh(self.domain.draw(rng), self._history(study, trial).taken, rng)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -102,7 +102,7 @@ class PointSampler(BaseSampler):
                 raise InputError(
                     f"{param_name} is one of the sampler's choices: {accepted} is accepted, not {param_distribution}"
                 )
-            return self._proposed(trial)[param_name]
+            return self._stored_point(trial)[param_name]
         if REPLICATE in trial.system_attrs:
             first = private.whole_study(study).get_trials(deepcopy=False)[trial.system_attrs[REPLICATE]]
             if first.distributions.get(param_name) == param_distribution:
@@ -117,7 +117,7 @@ class PointSampler(BaseSampler):
 
         Of two that propose the same at once, the one that looks last sees what the other has stored.
         """
-        known, rng = self._known(study, trial), random.Random(f"{self.seed} {trial.number}")
+        known, rng = self._history(study, trial), random.Random(f"{self.seed} {trial.number}")
         fixed = {n: v for n, v in private.fixed_params(study, trial).items() if n in self.domain.choices}
         domain = self._domain(fixed)
         if len(fixed) == len(domain.choices):  # queued as a whole
@@ -132,7 +132,7 @@ class PointSampler(BaseSampler):
             point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
             if not self._is_taken(study, trial, self._store(study, trial, point)):
                 return
-            known = self._known(study, trial)
+            known = self._history(study, trial)
             known.taken.add(self.domain.key(point))
 
     def _store(self, study: Study, trial: FrozenTrial, point: Mapping[str, Any]) -> list[int]:
@@ -157,7 +157,7 @@ class PointSampler(BaseSampler):
         whole = self.domain
         return Domain(choices, whole.cost_of, whole.budget if whole.cost_of else None, whole.low)
 
-    def _known(self, study: Study, trial: FrozenTrial | None = None) -> History:
+    def _history(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
         trials, taken = [], set()
         for other in private.whole_study(study).get_trials(deepcopy=False):
@@ -179,10 +179,14 @@ class PointSampler(BaseSampler):
         # The study may have other parameters too, such as a learning rate. Where choices are missing, they are not
         # recorded yet, or are suggested under a condition.
         whole = trial.params.keys() > names
-        point = {name: trial.params[name] for name in names} if whole else self._proposed(trial) or self._fixed(trial)
+        point = (
+            {name: trial.params[name] for name in names}
+            if whole
+            else self._stored_point(trial) or self._queued_point(trial)
+        )
         return copy_trial(trial, point, self.distributions) if point else None
 
-    def _proposed(self, trial: FrozenTrial) -> Point:
+    def _stored_point(self, trial: FrozenTrial) -> Point:
         """What was proposed for a trial, as it was stored then; empty where it was no proposal of this space."""
         indices, choices = trial.system_attrs.get(PROPOSAL, ()), self.domain.choices
         if len(indices) != len(choices):
@@ -192,7 +196,7 @@ class PointSampler(BaseSampler):
             return {}
         return {name: values[index] for index, (name, values) in pairs}
 
-    def _fixed(self, trial: FrozenTrial) -> Point:
+    def _queued_point(self, trial: FrozenTrial) -> Point:
         """The point that a trial was queued with; empty where that does not fix every choice."""
         fixed = trial.system_attrs.get("fixed_params", {})
         return {name: fixed[name] for name in self.domain.choices} if fixed.keys() >= self.domain.choices.keys() else {}

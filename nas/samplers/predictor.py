@@ -17,7 +17,7 @@ from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import Observations, PriorObservation, lessons
 from nas.samplers.point_sampler import History, check_one_objective
-from nas.samplers.repaired import Repaired, seeded
+from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, least_evaluated, noise_variance
 
 START = 12
@@ -55,7 +55,7 @@ class Predictor(Repaired):
         evidence: Sequence[PriorObservation] = (),
         trials: int | None = None,
     ) -> None:
-        super().__init__(seeded(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
+        super().__init__(from_seed(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.trials = trials
@@ -70,7 +70,7 @@ class Predictor(Repaired):
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
-            return self.domain.drawn(rng)
+            return self.domain.draw(rng)
         if started and rng.random() < self.tpe_share:
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
@@ -79,7 +79,7 @@ class Predictor(Repaired):
         """A finalist, near the end of a known number of trials."""
         if not is_replicate(trial.number, self.trials):
             return None
-        return least_evaluated(self._ranked(study, known), known.trials, self.domain)
+        return least_evaluated(self._rank(study, known), known.trials, self.domain)
 
     def winner(self, study: Study) -> FrozenTrial:
         """The first trial of the point whose expected score is the best, of all points with a complete trial.
@@ -88,12 +88,12 @@ class Predictor(Repaired):
         before a trial is complete.
         """
         self.check(study)
-        ranked = self._ranked(study, self._known(study))
+        ranked = self._rank(study, self._history(study))
         if not ranked:
             raise ValueError("no trial of the study is complete yet")
         return private.whole_study(study).trials[ranked[0].number]
 
-    def _ranked(self, study: Study, known: History) -> list[FrozenTrial]:
+    def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
         """The first complete trial of every point, by the score that is expected of the point, the best first."""
         first: dict[Key, FrozenTrial] = {}
         for trial in known.trials:
@@ -129,7 +129,7 @@ class Predictor(Repaired):
         model, rows = self._model(taught)
         order = np.argsort(-taught.y)[:PARENTS]
         best = [taught.points[i] for i in order]
-        parents: list[Point] = [self.domain.repaired(point, rng) or point for point in best]  # evidence may be outside
+        parents: list[Point] = [self.domain.repair(point, rng) or point for point in best]  # evidence may be outside
         scored: dict[Key, tuple[float, Point]] = {}
         for _ in range(ROUNDS):
             new = list(self._children(parents, taken, scored, rng))
@@ -172,7 +172,7 @@ class Predictor(Repaired):
             child = self._child(parents, rng)
             if repairs and not self.domain.inside(child):
                 repairs -= 1
-                child = self.domain.repaired(child, rng) or child
+                child = self.domain.repair(child, rng) or child
             key = self.domain.key(child)
             if key not in taken and key not in scored and key not in made and self.domain.inside(child):
                 made.add(key)
@@ -186,5 +186,5 @@ class Predictor(Repaired):
         rate = rng.choice((0.5, 1.0, 2.0, 3.0)) / max(len(self.encoding.names), 1)
         for name in self.encoding.names:
             if rng.random() < rate:
-                child[name] = self.domain.choices[name].drawn(rng)
+                child[name] = self.domain.choices[name].draw(rng)
         return child

@@ -31,12 +31,12 @@ class Choice(CategoricalDistribution):
         return self is other or super().__eq__(other)
 
 
-def seeded(kind: Callable[..., BaseSampler], **options: Any) -> Callable[[int], BaseSampler]:
+def from_seed(kind: Callable[..., BaseSampler], **options: Any) -> Callable[[int], BaseSampler]:
     """What makes a sampler of this kind from a seed; unlike a lambda it can be pickled, and so can who holds it."""
-    return partial(_made, kind, options)
+    return partial(_make, kind, options)
 
 
-def _made(kind: Callable[..., BaseSampler], options: Mapping[str, Any], seed: int) -> BaseSampler:
+def _make(kind: Callable[..., BaseSampler], options: Mapping[str, Any], seed: int) -> BaseSampler:
     return kind(seed=seed, **options)
 
 

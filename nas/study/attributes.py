@@ -94,7 +94,7 @@ def metric_of(attributes: Mapping[str, Any]) -> Metric:
 def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], place: str) -> None:
     """`InputError` for an attribute of another type or size, and for a score that the metric cannot have."""
     where = f"{place}: trial {trial.number}"
-    kept = _known(TrialAttributes, trial.user_attrs, where)
+    kept = _parse_known(TrialAttributes, trial.user_attrs, where)
     if kept.minimize.keys() != set(minimized):
         raise InputError(f"{where}: minimize: has {', '.join(kept.minimize) or 'nothing'}; the study is damaged")
     final = (trial.values or ()) if trial.state == TrialState.COMPLETE else ()
@@ -111,9 +111,9 @@ def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], 
 
 def check_study(attributes: Mapping[str, Any], place: str) -> None:
     """The same of a study's own."""
-    _known(StudyAttributes, attributes, place)
+    _parse_known(StudyAttributes, attributes, place)
 
 
-def _known(cls: type[T], attributes: Mapping[str, Any], place: str) -> T:
+def _parse_known(cls: type[T], attributes: Mapping[str, Any], place: str) -> T:
     known = {one.name: attributes[one.name] for one in fields(cls) if one.name in attributes}  # type: ignore[arg-type]
     return parse(cls, known, place, finite=False)

@@ -30,7 +30,9 @@ class Kept:
 
     @classmethod
     def of(cls, folder: Path) -> Kept:
-        return cls(folder, frozenset(_ended(folder / TABLE)), _has_bytes(folder / STUDY), _has_bytes(folder / AHEAD))
+        return cls(
+            folder, frozenset(_ended_numbers(folder / TABLE)), _has_bytes(folder / STUDY), _has_bytes(folder / AHEAD)
+        )
 
     def check(self, ended: Collection[int]) -> None:
         """`InputError` where of these trials, which have ended in the study, some that had ended are missing."""
@@ -49,7 +51,7 @@ class Kept:
         )
 
 
-def _ended(table: Path) -> list[int]:
+def _ended_numbers(table: Path) -> list[int]:
     """The numbers of the trials that have ended, as far as a table can be read."""
     if not table.is_file():  # a pipe would wait for a writer
         return []

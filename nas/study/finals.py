@@ -23,8 +23,8 @@ from nas.samplers import ExhaustedError
 from nas.study import storage
 from nas.study.design import Design
 from nas.study.proposals import Proposal, Proposals, WaitingError
-from nas.study.records import interrupted, training_of, trial_record, trial_records
-from nas.trial import Final, TrialRecord, ranked, training
+from nas.study.records import is_interrupted, training_of, trial_record, trial_records
+from nas.trial import Final, TrialRecord, rank, training
 from searchspace.errors import InputError
 from searchspace.space.space import Candidate
 
@@ -50,7 +50,7 @@ def rounds(epochs: int) -> tuple[Round, ...]:
     return Round(1, longer, 0), Round(2, longest, 0), Round(3, longest, 1), Round(4, longest, 2)
 
 
-def wanted(finalists: int | None, trials: int) -> int:
+def number_of_finalists(finalists: int | None, trials: int) -> int:
     """How many networks enter the finals of so many trials, beside textbook and random ones; 0 is no finals."""
     if finalists is not None:
         return finalists
@@ -60,13 +60,13 @@ def wanted(finalists: int | None, trials: int) -> int:
 def contenders(trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None) -> list[TrialRecord]:
     """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network; and
     the last two of finals that were held before, since what they measured counts more than a brief score."""
-    complete = ranked(trials)
+    complete = rank(trials)
     found = [trial for trial in complete if trial.role != "baseline"][:finalists]
     found += [trial for trial in complete if trial.role == "baseline"][: max(1, finalists // TEXTBOOK_PER)]
     if not any(trial.role == "control" for trial in found):
         found += [trial for trial in complete if trial.role == "control"][:CONTROLS]
     known = {trial.number for trial in found}
-    return ranked([*found, *(trial for trial in (held.last if held else ()) if trial.number not in known)])
+    return rank([*found, *(trial for trial in (held.last if held else ()) if trial.number not in known)])
 
 
 def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:
@@ -158,9 +158,11 @@ class Finals:
     @property
     def number_ended(self) -> int:
         """How many of them have ended."""
-        return sum(len(self.entrants(one.number)) - len(self.missing(one)) for one in self.rounds if self._begun(one))
+        return sum(
+            len(self.entrants(one.number)) - len(self.missing(one)) for one in self.rounds if self._has_begun(one)
+        )
 
-    def _begun(self, played: Round) -> bool:
+    def _has_begun(self, played: Round) -> bool:
         """Whether the rounds before are over, so that it is known who is trained."""
         return not any(self.missing(one) for one in self.rounds[: played.number - 1])
 
@@ -193,7 +195,7 @@ class Finals:
             found += [one for one in entrants if one not in found]
         return found
 
-    def measured(self, network: TrialRecord) -> list[TrialRecord]:
+    def last_trainings(self, network: TrialRecord) -> list[TrialRecord]:
         """Its complete trainings of the last rounds."""
         found = (self.training(network, played) for played in self.measuring)
         return [one for one in found if one is not None]
@@ -227,8 +229,8 @@ def best_of(trials: Sequence[TrialRecord], finals: Finals | None) -> TrialRecord
 
 def best_first(trials: Sequence[TrialRecord], finals: Finals | None) -> list[TrialRecord]:
     """The complete trials: those of the finals as they stand there, unless these measured nothing, then by score."""
-    first = finals.standing if finals and finals.measured(finals.winner) else []
-    return first + [trial for trial in ranked(trials) if trial not in first]
+    first = finals.standing if finals and finals.last_trainings(finals.winner) else []
+    return first + [trial for trial in rank(trials) if trial not in first]
 
 
 def finals_of(study: optuna.Study) -> Finals | None:
@@ -248,21 +250,21 @@ class FinalProposals(Proposals):
     def next(self, trials: list[FrozenTrial]) -> Proposal:
         """The first training that nobody has taken. Raises `WaitingError` where it is not known before those that run
         have ended, `ExhaustedError` where all have."""
-        taken = {training_of(trial) for trial in trials if not interrupted(trial)}
-        records = [trial_record(trial, self.design.metric) for trial in trials if not interrupted(trial)]
+        taken = {training_of(trial) for trial in trials if not is_interrupted(trial)}
+        records = [trial_record(trial, self.design.metric) for trial in trials if not is_interrupted(trial)]
         finals = replace(self.finals, trainings=tuple(records))
         for played in finals.rounds:
             left = finals.missing(played)
             for network in left:
                 final = final_of(network, played)
                 if training(network.digest, final) not in taken:
-                    return proposed(network, final)
+                    return proposal_of(network, final)
             if left:
                 raise WaitingError
         raise ExhaustedError("the finals are over")
 
 
-def proposed(network: TrialRecord, final: Final) -> Proposal:
+def proposal_of(network: TrialRecord, final: Final) -> Proposal:
     """A trial's network to be trained again."""
     settled = tuple(map(int, network.settled.split()))
     candidate = Candidate(network.point, network.arch, network.cost, network.width_mult, settled)

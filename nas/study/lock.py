@@ -34,7 +34,7 @@ class FolderLock:
         self.folder, self.process = folder, os.getpid()
         self.users, self.lends = 1, False
         self.identity = _identity(folder)
-        self._close = weakref.finalize(self, os.close, _locked(folder))
+        self._close = weakref.finalize(self, os.close, _lock(folder))
         _LOCKS.add(self)
 
     @property
@@ -120,10 +120,10 @@ def _command(process: int) -> str:
         words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
-    return f" ({_shortened(' '.join(words).strip())})"
+    return f" ({_shorten(' '.join(words).strip())})"
 
 
-def _shortened(words: str) -> str:
+def _shorten(words: str) -> str:
     return words if len(words) <= 120 else f"{words[:119]}…"
 
 
@@ -132,7 +132,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _locked(folder: Path) -> int:
+def _lock(folder: Path) -> int:
     """A descriptor that has the lock: of the folder, or of a file in it."""
     refused = OSError()
     for path, flags in (

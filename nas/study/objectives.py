@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.config import currencies
-from nas.trial import TrialRecord, ranked
+from nas.trial import TrialRecord, rank
 from searchspace.budget import Budget, Cost, amount
 from searchspace.errors import InputError
 from searchspace.space.space import Space
@@ -75,12 +75,12 @@ def front(scores: Sequence[float], costly: Sequence[Sequence[float]]) -> list[in
 
 def unbeaten(records: Iterable[TrialRecord], spent: Callable[[TrialRecord], Sequence[float]]) -> list[TrialRecord]:
     """The complete trials that no other beats in score and in all that was spent, cheapest first; of equals the best
-    (see `ranked`). Those of which nothing is known to be spent are left out."""
-    known = ranked(t for t in records if t.gain is not None and spent(t))
+    (see `rank`). Those of which nothing is known to be spent are left out."""
+    known = rank(t for t in records if t.gain is not None and spent(t))
     return [known[i] for i in front([t.gain or 0.0 for t in known], [spent(t) for t in known])]
 
 
-def minimized(record: TrialRecord) -> list[float]:
+def minimised_of(record: TrialRecord) -> list[float]:
     """What a trial spent of all that its study minimises."""
     return list(record.minimized.values())
 
@@ -101,10 +101,10 @@ def scalarisation(scores: Sequence[float], costly: Sequence[Sequence[float]], rn
     weights = np.abs([rng.gauss(0, 1) for _ in span]) + 1e-9
     weights /= np.linalg.norm(weights)
 
-    def scalarised(score: float, row: Sequence[float]) -> float:
+    def scalarise(score: float, row: Sequence[float]) -> float:
         return float(((_gains(score, row) - reference) / span / weights).min())
 
-    return scalarised
+    return scalarise
 
 
 def _gains(score: float, row: Sequence[float]) -> Array:

@@ -47,7 +47,7 @@ def without_password(text: str) -> str:
     return bare.render_as_string(hide_password=False)
 
 
-def hidden(words: str, text: str) -> str:
+def hide(words: str, text: str) -> str:
     """Words without the password of the address `text`, whatever form it has in them."""
     if not text:
         return words

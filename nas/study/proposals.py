@@ -15,7 +15,7 @@ from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import objectives
 from nas.study.design import Design
-from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, interrupted, training_of, trial_of
+from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, is_interrupted, training_of, trial_of
 from nas.trial import Final, Role
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -75,7 +75,7 @@ class Proposals:
 
     def next(self, trials: list[FrozenTrial]) -> Proposal:
         """After these trials. Raises `ExhaustedError` where nothing new is left."""
-        real = [trial for trial in trials if not interrupted(trial)]
+        real = [trial for trial in trials if not is_interrupted(trial)]
         return self._next_interrupted(trials) or self._next_baseline(real) or self._next_new(real)
 
     def _next_interrupted(self, trials: list[FrozenTrial]) -> Proposal | None:
@@ -121,8 +121,8 @@ class Proposals:
             else:
                 point = self._random_point(draw)
             band = self.band if attempt < PROPOSALS + DRAWS // 2 else 0.0
-            share, point = self._split(point)
-            candidate = self.space.fit(point, self.budget.scaled(share), band, draw.getrandbits(32))
+            share, point = self._split_point(point)
+            candidate = self.space.fit(point, self.budget.scale(share), band, draw.getrandbits(32))
             if candidate is not None and candidate.arch.digest not in seen:
                 found.append(Proposal(candidate, role, share=share))
                 seen.add(candidate.arch.digest)
@@ -173,7 +173,7 @@ class Proposals:
             point[objectives.SHARE] = rng.choice(self.choices[objectives.SHARE])
         return point
 
-    def _split(self, point: Mapping[str, Any]) -> tuple[float, Point]:
+    def _split_point(self, point: Mapping[str, Any]) -> tuple[float, Point]:
         """The share of the budget that a point is fitted to, and the point of the space."""
         return point.get(objectives.SHARE, 1.0), {name: point[name] for name in self.space.choices}
 
@@ -181,9 +181,9 @@ class Proposals:
         """The part that a point uses of its share of the budget, remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
-            share, of_space = self._split(point)
+            share, of_space = self._split_point(point)
             spent = self.space.cost(of_space, latency=self.space.clock(self.budget), own=self.budget.limits_own)
-            self._used[key] = self.budget.used(spent) / share
+            self._used[key] = self.budget.share_used(spent) / share
         return self._used[key]
 
 
@@ -202,7 +202,7 @@ def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     scores = [gain_of(trial) for trial in trials if trial.state in LEARNT_FROM]
     worst = min((score for score in scores if score is not None), default=0.0)
 
-    def told(trial: FrozenTrial) -> FrozenTrial:
+    def as_worst(trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.FAIL:
             return trial
         bad = copy_trial(trial, trial.params, trial.distributions)
@@ -210,13 +210,13 @@ def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
         bad.user_attrs = trial.user_attrs
         return bad
 
-    return [told(trial) for trial in trials]
+    return [as_worst(trial) for trial in trials]
 
 
 def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The interrupted trials whose networks were not asked again since."""
     last = {training_of(trial): trial for trial in trials}
-    return [trial for trial in trials if interrupted(trial) and last[training_of(trial)] is trial]
+    return [trial for trial in trials if is_interrupted(trial) and last[training_of(trial)] is trial]
 
 
 def baselines_within(

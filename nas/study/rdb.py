@@ -41,10 +41,10 @@ class Storage(optuna.storages.RDBStorage):
         with Session(self.engine) as session:
             wanted = [row for row in session.scalars(query) if states is None or row.state in states]
             for first in range(0, len(wanted), BATCH):
-                trials += self._built(session, wanted[first : first + BATCH])
+                trials += self._build(session, wanted[first : first + BATCH])
         return trials
 
-    def _built(self, session: Session, trials: list[Any]) -> list[FrozenTrial]:
+    def _build(self, session: Session, trials: list[Any]) -> list[FrozenTrial]:
         """Trials of their own rows, in the order of their ids, with what other tables have of them."""
         models, ids = private.models(), (trials[0].trial_id, trials[-1].trial_id)
         value_of = models.TrialValueModel.stored_repr_to_value

@@ -13,7 +13,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import attributes, objectives
-from nas.trial import Final, State, Trial, TrialRecord, arch_of, ranked, training
+from nas.trial import Final, State, Trial, TrialRecord, arch_of, rank, training
 from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
 from searchspace.space.space import Space
@@ -27,11 +27,11 @@ STATES: dict[TrialState, State] = {
 LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def adopted(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
+def adopt(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
     """The trials of a study of the old space that are whole points of the new one, as trials of that."""
     kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
     whole = [t for t in trials if t.state in LEARNT_FROM and t.params and old.choices.keys() <= t.params.keys()]
-    points = [(trial, new.adopted(old, trial.params)) for trial in whole]
+    points = [(trial, new.adopt(old, trial.params)) for trial in whole]
     return [copy_trial(trial, point, kinds) for trial, point in points if point is not None]
 
 
@@ -47,21 +47,21 @@ def trial_records(study: optuna.Study) -> list[TrialRecord]:
     return [
         trial_record(trial, metric, alone.get(trial.number), before.get(trial.number))
         for trial in trials
-        if not interrupted(trial)
+        if not is_interrupted(trial)
     ]
 
 
 def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The complete trials as Optuna has them, best first."""
     stored = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    return [stored[record.number] for record in ranked(trial_records(study))]
+    return [stored[record.number] for record in rank(trial_records(study))]
 
 
 def interruptions(trials: Sequence[FrozenTrial]) -> dict[int, int | None]:
     """The interrupted trials, each with the trial that took its place; None where its network waits to be asked."""
     found, later = dict[int, int | None](), dict[str, int]()
     for trial in reversed(trials):
-        if interrupted(trial):
+        if is_interrupted(trial):
             found[trial.number] = later.get(training_of(trial))
         later[training_of(trial)] = trial.number
     return dict(sorted(found.items()))
@@ -74,13 +74,13 @@ def interruption_sentences(found: Mapping[int, int | None]) -> list[str]:
     lines = []
     if again:
         were = "were" if len(again) > 1 else "was"
-        lines.append(f"{_counted(list(again))} {were} asked again as {', '.join(map(str, again.values()))}.")
+        lines.append(f"{_count_text(list(again))} {were} asked again as {', '.join(map(str, again.values()))}.")
     if waiting:
-        lines.append(f"{_counted(waiting)} will be asked again when the search carries on.")
+        lines.append(f"{_count_text(waiting)} will be asked again when the search carries on.")
     return lines
 
 
-def _counted(numbers: Sequence[int]) -> str:
+def _count_text(numbers: Sequence[int]) -> str:
     trials = "trials" if len(numbers) > 1 else "trial"
     return f"{len(numbers)} interrupted {trials} ({', '.join(map(str, numbers))})"
 
@@ -206,5 +206,5 @@ def final_of(trial: FrozenTrial) -> Final | None:
     return Final(**kept) if kept else None
 
 
-def interrupted(trial: FrozenTrial) -> bool:
+def is_interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and trial.user_attrs.get("error") == INTERRUPTED

@@ -24,7 +24,7 @@ from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
 from nas.study import attributes, servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
-from nas.study.passwords import hidden, server, without_password
+from nas.study.passwords import hide, server, without_password
 from nas.study.rdb import Storage
 from searchspace.document import check_own
 from searchspace.errors import InputError
@@ -93,7 +93,7 @@ def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
                 connection.execute("PRAGMA journal_mode=WAL")
         storage = Storage("sqlite://", engine_kwargs=_by_path(path), skip_table_creation=not make)
     except Exception as error:  # a damaged file may raise nearly anything
-        raise damaged(StudyLocation(path.parent), error) from None
+        raise damage_error(StudyLocation(path.parent), error) from None
     return storage
 
 
@@ -108,7 +108,7 @@ def _connection(path: Path) -> sqlite3.Connection:
     if path.exists() and not os.access(path.parent, os.W_OK):
         ahead = path.with_name(AHEAD).exists()
         if ahead and not path.with_name(f"{FILE}-shm").exists():
-            path = _copied(path)
+            path = _copy(path)
         how = "mode=ro" if ahead else "mode=ro&immutable=1"
         address = f"file:{quote(os.fsencode(path.absolute()))}?{how}"
         reading: sqlite3.Connection = sqlite3.connect(address, uri=True, **options)
@@ -118,7 +118,7 @@ def _connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _copied(path: Path) -> Path:
+def _copy(path: Path) -> Path:
     """A copy of a study with its write-ahead file, as killed searches leave them: to read both, SQLite makes a file
     beside them. It is gone with this process."""
     if path not in _COPIES:
@@ -153,7 +153,7 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
             # Of two that make the tables at once, one fails: they are there when it tries again.
             final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
             if attempt + 1 == ATTEMPTS or (final and "already exists" not in str(error)):
-                said = hidden(_brief(error), place.url)
+                said = hide(_brief(error), place.url)
                 raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
     raise AssertionError
 
@@ -175,7 +175,7 @@ def holds(place: StudyLocation) -> bool:
         names = _names(engine)
         states = _states(engine, place.name) if place.name in names else {}
     except Exception as error:  # a damaged file may raise nearly anything
-        raise damaged(place, error) from None
+        raise damage_error(place, error) from None
     finally:
         engine.dispose()
     if place.is_finals:
@@ -234,7 +234,7 @@ def load(run: str | Path) -> optuna.Study:
     except KeyError:
         raise InputError(f"{place}: holds no search") from None
     except Exception as error:
-        raise damaged(place, error) from None
+        raise damage_error(place, error) from None
     check(study, place)
     return study
 
@@ -254,7 +254,7 @@ def check(study: optuna.Study, place: StudyLocation) -> None:
     try:
         trials, _ = study.get_trials(deepcopy=False), study.user_attrs
     except Exception as error:  # a damaged file may raise nearly anything
-        raise damaged(place, error) from None
+        raise damage_error(place, error) from None
     for index, trial in enumerate(trials):
         if trial.number != index:
             raise InputError(f"{place}: trial {index} is missing; the study is damaged")
@@ -276,12 +276,12 @@ def check_attributes(study: optuna.Study, place: str) -> None:
         attributes.check_trial(trial, metric, minimized, place)
 
 
-def damaged(place: StudyLocation, error: Exception) -> InputError | OSError:
+def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError:
     """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
     cause: BaseException = error
     while inner := getattr(cause, "orig", None) or cause.__cause__:
         cause = inner
-    said = hidden(_brief(cause), place.url)
+    said = hide(_brief(cause), place.url)
     if not place.url and "unable to open" in said and len(os.fsencode(place.folder.resolve() / FILE)) > LONGEST:
         return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there

@@ -40,7 +40,7 @@ from nas.config import (
 )
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
-from nas.plugins import used
+from nas.plugins import plugins_in_use
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
@@ -52,9 +52,17 @@ from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import Finals, best_of, finals_of
 from nas.study.lock import FolderLock
 from nas.study.proposals import Proposal, Proposals, waiting
-from nas.study.records import INTERRUPTED, digest_of, interrupted, interruptions, training_of, trial_of, trial_records
+from nas.study.records import (
+    INTERRUPTED,
+    digest_of,
+    interruptions,
+    is_interrupted,
+    training_of,
+    trial_of,
+    trial_records,
+)
 from nas.study.storage import HEARTBEAT_S, StudyLocation, database
-from nas.trial import Result, Trial, TrialRecord, ranked
+from nas.trial import Result, Trial, TrialRecord, rank
 from searchspace.budget import Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -80,7 +88,7 @@ class Reported:
         return self.kept
 
 
-def told_by_caller(design: Design) -> SearchConfig:
+def config_of_caller(design: Design) -> SearchConfig:
     """What the run of a study says that somebody's own code asks and tells."""
     sampler = design.sampler if isinstance(design.sampler, str) else getattr(design.sampler, "__name__", "own")
     spec = SearchSpec(
@@ -96,7 +104,7 @@ def told_by_caller(design: Design) -> SearchConfig:
         metric=design.metric,
         evaluate=CALLER,
     )
-    return SearchConfig(spec, Execution(plugins=used()), design.space.source)
+    return SearchConfig(spec, Execution(plugins=plugins_in_use()), design.space.source)
 
 
 def _begin(study: optuna.Study, design: Design, identity: Mapping[str, Any]) -> None:
@@ -172,7 +180,7 @@ class Study:
         study.early_stopping = None if epochs is None else EarlyStopping(epochs)
         folder = storage.run_folder(run)
         if not (folder / CONFIG).is_file():  # of a search it is there, and says more
-            told_by_caller(design).save(folder)
+            config_of_caller(design).save(folder)
         return study
 
     @classmethod
@@ -189,7 +197,7 @@ class Study:
         except (OSError, ValueError) as error:  # of a path that the system does not take
             raise InputError(f"run folder {folder}: cannot be made ({getattr(error, 'strerror', error)})") from None
         try:
-            study = cls._opened(place or StudyLocation(folder), design, identity)
+            study = cls._open(place or StudyLocation(folder), design, identity)
         except BaseException:
             held.release()
             raise
@@ -214,14 +222,14 @@ class Study:
         return cls(found, design, read_only=True)
 
     @classmethod
-    def _opened(cls, place: StudyLocation, design: Design, identity: Mapping[str, Any]) -> Study:
+    def _open(cls, place: StudyLocation, design: Design, identity: Mapping[str, Any]) -> Study:
         """The study at its place, whose folder is locked."""
         storage.holds(place)  # whole, before anything is made there
         rdb = database(place)
         try:
             found = optuna.create_study(storage=rdb, study_name=place.name, direction="maximize", load_if_exists=True)
         except Exception as error:
-            raise storage.damaged(place, error) from None
+            raise storage.damage_error(place, error) from None
         identity = json.loads(json.dumps({**design.identity, **identity}))
         storage.check(found, place)
         known = found.user_attrs.get("identity")
@@ -229,7 +237,7 @@ class Study:
             try:
                 _begin(found, design, identity)
             except optuna.exceptions.StorageInternalError as error:  # of a full disk
-                raise storage.damaged(place, error) from None
+                raise storage.damage_error(place, error) from None
         elif known != identity:
             changed = "; ".join(differences(known, identity)[:3])
             raise InputError(f"{place}: holds another search ({changed}); give another --run")
@@ -245,7 +253,7 @@ class Study:
         self._check_writer()
         assert self.place is not None
         design = replace(self.design, controls=0, baselines=0, evidence=(), minimize=())
-        made = Study._opened(self.place.finals, design, NOTHING)
+        made = Study._open(self.place.finals, design, NOTHING)
         made._lock = self._lock
         made.close_abandoned()
         return made
@@ -269,7 +277,7 @@ class Study:
                 self._interrupt(self.drivers.abandoned(self._running))
             if total is not None and self.taken >= total:
                 raise FullError
-            trial = self._recorded(self.proposals.next(self.trials))
+            trial = self._record(self.proposals.next(self.trials))
             self.drivers.take(self._ids[trial.number])
             return trial
 
@@ -310,7 +318,7 @@ class Study:
             user_attrs=attributes,
         )
 
-    def _recorded(self, proposal: Proposal) -> Trial:
+    def _record(self, proposal: Proposal) -> Trial:
         """A proposal as a running trial of the study, in one write."""
         trial_id = self._rdb.create_new_trial(private.study_id(self.optuna), self.template(proposal))
         number = self._rdb.get_trial(trial_id).number
@@ -329,7 +337,7 @@ class Study:
         Raises `InputError` for a score that is not finite, or that the metric cannot have, and an epoch below 1.
         """
         self._check_writer()
-        score = self._checked(result.score)
+        score = self._check_score(result.score)
         if not math.isfinite(score):
             raise InputError(
                 f"{self.metric.words}: a finite number is accepted, not {score}; tell(error=…) closes a trial"
@@ -344,9 +352,9 @@ class Study:
             self._rdb.set_trial_intermediate_value(trial_id, result.epoch, self.metric.gain(score))
             self._annotate(trial_id, measured)
 
-        kept = self._written(write)
+        kept = self._try_write(write)
         if not kept:
-            return Reported(self._refused(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
+            return Reported(self._refuse(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
         rule = self.early_stopping
         stop = rule is not None and trial.role != "baseline" and self.is_behind(trial, result, rule)
         return Reported(True, stop)
@@ -361,9 +369,9 @@ class Study:
         if result.epoch != rule.rung:
             return False
         kept, images = self.records, self.validation_images
-        costs = next((objectives.minimized(one) for one in kept if one.number == trial.number), [])
+        costs = next((objectives.minimised_of(one) for one in kept if one.number == trial.number), [])
         others = [one for one in kept if one.number != trial.number and one.state != "failed"]
-        cheaper = [o for o in others if all(a <= b for a, b in zip(objectives.minimized(o), costs, strict=True))]
+        cheaper = [o for o in others if all(a <= b for a, b in zip(objectives.minimised_of(o), costs, strict=True))]
         rivals = [gain for one in cheaper if (gain := one.gain_after(rule.rung)) is not None]
         return rule.behind(
             self.metric.gain(result.score), rivals, lambda cutoff: self.metric.standard_error(cutoff, images)
@@ -382,7 +390,7 @@ class Study:
             score = attributes.pop(self.metric.name)
         self._check_attributes(attributes)
         if score is not None:
-            score = self._checked(score)
+            score = self._check_score(score)
         if not error and not pruned and (score is None or not math.isfinite(score)):
             error = f"{self.metric.words} is {score}"
         gain = None if score is None else self.metric.gain(score)
@@ -396,14 +404,14 @@ class Study:
             self._rdb.set_trial_state_values(trial_id, state, values)
 
         trial_id = self._id(trial.number)
-        told = self._written(write)
+        told = self._try_write(write)
         self.drivers.drop(trial_id)
         self._ids.pop(trial.number, None)
         if told or error:
             return told
         closed = self.drivers.persist(lambda: self._rdb.get_trial(trial_id))
         same = closed.state == state and (pruned or closed.value == gain)  # written before the server said so
-        return same or self._refused(trial, f"{self.metric.words} {score}")
+        return same or self._refuse(trial, f"{self.metric.words} {score}")
 
     def _check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """`InputError` for attributes that the study keeps itself, or that are no plain data."""
@@ -417,7 +425,7 @@ class Study:
             except (TypeError, ValueError):
                 raise InputError(f"{name}: plain data is accepted, not {type(attribute).__name__}") from None
 
-    def _checked(self, score: Any) -> float:
+    def _check_score(self, score: Any) -> float:
         """A score as a number; `InputError` for what is none, or none that the metric can have."""
         if not isinstance(score, SupportsFloat):
             what = "a number from 0 to 1" if self.metric.is_share else "a number"
@@ -485,11 +493,11 @@ class Study:
         if self._lock and self._lock.process != os.getpid():
             raise InputError(f"run {self._lock.folder}: the process that opened the study may write, not a fork of it")
 
-    def _refused(self, trial: Trial, what: str) -> bool:
+    def _refuse(self, trial: Trial, what: str) -> bool:
         """Nobody but this driver closes its trials, so a script has made a mistake that costs it a score."""
         if not self.drivers.name:
             kept = self.trials[trial.number]
-            ended = "interrupted" if interrupted(kept) else kept.state.name.lower()
+            ended = "interrupted" if is_interrupted(kept) else kept.state.name.lower()
             warnings.warn(f"trial {trial.number} is closed ({ended}): its {what} is not kept", stacklevel=3)
         return False
 
@@ -503,7 +511,7 @@ class Study:
         for name, attribute in attributes.items():
             self._rdb.set_trial_user_attr(trial_id, name, attribute)
 
-    def _written(self, write: Callable[[], None]) -> bool:
+    def _try_write(self, write: Callable[[], None]) -> bool:
         try:
             self.drivers.persist(write)
         except LostError:
@@ -537,7 +545,7 @@ class Study:
     @property
     def taken(self) -> int:
         """How many trials have an outcome or run, here or elsewhere."""
-        return sum(not interrupted(trial) for trial in self.trials)
+        return sum(not is_interrupted(trial) for trial in self.trials)
 
     def full(self, total: int) -> bool:
         """Whether so many trials are taken. Now and then it looks for those whose driver, another, is dead."""
@@ -589,12 +597,12 @@ class Study:
     @property
     def finished(self) -> int:
         """How many trials have an outcome: complete, pruned or failed by their own fault."""
-        return sum(trial.state.is_finished() and not interrupted(trial) for trial in self.trials)
+        return sum(trial.state.is_finished() and not is_interrupted(trial) for trial in self.trials)
 
     @property
     def ranked(self) -> list[TrialRecord]:
         """Complete trials, best first: by score, then lower validation loss, then lower number."""
-        return ranked(self.records)
+        return rank(self.records)
 
     @property
     def best(self) -> Trial:
@@ -611,7 +619,7 @@ class Study:
 
     def front(self) -> list[Trial]:
         """Complete trials that no other beats in score and minimised costs (else multiply-adds), cheapest first."""
-        unbeaten = objectives.unbeaten(self.records, lambda t: objectives.minimized(t) or [t.cost.macs])
+        unbeaten = objectives.unbeaten(self.records, lambda t: objectives.minimised_of(t) or [t.cost.macs])
         stored = {trial.number: trial for trial in self.trials}
         return [trial_of(stored[trial.number]) for trial in unbeaten]
 

@@ -15,9 +15,9 @@ import numpy as np
 import optuna
 from scipy.special import ndtri
 
-from nas.config import SearchConfig, SearchSpec, resumed
+from nas.config import SearchConfig, SearchSpec, resume
 from nas.samplers.observations import LEARNT, PriorObservation, lessons
-from nas.study.records import adopted
+from nas.study.records import adopt
 from searchspace.document import parse, plain, value, write_text
 from searchspace.errors import InputError
 
@@ -75,12 +75,12 @@ def _source(run: str, old: SearchConfig, study: optuna.Study, config: SearchConf
             + (", and trained otherwise" if old.identity.evaluate != config.identity.evaluate else "")
         )
     trials = study.get_trials(deepcopy=False)
-    taught = lessons(adopted(trials, old.space, config.space), maximize=True)
+    taught = lessons(adopt(trials, old.space, config.space), maximize=True)
     if len(taught.y) < 2:
         finished = sum(trial.state.is_finished() for trial in trials)
         raise InputError(f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space")
     assert len(taught.y) <= LEARNT
-    same = _task(old.identity) == _task(resumed(config.identity, old.identity))
+    same = _task(old.identity) == _task(resume(config.identity, old.identity))
     y = taught.y if same else ndtri((rankdata(taught.y) - 0.5) / len(taught.y))
     unsure = taught.unsure if same else np.hypot(taught.unsure, UNSURE_ELSEWHERE)
     i = old.identity
@@ -98,7 +98,7 @@ def save(sources: Sources, run: Path) -> None:
     write_text(run / FILE, json.dumps(plain(sources)))
 
 
-def saved(run: Path) -> Sources | None:
+def load(run: Path) -> Sources | None:
     """The evidence that a run began with; None where it has no file of it."""
     path = run / FILE
     if not path.is_file():

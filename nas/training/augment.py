@@ -45,7 +45,7 @@ def randaugment(strength: int) -> Policy:
     return lambda images: policy(images.float() / 255).clamp(0, 1) * 255
 
 
-def mixed(x: Tensor, labels: Tensor, num_classes: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+def mix_pairs(x: Tensor, labels: Tensor, num_classes: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Images mixed in pairs, and the shares of their classes (N, num_classes); as they are where the recipe mixes none.
 
     Mixup (Zhang et al. 2018) adds whole images, cutmix (Yun et al. 2019) pastes a box of one into the other; where the

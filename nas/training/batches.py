@@ -40,13 +40,13 @@ class BatchLoader:
         """The images of an index (B,), which lies on the CPU, on the device."""
         if self.near and self.tensor is not None:
             return self.tensor[index.to(self.device)]
-        return self._sent(self._fetched(index))
+        return self._send(self._fetch(index))
 
     def between(self, first: int, stop: int) -> Tensor:
         """The images from one to another, on the device."""
         if self.near and self.tensor is not None:
             return self.tensor[first:stop]
-        return self._sent(self._fetched(torch.arange(first, stop)))
+        return self._send(self._fetch(torch.arange(first, stop)))
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, images), both on the device, of every full batch of an order (N,), which lies on the CPU."""
@@ -58,16 +58,16 @@ class BatchLoader:
             return
         fetchers = FETCHERS if self.on_gpu else FETCHERS_CPU
         with ThreadPoolExecutor(fetchers) as ahead:
-            waiting = deque((ahead.submit(self._fetched, chunk)) for chunk in here[:fetchers])
+            waiting = deque((ahead.submit(self._fetch, chunk)) for chunk in here[:fetchers])
             for step, chunk in enumerate(there):
                 if step + fetchers < number:
-                    waiting.append(ahead.submit(self._fetched, here[step + fetchers]))
-                yield chunk, self._sent(waiting.popleft().result())
+                    waiting.append(ahead.submit(self._fetch, here[step + fetchers]))
+                yield chunk, self._send(waiting.popleft().result())
 
-    def _sent(self, images: Tensor) -> Tensor:
+    def _send(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True)
 
-    def _fetched(self, index: Tensor) -> Tensor:
+    def _fetch(self, index: Tensor) -> Tensor:
         found = as_tensor(self.images[index.numpy()]) if self.tensor is None else self.tensor[index]
         return found.pin_memory() if self.on_gpu else found
 

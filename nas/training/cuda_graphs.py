@@ -37,7 +37,7 @@ class CudaGraphStep:
         if self.done == EAGER_STEPS + 1:
             self.images, self.labels = images.clone(), labels.clone()
             try:
-                self.replay, self.loss = captured(step, self.images, self.labels)
+                self.replay, self.loss = capture(step, self.images, self.labels)
             except CaptureError as error:
                 self.why_not = str(error)
                 check_usable(images.device)
@@ -68,7 +68,7 @@ def on_side_stream(step: Step, images: Tensor, labels: Tensor) -> Tensor:
     return loss
 
 
-def captured(step: Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Tensor]:
+def capture(step: Step, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Tensor]:
     """What repeats a step with what lies in these tensors then, and where its loss will be. Carries nothing out.
 
     Other threads may use the GPU meanwhile, as one that fetches images. `CaptureError` where it cannot be.

@@ -13,7 +13,7 @@ from nas.config import COST_SCORES, Prescreen
 from nas.data.datasets import Split
 from nas.latency.timing import threads
 from nas.training.batches import BatchLoader
-from nas.training.trainer import resized, statistics
+from nas.training.trainer import resize, statistics
 from nas.training.zero_cost import PROXIES
 from nas.trial import proxy
 from searchspace.space.space import Candidate
@@ -44,7 +44,7 @@ class Screen:
         images, labels = self._images
         try:
             with threads(1):  # the cores are the trials'
-                return PROXIES[self.by](trained, resized(images, trained.resolution), labels, self.seed)
+                return PROXIES[self.by](trained, resize(images, trained.resolution), labels, self.seed)
         except (ValueError, OverflowError):  # the logarithm of nothing, or of too much
             return math.nan
 

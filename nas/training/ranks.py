@@ -30,7 +30,7 @@ class SingleProcess:
         part = range(count)[self.part(count)]
         return len(part) * self.size / count
 
-    def wrapped(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         """The network whose backward pass leaves every rank the gradients averaged over ranks."""
         return model
 
@@ -53,7 +53,7 @@ class ProcessGroup(SingleProcess):
     def __init__(self) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
-    def wrapped(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         return DistributedDataParallel(model, broadcast_buffers=False)
 
     @contextmanager

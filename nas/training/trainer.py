@@ -15,7 +15,7 @@ from nas import torch_private
 from nas.config import TrainConfig
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
-from nas.training.augment import mixed, randaugment
+from nas.training.augment import mix_pairs, randaugment
 from nas.training.batches import BatchLoader, equal_parts
 from nas.training.bfloat16_weights import Bfloat16Weights
 from nas.training.cpu_convolutions import use_fast_convolutions
@@ -33,7 +33,7 @@ Each = Callable[[str, int, int], None]
 """Is told after every batch what goes on, how many images are done and of how many. It must not wait for a GPU."""
 
 
-def unwatched(what: str, done: int, total: int) -> None:
+def ignore_progress(what: str, done: int, total: int) -> None:
     """Nobody is told."""
 
 
@@ -110,7 +110,7 @@ class Training:
         if on_gpu and config.epochs * len(split.train_labels) < PLANS_PAY:
             use_unplanned_convolutions(model)
         self.lower = Bfloat16Weights(model) if graphs and on_gpu else None
-        self.learning = self.lower or gang.wrapped(model)
+        self.learning = self.lower or gang.wrap(model)
         self.norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
         self.feed, self.labels = BatchLoader(split.train_images, device, share), _on(device, split.train_labels)
         self.batch = min(config.batch_size, len(self.labels))
@@ -122,7 +122,7 @@ class Training:
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
         self.done = 0
-        self.each: Each = unwatched
+        self.each: Each = ignore_progress
         self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
 
     @property
@@ -147,8 +147,8 @@ class Training:
         for step, (chosen, images) in enumerate(self.feed.batches(order, batch)):
             done = (number - 1) * steps + step
             self._set_rate(_learning_rate(config, done, config.epochs * steps))
-            x = resized(self.policy(_augmented(images, self.split.flip, self.shuffle)), self.pixels)
-            x, told = mixed(_normalised(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
+            x = resize(self.policy(_augment(images, self.split.flip, self.shuffle)), self.pixels)
+            x, told = mix_pairs(_normalise(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
             with gang.apart(self.seed, done, device):
                 total += self.carry_out(self._step, x[own], told[own])
             self._average(done)
@@ -161,23 +161,23 @@ class Training:
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
         self._exchange()
         self._keep_statistics(True)
-        some = resized(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
-        recalibrate(self.model, _normalised(some, self.mean, self.std), batch)
+        some = resize(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
+        recalibrate(self.model, _normalise(some, self.mean, self.std), batch)
         gang.agree(self.model)
-        return Epoch(number, train_loss, *self.scored(split.val_images, split.val_labels), steps * batch / seconds)
+        return Epoch(number, train_loss, *self.evaluate(split.val_images, split.val_labels), steps * batch / seconds)
 
-    def scored(self, images: Images, labels: Labels) -> tuple[float, float]:
+    def evaluate(self, images: Images, labels: Labels) -> tuple[float, float]:
         """(accuracy, cross-entropy) on these images, with the weights as they are."""
         over = self.gang, self.pixels, self.each, self.share
         return score(self.model, images, labels, self.mean, self.std, self.device, *over)
 
-    def answers(self, images: Images, each: Each = unwatched) -> Tensor:
+    def answers(self, images: Images, each: Each = ignore_progress) -> Tensor:
         """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
         return torch.cat([logits.argmax(1) for logits in self._logits(images, each)]).cpu()
 
     def probabilities(self, images: Images) -> Tensor:
         """What the network says of every class (N, classes), with the weights as they are, on the CPU."""
-        return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, unwatched)])
+        return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, ignore_progress)])
 
     def _logits(self, images: Images, each: Each) -> Iterator[Tensor]:
         return logits_of(self.model, images, self.mean, self.std, self.device, self.pixels, each, self.share)
@@ -289,7 +289,7 @@ def score(
     device: str,
     gang: SingleProcess = SINGLE_PROCESS,
     pixels: int | None = None,
-    each: Each = unwatched,
+    each: Each = ignore_progress,
     share: float = 1.0,
 ) -> tuple[float, float]:
     """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
@@ -297,7 +297,7 @@ def score(
     model.eval()
     own, told = gang.part(len(labels)), _on(device, labels)
     right, loss = torch.zeros((2, 1), dtype=torch.float64, device=device)
-    done, answers = own.start, answered(model, images, own, mean, std, device, pixels, share)
+    done, answers = own.start, iterate_logits(model, images, own, mean, std, device, pixels, share)
     for logits in answers:
         y = told[done : done + len(logits)]
         right += (logits.argmax(1) == y).sum()
@@ -316,19 +316,19 @@ def logits_of(
     std: Tensor,
     device: str,
     pixels: int | None = None,
-    each: Each = unwatched,
+    each: Each = ignore_progress,
     share: float = 1.0,
 ) -> Iterator[Tensor]:
     """What the network answers to images, brought to so many `pixels` a side, in eval mode: batches of (N, classes)."""
     model.eval()
     done = 0
-    for logits in answered(model, images, slice(0, len(images)), mean, std, device, pixels, share):
+    for logits in iterate_logits(model, images, slice(0, len(images)), mean, std, device, pixels, share):
         yield logits
         done += len(logits)
         each("scoring", done, len(images))
 
 
-def answered(
+def iterate_logits(
     model: nn.Module,
     images: Images,
     part: slice,
@@ -342,7 +342,7 @@ def answered(
     on_gpu = device.startswith("cuda")
     loader = BatchLoader(images, device, share)
     for first, stop, seen in equal_parts(part, EVAL_BATCH if on_gpu else EVAL_BATCH_CPU):
-        x = _normalised(resized(loader.between(first, stop), pixels), mean, std)
+        x = _normalise(resize(loader.between(first, stop), pixels), mean, std)
         with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
             logits = model(x).float()
         yield logits[seen:]
@@ -360,18 +360,18 @@ def statistics(feed: BatchLoader) -> tuple[Tensor, Tensor]:
     return mean, std.clamp_min(1.0)
 
 
-def resized(images: Tensor, pixels: int | None) -> Tensor:
+def resize(images: Tensor, pixels: int | None) -> Tensor:
     """Images (N, C, H, W) brought to so many pixels a side, antialiased; as they are where they have these."""
     if pixels is None or images.shape[-1] == pixels:
         return images
     return F.interpolate(images.float(), size=(pixels, pixels), mode="bilinear", antialias=True)
 
 
-def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def _augmented(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
+def _augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     """Every image shifted by its own offset of up to 1/8 of its size, edges repeated, and flipped by a coin."""
     count, _, height, width = images.shape
     far = max(1, height // 8)

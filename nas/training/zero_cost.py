@@ -39,7 +39,7 @@ def synflow(arch: Arch, images: Tensor, labels: Tensor, seed: int) -> float:
     model = _fresh(arch, seed).double().eval()
     for p in model.parameters():
         p.data.abs_()
-    with _hooked(_activations(model), lambda module, inputs, output: inputs[0]):
+    with _hooks(_activations(model), lambda module, inputs, output: inputs[0]):
         model(torch.ones(1, *images.shape[1:], dtype=torch.float64)).sum().backward()
     return math.log(sum(float((p.detach() * p.grad).sum()) for p in model.parameters() if p.grad is not None))
 
@@ -54,7 +54,7 @@ def naswot(arch: Arch, images: Tensor, labels: Tensor, seed: int) -> float:
         code = (inputs[0].detach().flatten(1) > 0).to(torch.float32)
         kernel.add_((code @ code.T + (1 - code) @ (1 - code).T).double())
 
-    with _hooked(_activations(model), compare):
+    with _hooks(_activations(model), compare):
         model(images)
     return float(torch.linalg.slogdet(kernel).logabsdet) if bool(kernel.any()) else 0.0
 
@@ -86,7 +86,7 @@ def zen(arch: Arch, images: Tensor, labels: Tensor, seed: int) -> float:
 
         noise = torch.randn_like(images)
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-        with _hooked(norms, spread):
+        with _hooks(norms, spread):
             first = model(noise)
         second = model(noise + NOISE * torch.randn_like(images))
         apart = float((first - second).abs().flatten(1).sum(1).mean())
@@ -109,7 +109,7 @@ def _activations(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def _hooked(modules: Sequence[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+def _hooks(modules: Sequence[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
         yield

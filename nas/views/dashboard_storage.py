@@ -60,16 +60,16 @@ class ReadOnlyStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials = self._kept.get_all_trials(study_id, deepcopy=False, states=states)
-        return [self._shown(trial) for trial in trials]
+        return [self._with_picture(trial) for trial in trials]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._shown(self._kept.get_trial(trial_id))
+        return self._with_picture(self._kept.get_trial(trial_id))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         best = self._best()
         if best is None:
             raise ValueError("No trials are completed yet.")
-        shown = copy.copy(self._shown(best))
+        shown = copy.copy(self._with_picture(best))
         shown.state = TrialState.COMPLETE
         return shown
 
@@ -78,14 +78,14 @@ class ReadOnlyStorage(BaseStorage):
         best = best_of(records.trial_records(self.study), finals_of(self.study))
         return self.study.get_trials(deepcopy=False)[best.number] if best else None
 
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+    def _with_picture(self, trial: FrozenTrial) -> FrozenTrial:
         """A copy with a picture and constraints; of ended trials the same one again."""
         if private.trial_id(trial) in self._ended:
             return self._ended[private.trial_id(trial)]
         told = {
             name: value for name, value in trial.user_attrs.items() if name not in HIDDEN and value not in (None, "")
         }
-        if records.interrupted(trial):
+        if records.is_interrupted(trial):
             del told["error"]
             told["interrupted"] = self._came_of(trial)
         if outside := self._is_outside(trial):
@@ -104,7 +104,7 @@ class ReadOnlyStorage(BaseStorage):
         shown = private.with_attributes(trial, told, system)
         if outside:
             shown.state = TrialState.PRUNED
-        if trial.state.is_finished() and not records.interrupted(trial):
+        if trial.state.is_finished() and not records.is_interrupted(trial):
             self._ended[private.trial_id(trial)] = shown
         return shown
 
@@ -164,7 +164,7 @@ class ReadOnlyStorage(BaseStorage):
 
     def _note(self, trial: FrozenTrial, record: TrialRecord) -> str:
         """A trial's note; the part that takes time to make is made once for every way that a trial stands."""
-        cut = f"Interrupted, {self._came_of(trial)}: no failure." if records.interrupted(trial) else ""
+        cut = f"Interrupted, {self._came_of(trial)}: no failure." if records.is_interrupted(trial) else ""
         key = f"{private.trial_id(trial)} {record.state} {record.score} {cut}"
         if key not in self._notes:
             self._notes[key] = notes.of_trial(records.trial_of(trial), record, self.picture(trial), cut)
@@ -232,12 +232,12 @@ class PictureStore:
 
     def __init__(self, shown: ReadOnlyStorage) -> None:
         self.exhibit = shown
-        self.drawn = functools.lru_cache(KEPT)(self._drawn)
+        self.drawn = functools.lru_cache(KEPT)(self._draw)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         return io.BytesIO(self.drawn(artifact_id))
 
-    def _drawn(self, artifact_id: str) -> bytes:
+    def _draw(self, artifact_id: str) -> bytes:
         trials = self.exhibit.study.get_trials(deepcopy=False)
         found = next((trial for trial in trials if records.digest_of(trial) == artifact_id), None)
         if found is None:

@@ -65,7 +65,7 @@ def by_trial(trials: Sequence[TrialRecord]) -> Figure:
         numbers, gains = zip(*complete, strict=True)
         best = [metric.natural(gain) for gain in accumulate(gains, max)]
         axes.step(numbers, best, where="post", color="#555555", lw=1, label="best so far", zorder=1)
-    axes.set(xlabel="trial", ylabel=metric.validation, title=f"{titled(metric)} by trial")
+    axes.set(xlabel="trial", ylabel=metric.validation, title=f"{title_of(metric)} by trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return legend_below(figure, *axes.get_legend_handles_labels())
 
@@ -134,12 +134,12 @@ def against(
     if pairs:
         at, scores = zip(*pairs, strict=True)
         axes.scatter(at, scores, marker="D", s=28, fc="none", ec="black", label="measured alone", zorder=3)
-    title = f"{titled(metric)} against {label.split(' (')[0]}"
+    title = f"{title_of(metric)} against {label.split(' (')[0]}"
     axes.set(xlabel=label, ylabel=metric.validation, title=title)
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
-def titled(metric: Metric) -> str:
+def title_of(metric: Metric) -> str:
     """The metric's name where a title begins."""
     return metric.words[:1].upper() + metric.words[1:]
 
@@ -165,7 +165,7 @@ def tradeoff(trials: Sequence[TrialRecord], minimized: Sequence[str], name: str)
     if line:
         axes.plot(*zip(*line, strict=True), lw=joined, label=FRONT, **RINGS)
     metric = metric_of(trials)
-    title = f"{titled(metric)} against {name}, minimised"
+    title = f"{title_of(metric)} against {name}, minimised"
     axes.set(xlabel=name, ylabel=metric.validation, xscale="log", title=title)
     return legend_below(figure, *axes.get_legend_handles_labels())
 
@@ -191,7 +191,7 @@ def importance(mattered: Importances) -> Figure:
     return figure
 
 
-def retrained(rows: Sequence[Retrained]) -> Figure:
+def retrained_figure(rows: Sequence[Retrained]) -> Figure:
     """Scores after full training over that after brief training, every network with its trial's number."""
     figure, axes = single()
     for row in rows:
@@ -262,12 +262,12 @@ def svg(figure: Figure, titles: dict[int, str] | None = None) -> str:
 
     told: set[int] = set()
 
-    def linked(found: re.Match[str]) -> str:
+    def link(found: re.Match[str]) -> str:
         number = int(found[1])
         said = escape((titles or {}).get(number, f"trial {number}"), quote=False)
         title = "" if number in told else f"<title>{said}</title>"  # of a curve its dot has it
         told.add(number)
         return f'<a class="dot" href="#trial-{number}" tabindex="-1">{title}'
 
-    text = PLACES.sub(lambda found: DIGITS.sub(r"\1", found[0]), LINK.sub(linked, text))
+    text = PLACES.sub(lambda found: DIGITS.sub(r"\1", found[0]), LINK.sub(link, text))
     return re.sub(r">\s+<", "><", re.sub(r"\n\s*", " ", text)).rstrip()

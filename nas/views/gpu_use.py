@@ -24,11 +24,11 @@ class GpuUse:
     def __str__(self) -> str:
         if self.there and time.monotonic() - self.asked_at >= EVERY_S:
             self.asked_at = time.monotonic()
-            self.said = said(asked())
+            self.said = describe(query())
         return self.said
 
 
-def asked(what: str = USE) -> str:
+def query(what: str = USE) -> str:
     """What nvidia-smi prints of the GPUs that this process may use, else of all; empty where it fails or takes long."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible in HIDDEN:
@@ -47,10 +47,10 @@ def asked(what: str = USE) -> str:
 
 def names() -> str:
     """`NVIDIA H200`, every name once; empty where none is told."""
-    return ", ".join(dict.fromkeys(line.strip() for line in asked("name").splitlines() if line.strip()))
+    return ", ".join(dict.fromkeys(line.strip() for line in query("name").splitlines() if line.strip()))
 
 
-def said(printed: str) -> str:
+def describe(printed: str) -> str:
     """`GPU 97 %, 12.3 of 139.8 GiB` of one line a GPU: percent, MiB used, MiB in all."""
     try:
         rows = [[float(cell) for cell in line.split(",")] for line in printed.splitlines() if line.strip()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.analysis import agreement
 from nas.analysis.state import State
-from nas.trial import TrialRecord, ranked
+from nas.trial import TrialRecord, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +22,36 @@ def steps(
     run: Path, command: str, found: State, trials: Sequence[TrialRecord], trained: Sequence[agreement.Retrained]
 ) -> Iterator[Step]:
     """The commands for a run whose search was begun with `command`; paths are as the run's was given."""
-    again = searched(command, run, found.wanted)
-    complete = ranked(trials)
+    again = search_command(command, run, found.wanted)
+    complete = rank(trials)
     if found.unfinished and not found.alive and again:
         yield Step("Carry on with the search.", again)
     if complete and not trained:
         yield Step(
             "Train the best network in full: brief scores only rank networks, this is what you get.",
-            said("nas.train", path(run), "--top", "1"),
+            command_line("nas.train", path(run), "--top", "1"),
         )
     if trained:
         best = run / agreement.FOLDER / f"{agreement.PREFIX}{trained[0].trial}"
         yield Step(
             f"Take the trained network home (trial {trained[0].trial}).",
-            said("nas.export", path(best), "--out", path(beside(run)), "--onnx"),
+            command_line("nas.export", path(best), "--out", path(beside(run)), "--onnx"),
         )
     elif complete:
         yield Step(
             "Take the best network home untrained, as plain PyTorch.",
-            said("nas.export", path(run), "--out", path(beside(run))),
+            command_line("nas.export", path(run), "--out", path(beside(run))),
         )
     if len(complete) > 1 and len(trained) < 2:
         yield Step(
             "See whether brief scores tell which networks are good.",
-            said("nas.train", path(run), "--top", str(min(5, len(complete))), *_controls(trials, complete)),
+            command_line("nas.train", path(run), "--top", str(min(5, len(complete))), *_controls(trials, complete)),
         )
     if again and not found.unfinished:
-        yield Step("Search on with twice the trials.", searched(command, run, 2 * found.wanted))
-    yield Step("Look at every trial in the Optuna dashboard.", said("nas.dashboard", path(run)))
+        yield Step("Search on with twice the trials.", search_command(command, run, 2 * found.wanted))
+    yield Step("Look at every trial in the Optuna dashboard.", command_line("nas.dashboard", path(run)))
     if found.unfinished:
-        yield Step("Make this page anew.", said("nas.report", path(run)))
+        yield Step("Make this page anew.", command_line("nas.report", path(run)))
 
 
 def _controls(trials: Sequence[TrialRecord], complete: Sequence[TrialRecord]) -> list[str]:
@@ -62,7 +62,7 @@ def _controls(trials: Sequence[TrialRecord], complete: Sequence[TrialRecord]) ->
     return ["--control", str(number)] if number else []
 
 
-def searched(command: str, run: Path, trials: int) -> str:
+def search_command(command: str, run: Path, trials: int) -> str:
     """The search's own command with this folder and so many trials; "" where it is not known."""
     try:
         words = shlex.split(command)
@@ -86,7 +86,7 @@ def without(words: Sequence[str], *options: str) -> list[str]:
     return kept
 
 
-def said(module: str, *words: str) -> str:
+def command_line(module: str, *words: str) -> str:
     return shlex.join(["python", "-m", module, *words])
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from nas.analysis.comparison import findings
 from nas.analysis.importance import FEWEST, usable
-from nas.bundle.card import escaped, one_line
+from nas.bundle.card import escape, one_line
 from nas.config import SearchConfig
 from nas.study.finals import Finals, best_first
 from nas.trial import Trial, TrialRecord
 from searchspace.budget import Limit, amount
-from searchspace.space.preflight import known
+from searchspace.space.preflight import known_within
 from searchspace.table import Row, table
 
 ROLES = {
@@ -27,10 +27,10 @@ Cells = Iterable[Sequence[object]]
 def of_trial(trial: Trial, record: TrialRecord, picture: str, interrupted: str = "") -> str:
     """A trial's role and end, its network as a table, and the picture at that address. `interrupted` says what came of
     a trial that was."""
-    role = ROLES[trial.role] + (f": {escaped(trial.baseline)}, scaled to the budget" if trial.baseline else "")
-    error = f": {escaped(record.error)}" if record.error else ""
+    role = ROLES[trial.role] + (f": {escape(trial.baseline)}, scaled to the budget" if trial.baseline else "")
+    error = f": {escape(record.error)}" if record.error else ""
     score = "" if record.score is None else f", {record.metric.validation} {record.score:.4f}"
-    rows = [[f"{cell:,}" if isinstance(cell, int) else escaped(cell) for cell in row] for row in table(trial.arch)]
+    rows = [[f"{cell:,}" if isinstance(cell, int) else escape(cell) for cell in row] for row in table(trial.arch)]
     sections = [
         f"**{role}.** {interrupted or f'{record.state.capitalize()}{error}{score}.'}",
         f"![channels and resolution over depth]({picture})",
@@ -57,20 +57,20 @@ def of_run(
     best = [
         (
             t.number,
-            escaped(t.name),
+            escape(t.name),
             f"{t.score:.4f}",
             *costs(t),
-            escaped(t.network),
+            escape(t.network),
         )
         for t in complete[:SHOWN]
     ]
     sections = [
-        f"# {escaped(config.space_name)} within {escaped(str(budget))}",
+        f"# {escape(config.space_name)} within {escape(str(budget))}",
         *too_few(trials),
         f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
         f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
-        f"{escaped(identity.data.dataset)}; the objective is the {identity.metric.words} on validation images.",
-        "\n".join(f"- {escaped(line)}" for line in [*findings(trials, images, finals), *interruptions]),
+        f"{escape(identity.data.dataset)}; the objective is the {identity.metric.words} on validation images.",
+        "\n".join(f"- {escape(line)}" for line in [*findings(trials, images, finals), *interruptions]),
     ]
     if best:
         sections += [
@@ -106,18 +106,18 @@ def at_budget(config: SearchConfig) -> str:
     title, budget = "## The papers' networks within this budget, not scaled", config.budget
     if any(limit.currency == "latency_ms" for limit in budget.limits):
         return f"{title}\n\nTheir latency on the run's device was not looked up."
-    found = known(config.space, budget)
+    found = known_within(config.space, budget)
     if not found:
         return f"{title}\n\nNo network of the zoo is within it as its paper has it."
     rows = [
-        (name, arch.resolution, *(amount(limit.of(spent), limit.currency) for limit in shown(budget.limits)))
+        (name, arch.resolution, *(amount(limit.of(spent), limit.currency) for limit in limits_to_show(budget.limits)))
         for name, arch, spent in found[:KNOWN]
     ]
-    heads = ("network", "px", *(limit.currency for limit in shown(budget.limits)))
+    heads = ("network", "px", *(limit.currency for limit in limits_to_show(budget.limits)))
     return f"{title}\n\nAs in their papers, with 1000 classes:\n\n{markdown_table(heads, rows)}"
 
 
-def shown(limits: Sequence[Limit]) -> list[Limit]:
+def limits_to_show(limits: Sequence[Limit]) -> list[Limit]:
     """The limits, and multiply-adds and parameters where none is of them."""
     named = {limit.currency for limit in limits}
     return [*limits, *(Limit(other, 1) for other in ("macs", "params") if other not in named)]

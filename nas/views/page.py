@@ -64,11 +64,11 @@ def page(found: Findings) -> str:
     sections = (
         f"<h1>{escape(title)}</h1>",
         verdict(found),
-        section("Finals", held(found.finals)) if found.finals else "",
+        section("Finals", finals_table(found.finals)) if found.finals else "",
         best(found),
         section("What to do next", next_steps(found)),
         section("How the search went", grid(course(found.trials), found.titles)),
-        section(f"{figures.titled(metric_of(found.trials))} and cost", grid(costs(found), found.titles)),
+        section(f"{figures.title_of(metric_of(found.trials))} and cost", grid(costs(found), found.titles)),
         section("Parameter importance", weights(found.mattered)),
         section("Channels over depth", schedules(found.trials)),
         section("Do brief scores predict full training?", full_training(found)) if found.retrained else "",
@@ -123,7 +123,7 @@ def main_table(trials: Sequence[TrialRecord], images: int) -> str:
 
 def everything(found: Findings) -> str:
     """All trials as a table, and the networks that dots lead to."""
-    trials, shown = found.trials, trial_details.detailed(found.trials)
+    trials, shown = found.trials, trial_details.trials_in_detail(found.trials)
     if not trials:
         return "<p>No trial has begun.</p>"
     others = {trial.number for trial in trials} - {trial.number for trial in shown}
@@ -163,7 +163,7 @@ def course(trials: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
     )
     yield (
         figures.learning_curves(trials),
-        f"{figures.titled(metric_of(trials))} on validation images after every epoch; pale lines were stopped early.",
+        f"{figures.title_of(metric_of(trials))} on validation images after every epoch; pale lines were stopped early.",
     )
 
 
@@ -245,7 +245,7 @@ def schedules(trials: Sequence[TrialRecord]) -> str:
     return grid([(figures.channels(found), meaning)])
 
 
-def held(finals: Finals) -> str:
+def finals_table(finals: Finals) -> str:
     """The trainings of the finals: a row per contender, a column per round."""
     rows = []
     for network in finals.standing:
@@ -281,7 +281,7 @@ def full_training(found: Findings) -> str:
     meaning = (
         "Every point is a network with its trial's number: the nearer to a rising line, the better brief scores rank."
     )
-    return said + table(cells) + grid([(figures.retrained(rows), meaning)], found.titles)
+    return said + table(cells) + grid([(figures.retrained_figure(rows), meaning)], found.titles)
 
 
 def within(row: Retrained, score: float, images: int) -> str:
@@ -318,7 +318,7 @@ def conditions(found: Findings) -> str:
     """What was counted, trained and measured, and on what."""
     identity = found.config.identity
     if identity.evaluate:
-        scored = f"The score is the {identity.metric.words}, {trained_by(identity.evaluate)}. "
+        scored = f"The score is the {identity.metric.words}, {training_of(identity.evaluate)}. "
     else:
         scored = (
             f"The score is the {identity.metric.words} on the "
@@ -345,7 +345,7 @@ def conditions(found: Findings) -> str:
     )
 
 
-def trained_by(evaluate: str) -> str:
+def training_of(evaluate: str) -> str:
     """Whose training gave the scores."""
     return evaluate if evaluate == CALLER else f"after a training of the searcher's own, {evaluate}"
 

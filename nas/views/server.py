@@ -51,12 +51,12 @@ class Guarded:
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if not self.serves(environ.get("HTTP_HOST", "")):
-            return refused(start, "403 Forbidden", "this name is not served; --host names another")
+            return refuse(start, "403 Forbidden", "this name is not served; --host names another")
         length = environ.get("CONTENT_LENGTH") or "0"
         if environ.get("HTTP_TRANSFER_ENCODING") or not (length.isascii() and length.isdecimal()):
-            return refused(start, "411 Length Required", "a request says how long it is")
+            return refuse(start, "411 Length Required", "a request says how long it is")
         if len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
-            return refused(start, "413 Content Too Large", f"at most {MOST_BYTES:,} bytes are accepted")
+            return refuse(start, "413 Content Too Large", f"at most {MOST_BYTES:,} bytes are accepted")
         return self.app(environ, start)
 
     def serves(self, host: str) -> bool:
@@ -71,7 +71,7 @@ class Guarded:
         return False
 
 
-def refused(start: StartResponse, status: str, why: str) -> Iterable[bytes]:
+def refuse(start: StartResponse, status: str, why: str) -> Iterable[bytes]:
     start(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{why}\n".encode()]
 

@@ -119,15 +119,15 @@ class Display:
         images = sum(self.speeds.values())
         waits = "first epochs" if self.speeds else "starting workers"
         speed = f"{images:.0f} images/s" if images else "" if self.ended_here else waits
-        pace = "   ".join(part for part in (speed, str(self.gpus), self.left()) if part)
+        pace = "   ".join(part for part in (speed, str(self.gpus), self.time_left_text()) if part)
         lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
         shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
         rows = [Text(self.rows[number]) for number in self.recent]
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
 
-    def left(self) -> str:
+    def time_left_text(self) -> str:
         """How long the rest takes; empty before the first epoch."""
-        seconds = self.time_left.left()
+        seconds = self.time_left.seconds_left()
         return "" if seconds is None else f"about {timedelta(seconds=round(min(seconds, 1e13)))} left"
 
     def standing(self) -> str:
@@ -137,7 +137,7 @@ class Display:
             f"{self.finished} of {self.total} {self.what}",
             f"{self.time_left.done} epoch{'s' * (self.time_left.done != 1)} done",
             running,
-            self.left(),
+            self.time_left_text(),
         ]
         return ", ".join(part for part in done if part)
 
@@ -157,7 +157,7 @@ class Display:
         self.speeds[trial.number] = 0.0
         self.time_left.started(trial.number)
         self._row(trial, Result(), "running")
-        self.log.info("%s started: %s %s", named(trial), trial.role, trial.digest)
+        self.log.info("%s started: %s %s", name_of(trial), trial.role, trial.digest)
 
     def epoch(self, trial: Trial, result: Result) -> None:
         self.speeds[trial.number] = result.images_per_s
@@ -165,7 +165,7 @@ class Display:
         self._row(trial, result, "running")
         self.log.info(
             "%s epoch %d: %s %.4f loss %.4f train loss %.4f, %.0f images/s, %.1f s",
-            named(trial),
+            name_of(trial),
             result.epoch,
             self.metric.words,
             result.score,
@@ -185,7 +185,7 @@ class Display:
         if outcome != "interrupted":
             self.finished, self.ended_here = self.finished + 1, self.ended_here + 1
         self.time_left.ended(trial.number, counts=outcome != "interrupted")
-        self.log.info("%s %s %s", named(trial), outcome, result.error)
+        self.log.info("%s %s %s", name_of(trial), outcome, result.error)
         if not self.live.is_started and not self.quiet:
             self._print(self.rows[trial.number])
         if outcome == "pruned" and self.counts["pruned"] == 1 and not self.quiet:
@@ -209,7 +209,7 @@ class Display:
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
 
 
-def named(trial: Trial) -> str:
+def name_of(trial: Trial) -> str:
     """A trial as the log calls it."""
     return f"finals, round {trial.final.round}: trial {trial.final.of}" if trial.final else f"trial {trial.number}"
 
@@ -271,7 +271,7 @@ def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
     ] * bool(levers)
 
 
-def measured_when(table: LatencyTable | None, predicted: bool) -> list[str]:
+def latency_notes(table: LatencyTable | None, predicted: bool) -> list[str]:
     """What the milliseconds of a summary are of."""
     images = "one image" if table is None or table.batch_size == 1 else f"a batch of {table.batch_size}"
     lines = [f"ms: of {images}, measured when nothing else ran" + ("; pred.: predicted" if predicted else "")]
@@ -294,7 +294,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         console.print(best_table(best, study, images))
         timed = any(trial.predicted_ms is not None for trial in best)
         if any(trial.alone_ms is not None for trial in best):
-            for line in measured_when(study.space.latency, timed):
+            for line in latency_notes(study.space.latency, timed):
                 console.print(line)
         if over := comparison.over_sentence(trials, study.budget):
             console.print(over)

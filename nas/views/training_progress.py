@@ -55,9 +55,9 @@ class TrainingProgress:
         how = f"{done / max(now - self.epoch_begun, 1e-9):.0f} images/s"
         if what != "training":
             how = f"scoring {done:,} of {total:,} images"
-        return f"epoch {self.number} of {self.epochs}: {share}, {how}, about {self.left(now)} left"
+        return f"epoch {self.number} of {self.epochs}: {share}, {how}, about {self.time_left(now)} left"
 
-    def left(self, now: float) -> timedelta:
+    def time_left(self, now: float) -> timedelta:
         """The time for what is left, at the pace since this process began."""
         made = max(self.at - self.first, 1e-9)
         return timedelta(seconds=round((now - self.begun) / made * (self.epochs * self.work - self.at)))

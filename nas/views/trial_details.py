@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from nas.analysis import comparison
-from nas.trial import TrialRecord, ranked
+from nas.trial import TrialRecord, rank
 from nas.views.markup import address
 from nas.views.sketch import sketch
 from searchspace.arch import Arch
@@ -16,11 +16,11 @@ from searchspace.table import Row, table
 MOST = 100  # a network takes 7 kB of the page
 
 
-def detailed(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def trials_in_detail(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials whose networks the page shows: all of a usual run, of a long one the best, the front and the known."""
     if len(trials) <= MOST:
         return list(trials)
-    complete = ranked(trials)
+    complete = rank(trials)
     wanted = [*(t for t in trials if t.role == "baseline"), *comparison.front(trials), *complete]
     numbers = list(dict.fromkeys(trial.number for trial in wanted))[:MOST]
     return [trial for trial in trials if trial.number in set(numbers)]
@@ -47,10 +47,10 @@ def title(trial: TrialRecord, images: int) -> str:
     if trial.predicted_ms is not None:
         costs.append(f"{trial.predicted_ms:.1f} ms predicted")
     ended = [] if trial.state == "complete" else [trial.state]
-    return ", ".join([f"trial {trial.number} ({role})", *ended, *scored(trial, images), *costs])
+    return ", ".join([f"trial {trial.number} ({role})", *ended, *score_cells(trial, images), *costs])
 
 
-def scored(trial: TrialRecord, images: int) -> list[str]:
+def score_cells(trial: TrialRecord, images: int) -> list[str]:
     """The score with its interval, where there is one."""
     if trial.score is None:
         return []

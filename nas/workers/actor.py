@@ -15,7 +15,7 @@ from ray import tune
 from nas.data.datasets import Split
 from nas.trial import Result, Trial
 from nas.workers import declarations
-from nas.workers.evaluate import Context, Evaluate, first_line, guarded, trial_seed
+from nas.workers.evaluate import Context, Evaluate, first_line, guard, trial_seed
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
@@ -45,7 +45,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if trial.final:
             recipe = dataclasses.replace(context.train, epochs=trial.final.epochs)
             own = dataclasses.replace(own, data=self.fold(trial.final.fold), epochs=recipe.epochs, train=recipe)
-        self.results = guarded(trial, own, evaluate)
+        self.results = guard(trial, own, evaluate)
 
     def fold(self, number: int) -> Any:
         """The data with other images held out, where they are images; the last ones are kept."""

@@ -97,7 +97,7 @@ class Coordinator:
         if measured.last and measured.epoch == before.epoch:
             return  # it was the last one, which is known now
         self._live[name] = trial, measured
-        self._kept(lambda: self._report(trial, measured))
+        self._keep(lambda: self._report(trial, measured))
 
     def behind(self, name: str, measured: Result) -> bool:
         """Whether a trial is to be ended early, after what it measured by the end of an epoch.
@@ -121,7 +121,7 @@ class Coordinator:
         if name not in self._live or ((self.stop.is_set() or self.broken) and not (final and final.done)):
             return
         trial, last = self._live.pop(name)
-        self._kept(lambda: self._interrupt(trial, last) if died else self._tell(trial, last, final or last))
+        self._keep(lambda: self._interrupt(trial, last) if died else self._tell(trial, last, final or last))
 
     def close(self, limited: bool) -> str:
         """Why the course has ended, "" where all trials are done; raises what has broken it. What was cut off is closed
@@ -181,7 +181,7 @@ class Coordinator:
         if told:
             self._judge(final.error)
 
-    def _kept(self, write: Callable[[], None]) -> None:
+    def _keep(self, write: Callable[[], None]) -> None:
         """Write to the study; where that cannot be, the run ends."""
         try:
             if not isinstance(self.broken, StorageError):

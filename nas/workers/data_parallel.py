@@ -22,7 +22,7 @@ from nas.data.datasets import Split
 from nas.full_training import training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.training.ranks import ProcessGroup
-from nas.training.trainer import DivergedError, Each, Epoch, Training, unwatched
+from nas.training.trainer import DivergedError, Each, Epoch, Training, ignore_progress
 from nas.workers import cluster, declarations, ray_private
 from searchspace.errors import InputError
 
@@ -56,7 +56,7 @@ def carry_out(
     device: str,
     workers: int,
     watch: Callable[[Epoch], None],
-    each: Each = unwatched,
+    each: Each = ignore_progress,
 ) -> None:
     """Train what is left; afterwards the folder has the state after the last epoch.
 
@@ -74,7 +74,7 @@ def carry_out(
         here.ready()
         logging.getLogger("ray").handlers = [logging.NullHandler()]  # what it has to say of a lost worker is said here
         config = {"folder": folder.resolve(), "plan": plan, "split": ray.put(split), "device": device}
-        config |= {"news": scratch / "news", "declared": declarations.sent()}
+        config |= {"news": scratch / "news", "declared": declarations.dump()}
         fitting = Fitting(config, workers, device, scratch)
         here.when_lost = fitting.lose
         fitting.start()

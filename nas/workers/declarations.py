@@ -7,7 +7,7 @@ import sys
 from searchspace.registry import plugins
 
 
-def sent() -> bytes:
+def dump() -> bytes:
     """All that is registered here, its functions by what they say and not by where they stand."""
     from ray import cloudpickle
 

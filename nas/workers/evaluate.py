@@ -80,7 +80,7 @@ class EvaluateError(RuntimeError):
     """What a training yields is no result."""
 
 
-def guarded(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Result]:
+def guard(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Result]:
     """One result per epoch; the last one says so or has an `error`. Never raises for what a training can do wrong.
 
     A trial that takes longer than the context's `timeout_s` has failed, and one that asks for more than its share of a
@@ -122,7 +122,7 @@ def _results(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Re
     if context.device.startswith("cuda"):
         bound_memory(context.device, context.gpu_share)
     torch.manual_seed(context.seed)
-    context = replace(context, contended_ms=audited_ms(trial, context))
+    context = replace(context, contended_ms=audit_and_time(trial, context))
     running = evaluate(trial, context)
     if not isinstance(running, Iterator):
         raise EvaluateError(
@@ -137,7 +137,7 @@ def _results(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Re
                     raise EvaluateError("it yielded nothing")
                 yield replace(last, last=True)
                 break
-            last = completed(given, last, time.perf_counter() - context.started, context)
+            last = complete(given, last, time.perf_counter() - context.started, context)
             yield last
             if time.perf_counter() - context.started > context.timeout_s and not last.last:
                 raise TimeoutError
@@ -153,19 +153,19 @@ def bound_memory(device: str, share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, own / total) if share < 1 else 1.0)
 
 
-def audited_ms(trial: Trial, context: Context) -> float:
+def audit_and_time(trial: Trial, context: Context) -> float:
     """The deployment network, built and counted; returns its milliseconds for one image while others run, 0 where they
     are not wanted."""
     deployed = build(trial.arch)
     audit(deployed, trial.arch, trial.cost)
     if not context.timed:
         return 0.0
-    timed = timing.deployed(deployed, context.device)
+    timed = timing.as_deployed(deployed, context.device)
     (ms,) = timing.network_ms([timed], [trial.arch], context.device, rounds=LATENCY_ROUNDS)
     return ms
 
 
-def completed(given: object, last: Result, seconds: float, context: Context) -> Result:
+def complete(given: object, last: Result, seconds: float, context: Context) -> Result:
     """A yielded score or result with what it leaves out; `EvaluateError` where it is none that a trial can have."""
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         given = Result(score=float(given))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import Execution, TrainConfig
-from nas.data.labelled import counted
+from nas.data.labelled import count_of
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.trial import Result
 from nas.views import gpu_use
@@ -106,11 +106,11 @@ def run(
         resources = plan(available, conduct, work.pixels, here.side_by_side)
         if resources.device == "cuda":
             names = "" if conduct.ray_address else gpu_use.names()
-            sharing = described(resources, available["GPU"], names, here.side_by_side, here.in_turns)
+            sharing = describe(resources, available["GPU"], names, here.side_by_side, here.in_turns)
             log.info(sharing)
             say(sharing)
         context = _context(work, conduct, resources, course.epochs)
-        given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.sent()}
+        given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.dump()}
         trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -196,7 +196,7 @@ def plan(
     return Resources(device, conduct.concurrent if conduct.ray_address else concurrent, each, share)
 
 
-def described(resources: Resources, gpus: float, names: str, side_by_side: bool, why_not: str = "") -> str:
+def describe(resources: Resources, gpus: float, names: str, side_by_side: bool, why_not: str = "") -> str:
     """`4 trials at once on 1 GPU (NVIDIA H200), a quarter of a GPU each, side by side (MPS)`."""
     at_once = resources.concurrent or room(gpus, resources.gpus)
     named = f" ({names})" if names else ""
@@ -204,8 +204,8 @@ def described(resources: Resources, gpus: float, names: str, side_by_side: bool,
     if resources.gpus < 1:
         how = ", side by side (MPS)" if side_by_side else ", in turns"
         how += f" (no MPS: {why_not})" if why_not else ""
-    where = f"{counted(int(gpus), 'GPU')}{named}, {words(resources.gpus)}"
-    return f"{counted(at_once, 'trial')} at once on {where}{how}"
+    where = f"{count_of(int(gpus), 'GPU')}{named}, {words(resources.gpus)}"
+    return f"{count_of(at_once, 'trial')} at once on {where}{how}"
 
 
 def _searcher(course: Coordinator) -> Any:

@@ -104,7 +104,7 @@ class Structure:
         """What holds of a stage of this kind that says nothing: the paper's choices, and of every option the first."""
         return {**self.paper, **{name: values[0] for name, values in self.options.items()}}
 
-    def completed(self, given: Mapping[str, Option]) -> Options:
+    def complete(self, given: Mapping[str, Option]) -> Options:
         """All options of a block of this kind, in their order; `ValueError` for one that it has not."""
         for name in given:
             if name not in self.options:
@@ -129,16 +129,16 @@ def declare(
     """Declare a kind of block, by the function that writes its layers; see `Structure`."""
     accepted = {name: tuple(values) for name, values in (options or {}).items()}
 
-    def declared(layers: Layers) -> Layers:
+    def add(layers: Layers) -> Layers:
         STRUCTURES[name] = Structure(layers, divides, grouping, grouped, colour, kernel_optional, accepted, paper)
         return layers
 
-    return declared
+    return add
 
 
 def structure(name: str) -> Structure:
     """The kind of block of this name; `InputError` where none is declared."""
-    return STRUCTURES[known(name)]
+    return STRUCTURES[check_kind(name)]
 
 
 def stage_blocks() -> list[str]:
@@ -146,7 +146,7 @@ def stage_blocks() -> list[str]:
     return [name for name in STRUCTURES if name not in BETWEEN]
 
 
-def known(name: str) -> str:
+def check_kind(name: str) -> str:
     """The name of a kind of block; `InputError` says what is nearest, and what there is."""
     if name in STRUCTURES:
         return name
@@ -162,7 +162,7 @@ def stage_block(name: str) -> str:
         raise InputError(
             f"{', '.join(stage_blocks())} is accepted, not {name!r}: `downsample` in a stage puts one before it"
         )
-    return known(name)
+    return check_kind(name)
 
 
 def all_options() -> dict[str, tuple[Option, ...]]:
@@ -180,7 +180,7 @@ def check_options(given: Mapping[str, Option]) -> None:
             raise ValueError(f"{name}: {', '.join(map(str, accepted[name]))} is accepted, not {option!r:.80}")
 
 
-BlockType = Annotated[str, AfterValidator(known)]
+BlockType = Annotated[str, AfterValidator(check_kind)]
 StageBlock = Annotated[str, AfterValidator(stage_block)]
 
 
@@ -255,7 +255,7 @@ class Block:
     options: Mapping[str, Option] = Options()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", structure(self.type).completed(self.options))
+        object.__setattr__(self, "options", structure(self.type).complete(self.options))
         check_int(self, "in_channels", "hidden", "out_channels", "stride", "groups", "dilation")
         check_int(self, "expand_groups", "project_groups", "shortcut_kernel")
         if self.type in BETWEEN:
@@ -267,7 +267,7 @@ class Block:
         if self.type in BETWEEN and self.shortcut != "none":
             raise ValueError(f"shortcut: {self.type} has none")
         if self.groups > 1 or self.expand_groups > 1 or self.project_groups > 1:
-            self._divided()
+            self._check_groups()
         if self.shortcut == "identity" and (self.stride != 1 or self.in_channels != self.out_channels):
             raise ValueError("shortcut: identity needs stride 1 and in_channels = out_channels")
         if self.shortcut == "partial" and (self.stride != 1 or self.in_channels > self.out_channels):
@@ -301,7 +301,7 @@ class Block:
         if self.kernels and self.hidden % len(self.kernels):
             raise ValueError(f"kernels: {len(self.kernels)} do not divide hidden = {self.hidden}")
 
-    def _divided(self) -> None:
+    def _check_groups(self) -> None:
         """`ValueError` where groups do not divide a width beside a grouped convolution."""
         grouped = structure(self.type).grouped
         if grouped and getattr(self, grouped) % self.groups:

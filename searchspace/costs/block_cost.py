@@ -48,14 +48,14 @@ class Formula:
     def __floordiv__(self, other: int | Formula) -> int | Formula:
         """Channels a group, of one group or of as many as there are channels."""
         if isinstance(other, Formula):
-            return 1 if other.terms == self.terms else self._refused(other)
-        return self if other == 1 else self._refused(other)
+            return 1 if other.terms == self.terms else self._refuse(other)
+        return self if other == 1 else self._refuse(other)
 
-    def _refused(self, other: Any) -> NoReturn:
+    def _refuse(self, other: Any) -> NoReturn:
         raise TypeError(f"{self}: a formula has sums and products; nothing else is known of it")
 
-    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __mod__ = _refused
-    __lt__ = __le__ = __gt__ = __ge__ = _refused
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __mod__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
     def covers(self, other: Formula) -> bool:
         """Whether it is at least the other for all widths, as far as factors tell."""
@@ -64,11 +64,11 @@ class Formula:
     def __str__(self) -> str:
         """The formula in Python: over one common divisor, with what products share taken out of them."""
         divisor = math.lcm(*(factor.denominator for factor in self.terms.values()))
-        text = _nested({names: int(factor * divisor) for names, factor in self.terms.items()})
+        text = _nest({names: int(factor * divisor) for names, factor in self.terms.items()})
         return f"({text})//{divisor}" if divisor > 1 else text
 
 
-def _nested(terms: dict[Names, int]) -> str:
+def _nest(terms: dict[Names, int]) -> str:
     """x·y + x·z as x·(y + z): fewer products."""
     common = Counter(name for names in terms for name in set(names))
     if not common:
@@ -81,9 +81,9 @@ def _nested(terms: dict[Names, int]) -> str:
             inside[names[:at] + names[at + 1 :]] = factor
         else:
             outside[names] = factor
-    within = _nested(inside)
+    within = _nest(inside)
     product = name if within == "1" else f"{name}*({within})" if "+" in within else f"{name}*{within}"
-    return f"{product}+{_nested(outside)}" if outside else product
+    return f"{product}+{_nest(outside)}" if outside else product
 
 
 # Pairs of a block's widths that it may compare: whether they are equal is part of what its formulas are known by.
@@ -133,15 +133,15 @@ class Width(int):
 
     __hash__ = int.__hash__
 
-    def _ordered(self, other: Any) -> NoReturn:
+    def _refuse_order(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: which of two widths is larger differs from network to network of a kind")
 
-    __lt__ = __le__ = __gt__ = __ge__ = _ordered
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse_order
 
-    def _refused(self, other: Any) -> NoReturn:
+    def _refuse(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: a formula has sums, products and // by a number; nothing else is known of it")
 
-    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refused  # type: ignore[assignment]
+    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refuse  # type: ignore[assignment]
 
 
 class Groups(int):
@@ -155,7 +155,7 @@ class Groups(int):
         return made
 
 
-def named(part: Part, **widths: Any) -> Part:
+def with_named_widths(part: Part, **widths: Any) -> Part:
     """A block, stem or head with these fields in names. It was valid in numbers, which is not asked again."""
     made = copy(part)
     for field, width in widths.items():

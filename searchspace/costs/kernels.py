@@ -23,7 +23,7 @@ def is_fused(before: Layer | None, layer: Layer) -> bool:
             return before is not None and isinstance(layer, (Dropout, DropPath, Flatten))
 
 
-def numbered(section: Layer, shape: Shape) -> Iterator[tuple[int, Layer, Shape]]:
+def number_kernels(section: Layer, shape: Shape) -> Iterator[tuple[int, Layer, Shape]]:
     """The `layers.steps` of a section, each with its input shape and the number of the kernel that computes it."""
     number, before = -1, None
     for part, at in steps(section, shape):
@@ -35,7 +35,7 @@ def numbered(section: Layer, shape: Shape) -> Iterator[tuple[int, Layer, Shape]]
 def kernels(section: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     """The layers of a section that have a kernel of their own, each with its input shape."""
     last = -1
-    for number, part, at in numbered(section, shape):
+    for number, part, at in number_kernels(section, shape):
         if number > last:
             yield part, at
         last = number

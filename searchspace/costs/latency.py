@@ -135,7 +135,7 @@ class LatencyTable:
         spaces = {**self.spaces, space: self.spaces.get(space, 0) + networks}
         return replace(self, spaces=spaces, times={name: tuple(rows.values()) for name, rows in known.items()})
 
-    def measured_in(self, session: Session) -> LatencyTable:
+    def with_session(self, session: Session) -> LatencyTable:
         """The table with a note of when and how its latest times were measured, or a longer one of the same date."""
         before = self.sessions
         if before and before[-1].date == session.date:
@@ -170,8 +170,8 @@ class LatencyTable:
     def parts(self, section: Layer, shape: Shape) -> Iterator[tuple[str, Size]]:
         """What of a section is timed by itself in the table's runtime, in the order in which it runs."""
         if self.onnxruntime:
-            return ((kernel(part), sized(part, at)) for part, at in kernels(section, shape))
-        return ((operator(part), sized(part, at)) for part, at in steps(section, shape))
+            return ((kernel(part), size_of(part, at)) for part, at in kernels(section, shape))
+        return ((operator(part), size_of(part, at)) for part, at in steps(section, shape))
 
     def layer_ms(self, operator: str, size: Size) -> float:
         """What one layer takes."""
@@ -189,7 +189,7 @@ class LatencyTable:
 
     @cached_property
     def _costs(self) -> dict[str, list[float]]:
-        return {operator: fitted(rows, self.lanes) for operator, rows in self.times.items()}
+        return {operator: fit_line(rows, self.lanes) for operator, rows in self.times.items()}
 
     @cached_property
     def _sections(self) -> dict[tuple[Layer, Shape], float]:
@@ -244,7 +244,7 @@ def kernel(layer: Layer) -> str:
     return operator(layer)
 
 
-def sized(layer: Layer, shape: Shape) -> Size:
+def size_of(layer: Layer, shape: Shape) -> Size:
     """A layer's size at an input shape; an addition reads what it writes. Layers that mix no channels are depthwise."""
     out = layer.output(shape)
     of = out if isinstance(layer, (Residual, Parallel)) else shape
@@ -285,7 +285,7 @@ def ceil(channels: int, lanes: int) -> int:
     return -(-channels // lanes) * lanes
 
 
-def fitted(rows: Sequence[Row], lanes: int) -> list[float]:
+def fit_line(rows: Sequence[Row], lanes: int) -> list[float]:
     """Milliseconds a unit of each quantity: least squares without negative costs, by which the times add up.
 
     Errors grow with the time itself; so each row is weighted by 1 / its predicted time, found in a few rounds.

@@ -38,7 +38,7 @@ from searchspace.blocks.layers import (
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.budget import OWN_COSTS, Cost
-from searchspace.costs.block_cost import Groups, Width, formula, function, largest, named
+from searchspace.costs.block_cost import Groups, Width, formula, function, largest, with_named_widths
 from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError, reason
 from searchspace.format.resolve import (
@@ -283,16 +283,16 @@ def _count_of(b: Block, side: int) -> Count:
     added = "identity" if same and b.shortcut == "partial" else b.shortcut  # with equal widths nothing is padded
     pointwise = (b.expand_groups, b.project_groups)
     key = (kind, side, b.stride, added, fixed, pointwise, b.hidden == b.in_channels, same)
-    return _COUNTS.get(key) or compile_formula(key, *_named(b, side), BLOCK_WIDTHS)
+    return _COUNTS.get(key) or compile_formula(key, *_with_named_widths(b, side), BLOCK_WIDTHS)
 
 
-def _named(b: Block, side: int) -> tuple[Layer, Shape]:
+def _with_named_widths(b: Block, side: int) -> tuple[Layer, Shape]:
     """The block's layers and its input, with named widths."""
     width, hidden, out = Width(b.in_channels, "width"), Width(b.hidden, "hidden"), Width(b.out_channels, "out")
     fixed, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
     groups = fixed or Groups(b.groups, Width(group_width, "group_width"))
-    se = named(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
-    block = named(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
+    se = with_named_widths(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None
+    block = with_named_widths(b, in_channels=width, hidden=hidden, out_channels=out, groups=groups, se=se)
     return lower_block(block), (width, side, side)
 
 
@@ -306,7 +306,7 @@ def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
     key = (settings_of_stem(stem), stem.norm.kind == "none", in_channels, side)
     count = _COUNTS.get(key)
     if count is None:
-        layers = lower_stem(named(stem, width=Width(stem.width, "width")), in_channels)
+        layers = lower_stem(with_named_widths(stem, width=Width(stem.width, "width")), in_channels)
         count = compile_formula(key, layers, (in_channels, side, side), ("width",))
     return count(stem.width)
 
@@ -316,7 +316,7 @@ def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
     count = _COUNTS.get(key)
     if count is None:
         into = Width(width, "into")
-        open_head = named(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
+        open_head = with_named_widths(head, width=Width(head.width, "width"), hidden=Width(head.hidden, "hidden"))
         count = compile_formula(key, lower_head(open_head, into, num_classes), (into, side, side), HEAD_WIDTHS)
     return count(width, head.width, head.hidden)
 

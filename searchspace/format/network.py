@@ -169,7 +169,7 @@ class Stage:
             raise ValueError(f"layer_scale: 0 (none) or more, not {self.layer_scale}")
         object.__setattr__(self, "options", Options(self.options))
         check_options(self.options)
-        self.filled()
+        self.fill_in()
 
     @property
     def given(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Stage:
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "options")
         return {**{name: value for name, value in pairs if value is not None}, **self.options}
 
-    def filled(self) -> Choices:
+    def fill_in(self) -> Choices:
         """Every field, with the paper's choice where the stage makes none."""
         return with_defaults(self.given)
 
@@ -237,7 +237,7 @@ class Network:
     def outline(self) -> OpenNetwork:
         """What the file says, with every stage filled in."""
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
-        return OpenNetwork(stages=[stage.filled() for stage in self.stages], **rest)
+        return OpenNetwork(stages=[stage.fill_in() for stage in self.stages], **rest)
 
     def arch(self) -> Arch:
         return self.outline().arch()

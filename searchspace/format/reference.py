@@ -40,7 +40,9 @@ def keys(section: str) -> list[Key]:
     cls = SECTIONS[section]
     hints = get_type_hints(cls)
     found = [
-        Key(f.name, accepted(hints[f.name]), _default(f, cls)) for f in dataclasses.fields(cls) if f.name != OPTIONS
+        Key(f.name, describe_accepted(hints[f.name]), _default(f, cls))
+        for f in dataclasses.fields(cls)
+        if f.name != OPTIONS
     ]
     return [*found, *_options()] if cls is Stage else found
 
@@ -53,7 +55,7 @@ def _options() -> list[Key]:
             kinds.setdefault(name, []).append(block)
     values = {name: STRUCTURES[blocks[0]].options[name] for name, blocks in kinds.items()}
     return [
-        Key(name, ", ".join(map(_said, values[name])), f"{', '.join(blocks)}: {_said(values[name][0])}")
+        Key(name, ", ".join(map(_describe, values[name])), f"{', '.join(blocks)}: {_describe(values[name][0])}")
         for name, blocks in kinds.items()
     ]
 
@@ -63,7 +65,7 @@ def about(section: str) -> str:
     return (inspect.getdoc(SECTIONS[section]) or "") + (f"\n\n{SPACES}" if section == "network" else "")
 
 
-def accepted(hint: Any) -> str:
+def describe_accepted(hint: Any) -> str:
     """What a field of this type accepts, in words. A kind of block is the one name that is any text."""
     if hint is str:
         return ", ".join(stage_blocks())
@@ -71,9 +73,9 @@ def accepted(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return ", ".join(map(str, inside))
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(accepted(arg) for arg in inside)
+        return " or ".join(describe_accepted(arg) for arg in inside)
     if get_origin(hint) is tuple:
-        return f"a list: {accepted(inside[0])}"
+        return f"a list: {describe_accepted(inside[0])}"
     named = next((section for section, cls in SECTIONS.items() if cls is hint), None)
     return f"as {named}" if named else NAMES[hint]
 
@@ -82,24 +84,24 @@ def _default(field: dataclasses.Field[Any], cls: type) -> str:
     if field.default is dataclasses.MISSING:
         return "has to be given"
     if cls is not Stage or field.name not in (*DEFAULTS, "expansion"):
-        return _said(field.default)
+        return _describe(field.default)
     own: dict[str, list[str]] = {}
     for block in stage_blocks():
         if field.name in (paper := STRUCTURES[block].paper):
-            own.setdefault(_said(paper[field.name]), []).append(block)
+            own.setdefault(_describe(paper[field.name]), []).append(block)
     told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
-    return "; ".join([_said(DEFAULTS[field.name]), *told] if field.name in DEFAULTS else told)
+    return "; ".join([_describe(DEFAULTS[field.name]), *told] if field.name in DEFAULTS else told)
 
 
-def _said(choice: Any) -> str:
+def _describe(choice: Any) -> str:
     if choice is None:
         return "none"
     if isinstance(choice, bool):
         return str(choice).lower()
     if isinstance(choice, tuple):
-        return f"[{', '.join(map(_said, choice))}]"
+        return f"[{', '.join(map(_describe, choice))}]"
     if dataclasses.is_dataclass(choice) and not isinstance(choice, type):
         pairs = ((f, getattr(choice, f.name)) for f in dataclasses.fields(choice))
-        changed = [f"{f.name}: {_said(value)}" for f, value in pairs if value != f.default]
+        changed = [f"{f.name}: {_describe(value)}" for f, value in pairs if value != f.default]
         return f"{{{', '.join(changed)}}}" if changed else "as its own keys say"
     return f"{choice:g}" if isinstance(choice, float) else str(choice)

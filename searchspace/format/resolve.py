@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from searchspace.arch import Arch, Init, Padding, relaxed
+from searchspace.arch import Arch, Init, Padding, relax
 from searchspace.blocks.blocks import BETWEEN, Block, Shortcut, SqueezeExcite, structure
 from searchspace.blocks.layers import DropMode
 from searchspace.blocks.stem_head import Head, Stem
@@ -69,9 +69,9 @@ class OpenNetwork:
 
     def ends(self) -> tuple[Stem, Head]:
         """Stem and head at their widths; the stem with its strides."""
-        width = self.settled[0] if self.settled else self._scaled(self.stem.width, self.scale_stem)
+        width = self.settled[0] if self.settled else self._scale(self.stem.width, self.scale_stem)
         stride, pool, *_ = self.strides()
-        stem, head = self.stem, self._scaled(self.head.width, self.scale_head)
+        stem, head = self.stem, self._scale(self.head.width, self.scale_head)
         if (width, stride, pool) != (stem.width, stem.stride, stem.pool):
             stem = replace(stem, width=width, stride=stride, pool=pool)
         return stem, self.head if head == self.head.width else replace(self.head, width=head)
@@ -79,7 +79,7 @@ class OpenNetwork:
     def strides(self) -> list[int]:
         """The strides of the stem, its pool and every stage, relaxed for small images."""
         strides = [self.stem.stride, self.stem.pool, *[choices["stride"] for choices in self.stages]]
-        return strides if self.smallest_map == 1 else relaxed(strides, self.resolution, self.smallest_map)
+        return strides if self.smallest_map == 1 else relax(strides, self.resolution, self.smallest_map)
 
     @property
     def depths(self) -> list[int]:
@@ -87,7 +87,7 @@ class OpenNetwork:
 
     def widths(self) -> list[int]:
         """The widths of the stem and of every block: those that are settled, then what the multiplier gives."""
-        stem = self._scaled(self.stem.width, self.scale_stem)
+        stem = self._scale(self.stem.width, self.scale_stem)
         widths = [stem, *channels(self.schedule, self.depths, self.width_mult)]
         return [*self.settled, *widths[len(self.settled) :]]
 
@@ -106,7 +106,7 @@ class OpenNetwork:
                 yield choices, stride, width, out
                 width, stride = out, 1
 
-    def _scaled(self, width: int, scaling: Scaling) -> int:
+    def _scale(self, width: int, scaling: Scaling) -> int:
         """A width of the stem or the head; one that nothing multiplies is as it was written, not rounded."""
         if width == 0 or scaling == "none" or self.width_mult == 1 or (scaling == "up" and self.width_mult < 1):
             return width

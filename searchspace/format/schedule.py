@@ -74,7 +74,7 @@ class Schedule:
 def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0) -> list[int]:
     """The width of every block, for stages of these depths, multiplied and rounded."""
     staged = schedule.kind in ("stagewise", "geometric", "explicit")
-    curve = _staged(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
+    curve = _stage_widths(schedule, tuple(depths)) if staged else _curve(schedule, sum(depths))
     if staged and schedule.widths and multiplier == 1:
         return [round(width) for width in curve]
     widths = [width * multiplier for width in curve]
@@ -88,7 +88,7 @@ def channels(schedule: Schedule, depths: Sequence[int], multiplier: float = 1.0)
 
 
 @lru_cache(1 << 14)
-def _staged(schedule: Schedule, depths: tuple[int, ...]) -> list[float]:
+def _stage_widths(schedule: Schedule, depths: tuple[int, ...]) -> list[float]:
     """The widths of the blocks of stages, before anything is multiplied or rounded."""
     total = sum(depths)
     if schedule.kind == "explicit":
@@ -112,7 +112,7 @@ def _staged(schedule: Schedule, depths: tuple[int, ...]) -> list[float]:
 def _curve(schedule: Schedule, total: int) -> list[float]:
     """The widths of so many blocks in a row, before anything is multiplied or rounded."""
     if schedule.kind == "quantised":
-        return [_quantised(schedule, index) for index in range(total)]
+        return [_quantise(schedule, index) for index in range(total)]
     if schedule.kind == "linear" and schedule.increment is not None:
         # one addition a block, as in ReXNet's code: at x0.6 widths end in a half but for the error that so adds up
         return list(accumulate([schedule.increment] * (total - 1), initial=schedule.start))
@@ -133,7 +133,7 @@ def _end(schedule: Schedule, total: int) -> float:
     return schedule.start if schedule.end is None else schedule.end
 
 
-def _quantised(schedule: Schedule, index: int) -> float:
+def _quantise(schedule: Schedule, index: int) -> float:
     line = schedule.start + index * (schedule.increment or 0.0)
     power = round(math.log(line / schedule.start) / math.log(schedule.ratio))
     return float(round(schedule.start * schedule.ratio**power / QUANTUM) * QUANTUM)

@@ -31,10 +31,10 @@ Expression = Call | str
 
 def _argument(argument: tuple[str, Expression]) -> str:
     name, value = argument
-    return _named(name) + (value.flat if isinstance(value, Call) else value)
+    return _name(name) + (value.flat if isinstance(value, Call) else value)
 
 
-def _named(name: str) -> str:
+def _name(name: str) -> str:
     return f"{name}=" if name else ""
 
 
@@ -51,5 +51,5 @@ def lines(expression: Expression, before: str, after: str, indent: int) -> list[
         together = inner + ", ".join(map(_argument, expression.arguments))
         if len(together) <= LINE_LENGTH:
             return [opened, together, closed]
-    one_a_line = [lines(value, _named(name), ",", indent + INDENT) for name, value in expression.arguments]
+    one_a_line = [lines(value, _name(name), ",", indent + INDENT) for name, value in expression.arguments]
     return [opened, *(line for argument in one_a_line for line in argument), closed]

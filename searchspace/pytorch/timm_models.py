@@ -49,7 +49,7 @@ class Network(nn.Sequential):
         super().__init__(OrderedDict(build(arch).named_children()))
         self.arch, self.num_classes = arch, arch.num_classes if arch.head.output == "logits" else 0
         self.num_features = self.head_hidden_size = arch.head.hidden or arch.head.width or arch.blocks[-1].out_channels
-        self.feature_info = described(levels(arch))
+        self.feature_info = describe(levels(arch))
         self.grad_checkpointing = False
         self.default_cfg = self.pretrained_cfg = {
             "input_size": (arch.in_channels, arch.resolution, arch.resolution),
@@ -129,10 +129,10 @@ class Backbone(Pyramid):
 
     @property
     def feature_info(self) -> Any:
-        return FeatureInfo(described(self.levels), tuple(range(len(self.levels))))
+        return FeatureInfo(describe(self.levels), tuple(range(len(self.levels))))
 
 
-def described(maps: Sequence[Level]) -> list[dict[str, Any]]:
+def describe(maps: Sequence[Level]) -> list[dict[str, Any]]:
     return [{"num_chs": level.channels, "reduction": level.reduction, "module": level.part} for level in maps]
 
 
@@ -155,7 +155,7 @@ def _dropping_paths(arch: Arch, rate: float) -> Arch:
     return replace(arch, blocks=tuple(blocks))
 
 
-def _sized(arch: Arch, size: int | Sequence[int]) -> Arch:
+def _resize(arch: Arch, size: int | Sequence[int]) -> Arch:
     height, *width = [size] if isinstance(size, int) else size
     if width not in ([], [height]):
         raise InputError(f"img_size {size}: a square is accepted")
@@ -171,11 +171,11 @@ MAPPED: dict[str, Callable[[Arch, Any], Arch]] = {
     "in_chans": _with_channels,
     "drop_rate": _dropping,
     "drop_path_rate": _dropping_paths,
-    "img_size": _sized,
+    "img_size": _resize,
 }
 
 
-def found(given: Arch | str | Path) -> tuple[Arch, dict[str, Any]]:
+def find(given: Arch | str | Path) -> tuple[Arch, dict[str, Any]]:
     """The network, and where trained weights lie beside its file how images are prepared for them, as timm says it."""
     if isinstance(given, Arch) or given in names():
         return given if isinstance(given, Arch) else zoo(str(given)), {}
@@ -212,16 +212,16 @@ def searchspace(pretrained: bool = False, arch: Arch | str | Path = "rexnet_100"
     if pretrained:
         raise InputError("pretrained: no weights come with these networks; checkpoint_path takes an export's")
     features_only, indices = options.pop("features_only", False), options.pop("out_indices", None)
-    made, config = found(arch)
+    made, config = find(arch)
     for name, value in options.items():
         if name in MAPPED:
-            made = _changed(made, name, value)
+            made = _change(made, name, value)
         elif not any(value == idle and type(value) is type(idle) for idle in IDLE.get(name, ())):
             raise InputError(f"{name} {value!r}: {OWN} are accepted{_idle(name)}")
     return Backbone(made, indices) if features_only else Network(made, config)
 
 
-def _changed(arch: Arch, name: str, value: Any) -> Arch:
+def _change(arch: Arch, name: str, value: Any) -> Arch:
     try:
         return MAPPED[name](arch, value)
     except (TypeError, ValueError) as error:

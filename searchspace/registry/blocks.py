@@ -28,7 +28,7 @@ from searchspace.document import parse, plain
 from searchspace.errors import InputError, reason
 from searchspace.format.network import Stage, block_defaults, with_defaults
 from searchspace.format.resolve import block
-from searchspace.registry.functions import written
+from searchspace.registry.functions import source_of
 
 PACKAGE = tuple(STRUCTURES)
 # What the function of a kind of block is tried on: more would not tell more.
@@ -65,7 +65,7 @@ def register_block(
     does not have the block's width or does not follow its stride, and for a name that another declaration has.
     """
 
-    def registered(layers: Layers) -> Layers:
+    def add(layers: Layers) -> Layers:
         before = STRUCTURES.get(name) if isinstance(name, str) else None
         try:
             declare(name, divides=divides, grouping=grouping, grouped=grouped, colour=colour, options=options, **paper)(
@@ -83,7 +83,7 @@ def register_block(
             raise InputError(f"block {name!r:.80}: {reason(error)}") from None
         return layers
 
-    return registered
+    return add
 
 
 def check(name: str) -> None:
@@ -163,7 +163,7 @@ def _check_layers(layer: Layer, names: Sequence[str]) -> None:
 
 def same(one: Structure, other: Structure) -> bool:
     """Whether two declarations say the same; of a file that was loaded twice they do."""
-    return replace(one, layers=other.layers) == other and written(one.layers) == written(other.layers)
+    return replace(one, layers=other.layers) == other and source_of(one.layers) == source_of(other.layers)
 
 
 def forget() -> None:

@@ -11,7 +11,7 @@ from searchspace.budget import MILLISECONDS, NAMES, OWN_COSTS, PREFIXES, UNITS, 
 from searchspace.costs.network_cost import own_cost
 from searchspace.errors import InputError
 from searchspace.networks import zoo
-from searchspace.registry.functions import written
+from searchspace.registry.functions import source_of
 
 COUNTED = (*NAMES, "latency", "peak_memory")
 TRIED = (0.25, 0.5, 1.0, 2.0)  # width multipliers
@@ -29,13 +29,13 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
     for a name or a unit that means something else.
     """
 
-    def registered(function: Measure) -> Measure:
+    def add(function: Measure) -> Measure:
         before = OWN_COSTS.get(name)
         try:
             _check_names(name, unit)
             if not callable(function):
                 raise InputError("a function of an Arch is accepted")
-            if before is not None and (before.unit, written(before.of)) != (unit, written(function)):
+            if before is not None and (before.unit, source_of(before.of)) != (unit, source_of(function)):
                 raise InputError("another function has this name; give another")
             OWN_COSTS[name] = OwnCost(unit, function)
             _check_monotone(name)
@@ -46,7 +46,7 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
             raise InputError(f"cost {name!r:.80}: {said}") from None
         return function
 
-    return registered
+    return add
 
 
 def _check_names(name: str, unit: str) -> None:

@@ -6,13 +6,13 @@ from types import CodeType
 from typing import Any
 
 
-def written(function: Any) -> Any:
+def source_of(function: Any) -> Any:
     """What a function says: equal of two that a file made when it was loaded twice."""
     code = getattr(function, "__code__", None)
     if code is None:
         return function
     enclosed = (cell.cell_contents for cell in function.__closure__ or ())
-    return _instructions(code), function.__defaults__, tuple(map(written, enclosed))
+    return _instructions(code), function.__defaults__, tuple(map(source_of, enclosed))
 
 
 def _instructions(code: CodeType) -> tuple[Any, ...]:

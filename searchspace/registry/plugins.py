@@ -21,7 +21,7 @@ PLUGIN = "searchspace_plugin_"  # begins the names of modules that were loaded f
 LOADED: dict[Path, str] = {}
 
 
-def resolved(text: str) -> str:
+def resolve(text: str) -> str:
     """A plugin as `sources` calls it: a file by its whole path."""
     return str(Path(text).resolve()) if text.endswith(".py") else text
 

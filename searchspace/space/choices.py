@@ -44,7 +44,7 @@ class Options(tuple[Any, ...]):
     def __reduce__(self) -> tuple[type[Options], tuple[tuple[Any, ...], tuple[float, ...] | None]]:
         return Options, (tuple(self), self.weights)
 
-    def drawn(self, rng: random.Random) -> Any:
+    def draw(self, rng: random.Random) -> Any:
         """One of them."""
         return rng.choice(self) if self.weights is None else rng.choices(self, self.weights)[0]
 
@@ -122,14 +122,14 @@ def get(thing: Any, location: Location) -> Any:
     return thing
 
 
-def replaced(thing: Any, location: Location, new: Any) -> Any:
+def replace_at(thing: Any, location: Location, new: Any) -> Any:
     """A frozen value with one place in it changed."""
     if not location:
         return new
     part, rest = location[0], location[1:]
     if isinstance(part, int):
-        return (*thing[:part], replaced(thing[part], rest, new), *thing[part + 1 :])
-    return replace(thing, **{part: replaced(getattr(thing, part), rest, new)})
+        return (*thing[:part], replace_at(thing[part], rest, new), *thing[part + 1 :])
+    return replace(thing, **{part: replace_at(getattr(thing, part), rest, new)})
 
 
 class Slots:
@@ -155,7 +155,7 @@ class Slots:
                 changed[str(field)] = point[name]
                 continue
             old = changed[str(field)] if field in changed else current(str(field))
-            changed[str(field)] = replaced(old, tuple(rest), point[name])
+            changed[str(field)] = replace_at(old, tuple(rest), point[name])
         return changed
 
 
@@ -165,7 +165,7 @@ def at(data: Any, location: Location) -> Any:
     return data
 
 
-def put(data: Any, location: Location, new: Any) -> Any:
+def set_at(data: Any, location: Location, new: Any) -> Any:
     """Plain data with one place in it changed, in place; a section that is not there yet is made."""
     parent = data
     for part in location[:-1]:

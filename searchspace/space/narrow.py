@@ -32,7 +32,7 @@ def without(data: Any, locations: Mapping[str, Location], words: Iterable[str], 
                 raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
             found = found or len(left) < len(options)
             node |= {part: [values[place] for place in left] for part, values in node.items()}
-        fixed = _fixed_to(kept, word, wanted)
+        fixed = _find_fixed(kept, word, wanted)
         if fixed:
             raise InputError(f"without {word!r}: {fixed} in {source} and not free; change the file or --fix it")
         if not found:
@@ -41,7 +41,7 @@ def without(data: Any, locations: Mapping[str, Location], words: Iterable[str], 
     return kept
 
 
-def _fixed_to(data: Any, word: str, wanted: Scalar) -> str:
+def _find_fixed(data: Any, word: str, wanted: Scalar) -> str:
     """Which value of the file is fixed to a word, or which field of that name is fixed to something but off."""
     written = {part: node for part, node in data.items() if part != "known"}
     for location, value in free.scalars(written):

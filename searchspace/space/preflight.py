@@ -79,7 +79,7 @@ def preflight(
     least, most = cost(smallest, clock), cost(largest, clock)
     seen: Counter[Cost] = Counter()
     chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]
-    for counts in mapped(partial(_counted, space, clock, budget.limits_own), chunks):
+    for counts in mapped(partial(_count, space, clock, budget.limits_own), chunks):
         seen.update(counts)
         progress(seen.total(), sample)
     tried = min(FITTED, sample)
@@ -116,7 +116,7 @@ def left_out(space: Space, budget: BudgetLike, band: float = FIT_BAND) -> dict[s
     return {**lacking, **dict.fromkeys(unfit, least)}
 
 
-def _counted(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[str, int]) -> Counter[Cost]:
+def _count(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[str, int]) -> Counter[Cost]:
     """What so many random points of a seed cost."""
     rng, number = random.Random(chunk[0]), chunk[1]
     columns = [rng.choices(options, options.weights, k=number) for options in space.choices.values()]
@@ -124,15 +124,15 @@ def _counted(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[s
     return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock, own) for values in points)
 
 
-def known(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
+def known_within(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
     """The known networks that keep the budget at the resolution of their papers, the dearest first."""
     networks = [(name, zoo(name)) for name in names()]
     clock = space.clock(budget)
     if clock is not None:  # a table knows the kinds of layers of the spaces that it was measured for
         networks = [(name, arch) for name, arch in networks if not clock.missing(arch)]
     costed = [(name, arch, cost(arch, clock)) for name, arch in networks]
-    inside = [(name, arch, spent) for name, arch, spent in costed if budget.used(spent) <= 1]
-    return sorted(inside, key=lambda found: -budget.used(found[2]))
+    inside = [(name, arch, spent) for name, arch, spent in costed if budget.share_used(spent) <= 1]
+    return sorted(inside, key=lambda found: -budget.share_used(found[2]))
 
 
 def _distinct(space: Space) -> int | None:

@@ -84,7 +84,7 @@ class Space:
         self.network = parse_network(fixed, source, lines)
         for name, location in self._locations.items():
             for option in choices[name]:
-                parse_network(free.put(copy.deepcopy(fixed), location, option), source, lines)
+                parse_network(free.set_at(copy.deepcopy(fixed), location, option), source, lines)
         self.choices: dict[str, Options] = choices
         self._known = known_points(self.data.get("known", {}), written, self.choices, source)
         self.known, self.lacking = self._known.points, self._known.lacking
@@ -152,7 +152,7 @@ class Space:
         `settled` are first widths that are as they are, whatever the multiplier (see `Candidate`).
         """
         point = {} if point is None else point
-        self._offered(point)
+        self._check_offered(point)
         if width_mult is not None and not 0 < width_mult <= limits.FACTOR:
             raise InputError(f"width_mult: above 0 and at most {limits.FACTOR:,.0f}, not {width_mult}")
         try:
@@ -162,7 +162,7 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def timed(self, table: LatencyTable) -> Space:
+    def with_latencies(self, table: LatencyTable) -> Space:
         """The same space, whose costs have a latency: what the table of a device predicts."""
         space = copy.copy(self)
         space.latency = table
@@ -182,7 +182,7 @@ class Space:
         except ValueError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def _spent(self, budget: Budget) -> Callable[..., Cost]:
+    def _cost_at(self, budget: Budget) -> Callable[..., Cost]:
         """What a point costs at a width multiplier, in all that a budget limits."""
         return partial(self.cost, latency=self.clock(budget), own=budget.limits_own)
 
@@ -199,14 +199,14 @@ class Space:
         given = [with_defaults({**own, **slots.changes(own.__getitem__, point)}) for own, slots in stages]
         return replace(self._outline, stages=given, **changed)
 
-    def _offered(self, point: Point) -> None:
+    def _check_offered(self, point: Point) -> None:
         """`InputError` where a value of a point is none of those that it may have."""
         for name, options in self.choices.items():
             if point.get(name) not in options and name in point:
                 raise InputError(f"point: {name}: {', '.join(map(str, options))} is accepted, not {point[name]!r}")
 
     def random_point(self, rng: random.Random) -> dict[str, Scalar]:
-        return {name: options.drawn(rng) for name, options in self.choices.items()}
+        return {name: options.draw(rng) for name, options in self.choices.items()}
 
     def fit(self, point: Point, budget: BudgetLike, band: float = FIT_BAND, seed: int = 0) -> Candidate | None:
         """The point's network brought inside the budget, or None where that cannot be.
@@ -219,7 +219,7 @@ class Space:
         takes the place of the band.
         """
         budget = Budget.parse(budget)
-        self._offered(point)
+        self._check_offered(point)
         try:
             return self._fit(point, budget, band, seed)
         except InputError:
@@ -253,17 +253,19 @@ class Space:
 
     def _fit(self, point: Point, budget: Budget, band: float, seed: int) -> Candidate | None:
         clock, rng, floor = self.clock(budget), random.Random(seed), self._floor(budget)
-        spent = self._spent(budget)
+        spent = self._cost_at(budget)
         if self.fit_range is None:
             least = floor or min(band, REPAIR_BAND)
-            changed = repair(point, self.choices, lambda p: budget.reached(spent(p)), least, 1.0, rng)
+            changed = repair(point, self.choices, lambda p: budget.share_reached(spent(p)), least, 1.0, rng)
             return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
         share = partial(_share, budget, clock)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
             choices = self._counted if clock is None and not budget.limits_own else self.choices
-            within = self._within_reach(point, choices, lambda p, m: budget.reached(spent(p, m)), floor or band, rng)
+            within = self._within_reach(
+                point, choices, lambda p, m: budget.share_reached(spent(p, m)), floor or band, rng
+            )
             if within is None:
                 return None
             point, outline = within, self.outline(within)
@@ -302,18 +304,18 @@ class Space:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
         budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
-        spend, drawn = self._spent(budget), partial(self.random_point, rng)
-        smallest = least(self.choices, lambda point: budget.used(spend(point, low)), drawn)
-        largest = least(self.choices, lambda point: -budget.used(spend(point, high)), drawn)
+        spend, drawn = self._cost_at(budget), partial(self.random_point, rng)
+        smallest = least(self.choices, lambda point: budget.share_used(spend(point, low)), drawn)
+        largest = least(self.choices, lambda point: -budget.share_used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
         said = [
             " and ".join(amount(limit.of(spent), limit.currency) for limit in budget.limits) for spent in (few, many)
         ]
         reachable = f"networks of {self.source} cost {' to '.join(said)}"
-        if budget.used(few) > 1:
+        if budget.share_used(few) > 1:
             raise InputError(f"budget {budget} cannot be met: {reachable}")
         short = any(limit.of(many) < limit.low for limit in budget.limits)
-        if short or (self.fit_range is not None and budget.used(many) < band):
+        if short or (self.fit_range is not None and budget.share_used(many) < band):
             raise InputError(f"budget {budget} is not reached: {reachable}")
         return self.arch(smallest, low), self.arch(largest, high)
 
@@ -356,7 +358,7 @@ class Space:
                 location = self._location(one)
                 if one not in self._locations and one not in DEPLOYMENT and location[-1] not in ROUNDING:
                     self._note_known(data, location)
-                free.put(data, location, scalar(text))
+                free.set_at(data, location, scalar(text))
         return Space(data, self.source)
 
     def _note_known(self, data: Any, location: Location) -> None:
@@ -381,12 +383,12 @@ class Space:
 
     def at_resolutions(self, pixels: Sequence[int]) -> Space:
         """The space deployed at a resolution, or at a choice of several."""
-        return self.fix([f"resolution={pixels[0]}"]) if len(pixels) == 1 else self.freed("resolution", pixels)
+        return self.fix([f"resolution={pixels[0]}"]) if len(pixels) == 1 else self.free("resolution", pixels)
 
-    def freed(self, name: str, options: Sequence[Scalar]) -> Space:
+    def free(self, name: str, options: Sequence[Scalar]) -> Space:
         """The space with a value free that was not, or free among others."""
         data = copy.deepcopy(self.data)
-        free.put(data, self._location(name), {"choice": list(options)})
+        free.set_at(data, self._location(name), {"choice": list(options)})
         return Space(data, self.source)
 
     def without(self, words: Iterable[str]) -> Space:
@@ -397,27 +399,27 @@ class Space:
         """
         return Space(without(self.data, self._locations, words, self.source), self.source)
 
-    def adopted(self, other: Space, point: Point) -> dict[str, Scalar] | None:
+    def adopt(self, other: Space, point: Point) -> dict[str, Scalar] | None:
         """The point of this space that is a point of another one; None where this space has no such network.
 
         All that either space says has to agree, what is free here may be fixed there and the other way round;
         resolution, classes and the width multiplier may differ.
         """
-        theirs = other._pinned(point)
+        theirs = other._pin(point)
         deployed = {name: point.get(name, getattr(other.network, name)) for name in DEPLOYMENT}
         try:
             found = {name: free.at({**deployed, **theirs}, location) for name, location in self._locations.items()}
             own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-        return own if self._pinned(own) == theirs else None
+        return own if self._pin(own) == theirs else None
 
-    def _pinned(self, point: Point) -> dict[str, Any]:
+    def _pin(self, point: Point) -> dict[str, Any]:
         """The file with a point's values in it, without what a network may be adapted in."""
         written = copy.deepcopy({part: node for part, node in self.data.items() if part not in ("known", *DEPLOYMENT)})
         for name, location in self._locations.items():
             if location[0] not in DEPLOYMENT:
-                free.put(written, location, point[name])
+                free.set_at(written, location, point[name])
         return written
 
     def _location(self, name: str) -> Location:
@@ -463,7 +465,7 @@ class Space:
 
 def _share(budget: Budget, clock: LatencyTable | None, outline: OpenNetwork) -> float:
     """The part of a budget that an outline's network uses, as solvers want it."""
-    return budget.reached(outline_cost(outline, clock, budget.limits_own))
+    return budget.share_reached(outline_cost(outline, clock, budget.limits_own))
 
 
 def ready() -> list[str]:

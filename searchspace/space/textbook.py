@@ -55,21 +55,21 @@ def order(budget: Budget) -> list[str]:
 
 def nearest(names: tuple[str, ...], space: Space, budget: Budget, band: float) -> tuple[str, Candidate] | None:
     """The variant that has to be scaled least, scaled; None where none can be."""
-    variants = {name: deployed(name, space) for name in names}
+    variants = {name: deploy(name, space) for name in names}
     clock = space.clock(budget)
     if clock is not None:
         variants = {name: one for name, one in variants.items() if not clock.missing(one.arch())}
 
     def far(name: str) -> float:
-        return abs(math.log(budget.used(cost(variants[name].arch(), clock))))
+        return abs(math.log(budget.share_used(cost(variants[name].arch(), clock))))
 
     for name in sorted(variants, key=far):
-        if candidate := scaled(variants[name], budget, (band, *(looser for looser in BANDS if looser < band)), space):
+        if candidate := scale(variants[name], budget, (band, *(looser for looser in BANDS if looser < band)), space):
             return name, candidate
     return None
 
 
-def deployed(name: str, space: Space) -> Network:
+def deploy(name: str, space: Space) -> Network:
     """A network of the zoo as it would be deployed in the place of the space's."""
     found, like = network(name), space.network
     return replace(
@@ -83,7 +83,7 @@ def deployed(name: str, space: Space) -> Network:
     )
 
 
-def scaled(found: Network, budget: Budget, bands: Sequence[float], space: Space) -> Candidate | None:
+def scale(found: Network, budget: Budget, bands: Sequence[float], space: Space) -> Candidate | None:
     """A network at the budget, all of it scaled by one width multiplier, within the first of these bands that its
     rounded widths allow; None where there is none."""
     data = {**plain(found), "width_mult": {"fit": WIDTHS}, "scale_stem": "both", "scale_head": "both"}
@@ -92,7 +92,7 @@ def scaled(found: Network, budget: Budget, bands: Sequence[float], space: Space)
     except InputError:
         return None
     clock = space.clock(budget)
-    wide = wide if clock is None else wide.timed(clock)
+    wide = wide if clock is None else wide.with_latencies(clock)
     for wanted in bands:
         candidate = wide.fit({}, budget, wanted)
         if candidate is not None:

@@ -52,9 +52,9 @@ def test_a_file_or_name_that_others_take_is_exported(
     assert images.shape[1:] == [1, 16, 16]
     assert "    python -m nas.export grey1.yaml --out home --onnx" in Path("home/card.md").read_text()
     for given, name in (("home/arch.yaml", "home"), ("home", "home")):
-        facts, weights = taking.chosen(given, None)
+        facts, weights = taking.choose(given, None)
         assert (facts.title, facts.arch, weights) == (name, grey, None)
-    assert taking.chosen("rexnet_100", None) == (ModelCard("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
+    assert taking.choose("rexnet_100", None) == (ModelCard("rexnet_100", zoo("rexnet_100"), zoo("rexnet_100")), None)
 
 
 def exported(folder: Path, trained: Any = None) -> Path:
@@ -67,7 +67,7 @@ def exported(folder: Path, trained: Any = None) -> Path:
 
 
 def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
-    facts, weights = taking.chosen(str(exported(tmp_path / "home")), None)
+    facts, weights = taking.choose(str(exported(tmp_path / "home")), None)
     assert (facts.title, facts.arch, facts.trained) == ("home", ARCH, TRAINED)
     assert weights is not None
     assert set(weights) == set(build(ARCH).state_dict())
@@ -76,7 +76,7 @@ def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("notes", ["[" * 100_000 + "]" * 100_000, "{}", "[1]", "x", '{"accuracy": "high"}'])
 def test_notes_of_weights_that_say_nothing_are_refused(notes: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights\.safetensors: ") as refused:
-        taking.chosen(str(exported(tmp_path / "home", notes)), None)
+        taking.choose(str(exported(tmp_path / "home", notes)), None)
     assert len(str(refused.value)) < 400
     assert "\n" not in str(refused.value)
 
@@ -147,7 +147,7 @@ def test_what_a_search_says_of_a_network_names_no_place_of_its_machine() -> None
     words = ["--budget", "20MFLOPs", "--space", "rexnet", "--num-classes", "10"]
     config = search_options.config_from_args(search_options.parser().parse_args(words))
     config = replace(config, identity=replace(config.identity, data=DataConfig("/home/anna/photos")))
-    said = " ".join(taking.scored(record(0, curve={2: 0.5}), config, 100))
+    said = " ".join(taking.score_sentences(record(0, curve={2: 0.5}), config, 100))
     assert "brief training on …/photos (complete)" in said
     assert "anna" not in said
 

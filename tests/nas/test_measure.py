@@ -123,8 +123,8 @@ def test_networks_to_time_are_found_whatever_widths_a_space_offers(change: dict[
 def test_an_operator_that_no_timed_network_has_ends_the_timing() -> None:
     arch = Space(SPACE).arch({name: options[0] for name, options in Space(SPACE).choices.items()})
     table = timing.conditions("cpu")
-    assert device_table.chosen(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}, table) == []
-    found = device_table.chosen(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}, table)
+    assert device_table.choose_networks(itertools.repeat(arch), {"an operator of other widths"}, {"relu"}, table) == []
+    found = device_table.choose_networks(itertools.repeat(arch), {"batch norm", "x"}, {"relu"}, table)
     assert found == [arch] * device_table.AT_ONCE
 
 
@@ -152,7 +152,7 @@ def test_a_latency_budget_measures_first_and_a_run_keeps_its_table(
     assert kept.parent == tmp_path / "cache" / "latency"
 
     config = search_options.config_from_args(search_options.parser().parse_args([*run]))
-    timed = latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True)
+    timed = latencies.with_latencies(config, tmp_path / "run", False, None, search.command.console(), True)
     assert timed.latency == LatencyTable.load(kept)
     with folder.lock_run(tmp_path / "run", config):
         timed.latency.save(tmp_path / "run" / TABLE)
@@ -230,7 +230,7 @@ def test_a_cache_that_cannot_be_used_stops_only_what_needs_it(
     common = ["--space", str(space), "--band", "10", "--run", str(tmp_path / "run")]
     config = search_options.config_from_args(search_options.parser().parse_args([*common, "--budget", "3MFLOPs"]))
     console = search.command.console()
-    untimed = latencies.timed(config, tmp_path / "run", False, None, console, False)
+    untimed = latencies.with_latencies(config, tmp_path / "run", False, None, console, False)
     assert untimed.latency is None
     (tmp_path / "run").mkdir()
     found = latencies.with_layer_times(untimed, config, tmp_path / "run", console, False)
@@ -257,9 +257,13 @@ def test_a_damaged_cache_file_stops_no_search_that_needs_none(
     config = search_options.config_from_args(
         search_options.parser().parse_args(["--budget", "3MFLOPs", "--space", str(space)])
     )
-    assert latencies.timed(config, tmp_path / "run", False, None, search.command.console(), True).latency is None
+    assert (
+        latencies.with_latencies(config, tmp_path / "run", False, None, search.command.console(), True).latency is None
+    )
     monkeypatch.setattr(device_table, "NETWORKS", 4)
-    assert latencies.kept_or_not(Space.load(space), "cpu", search.command.console(), True).latency is not None
+    assert (
+        latencies.with_cached_layer_times(Space.load(space), "cpu", search.command.console(), True).latency is not None
+    )
 
 
 def test_best_networks_are_timed_where_their_predictions_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +329,7 @@ def test_a_search_on_a_gpu_times_no_layers_unasked(monkeypatch: pytest.MonkeyPat
     """That would take longer than many of its trials; a table that is there already is used."""
     monkeypatch.setattr(timing, "is_here", lambda wanted: True)
     monkeypatch.setattr(timing, "device_for", lambda wanted: "cuda")
-    monkeypatch.setattr(latencies, "kept_or_not", lambda *given: pytest.fail("layers are timed"))
+    monkeypatch.setattr(latencies, "with_cached_layer_times", lambda *given: pytest.fail("layers are timed"))
     config = SimpleNamespace(conduct=SimpleNamespace(device="cuda", ray_address=None))
     space = Space.load("rexnet")
     found = latencies.with_layer_times(space, config, tmp_path, Console(), quiet=True)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import pytest
 from nas.analysis import comparison, tables
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.study import Study
-from nas.trial import Result, TrialRecord, ranked
+from nas.trial import Result, TrialRecord, rank
 from nas.views import figures
 from nas.views.page import row
 from searchspace import Budget, InputError, Space
@@ -51,7 +51,7 @@ def errors() -> list[TrialRecord]:
 
 
 def test_where_less_is_better_the_least_is_the_best() -> None:
-    assert [trial.number for trial in ranked(errors())] == [4, 3, 5, 0, 2, 1]
+    assert [trial.number for trial in rank(errors())] == [4, 3, 5, 0, 2, 1]
     assert tables.frame(errors())["score"].tolist()[:6] == [0.50, 0.55, 0.52, 0.10, 0.09, 0.11]
     cheaper = replace(errors()[0], minimized={"macs": 1.0})
     dearer = replace(errors()[4], minimized={"macs": 2.0})

@@ -32,7 +32,7 @@ def test_a_run_of_somebody_elses_runs_no_code(plugin: Path) -> None:
 
 def test_what_was_loaded_or_used_before_is_loaded(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "sources", lambda: (str(plugin),))
-    assert plugins.used() == plugins.used() == (str(plugin),)
+    assert plugins.plugins_in_use() == plugins.plugins_in_use() == (str(plugin),)
     assert (plugin.parent / "cache" / plugins.FILE).read_text() == f"{plugin}\n"
     plugins.load_named([str(plugin)])
     assert (plugin.parent / "it ran").exists()
@@ -59,4 +59,4 @@ def test_a_file_that_has_gone_is_named_and_nonsense_is_left_to_the_parser(plugin
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAS_CACHE", "/proc/none")
     monkeypatch.setattr(plugins, "sources", lambda: ("/a/b.py",))
-    assert plugins.used() == ("/a/b.py",)
+    assert plugins.plugins_in_use() == ("/a/b.py",)

@@ -28,7 +28,7 @@ from nas.full_training import tensorboard, training_folder
 from nas.full_training.training_folder import TrainingPlan
 from nas.latency import timing
 from nas.metric import Metric
-from nas.run.train import line, unmeasured
+from nas.run.train import line, why_unmeasured
 from nas.training import checkpoint
 from nas.training.trainer import Epoch, Training
 from nas.views.training_progress import TrainingProgress
@@ -226,10 +226,10 @@ def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
     assert "nowhere/at/all" in refusal(train.main, [*command, "nowhere/at/all"], capsys)
     assert [path.name for path in out.iterdir()] == ["note.txt"]
     plan = training_folder.TrainingPlan(Arch.load(arch), DataConfig("elsewhere"))
-    with training_folder.opened(out, plan):  # one that was killed in its first epoch, or by an earlier version
+    with training_folder.open_folder(out, plan):  # one that was killed in its first epoch, or by an earlier version
         pass
     assert training_folder.load_plan(out) == plan
-    with training_folder.opened(out, replace(plan, seed=1)):
+    with training_folder.open_folder(out, replace(plan, seed=1)):
         assert training_folder.load_plan(out).seed == 1
 
 
@@ -356,9 +356,13 @@ def test_a_damaged_or_foreign_file_is_refused(
 def test_one_training_at_a_time(arch: Path, tmp_path: Path) -> None:
     plan = training_folder.TrainingPlan(Arch.load(arch))
     refused = pytest.raises(InputError, match="another training is running")
-    with training_folder.opened(tmp_path / "out", plan), refused, training_folder.opened(tmp_path / "out", plan):
+    with (
+        training_folder.open_folder(tmp_path / "out", plan),
+        refused,
+        training_folder.open_folder(tmp_path / "out", plan),
+    ):
         pass
-    with training_folder.opened(tmp_path / "out", plan):
+    with training_folder.open_folder(tmp_path / "out", plan):
         assert training_folder.load_plan(tmp_path / "out") == plan
 
 
@@ -435,8 +439,8 @@ def test_a_metric_that_cannot_be_computed_costs_no_training(tmp_path: Path) -> N
     training_folder.train_remaining(tmp_path, training, lambda epoch: None, plan.metric)
     (epoch,) = training_folder.epochs_done(tmp_path)
     assert epoch.other is None
-    assert unmeasured(plan, split).startswith("metric f1: cannot be computed of these validation images: ")
-    assert unmeasured(plan, split).endswith("; accuracy is measured")
+    assert why_unmeasured(plan, split).startswith("metric f1: cannot be computed of these validation images: ")
+    assert why_unmeasured(plan, split).endswith("; accuracy is measured")
     trained = training_folder.outcome(plan, split, [epoch], training, load_test(split)).trained
     assert trained is not None
     assert (trained.score, trained.test_score) == (None, None)

@@ -68,7 +68,7 @@ def test_several_at_once_and_the_tightest_decides() -> None:
     budget = Budget.parse(["300MFLOPs", "5MParams"])
     assert budget == Budget.parse("300MFLOPs,5MParams")
     assert budget.admits(COST)
-    assert budget.used(COST) == pytest.approx(299 / 300)
+    assert budget.share_used(COST) == pytest.approx(299 / 300)
     assert not Budget.parse(["300MFLOPs", "3MParams"]).admits(COST)
     with pytest.raises(InputError, match="one limit a currency"):
         Budget.parse(["300MFLOPs", "200MFLOPs"])
@@ -76,10 +76,10 @@ def test_several_at_once_and_the_tightest_decides() -> None:
 
 def test_a_range_that_is_missed_is_below_all_that_is_admitted() -> None:
     budget = Budget.parse(["90-100FLOPs", "50-100Params"])
-    assert budget.used(Cost(80, 95, 1, 1)) == 0.95
-    assert budget.reached(Cost(80, 95, 1, 1)) == pytest.approx(0.9 * 80 / 90)
-    assert budget.reached(Cost(90, 60, 1, 1)) == 0.9
-    assert budget.reached(Cost(80, 101, 1, 1)) == 1.01
+    assert budget.share_used(Cost(80, 95, 1, 1)) == 0.95
+    assert budget.share_reached(Cost(80, 95, 1, 1)) == pytest.approx(0.9 * 80 / 90)
+    assert budget.share_reached(Cost(90, 60, 1, 1)) == 0.9
+    assert budget.share_reached(Cost(80, 101, 1, 1)) == 1.01
 
 
 def test_bounds_are_included() -> None:
@@ -105,7 +105,7 @@ def test_latency_is_a_currency_like_the_others() -> None:
     budget, timed = Budget.parse("300MFLOPs,12ms"), replace(COST, latency_ms=12.5)
     assert str(budget) == "300MFLOPs and 12ms"
     assert budget.violation(timed) == "12.5ms is outside 12ms"
-    assert budget.used(timed) == pytest.approx(12.5 / 12)
+    assert budget.share_used(timed) == pytest.approx(12.5 / 12)
     assert not budget.admits(timed)
     assert budget.admits(replace(COST, latency_ms=12.0))
     assert not Budget.parse("10-12ms").admits(replace(COST, latency_ms=9.9))

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from nas.study.finals import best_of, finals_of
-from nas.study.records import ranked, trial_records
+from nas.study.records import rank, trial_records
 from nas.study.storage import load, load_finals
 from nas.trial import TrialRecord
 from searchspace import Arch
@@ -140,7 +140,7 @@ def checked(stored: optuna.Study, run: Path, total: int, ended: list[tuple[int, 
     for counts in zip(*ended, strict=True):
         assert list(counts) == sorted(counts), "no finished trial or training is lost"
     best = max(trial.score or 0 for trial in trials if trial.state == "complete")
-    assert ranked(trials)[0].score == best
+    assert rank(trials)[0].score == best
     assert all(list(trial.curve) == list(range(1, len(trial.curve) + 1)) for trial in trials), "curves have no holes"
     assert not (run / "checkpoints").exists()
     interrupted = len(stored.trials) - len(trials)

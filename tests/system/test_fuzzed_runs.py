@@ -110,7 +110,7 @@ def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latencies, "time_best", nothing)
     monkeypatch.setattr(latencies, "with_layer_times", lambda space, *others: space)
     monkeypatch.setattr(estimate, "sentences", lambda *arguments: iter(()))
-    monkeypatch.setattr(bundle, "tried", lambda *arguments: bundle.Tried({}, {"model.py": 1.0}))
+    monkeypatch.setattr(bundle, "try_files", lambda *arguments: bundle.Tried({}, {"model.py": 1.0}))
     monkeypatch.setattr(figures, "svg", lambda figure, titles=None: pyplot.close(figure) or "")
     monkeypatch.setattr(server, "listening", lambda app, host, port: Visited(app))
 

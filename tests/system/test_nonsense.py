@@ -22,7 +22,7 @@ from PIL import Image
 from nas import search
 from nas.config import DataConfig
 from nas.data.datasets import load as load_images
-from nas.data.pictures import opened
+from nas.data.pictures import open_image
 from nas.run import folder as run_folder
 from nas.run import latencies, search_options
 from nas.study.records import ranked_trials, trial_of, trial_records
@@ -118,7 +118,7 @@ def test_flags(run: Path, arguments: list[tuple[str, ...]]) -> None:
     words = [word for pair in arguments for word in pair]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("nas.run.search.preflight", lambda *_: (_ for _ in ()).throw(InputError("accepted")))
-        patched.setattr(latencies, "timed", lambda config, *_: config.space)
+        patched.setattr(latencies, "with_latencies", lambda config, *_: config.space)
         given_ = ["--budget", "100MFLOPs", "--space", "rexnet", "--dry-run", "--run", str(run), *words]
         said = refused(search.main, given_)
     assert said is not None or "--quiet" in words
@@ -193,7 +193,9 @@ def test_damaged_images(data: st.DataObject, kind: str) -> None:
     whole = file.getvalue()
     start = data.draw(st.integers(0, len(whole)))
     noise = data.draw(st.binary(max_size=30))
-    said = refused(opened, whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))], "x")
+    said = refused(
+        open_image, whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))], "x"
+    )
     assert said is None or "image" in said
 
 

@@ -153,7 +153,7 @@ class _Reader:
         self.inputs[node] = taken
         shared = taken[0]
         for other in taken[1:]:
-            shared = self._shared(shared, other)
+            shared = self._common_node(shared, other)
         self.above[node] = shared
         if node.target == "permute":
             is_last = list(_numbers(node.args[1:])) == TO_LAST
@@ -162,7 +162,7 @@ class _Reader:
         if is_last:
             self.last.add(node)
 
-    def _shared(self, one: fx.Node, other: fx.Node) -> fx.Node:
+    def _common_node(self, one: fx.Node, other: fx.Node) -> fx.Node:
         while one is not other:
             if self.order[one] > self.order[other]:
                 one = self.above[one]
@@ -191,11 +191,11 @@ class _Reader:
         if node.target in ADDITIONS and 0 in node.args:
             return [], self.inputs[node][0]
         if node.target in ADDITIONS and len(self._operands(node)) == 2:
-            return self._added(node), self.above[node]
+            return self._read_addition(node), self.above[node]
         if node.target in PRODUCTS:
             return self._product(node)
         if node.target in (torch.cat, torch.concat):
-            return [self._concatenated(node)], self.above[node]
+            return [self._read_concatenation(node)], self.above[node]
         if node.target is F.linear:
             return self._linear(node), self.inputs[node][0]
         return self._items(node, self._function(node), ""), self.inputs[node][0]
@@ -209,14 +209,14 @@ class _Reader:
         items = self._chain(end, start)
         return Branch(tree(items), tuple(source for item in items for source in item.sources))
 
-    def _added(self, node: fx.Node) -> list[Item]:
+    def _read_addition(self, node: fx.Node) -> list[Item]:
         """An addition: `Residual` of the longer branch beside the shorter, or `Parallel` of more than two."""
         above = self.above[node]
         branches = [self._branch(end, above) for end in self._addends(node, above)]
         if len(branches) > 2:
-            return [_joined(node, Parallel(tuple(branch.layers for branch in branches), "add"), branches)]
+            return [_join(node, Parallel(tuple(branch.layers for branch in branches), "add"), branches)]
         body, beside = sorted(branches, key=lambda branch: weight(branch.layers), reverse=True)
-        return [_joined(node, Residual(body.layers, beside.layers if beside.layers.parts else None), [body, beside])]
+        return [_join(node, Residual(body.layers, beside.layers if beside.layers.parts else None), [body, beside])]
 
     def _addends(self, node: fx.Node, above: fx.Node) -> list[fx.Node]:
         """What an addition adds up, with the additions that it alone adds up in turn."""
@@ -253,11 +253,11 @@ class _Reader:
         if above in operands:
             body = self._branch(second if above is first else first, above)
             if any(isinstance(part, GlobalAvgPool) for _, part in body.layers.parts):
-                return [_joined(node, Gate(body.layers), [body])], above
+                return [_join(node, Gate(body.layers), [body])], above
             branches = [Branch(Sequential(()), ()), body]
         else:
             branches = [self._branch(end, above) for end in operands]
-        return [_joined(node, Parallel(tuple(branch.layers for branch in branches), "multiply"), branches)], above
+        return [_join(node, Parallel(tuple(branch.layers for branch in branches), "multiply"), branches)], above
 
     def _name(self, node: fx.Node | None) -> str:
         """The name of the parameter that a node is, in whatever shape; empty where it is none."""
@@ -276,22 +276,22 @@ class _Reader:
         layer = linear_layer(weight.shape[1], weight.shape[0], bias is not None, node in self.last)
         return self._items(node, [layer], self._name(_linear(node)[0]).rpartition(".")[0])
 
-    def _concatenated(self, node: fx.Node) -> Item:
+    def _read_concatenation(self, node: fx.Node) -> Item:
         dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
         if dimension not in ((-1, 3) if node in self.last else (1, -3)):
             raise UnreadableError(f"{_path(node)}: a concatenation of dimension {dimension}")
         above = self.above[node]
-        read = self._padded(node)
+        read = self._read_partial_addition(node)
         if read is not None:
             return read
         branches = [self._branch(end, above) for end in self._operands(node)]
         layer = Parallel(tuple(branch.layers for branch in branches), "concat")
-        one = grouped(layer)
+        one = as_grouped(layer)
         if one is not None:
             return Item(one, _path(node), (tuple(name for branch in branches for (name,) in branch.sources),))
-        return _joined(node, layer, branches)
+        return _join(node, layer, branches)
 
-    def _padded(self, node: fx.Node) -> Item | None:
+    def _read_partial_addition(self, node: fx.Node) -> Item | None:
         """ReXNet's partial addition: the first channels of a map with a shortcut added, then the rest of that map."""
         operands = self._operands(node)
         if len(operands) != 2 or operands[0].target not in ADDITIONS:
@@ -302,13 +302,13 @@ class _Reader:
         if len(parts) != 1 or len(others) != 1 or rest.target is not operator.getitem:
             return None
         source, shortcut = self.inputs[parts[0]][0], others[0]
-        low, high = self._sliced(parts[0])[0], self._sliced(rest)[0]
+        low, high = self._read_slices(parts[0])[0], self._read_slices(rest)[0]
         if low.start or high.start != low.channels:
             return None
-        if self.inputs[rest][0] is not source or self._shared(source, shortcut) is not shortcut:
+        if self.inputs[rest][0] is not source or self._common_node(source, shortcut) is not shortcut:
             return None
         body = self._branch(source, shortcut)
-        return _joined(node, Residual(body.layers, PadChannels(low.channels, low.channels + high.channels)), [body])
+        return _join(node, Residual(body.layers, PadChannels(low.channels, low.channels + high.channels)), [body])
 
     def _module(self, node: fx.Node) -> list[Layer]:
         part, name = self.modules[str(node.target)], str(node.target)
@@ -336,7 +336,7 @@ class _Reader:
         if target is F.adaptive_avg_pool2d and node.args[1] in (1, (1, 1)):
             return [GlobalAvgPool()]
         if target is operator.getitem:
-            return [*self._sliced(node)]
+            return [*self._read_slices(node)]
         if target is F.pad and list(_numbers(node.args[1:2]))[:-1] == [0, 0, 0, 0, 0]:
             channels = self._channels(self.inputs[node][0])
             return [PadChannels(channels, channels + list(_numbers(node.args[1:2]))[-1])]
@@ -369,7 +369,7 @@ class _Reader:
         kept = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
         return [GlobalAvgPool()] if kept else [GlobalAvgPool(), Flatten()]
 
-    def _sliced(self, node: fx.Node) -> list[Slice]:
+    def _read_slices(self, node: fx.Node) -> list[Slice]:
         source, index = node.args
         assert isinstance(source, fx.Node)
         if isinstance(index, int) and source.target in ("split", torch.split):
@@ -390,7 +390,7 @@ class Branch(NamedTuple):
     sources: tuple[Source, ...]
 
 
-def _joined(node: fx.Node, layer: Layer, branches: Iterable[Branch]) -> Item:
+def _join(node: fx.Node, layer: Layer, branches: Iterable[Branch]) -> Item:
     return Item(layer, _path(node), tuple(source for branch in branches for source in branch.sources))
 
 
@@ -398,7 +398,7 @@ def _has_weights(layer: Layer) -> bool:
     return any(leaf.params for leaf, _ in leaves(layer, (1, 1, 1)))
 
 
-def grouped(layer: Parallel) -> Conv | None:
+def as_grouped(layer: Parallel) -> Conv | None:
     """Convolutions that share the channels of a map out evenly, and do the same, as one grouped convolution."""
     branches = [[part for _, part in branch.parts] for branch in layer.branches]
     start = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from searchspace.arch import Arch, Padding, padded_as
+from searchspace.arch import Arch, Padding, pad_as
 from searchspace.blocks.blocks import Block, SqueezeExcite, lower_block
 from searchspace.blocks.layers import (
     Activate,
@@ -82,9 +82,9 @@ def arch_of(items: Sequence[Item], in_channels: int, resolution: int) -> Arch:
     """The network of these layers; `InputError` says which of them have no place in one."""
     padding: Padding = "same" if any(map(_pads_as_tensorflow, items)) else "centred"
     if padding == "same":
-        if any(padded_as(item.layer, "same") != item.layer for item in items):
+        if any(pad_as(item.layer, "same") != item.layer for item in items):
             raise UnreadableError("some of its strided convolutions are padded as TensorFlow does, and some are not")
-        items = [item._replace(layer=padded_as(item.layer, "centred")) for item in items]
+        items = [item._replace(layer=pad_as(item.layer, "centred")) for item in items]
     stem, taken = _stem(items)
     end = next((index for index, item in enumerate(items) if isinstance(item.layer, GlobalAvgPool)), len(items))
     ways = [(*_Blocks(items, taken, start, stem.width).cut(), start) for start in _head_starts(items, taken, end)]
@@ -97,7 +97,7 @@ def arch_of(items: Sequence[Item], in_channels: int, resolution: int) -> Arch:
 
 
 def _pads_as_tensorflow(item: Item) -> bool:
-    return bool(padded_as(item.layer, "centred") != item.layer)
+    return bool(pad_as(item.layer, "centred") != item.layer)
 
 
 def _stem(items: Sequence[Item]) -> tuple[Stem, int]:
@@ -115,7 +115,7 @@ def _stem(items: Sequence[Item]) -> tuple[Stem, int]:
         pool = rest[0].stride
     stem = Stem(conv.out_channels, conv.kernel, conv.stride, act, norm, conv.bias, pool)  # type: ignore[arg-type]
     length = len(lower_stem(stem, conv.in_channels).parts)
-    if flat(lower_stem(stem, conv.in_channels)) != tuple(layer for layer in map(flattened, layers[:length])):
+    if flat(lower_stem(stem, conv.in_channels)) != tuple(layer for layer in map(flatten, layers[:length])):
         raise UnreadableError(f"{items[0].path}: a first convolution that has no place in a stem")
     return stem, length
 
@@ -166,7 +166,7 @@ def _head(layers: Sequence[Layer], width: int) -> tuple[Head, int]:
     elif norm:
         fields["map_norm"] = True
     if end == len(layers):
-        return _checked(Head(**fields, norm=(norms or [Norm()])[0], output="map"), layers, width, 1000)
+        return _check(Head(**fields, norm=(norms or [Norm()])[0], output="map"), layers, width, 1000)
     pooled = after.take(Normalize)
     hidden = after.take(Conv)
     if hidden is None and sum(isinstance(one, Linear) for one in after.layers) > 1:
@@ -183,13 +183,13 @@ def _head(layers: Sequence[Layer], width: int) -> tuple[Head, int]:
     fields |= {"pooled_norm": pooled is not None, "dropout": dropout.rate if dropout else 0.0}
     fields["output"] = "features" if last is None else "logits"
     head = Head(**fields, norm=(norms or [Norm()])[0])
-    return _checked(head, layers, width, last.out_features if last else 1000)
+    return _check(head, layers, width, last.out_features if last else 1000)
 
 
-def _checked(head: Head, layers: Sequence[Layer], width: int, classes: int) -> tuple[Head, int]:
+def _check(head: Head, layers: Sequence[Layer], width: int, classes: int) -> tuple[Head, int]:
     lowered = flat(lower_head(head, width, classes))
-    if _as_head(lowered) != _as_head(tuple(map(flattened, layers))):
-        raise UnreadableError(f"a head of {described(layers)} has no place in the grammar")
+    if _as_head(lowered) != _as_head(tuple(map(flatten, layers))):
+        raise UnreadableError(f"a head of {describe(layers)} has no place in the grammar")
     return head, classes
 
 
@@ -210,7 +210,7 @@ class _Blocks:
 
     def __init__(self, items: Sequence[Item], first: int, end: int, width: int) -> None:
         self.items = items[first:]
-        self.layers = [flattened(item.layer) for item in items[first:end]]
+        self.layers = [flatten(item.layer) for item in items[first:end]]
         self.widths = [width]
         for layer in self.layers:
             self.widths.append(_width(layer, self.widths[-1]))
@@ -232,7 +232,7 @@ class _Blocks:
                 found = blocks_of(tuple(self.layers[start:end]), self.widths[start])
                 if not found:
                     continue
-                spent = best[start][0] + 1 + self._depth(end) + self._spanned(start, end)  # type: ignore[index]
+                spent = best[start][0] + 1 + self._depth(end) + self._span_penalty(start, end)  # type: ignore[index]
                 if best[end] is None or spent < best[end][0]:  # type: ignore[index]
                     best[end] = (spent, start, found)
         ways: list[tuple[Block, ...]] = []
@@ -251,7 +251,7 @@ class _Blocks:
         one, other = (self.items[index].path.split(".") for index in (cut - 1, cut))
         return next((depth for depth, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 1)
 
-    def _spanned(self, start: int, end: int) -> float:
+    def _span_penalty(self, start: int, end: int) -> float:
         """How bad it is that modules end within a block, at the places that might be cut as well as its ends."""
         outside = max(self._depth(start) if start else 0, self._depth(end))
         inside = (cut for cut in range(start + 1, end) if isinstance(self.layers[cut], STARTS[:3]))
@@ -263,7 +263,7 @@ class _Blocks:
             return "it has no blocks"
         length = 1 if isinstance(self.layers[self.reached], Residual) else 6
         stretch = self.layers[self.reached : self.reached + length]
-        return f"{self.items[self.reached].path}: {described(stretch)} is no block of the grammar"
+        return f"{self.items[self.reached].path}: {describe(stretch)} is no block of the grammar"
 
 
 def alike(ways: Sequence[tuple[Block, ...]]) -> list[Block]:
@@ -370,21 +370,21 @@ def units_of(layers: Sequence[Layer]) -> list[Unit] | None:
         if isinstance(layer, Conv):
             units.append(Unit(layer))
         elif isinstance(layer, Parallel):
-            joined = _mixed(layer) if layer.join == "concat" else _product(layer)
+            joined = _read_mixed_kernels(layer) if layer.join == "concat" else _product(layer)
             if joined is None:
                 return None
             units.append(joined)
         elif not units:
             return None
         else:
-            grown = _grown(units[-1], layer)
+            grown = _extend(units[-1], layer)
             if grown is None:
                 return None
             units[-1] = grown
     return units
 
 
-def _grown(unit: Unit, layer: Layer) -> Unit | None:
+def _extend(unit: Unit, layer: Layer) -> Unit | None:
     """A unit with one more layer."""
     match layer:
         case Normalize(norm=norm, channels=channels) if unit.norm is None:
@@ -401,7 +401,7 @@ def _grown(unit: Unit, layer: Layer) -> Unit | None:
     return None
 
 
-def _mixed(layer: Parallel) -> Unit | None:
+def _read_mixed_kernels(layer: Parallel) -> Unit | None:
     """A concatenation that is a depthwise convolution of several kernels, as one unit."""
     branches = [[part for _, part in branch.parts] for branch in layer.branches]
     if any(len(parts) != 2 or not isinstance(parts[0], Slice) or not isinstance(parts[1], Conv) for parts in branches):
@@ -551,28 +551,28 @@ def flat(layer: Layer) -> Layers:
     """A tree's layers in order, without names and without nesting that computes nothing."""
     if isinstance(layer, Sequential):
         return tuple(inner for _, part in layer.parts for inner in flat(part))
-    return (flattened(layer),)
+    return (flatten(layer),)
 
 
-def flattened(layer: Layer) -> Layer:
+def flatten(layer: Layer) -> Layer:
     """A layer with its branches flat, so that equal functions are equal values."""
     match layer:
         case Sequential():
-            return _renamed(flat(layer))
+            return _rename(flat(layer))
         case Residual(body=body, shortcut=shortcut):
-            return Residual(_renamed(flat(body)), None if shortcut is None else _renamed(flat(shortcut)))
+            return Residual(_rename(flat(body)), None if shortcut is None else _rename(flat(shortcut)))
         case Gate(body=body):
-            return Gate(_renamed(flat(body)))
+            return Gate(_rename(flat(body)))
         case Parallel(branches=branches, join=join):
-            return Parallel(tuple(_renamed(flat(branch)) for branch in branches), join)
+            return Parallel(tuple(_rename(flat(branch)) for branch in branches), join)
     return layer
 
 
-def _renamed(layers: Layers) -> Sequential:
+def _rename(layers: Layers) -> Sequential:
     return Sequential(tuple((str(index), layer) for index, layer in enumerate(layers)))
 
 
-def described(layers: Sequence[Layer]) -> str:
+def describe(layers: Sequence[Layer]) -> str:
     """Layers in words, for a message."""
     words = []
     for layer in layers[:6]:
@@ -583,7 +583,7 @@ def described(layers: Sequence[Layer]) -> str:
         elif isinstance(layer, Normalize):
             words.append(f"{layer.norm.kind} norm")
         elif isinstance(layer, Residual):
-            words.append(f"({described([part for _, part in layer.body.parts])} + shortcut)")
+            words.append(f"({describe([part for _, part in layer.body.parts])} + shortcut)")
         elif isinstance(layer, Parallel):
             words.append(f"{layer.join} of {len(layer.branches)} branches")
         else:

@@ -25,7 +25,7 @@ def copy_weights(module: nn.Module, network: nn.Module) -> None:
     parameters = dict(module.named_parameters())
     for source, target in zip(sources, targets, strict=True):
         for name, tensor in _tensors(target).items():
-            given = torch.cat([_given(module, parameters, path, name) for path in source])
+            given = torch.cat([_tensor_of(module, parameters, path, name) for path in source])
             if given.numel() != tensor.numel():
                 raise InputError(
                     f"weights: {source[0]} has a {name} of {tuple(given.shape)}, not {tuple(tensor.shape)}"
@@ -40,7 +40,7 @@ def _tensors(part: nn.Module) -> dict[str, Tensor]:
     return found | {name: tensor for name, tensor in part.named_buffers(recurse=False) if name in BUFFERS}
 
 
-def _given(module: nn.Module, parameters: Mapping[str, Tensor], path: str, name: str) -> Tensor:
+def _tensor_of(module: nn.Module, parameters: Mapping[str, Tensor], path: str, name: str) -> Tensor:
     """The tensor of this name of a module, or the parameter that the path is."""
     if path in parameters:  # a layer scale that is a parameter of its block
         return parameters[path].detach().flatten()

@@ -43,16 +43,16 @@ def outcome(number: int, role: str, accuracy: float, state: Any = "complete") ->
 def test_the_best_and_random_controls_are_trained_and_none_twice() -> None:
     trials = [outcome(n, "control", 0.1 * n, "pruned" if n % 2 else "complete") for n in range(8)]
     trials += [outcome(8 + n, "search", 0.5 + 0.01 * n) for n in range(4)]
-    picked = agreement.chosen(trials, 3, 4, seed=0)
+    picked = agreement.networks_to_compare(trials, 3, 4, seed=0)
     assert [trial.number for trial in picked[:3]] == [6, 11, 10]
     assert len({trial.number for trial in picked}) == 7
     assert all(trial.role == "control" for trial in picked[3:])
-    assert picked == agreement.chosen(trials, 3, 4, seed=0)
-    draws = [tuple(t.number for t in agreement.chosen(trials, 0, 4, seed)) for seed in range(20)]
+    assert picked == agreement.networks_to_compare(trials, 3, 4, seed=0)
+    draws = [tuple(t.number for t in agreement.networks_to_compare(trials, 0, 4, seed)) for seed in range(20)]
     assert len(set(draws)) > 5
     for top, controls, said in ((9, 0, "top 9: the run has 8"), (0, 9, "control 9: the run has 8")):
         with pytest.raises(InputError, match=said):
-            agreement.chosen(trials, top, controls, 0)
+            agreement.networks_to_compare(trials, top, controls, 0)
 
 
 def test_rank_correlations_are_scipys() -> None:

@@ -39,7 +39,7 @@ def drawn(classes: int, images: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 def made(classes: int, images: int = 400) -> Confusion:
     names = tuple(f"class {c}" for c in range(classes))
-    return Confusion(names, (), confusion.counted(*drawn(classes, images)))
+    return Confusion(names, (), confusion.count(*drawn(classes, images)))
 
 
 def test_counts_accuracies_and_precisions_are_scikit_learns() -> None:
@@ -79,14 +79,14 @@ def test_test_images_are_preferred_and_classes_without_images_are_left_out() -> 
 
 def test_of_many_classes_only_the_worst_are_listed_and_the_most_confused_drawn() -> None:
     found = made(200, 20_000)
-    listed = confusion.listed(found)
+    listed = confusion.classes_to_list(found)
     assert len(listed) == confusion.FEW
     assert max(one.recall for one in listed) <= sorted(o.recall for o in confusion.scores(found))[confusion.FEW]
-    assert len(confusion.shown(found)) == confusion.FEW
+    assert len(confusion.classes_to_show(found)) == confusion.FEW
     assert "Of 200 classes the table has the 25 that are recognised worst" in confusion.meaning(found)
     assert "200" not in confusion.meaning(made(50))
     assert len(matrix(found)) < 150_000
-    assert len(confusion.listed(made(50, 4000))) == 50
+    assert len(confusion.classes_to_list(made(50, 4000))) == 50
 
 
 def test_the_file_reads_back_and_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_file_reads_back_and_what_is_no_such_file_is_refused(tmp_path: Path)
 
 
 def test_hostile_names_are_text_in_the_drawing_the_page_and_the_card() -> None:
-    found = Confusion(HOSTILE, confusion.counted(*drawn(len(HOSTILE))))
+    found = Confusion(HOSTILE, confusion.count(*drawn(len(HOSTILE))))
     ElementTree.fromstring(matrix(found, standalone=True))  # XML, so that any program draws it
     shown = page.classes(found)
     assert "<script>" not in shown

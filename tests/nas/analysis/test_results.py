@@ -14,7 +14,7 @@ from nas.analysis import comparison, tables
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import folder
 from nas.study import objectives
-from nas.trial import Result, TrialRecord, ranked
+from nas.trial import Result, TrialRecord, rank
 from searchspace import Arch, Budget
 from tests.nas.study.test_study import opened
 from tests.support.paths import ROOT
@@ -233,7 +233,7 @@ def test_the_best_is_the_same_everywhere(tmp_path: Path) -> None:
             study.tell(trial, accuracy)
         order = [5, 2, 4, 1, 3, 6, 0]
         assert [trial.number for trial in study.ranked] == order
-        assert [trial.number for trial in ranked(study.records)] == order
+        assert [trial.number for trial in rank(study.records)] == order
         folder.write_results(study, tmp_path)
         assert Arch.load(tmp_path / "best.yaml") == study.best.arch
 

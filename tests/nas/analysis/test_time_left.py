@@ -44,7 +44,7 @@ def carried_out(
             pace.ended(trial)
             del running[trial]
             ended += 1
-        left = pace.left()
+        left = pace.seconds_left()
         assert left is not None
         told.append((left, clock.now))
     return [(left, clock.now - at) for left, at in told]
@@ -67,17 +67,17 @@ def test_the_time_left_is_about_right_from_the_first_epoch_on(
 def test_before_the_first_epoch_nothing_is_said_and_between_epochs_it_counts_down() -> None:
     clock = Clock()
     pace = TimeLeft(2, 3, clock=clock)
-    assert pace.left() is None
+    assert pace.seconds_left() is None
     pace.started(0)
     clock.now += 5
-    assert pace.left() is None
+    assert pace.seconds_left() is None
     pace.epoch(0, 1, 5.0)
-    assert pace.left() == 5 * 5.0
+    assert pace.seconds_left() == 5 * 5.0
     clock.now += 3
-    assert pace.left() == 5 * 5.0 - 3
+    assert pace.seconds_left() == 5 * 5.0 - 3
     pace.epoch(0, 2, 10.0)
     pace.started(1)
-    assert pace.left() == pytest.approx(3 * 5.0), "two at once: until the second ends"
+    assert pace.seconds_left() == pytest.approx(3 * 5.0), "two at once: until the second ends"
 
 
 def test_the_share_grows_with_epochs_and_ends_at_one() -> None:
@@ -97,7 +97,7 @@ def test_the_share_grows_with_epochs_and_ends_at_one() -> None:
     pace.epoch(2, 4, 4.0)
     pace.ended(2)
     assert pace.share() == 1
-    assert pace.left() == 0
+    assert pace.seconds_left() == 0
 
 
 def test_trials_that_take_no_measured_time_divide_nothing_by_zero() -> None:
@@ -106,5 +106,5 @@ def test_trials_that_take_no_measured_time_divide_nothing_by_zero() -> None:
     pace.started(8)
     pace.epoch(8, 1, 0.0)
     pace.ended(8)
-    assert pace.left() is not None
+    assert pace.seconds_left() is not None
     assert TimeLeft(0, 1).share() == 0

@@ -193,7 +193,7 @@ def test_a_difference_is_an_error_and_nothing_is_written(
 
 
 def test_other_peoples_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "tried", lambda *_: bundle.Tried({}, {}))
+    monkeypatch.setattr(bundle, "try_files", lambda *_: bundle.Tried({}, {}))
     (tmp_path / "notes.txt").write_text("mine")
     torch.manual_seed(0)
     bundle.write(tmp_path, replace(FACTS, trained=TRAINED), build(ARCH).state_dict())

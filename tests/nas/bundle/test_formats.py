@@ -60,7 +60,7 @@ def test_pt2_takes_any_number_of_images(tmp_path: Path) -> None:
 
 def test_a_file_that_computes_something_else_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(path: Path, model: torch.nn.Module, images: torch.Tensor) -> None:
-        formats.write_pt2(path, bundle.disturbed(model), images)
+        formats.write_pt2(path, bundle.disturb(model), images)
 
     def unable(path: Path, model: torch.nn.Module, images: torch.Tensor) -> None:
         raise NotImplementedError("operator\nhardswish")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from nas.bundle.function_source import arranged, standalone
+from nas.bundle.function_source import sort_imports, standalone
 
 SECOND = '''
 import struct
@@ -63,12 +63,12 @@ def test_functions_come_with_what_they_need(tmp_path: Path) -> None:
         imports, code = standalone(loaded(tmp_path, "sample_a", FIRST).total)
     finally:
         del nas.sample_b, sys.modules["nas.sample_b"], sys.modules["nas.sample_a"]  # type: ignore[attr-defined]
-    assert arranged(imports) == (
+    assert sort_imports(imports) == (
         "import posixpath as place\nimport struct\nfrom math import prod\nfrom types import SimpleNamespace"
     )
     assert "def total(numbers, all_of_them=True):" in code
     assert "    tags = WORDS  # a comment that stays\n" in code
-    (tmp_path / "alone.py").write_text(f"{arranged(imports)}\n\n{code}\nprint(total([2, 4]))\ntotal([1])\n")
+    (tmp_path / "alone.py").write_text(f"{sort_imports(imports)}\n\n{code}\nprint(total([2, 4]))\ntotal([1])\n")
     done = subprocess.run([sys.executable, "-I", tmp_path / "alone.py"], capture_output=True, text=True)
     assert done.stdout == f"{4 * 6 + 3 + 2}\n"
     assert done.stderr.endswith("OddError: 1 is odd\n")

@@ -131,7 +131,7 @@ def test_predict_takes_either_file(home: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_with_int8_is_exported_again_without(home: Path, tmp_path: Path) -> None:
-    facts, weights = taking.chosen(str(home), None)
+    facts, weights = taking.choose(str(home), None)
     made = bundle.write(tmp_path / "again", facts, weights)
     assert made.int8 == []
     assert not (tmp_path / "again" / INT8).exists()

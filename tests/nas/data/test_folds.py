@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nas.config import EPOCHS, DataConfig, trial_epochs
-from nas.data.datasets import FOLDS, Split, load, trained_on
-from nas.data.decoding import Mapped, joined
+from nas.data.datasets import FOLDS, Split, load, number_of_training_images
+from nas.data.decoding import Mapped, join
 
 
 def numbered(images: int, classes: int = 4, validation: float = 0.2) -> Split:
@@ -45,10 +45,10 @@ def test_images_in_a_file_stay_there(tmp_path: Path) -> None:
     split = numbered(40)
     np.save(tmp_path / "images.npy", np.concatenate([split.train_images[:], split.val_images[:]]))
     first, second = Mapped(tmp_path / "images.npy", np.arange(32)), Mapped(tmp_path / "images.npy", np.arange(32, 40))
-    both = joined(first, second)
+    both = join(first, second)
     assert isinstance(both, Mapped)
     assert numbers(both[:]) == numbers(split.train_images) + numbers(split.val_images)
-    assert not isinstance(joined(first, split.val_images), Mapped)
+    assert not isinstance(join(first, split.val_images), Mapped)
 
 
 def test_images_that_nothing_else_uses_score(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_images_that_nothing_else_uses_score(tmp_path: Path) -> None:
         for images in (None, 50, 100, 200):
             split = load(DataConfig(str(tmp_path), images=images, spare=spare), seed=0)
             sizes[spare, images] = len(split.train_labels), len(split.val_labels)
-            assert sizes[spare, images][0] == trained_on(split.data, 200)
+            assert sizes[spare, images][0] == number_of_training_images(split.data, 200)
     assert {sizes[False, 50], sizes[False, 100]} == {(40, 10), (80, 20)}
     assert [sizes[True, images] for images in (None, 50, 100, 200)] == [(160, 40), (40, 20), (80, 40), (160, 40)]
     assert sizes[False, None] == sizes[True, None]

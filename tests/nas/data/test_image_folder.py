@@ -15,13 +15,13 @@ from PIL import Image
 from rich.console import Console
 
 from nas import cache, search
-from nas.config import DataConfig, SearchConfig, SearchSpec, resumed
+from nas.config import DataConfig, SearchConfig, SearchSpec, resume
 from nas.data.datasets import Split, check_channels, load, load_test
 from nas.data.decoding import pixels
-from nas.data.mirroring import mirrored
+from nas.data.mirroring import may_mirror
 from nas.latency import device_table, timing
 from nas.run.images import describe, read_images
-from nas.run.train import repeated
+from nas.run.train import count_repeated
 from nas.views import meter
 from searchspace.errors import InputError
 
@@ -234,8 +234,8 @@ def test_photos_are_turned_upright(tmp_path: Path) -> None:
     ],
 )
 def test_classes_say_whether_images_are_mirrored(classes: list[str], flip: bool) -> None:
-    assert mirrored(classes)[0] is flip
-    assert mirrored(classes, named=False)[0]
+    assert may_mirror(classes)[0] is flip
+    assert may_mirror(classes, named=False)[0]
 
 
 def test_the_data_line_says_whether_images_are_mirrored_and_why(tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ def test_runs_from_before_mirror_as_they_did(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("flip: null, ", ""))
     old = SearchConfig.load(tmp_path)
     assert old.identity.data.flip is True
-    assert resumed(begun.identity, old.identity) == old.identity
+    assert resume(begun.identity, old.identity) == old.identity
     said = SearchSpec({"stem": 8}, ("1MFLOPs",), DataConfig("left-and-right", flip=False))
-    assert resumed(said, old.identity).data.flip is False
+    assert resume(said, old.identity).data.flip is False
 
 
 def test_one_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -414,5 +414,5 @@ def test_test_images_that_are_training_images_are_counted(tmp_path: Path) -> Non
     split = loaded(root)[0]
     found = load_test(split)
     assert found is not None
-    assert repeated(split, found[0]) >= 1
-    assert repeated(split, found[0][:0]) == 0
+    assert count_repeated(split, found[0]) >= 1
+    assert count_repeated(split, found[0][:0]) == 0

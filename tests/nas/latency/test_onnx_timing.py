@@ -52,7 +52,7 @@ def optimised(path: Path) -> Counter[str]:
 )
 def test_onnxruntime_runs_the_same_kernels_as_of_an_exported_network(arch: Arch, tmp_path: Path) -> None:
     images = torch.zeros(2, arch.in_channels, arch.resolution, arch.resolution)
-    trained = bundle.disturbed(build(arch).eval())  # fresh batch norms leave no bias in a file
+    trained = bundle.disturb(build(arch).eval())  # fresh batch norms leave no bias in a file
     onnx_file.write(tmp_path / "exported.onnx", trained, images, arch.head.output)
     onnx.save(onnx_graph.model(arch), tmp_path / "written.onnx")
     assert optimised(tmp_path / "written.onnx") == optimised(tmp_path / "exported.onnx")

@@ -12,7 +12,7 @@ from nas import train
 from nas.bundle import bundle, card
 from nas.bundle.card import ModelCard
 from nas.config import DataConfig, SearchConfig, SearchSpec
-from nas.full_training.training_folder import TrainingPlan, opened
+from nas.full_training.training_folder import TrainingPlan, open_folder
 from nas.run.subject import Subject, subject
 from searchspace import Arch, InputError, Space, zoo
 from tests.nas.test_search import refusal
@@ -40,7 +40,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (here / "export").iterdir():
         lines = path.read_text().splitlines(keepends=True)
         (old / path.name).write_text("".join(line for line in lines if not line.startswith(card.IMAGES)))
-    with opened(here / "training", TrainingPlan(ARCH, SEARCHED, name="tiny")):
+    with open_folder(here / "training", TrainingPlan(ARCH, SEARCHED, name="tiny")):
         pass
     return here
 

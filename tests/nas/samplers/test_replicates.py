@@ -113,7 +113,7 @@ def test_the_winner_is_not_the_luckiest(sign: int) -> None:
     with pytest.raises(ValueError, match="no trial of the study is complete yet"):
         study.sampler.winner(study)
     rng, domain = random.Random(1), study.sampler.domain
-    points = [domain.fresh(domain.drawn(rng), (), rng) for _ in range(20)]
+    points = [domain.fresh(domain.draw(rng), (), rng) for _ in range(20)]
     scores = {0: [3.0, 0.2, 0.1], 1: [2.2, 2.1, 2.3]}
     for index, point in enumerate(points):
         for value in scores.get(index, [rng.gauss(0, 0.5)]):
@@ -137,7 +137,7 @@ def test_the_winner_is_better_than_the_best_score_where_scores_are_noisy() -> No
     for seed in range(12):
         sampler, luck = Predictor(CHOICES, macs, BUDGET), random.Random(seed)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        points = [sampler.domain.fresh(sampler.domain.drawn(luck), (), luck) for _ in range(50)]
+        points = [sampler.domain.fresh(sampler.domain.draw(luck), (), luck) for _ in range(50)]
         for point in [*points, *points[:10], *points[:10]]:
             value = score(point) + luck.gauss(0, 1)
             study.add_trial(create_trial(value=value, params=point, distributions=kinds(CHOICES)))

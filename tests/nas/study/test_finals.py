@@ -27,12 +27,12 @@ from nas.study.finals import (
     effort,
     finals_of,
     is_same,
+    number_of_finalists,
     rounds,
-    wanted,
 )
 from nas.study.proposals import WaitingError
 from nas.study.study import Study
-from nas.trial import Final, Result, Trial, TrialRecord, ranked
+from nas.trial import Final, Result, Trial, TrialRecord, rank
 from searchspace import Cost, InputError
 from tests.nas.study.test_study import opened
 from tests.support.records import record
@@ -62,8 +62,8 @@ def held(trials: list[TrialRecord], score: Callable[[TrialRecord, Round], float]
 
 
 def test_few_trials_have_no_finals_and_many_have_four_finalists() -> None:
-    assert [wanted(None, trials) for trials in (1, 11, 12, 16, 32, 1000)] == [0, 0, 1, 2, 4, 4]
-    assert [wanted(finalists, 2) for finalists in (0, 3)] == [0, 3]
+    assert [number_of_finalists(None, trials) for trials in (1, 11, 12, 16, 32, 1000)] == [0, 0, 1, 2, 4, 4]
+    assert [number_of_finalists(finalists, 2) for finalists in (0, 3)] == [0, 3]
 
 
 def test_the_best_enter_with_textbook_networks_and_a_random_one() -> None:
@@ -138,7 +138,7 @@ def test_they_name_the_better_network_and_print_what_it_is_worth() -> None:
         roles = ["control"] * 11 + ["search"] * 33 + ["baseline"] * 4
         trials = [trial(n, true[n] + rng.normal(0, 0.03), roles[n]) for n in true]
         finals = held(trials, lambda network, played, t=true: t[network.number] + rng.normal(0, 0.012))
-        best, winner = ranked(trials)[0], finals.winner
+        best, winner = rank(trials)[0], finals.winner
         lucky.append(true[best.number])
         promised.append(best.score - true[best.number])
         named.append(true[winner.number])

@@ -20,7 +20,7 @@ from nas.config import SearchConfig
 from nas.run import search_options
 from nas.run.run import Run
 from nas.study import servers, storage
-from nas.study.passwords import hidden, without_password
+from nas.study.passwords import hide, without_password
 from nas.study.storage import StudyLocation, database
 from nas.study.study import Study
 from searchspace import InputError
@@ -37,7 +37,7 @@ URLS = [
 @pytest.mark.parametrize(("url", "shown"), URLS)
 def test_what_is_kept_of_an_address_has_no_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
-    assert hidden(f"could not reach {url}", url) == f"could not reach {shown}"
+    assert hide(f"could not reach {url}", url) == f"could not reach {shown}"
     assert str(StudyLocation(Path("a"), url, "a")) == f"study a in {shown}"
     assert SECRET not in repr(StudyLocation(Path("a"), url, "a"))
 

@@ -58,7 +58,7 @@ def test_everything_asked_is_inside_recorded_and_complete(tmp_path: Path) -> Non
     study = opened(tmp_path)
     for index in range(8):
         trial = study.ask()
-        assert 0.97 <= BUDGET.used(trial.cost) <= 1
+        assert 0.97 <= BUDGET.share_used(trial.cost) <= 1
         assert trial.cost == cost(trial.arch)
         assert trial.role == ("control" if index < 3 else "search")
         stored = study.trials[trial.number]
@@ -84,7 +84,7 @@ def test_known_networks_come_first_and_once(tmp_path: Path) -> None:
     assert trials[0].digest == lost.digest
     assert [t.baseline for t in trials] == ["resnet18", "resnet34", "resnet50", "", "", "", ""]
     assert [t.role for t in trials] == ["baseline"] * 3 + ["control"] * 3 + ["search"]
-    assert all(t.point == space.known[t.baseline] and study.budget.used(t.cost) >= 0.97 for t in trials[:3])
+    assert all(t.point == space.known[t.baseline] and study.budget.share_used(t.cost) >= 0.97 for t in trials[:3])
     assert study.best.cost.macs <= 300e6
     assert (study.best.digest, study.best.baseline) in [(t.digest, t.baseline) for t in trials]
 

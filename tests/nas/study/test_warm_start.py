@@ -75,17 +75,17 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
     straight = advance(opened("a"), 8)
     advance(opened("b"), 5)
     warm_start.save(taught, tmp_path / "b")
-    loaded = warm_start.saved(tmp_path / "b")
+    loaded = warm_start.load(tmp_path / "b")
     assert loaded is not None
     assert loaded == taught
     found = loaded
     assert advance(opened("b"), 3) == straight[5:]
     assert len(opened("a").trials) == 8
-    assert warm_start.saved(tmp_path / "a") is None
+    assert warm_start.load(tmp_path / "a") is None
     assert straight != advance(open_study(tmp_path / "c", config(), taught=warm_start.Sources()), 8)
     (tmp_path / "a" / warm_start.FILE).write_text("[")
     with pytest.raises(InputError, match=r"evidence.json: cannot be read"):
-        warm_start.saved(tmp_path / "a")
+        warm_start.load(tmp_path / "a")
     tpe = replace(begun, identity=replace(begun.identity, sampler="tpe"))
     with pytest.raises(InputError, match="teaches the sampler predictor"):
         open_study(tmp_path / "d", tpe, taught=taught)
@@ -94,7 +94,7 @@ def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> N
 def test_evidence_of_another_task_helps() -> None:
     """Best of 8 trials; the evidence ranks 40 random points by a distorted score, of another scale."""
     luck, domain = random.Random(0), Domain(CHOICES, macs, BUDGET)
-    points = [domain.fresh(domain.drawn(luck), (), luck) for _ in range(40)]
+    points = [domain.fresh(domain.draw(luck), (), luck) for _ in range(40)]
     scores = {i: (score(point) + luck.gauss(0, 0.3)) ** 3 for i, point in enumerate(points)}
     ranks = {i: rank for rank, i in enumerate(sorted(scores, key=scores.__getitem__))}
     known = [

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nas import train
 from nas.config import TrainConfig
 from nas.training import augment
-from nas.training.augment import mixed, randaugment
+from nas.training.augment import mix_pairs, randaugment
 from searchspace.errors import InputError
 from tests.nas.test_search import refusal
 
@@ -26,7 +26,7 @@ def images() -> torch.Tensor:
 
 def test_without_mixing_nothing_is_touched() -> None:
     x = images()
-    same, labels = mixed(x, LABELS, 4, TrainConfig())
+    same, labels = mix_pairs(x, LABELS, 4, TrainConfig())
     assert same is x
     assert labels is LABELS
 
@@ -38,7 +38,7 @@ def test_the_shares_of_the_classes_are_those_of_the_pixels(config: TrainConfig) 
     torch.manual_seed(0)
     seen = set()
     for _ in range(20):
-        x, shares = mixed(images(), LABELS, 4, config)
+        x, shares = mix_pairs(images(), LABELS, 4, config)
         assert shares.sum(1) == pytest.approx(1)
         # with one image a value, the mean pixel is linear in the share: x = i + (1 - share) (j - i)
         for index in range(8):
@@ -55,9 +55,9 @@ def test_the_shares_of_the_classes_are_those_of_the_pixels(config: TrainConfig) 
 
 def test_draws_repeat_with_the_generators_state() -> None:
     state = torch.get_rng_state()
-    first = mixed(images(), LABELS, 4, TrainConfig(mixup=0.2, cutmix=1.0))
+    first = mix_pairs(images(), LABELS, 4, TrainConfig(mixup=0.2, cutmix=1.0))
     torch.set_rng_state(state)
-    again = mixed(images(), LABELS, 4, TrainConfig(mixup=0.2, cutmix=1.0))
+    again = mix_pairs(images(), LABELS, 4, TrainConfig(mixup=0.2, cutmix=1.0))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 

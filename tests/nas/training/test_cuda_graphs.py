@@ -19,11 +19,11 @@ from nas.data.datasets import Split
 from nas.latency import timing
 from nas.training import batches, cuda_graphs
 from nas.training.bfloat16_weights import Bfloat16Weights
-from nas.training.cuda_graphs import CaptureError, CudaGraphStep, captured
+from nas.training.cuda_graphs import CaptureError, CudaGraphStep, capture
 from nas.training.trainer import Training
 from nas.trial import Result, Trial
 from nas.workers import evaluate
-from nas.workers.evaluate import Context, brief_training, guarded
+from nas.workers.evaluate import Context, brief_training, guard
 from searchspace import Budget, Space, build, cost
 from tests.nas.training.test_trainer import ARCH, PROXY, RECIPE, digits, few
 
@@ -88,7 +88,7 @@ def test_a_step_that_cannot_be_captured_is_carried_out_as_it_is(
 
     monkeypatch.setattr(torch.cuda, "graph", graph)
     with pytest.raises(CaptureError, match=r"not permitted when stream is capturing$"):
-        captured(lambda images, labels: waits(cuda_graphs.eager, images, labels), torch.zeros(1), torch.zeros(1))
+        capture(lambda images, labels: waits(cuda_graphs.eager, images, labels), torch.zeros(1), torch.zeros(1))
 
     def at_once(of: Any, **how: Any) -> Any:
         raise RuntimeError("the end of a capture that failed")
@@ -103,7 +103,7 @@ def test_a_step_that_cannot_be_captured_is_carried_out_as_it_is(
     assert training.why_no_graphs == "the end of a capture that failed"
     assert taught(few, one).why_no_graphs == ""
     context = Context(few, "cpu", 0, 1, train=one, graphs=True)
-    assert [r.note for r in guarded(TRIAL, context, brief_training)] == [
+    assert [r.note for r in guard(TRIAL, context, brief_training)] == [
         "trained without CUDA graphs: the end of a capture that failed"
     ]
 
@@ -152,7 +152,7 @@ def test_memory_is_given_back_when_nothing_holds_it(
 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: cuda.emptied.append(made[0]() is None))
     monkeypatch.setattr(evaluate, "bound_memory", lambda device, share: None)
-    results = guarded(TRIAL, Context(few, "cuda", 0, 2, timed=False), own)
+    results = guard(TRIAL, Context(few, "cuda", 0, 2, timed=False), own)
     if end == "closed":
         next(results)
         results.close()
@@ -173,10 +173,10 @@ def test_memory_that_another_process_took_is_no_lost_device(few: Split, cuda: Si
         return own
 
     context = Context(few, "cpu", 0, 1)
-    (result,) = guarded(TRIAL, context, raising(2))
+    (result,) = guard(TRIAL, context, raising(2))
     assert result.error == "out of memory: CUDA error: of some kind"
     with pytest.raises(torch.AcceleratorError):
-        list(guarded(TRIAL, context, raising(700)))
+        list(guard(TRIAL, context, raising(700)))
 
 
 def test_a_device_that_is_lost_is_not_the_networks_fault(
@@ -193,7 +193,7 @@ def test_a_device_that_is_lost_is_not_the_networks_fault(
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(evaluate, "bound_memory", lambda device, share: None)
     with pytest.raises(torch.AcceleratorError):
-        list(guarded(TRIAL, Context(few, "cuda", 0, 1, timed=False), own))
+        list(guard(TRIAL, Context(few, "cuda", 0, 1, timed=False), own))
 
 
 @pytest.mark.parametrize(("share", "bound"), [(1.0, 1.0), (0.5, 0.5 - 0.6 / 80), (0.01, 0.005)])
@@ -275,7 +275,7 @@ def test_checkpoints_come_no_more_often_than_they_pay(
         path = tmp_path / f"{every}.safetensors"
         context = Context(few, "cpu", 0, 3, train=RECIPE, checkpoint=path)
         there = []
-        for _ in guarded(TRIAL, context, brief_training):
+        for _ in guard(TRIAL, context, brief_training):
             there.append(path.exists())
             path.unlink(missing_ok=True)
         assert there == kept
@@ -292,4 +292,4 @@ def test_a_gpu_is_busy_before_the_first_layer_is_timed(monkeypatch: pytest.Monke
     monkeypatch.setattr(timing, "device_name", lambda device: "a GPU")
     assert ", bfloat16, " in str(timing.conditions("cuda"))
     assert timing.dtype("cuda") == torch.bfloat16
-    assert isinstance(timing.deployed(nn.Identity(), "cpu"), nn.Module)
+    assert isinstance(timing.as_deployed(nn.Identity(), "cpu"), nn.Module)

@@ -17,9 +17,9 @@ from nas.data.datasets import Split, load
 from nas.data.decoding import Mapped
 from nas.training import cuda_graphs
 from nas.training.batches import BatchLoader
-from nas.training.trainer import DivergedError, Training, _augmented, _learning_rate, fit, recalibrate
+from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate
 from nas.trial import Final, Result, Trial
-from nas.workers.evaluate import Context, brief_training, guarded, trial_seed
+from nas.workers.evaluate import Context, brief_training, guard, trial_seed
 from searchspace import Arch, Budget, Space, build, cost, zoo
 from searchspace.budget import Cost
 from tests.support.paths import ROOT
@@ -37,7 +37,7 @@ def evaluate(
     kept = folder / f"{trial.digest}.safetensors" if folder and folder.is_dir() else None
     own = trial_seed(seed, trial.digest)
     context = Context(split, device, own, config.epochs, train=config, checkpoint=kept, **more)
-    return guarded(trial, context, brief_training)
+    return guard(trial, context, brief_training)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_steps_that_are_replayed_learn_as_others_do(
 
     seen: list[float] = []
     monkeypatch.setattr(cuda_graphs, "on_side_stream", lambda step, images, labels: step(images, labels))
-    monkeypatch.setattr(cuda_graphs, "captured", by_hand)
+    monkeypatch.setattr(cuda_graphs, "capture", by_hand)
     config = replace(RECIPE, optimizer=optimizer, epochs=1, batch_size=16, learning_rate=0.001)
     losses = []
     for graphs in (False, True):
@@ -161,13 +161,13 @@ def test_a_recipe_that_cannot_be(name: str, wrong: float) -> None:
 def test_augmentation_shifts_each_image_by_itself_and_flips() -> None:
     images = torch.arange(16 * 16, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(64, 3, 1, 1)
     generator = torch.Generator().manual_seed(0)
-    moved = _augmented(images, False, generator)
+    moved = _augment(images, False, generator)
     assert moved.shape == images.shape
     assert len({image.numpy().tobytes() for image in moved}) > 10
     rows = moved[:, 0, 8, 8] // 16
     assert rows.min() == 6
     assert rows.max() == 10
-    flipped = _augmented(images, True, generator)[:, 0]
+    flipped = _augment(images, True, generator)[:, 0]
     falling = (flipped[:, 8, 12].int() - flipped[:, 8, 4].int()) < 0
     assert 10 < int(falling.sum()) < 54
 

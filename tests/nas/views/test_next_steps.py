@@ -13,7 +13,7 @@ from nas.analysis.agreement import Retrained
 from nas.analysis.state import State, state
 from nas.run import search_options
 from nas.trial import TrialRecord
-from nas.views.next_steps import searched, steps
+from nas.views.next_steps import search_command, steps
 from tests.support.records import record
 
 FINISHED, BEGUN = State(6, 6), "python -m nas.search --budget 100MFLOPs --trials 6 --dataset 'my photos'"
@@ -66,8 +66,8 @@ def test_what_is_told_follows_what_is_done() -> None:
 
 def test_a_search_that_is_not_known_is_not_told() -> None:
     for command in ("", "python search.py", "python -m nas.search 'unclosed"):
-        assert searched(command, Path("runs/a"), 12) == ""
-    told = searched("python -m nas.search --run=old --trials=3 --budget 1G", Path("new"), 9)
+        assert search_command(command, Path("runs/a"), 12) == ""
+    told = search_command("python -m nas.search --run=old --trials=3 --budget 1G", Path("new"), 9)
     assert told == "python -m nas.search --budget 1G --trials 9 --run new"
 
 

@@ -72,9 +72,9 @@ def test_shows_where_a_search_stands_within_80_columns() -> None:
 def test_the_time_left_is_shown_from_the_first_epoch_on() -> None:
     shown, _ = display(True, time_left=TimeLeft(40, 3, [3, 3, 3]))
     shown.started(trial(3))
-    assert shown.left() == ""
+    assert shown.time_left_text() == ""
     shown.epoch(trial(3), Result(epoch=1, score=0.5, seconds=60.0))
-    assert shown.left() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
+    assert shown.time_left_text() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
     assert shown.standing() == "3 of 40 trials, 10 epochs done, 1 running, about 1:50:00 left"
     assert "3/40" in drawn(shown)[1]
     assert shown.bar.tasks[0].completed == pytest.approx(10 / 120)
@@ -139,7 +139,7 @@ def test_without_a_cursor_to_move_lines_are_plain(terminal: bool) -> None:
     ],
 )
 def test_the_use_of_gpus_in_words(printed: str, said: str) -> None:
-    assert gpu_use.said(printed) == said
+    assert gpu_use.describe(printed) == said
 
 
 def test_asks_for_the_use_of_gpus_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_killed_workers_and_drivers_change_nothing(tmp_path: Path) -> None:
         assert wrong == (f"nas.train: interrupted\nnas.train: {stopped}\n" if code == 143 else "")
         if number == signal.SIGKILL:
             time.sleep(5)  # in which its workers notice
-        assert not training_folder.finished(out)
+        assert not training_folder.is_finished(out)
         assert behind < 40
     assert train.main([*command, str(out)]) == 0
     first, second = load_file(whole / bundle.WEIGHTS), load_file(out / bundle.WEIGHTS)

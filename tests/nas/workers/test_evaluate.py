@@ -12,7 +12,7 @@ import pytest
 from nas.metric import Metric
 from nas.trial import Result, Trial
 from nas.workers import tuner
-from nas.workers.evaluate import Context, guarded
+from nas.workers.evaluate import Context, guard
 from searchspace import Budget, InputError, Space, cost
 
 ARCH = Space.load("rexnet").at_resolutions([32]).sample(0, Budget.parse("2MFLOPs"))
@@ -20,7 +20,7 @@ TRIAL = Trial(0, ARCH, cost(ARCH), "search")
 
 
 def results(evaluate: Any, epochs: int = 3, **options: Any) -> list[Result]:
-    return list(guarded(TRIAL, Context(None, "cpu", 1, epochs, **options), evaluate))
+    return list(guard(TRIAL, Context(None, "cpu", 1, epochs, **options), evaluate))
 
 
 def test_a_score_alone_is_a_result_and_the_last_one_says_so() -> None:

@@ -18,7 +18,7 @@ from nas.run.search import Search
 from nas.workers import gpu_sharing
 from nas.workers.cluster import Cluster
 from nas.workers.gpu_sharing import part, room, share_of_gpu, side_by_side
-from nas.workers.tuner import Resources, described, plan
+from nas.workers.tuner import Resources, describe, plan
 from searchspace import InputError
 from tests.support.paths import ROOT
 
@@ -88,14 +88,14 @@ def test_so_many_shares_fit_a_gpu_as_ray_counts_them(trials: int) -> None:
 
 def test_how_trials_share_gpus_is_said() -> None:
     one = Resources("cuda", 4, 1.0, 0.25)
-    assert described(one, 1.0, "NVIDIA H200", True) == (
+    assert describe(one, 1.0, "NVIDIA H200", True) == (
         "4 trials at once on 1 GPU (NVIDIA H200), a quarter of a GPU each, side by side (MPS)"
     )
-    assert described(one, 1.0, "", False, "it is not installed") == (
+    assert describe(one, 1.0, "", False, "it is not installed") == (
         "4 trials at once on 1 GPU, a quarter of a GPU each, in turns (no MPS: it is not installed)"
     )
-    assert described(Resources("cuda", None, 1.0, 0.125), 2.0, "", False).startswith("16 trials at once on 2 GPUs, an")
-    assert described(Resources("cuda", 1, 1.0, 1.0), 1.0, "A", True) == "1 trial at once on 1 GPU (A), a GPU each"
+    assert describe(Resources("cuda", None, 1.0, 0.125), 2.0, "", False).startswith("16 trials at once on 2 GPUs, an")
+    assert describe(Resources("cuda", 1, 1.0, 1.0), 1.0, "A", True) == "1 trial at once on 1 GPU (A), a GPU each"
     assert [gpu_sharing.words(share) for share in (2.0, 0.5, part(3), 0.4)] == [
         "2 GPUs each",
         "half a GPU each",

@@ -18,7 +18,7 @@ from searchspace.arch import lower
 from searchspace.blocks.blocks import Block, SqueezeExcite
 from searchspace.blocks.layers import Blur, ChannelConv, Conv, Gate, Linear, Residual, leaves, steps
 from searchspace.blocks.stem_head import Head, Stem
-from searchspace.costs.latency import LatencyTable, Size, quantities, sized
+from searchspace.costs.latency import LatencyTable, Size, quantities, size_of
 from searchspace.format.network import Network
 from tests.support.strategies import networks
 
@@ -119,7 +119,7 @@ def test_multiply_adds_are_those_of_the_cost(network: Network) -> None:
     for part, at in steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution)):
         if isinstance(part, (Conv, Linear, ChannelConv, Blur)):
             weights = {Conv: getattr(part, "kernel", 1) ** 2, ChannelConv: getattr(part, "kernel", 1), Blur: 9}
-            macs += quantities(sized(part, at))[3] * weights.get(type(part), 1)
+            macs += quantities(size_of(part, at))[3] * weights.get(type(part), 1)
     assert macs == cost(arch).macs
 
 
@@ -205,11 +205,11 @@ def test_what_was_never_timed_is_named() -> None:
 @pytest.mark.parametrize("text", ["0.5ms", "0.45-0.5ms", "3MFLOPs,0.5ms"])
 def test_proposals_are_inside_a_latency_budget(text: str) -> None:
     plain = Space(SPACE)
-    space, budget = plain.timed(everything(plain, (0.01, 1e-7, 1e-7, 1e-8))), Budget.parse(text)
+    space, budget = plain.with_latencies(everything(plain, (0.01, 1e-7, 1e-7, 1e-8))), Budget.parse(text)
     for seed in range(8):
         arch = space.sample(seed, budget)
         spent = cost(arch, space.latency)
         assert budget.admits(spent)
-        assert budget.used(spent) >= 0.85
+        assert budget.share_used(spent) >= 0.85
     with pytest.raises(InputError, match="latency is of a device"):
         plain.sample(0, budget)

@@ -20,10 +20,10 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.run import search_options
 from nas.study.records import trial_of
 from nas.study.study import Study
-from nas.training.trainer import Training, resized, score
+from nas.training.trainer import Training, resize, score
 from nas.trial import Trial, proxy
 from nas.views.terminal import print_summary
-from nas.workers.evaluate import Context, brief_training, guarded
+from nas.workers.evaluate import Context, brief_training, guard
 from searchspace import Budget, InputError, Space, build, cost
 from searchspace.document import parse, plain
 from searchspace.space.preflight import preflight
@@ -88,9 +88,9 @@ def test_a_known_network_is_known_at_every_resolution_the_largest_first() -> Non
 def test_a_search_teaches_one_of_fewer_resolutions() -> None:
     point = SPACE.random_point(random.Random(0)) | {"resolution": 160}
     one, other = Space.load("mobile_small").at_resolutions((160,)), SPACE.at_resolutions((96, 128))
-    assert one.adopted(SPACE, point) == {name: point[name] for name in one.choices}
-    assert SPACE.adopted(one, {name: point[name] for name in one.choices}) == point
-    assert other.adopted(SPACE, point) is None
+    assert one.adopt(SPACE, point) == {name: point[name] for name in one.choices}
+    assert SPACE.adopt(one, {name: point[name] for name in one.choices}) == point
+    assert other.adopt(SPACE, point) is None
 
 
 @pytest.mark.parametrize("pixels", [32, 64, 128])
@@ -117,9 +117,9 @@ def test_with_one_resolution_training_is_as_it_was() -> None:
 def test_images_are_made_smaller_without_aliasing_and_left_alone_where_they_have_the_size() -> None:
     stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 200
-    assert resized(stripes, 64) is stripes
-    assert resized(stripes, None) is stripes
-    smaller = resized(stripes, 16)
+    assert resize(stripes, 64) is stripes
+    assert resize(stripes, None) is stripes
+    smaller = resize(stripes, 16)
     assert smaller.shape == (1, 3, 16, 16)
     assert (smaller - 100).abs().max() < 25
 
@@ -139,7 +139,7 @@ def test_a_trial_trains_and_is_scored_at_its_share_of_the_pixels() -> None:
     handle = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
         context = Context(split, "cpu", 0, config.epochs, train=config)
-        (result,) = guarded(trial, context, brief_training)
+        (result,) = guard(trial, context, brief_training)
     finally:
         handle.remove()
     assert result.error == ""
@@ -160,9 +160,9 @@ def test_scores_are_of_the_images_as_they_are_trained() -> None:
 def test_networks_that_are_trained_in_full_to_be_compared_keep_their_shares() -> None:
     archs = [SPACE.arch({**SPACE.random_point(random.Random(0)), "resolution": side}, 0.5) for side in (96, 224)]
     plans = [TrainingPlan(arch, resolutions=SPACE.extremes) for arch in archs]
-    assert [plan.adapted(images(112)).resolution for plan in plans] == [48, 112]
+    assert [plan.adapt(images(112)).resolution for plan in plans] == [48, 112]
     assert [parse(TrainingPlan, plain(plan)) for plan in plans] == plans
-    assert [TrainingPlan(arch).adapted(images(112)).resolution for arch in archs] == [112, 112]
+    assert [TrainingPlan(arch).adapt(images(112)).resolution for arch in archs] == [112, 112]
 
 
 def test_a_study_keeps_the_resolution_of_every_trial(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_samples_are_inside_and_near_the_budget(name: str, text: str) -> None:
     for seed in range(3):
         spent = cost(SPACES[name].sample(seed, budget))
         assert budget.admits(spent)
-        assert "-" in text or budget.used(spent) >= 0.97
+        assert "-" in text or budget.share_used(spent) >= 0.97
 
 
 def test_the_same_seed_gives_the_same_network() -> None:
@@ -201,7 +201,7 @@ def test_without_a_free_width_choices_are_repaired() -> None:
     space, budget = small(), Budget.parse("1.5MFLOPs")
     for seed in range(20):
         arch = space.sample(seed, budget)
-        assert 0.85 <= budget.used(cost(arch)) <= 1
+        assert 0.85 <= budget.share_used(cost(arch)) <= 1
 
 
 def test_points_name_every_free_value() -> None:

@@ -22,7 +22,7 @@ def test_every_family_is_there_within_the_budget(budget: str, fixed: list[str]) 
     assert not families & own
     for candidate in found.values():
         assert limits.admits(candidate.cost)
-        assert limits.used(candidate.cost) >= 0.85
+        assert limits.share_used(candidate.cost) >= 0.85
         assert candidate.cost == cost(candidate.arch)
         assert (candidate.arch.resolution, candidate.arch.num_classes) == (
             space.resolutions[-1],

@@ -32,9 +32,9 @@ def test_random_networks_have_a_value_as_often_as_its_weight_says() -> None:
     drawn = [space.random_point(rng)["stage1.kernel"] for _ in range(3000)]
     assert shares(drawn) == pytest.approx({3: 0.6, 5: 0.3, 7: 0.1}, abs=0.03)
     domain = Domain(space.choices)
-    drawn = [domain.drawn(rng)["stage1.kernel"] for _ in range(3000)]
+    drawn = [domain.draw(rng)["stage1.kernel"] for _ in range(3000)]
     assert shares(drawn) == pytest.approx({3: 0.6, 5: 0.3, 7: 0.1}, abs=0.03)
-    drawn = [domain.mutated(domain.drawn(rng), len(space.choices), rng)["stage1.kernel"] for _ in range(3000)]
+    drawn = [domain.mutate(domain.draw(rng), len(space.choices), rng)["stage1.kernel"] for _ in range(3000)]
     assert shares(drawn) == pytest.approx({3: 0.6, 5: 0.3, 7: 0.1}, abs=0.03)
 
 
@@ -45,7 +45,7 @@ def test_the_preflight_counts_by_the_weights() -> None:
 
 def test_without_weights_draws_are_as_ever() -> None:
     options = Options([3, 5, 7])
-    assert [options.drawn(random.Random(seed)) for seed in range(20)] == [
+    assert [options.draw(random.Random(seed)) for seed in range(20)] == [
         random.Random(seed).choice([3, 5, 7]) for seed in range(20)
     ]
     assert options.weights is None
