@@ -15,7 +15,7 @@ setup: .venv/done
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
 	@echo 'installing into .venv: about 3 minutes and 2.2 GB (a CUDA build of torch: more)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,export,postgres,train]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,export,mysql,postgres,train]'
 	@touch $@
 
 search: setup

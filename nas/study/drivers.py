@@ -89,9 +89,16 @@ class SharedDriver(SingleDriver):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """A lock on a row, which the server gives up with the connection of who held it."""
-        with self.asking, self._turn():
-            yield
+        """A lock on a row, which the server gives up with the connection of who held it. Where that is cut, what was
+        taken meanwhile is nobody's: who asks again does not know of it."""
+        with self.asking:
+            before = set(self.mine)
+            try:
+                with self._turn():
+                    yield
+            except BaseException:
+                self.mine &= before
+                raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -33,10 +33,12 @@ NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
 LOCK_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}  # what brings a server's Python driver
 NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
 ATTEMPTS = 3
 LONGEST = 507  # bytes of a path
+ROOM = 65_536  # bytes that a study takes at least, and SQLite beside it
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
@@ -144,10 +146,9 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
                     grace_period=DEAD_AFTER_S,
                 )
         except ImportError:
-            extra = (
-                "; pip install 'cnn-budget-search[postgres]' brings it" if url.drivername.endswith("psycopg") else ""
-            )
-            raise InputError(f"storage {url.drivername}: its Python driver is not installed{extra}") from None
+            extra = EXTRAS.get(url.get_driver_name())
+            how = f"; pip install 'cnn-budget-search[{extra}]' brings it" if extra else ""
+            raise InputError(f"storage {url.drivername}: its Python driver is not installed{how}") from None
         except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
             # Of two that make the tables at once, one fails: they are there when it tries again.
             final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
@@ -286,7 +287,8 @@ def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
         return InputError(f"{place}: holds no search")
     if not place.url and re.search(REFUSED, said):
-        return OSError(errno.EIO, said, str(place.folder / FILE))
+        full = "full" not in said and shutil.disk_usage(place.folder).free < ROOM  # SQLite does not always say so
+        return OSError(errno.EIO, "disk is full" if full else said, str(place.folder / FILE))
     if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
     beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]

@@ -107,6 +107,17 @@ def config_of_caller(design: Design) -> SearchConfig:
     return SearchConfig(spec, Execution(plugins=plugins_in_use()), design.space.source)
 
 
+def _begin(study: optuna.Study, design: Design, identity: Mapping[str, Any]) -> None:
+    """Note in a new study what it is of; the identity last, which says that it is whole."""
+    study.set_user_attr("begun", {"controls": design.controls, "baselines": design.baselines})
+    if design.metric != DEFAULT_METRIC:
+        study.set_user_attr("metric", plain(design.metric))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([design.metric.stored_name])
+    study.set_user_attr("identity", identity)
+
+
 class Study:
     """Trials of one space under one budget, kept in `RUN/study.db` or in a database server.
 
@@ -224,13 +235,10 @@ class Study:
         storage.check(found, place)
         known = found.user_attrs.get("identity")
         if known is None:
-            found.set_user_attr("begun", {"controls": design.controls, "baselines": design.baselines})
-            if design.metric != DEFAULT_METRIC:
-                found.set_user_attr("metric", plain(design.metric))
-            found.set_user_attr("identity", identity)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                found.set_metric_names([design.metric.stored_name])
+            try:
+                _begin(found, design, identity)
+            except optuna.exceptions.StorageInternalError as error:  # of a full disk
+                raise storage.damage_error(place, error) from None
         elif known != identity:
             changed = "; ".join(differences(known, identity)[:3])
             raise InputError(f"{place}: holds another search ({changed}); give another --run")

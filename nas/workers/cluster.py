@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from nas.workers.ray_private import preloading, starting
 from searchspace import signals
 from searchspace.command import FAILED
 from searchspace.errors import InputError
+from searchspace.signals import StoppedError
 
 # What Ray Tune and Ray Train do unasked, and costs seconds or prints over the progress display.
 QUIET = {
@@ -48,6 +49,7 @@ WORKER_ENV = {
 # Ray starts one for every core, so not where there are many, as beside most GPUs.
 PRELOADED, PRELOADED_CORES = ["torch", "ray.tune", "fvcore.nn", "nas.workers.actor"], 8
 LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, on a busy machine 20
+LEAVE_S = 3.0  # for Ray's start, where the process is to end
 GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
 SAFE = "what has ended is kept: the same command carries on"
@@ -79,7 +81,7 @@ class Cluster:
         self._held = ExitStack()
         self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
-        self._thread: ThreadPoolExecutor  # alive as long as the cluster: Linux ends with a thread what it has started
+        self._thread: threading.Thread
         self.when_lost: Callable[[LostClusterError], None] = lambda error: None
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._ending, self._ended = threading.Event(), threading.Event()
@@ -87,13 +89,27 @@ class Cluster:
     def __enter__(self) -> Cluster:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.end()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is StoppedError and self._begun is not None and wait([self._begun], LEAVE_S).not_done:
+            self._abandon()
+        else:
+            self.end()
 
     def begin(self) -> None:
         if self._begun is None:
-            self._thread = ThreadPoolExecutor(1)
-            self._begun = self._thread.submit(self._begin)
+            self._begun = Future()
+            self._thread = threading.Thread(target=self._live, args=(self._begun,), name="Ray", daemon=True)
+            self._thread.start()
+
+    def _live(self, begun: Future[None]) -> None:
+        """Start Ray, and live as long as it does: Linux ends with a thread what that has started."""
+        try:
+            self._begin()
+        except BaseException as error:
+            begun.set_exception(error)
+        else:
+            begun.set_result(None)
+        self._ended.wait()
 
     def ready(self) -> None:
         self.begin()
@@ -127,8 +143,14 @@ class Cluster:
 
             ray.shutdown()
             self.ours = False
-        self._thread.shutdown()
         self._ended.set()
+        self._thread.join()
+
+    def _abandon(self) -> None:
+        """The process ends, and Ray is still starting, which on a busy machine takes half a minute."""
+        self._ending.set()
+        self._kill()
+        ray_private.forget_shutdown()
 
     def _watch(self) -> None:
         """Ray itself waits a minute for a daemon that has ended, and then ends this process with words of its own; for

@@ -6,10 +6,13 @@ changed of Ray is put back: a notebook may use Ray for other things.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +38,30 @@ def fast_trials(local: bool) -> Iterator[None]:
 def end_tune() -> None:
     """Ray Tune ends at its next step: it listens to this signal."""
     os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@contextmanager
+def short_goodbyes(grace_s: float) -> Iterator[None]:
+    """At the end of a run, what still trains has so long to end, and is killed then. Ray Tune gives it ten seconds,
+    which an epoch may take, and all that follows comes on top."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    before = TuneController._cleanup_trials
+
+    def cleanup_trials(controller: Any) -> None:
+        for trial in list(controller._actor_to_trial.values()):
+            controller._schedule_trial_stop(trial)
+        controller._cleanup_cached_actors(force_all=True)
+        actors, until = controller._actor_manager, time.monotonic() + grace_s
+        while actors.num_total_actors and (left := until - time.monotonic()) > 0:
+            actors.next(timeout=left)
+        actors.cleanup()  # kills the others
+
+    TuneController._cleanup_trials = cleanup_trials
+    try:
+        yield
+    finally:
+        TuneController._cleanup_trials = before
 
 
 @contextmanager
@@ -103,6 +130,13 @@ def on_loopback() -> Iterator[dict[str, str]]:
         yield {"_node_ip_address": "127.0.0.1"}
     finally:
         services.resolve_ip_for_localhost = before
+
+
+def forget_shutdown() -> None:
+    """Ray is not shut down at the process's exit, which would wait for a start that is under way. What that has
+    started ends with its thread."""
+    if worker := sys.modules.get("ray._private.worker"):
+        atexit.unregister(worker.shutdown)
 
 
 def keep_token_private() -> None:

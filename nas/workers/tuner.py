@@ -25,12 +25,15 @@ from nas.workers import cluster, declarations
 from nas.workers.cluster import Cluster, LostClusterError
 from nas.workers.coordinator import Coordinator
 from nas.workers.gpu_sharing import part, room, share_of_gpu, words
-from nas.workers.ray_private import end_tune, fast_trials
+from nas.workers.ray_private import end_tune, fast_trials, short_goodbyes
 from searchspace import signals
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
     from nas.workers.evaluate import Context, Evaluate
+
+
+GOODBYE_S = 2.0  # for what still trains where a run ends before it; its training goes on from its checkpoint
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,10 +80,9 @@ def run(
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
     `StorageError` where the study cannot be written, `FailuresError` where most trials fail, `LostClusterError` where
-    Ray has ended. SIGINT, SIGTERM and SIGHUP
-    end it cleanly: what was running is closed as interrupted, and asked first by the next run; the course says which
-    signal it was. After every epoch trials put their training aside in the course's `checkpoints`, where their machine
-    has that folder; one that is asked again goes on from there. `say` is told how they share GPUs.
+    Ray has ended. Signals end it cleanly: what was running is closed as interrupted, and asked first by the next run;
+    the course says which signal it was. After every epoch trials put their training in the course's `checkpoints`,
+    where their machine has that folder; one that is asked again goes on from there. `say` is told how GPUs are shared.
     """
     cluster.quieten()
     import ray
@@ -97,6 +99,7 @@ def run(
         course.checkpointing(),
         _stoppable(course, here),
         fast_trials(not conduct.ray_address),
+        short_goodbyes(GOODBYE_S),
     ):
         here.log_to(log)
         available = ray.cluster_resources()

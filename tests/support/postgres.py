@@ -69,17 +69,14 @@ def _installed() -> Path | None:
 def server() -> Iterator[Server]:
     pytest.importorskip("psycopg")
     where = binaries()
-    user = _plain_user() if os.geteuid() == 0 else None
+    user = plain_user() if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="nas-postgres-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     word = folder / "password"
     word.write_text(PASSWORD)
     if user:
         shutil.chown(folder, user)
         shutil.chown(word, user)
-    made = Server(where, folder / "data", port, user)
+    made = Server(where, folder / "data", free_port(), user)
     try:
         made.run("initdb", "-D", str(made.data), "-U", "nas", "-A", "scram-sha-256", f"--pwfile={word}", "--no-sync")
         made.start()
@@ -89,11 +86,22 @@ def server() -> Iterator[Server]:
             made.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with warnings.catch_warnings():  # drivers that are to look dead leave connections open, of which psycopg warns
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        collected()
 
 
-def _plain_user() -> str:
+def collected() -> None:
+    """Drivers that are to look dead leave connections open, of which their packages warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def plain_user() -> str:
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"

@@ -133,7 +133,9 @@ def test_a_dot_tells_its_trial_and_leads_to_its_network(run: Path, browser: Any)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", dot)
     ActionChains(browser).move_to_element(dot).perform()
     said = seen(browser, "#tip").text
-    assert re.search(r"trial 3 \(control\)(, pruned)?, accuracy 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\], .*MFLOPs", said)
+    assert re.search(
+        r"trial 3 \((control|known network \w+)\)(, pruned)?, accuracy 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\], .*MFLOPs", said
+    )
     assert " blocks: " in said
     assert len(browser.find_elements("css selector", ".same")) > 4
     assert not browser.find_element("id", "trial-3").is_displayed()

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import optuna
+import pandas as pd
 import pytest
 
+from nas.study.finals import best_of, finals_of
 from nas.study.records import rank, trial_records
-from nas.study.storage import load
+from nas.study.storage import load, load_finals
 from nas.trial import TrialRecord
+from searchspace import Arch
 from tests.nas.test_search import ENVIRONMENT
 from tests.support.postgres import PASSWORD, server
 
@@ -27,13 +30,28 @@ pytestmark = pytest.mark.slow
 SMALL = ["--budget", "2MFLOPs", "--space", "rexnet", "--resolution", "32", "--num-classes", "10", "--epochs", "3"]
 SMALL += ["--concurrent", "2", "--seed", "5", "--quiet"]
 WORKING_S, START_S = 300, 15.0
+FINALS = ["--finalists", "3"]
+# A training of one's own, which looks for an earlier checkpoint of its own and says what it did not train again.
+OWN = """
+import time
+from nas import Result
+
+def train(trial, context):
+    done = int(context.checkpoint.read_text()) if context.checkpoint and context.checkpoint.exists() else 0
+    for epoch in range(1, context.epochs + 1):
+        if epoch > done:
+            time.sleep(0.3)
+            if context.checkpoint:
+                context.checkpoint.write_text(str(epoch))
+        yield Result(score=epoch / 100 + int(trial.digest[:4], 16) / 2**17, images=64)
+"""
 
 
 class Storm(NamedTuple):
-    """What is left after some rounds of kills, and how many trials had ended before each."""
+    """What is left after some rounds of kills, and how many trials and trainings of finals had ended before each."""
 
     trials: list[TrialRecord]
-    ended: list[int]
+    ended: list[tuple[int, int]]
 
 
 def begin(run: Path, total: int, more: list[str]) -> subprocess.Popen[str]:
@@ -53,7 +71,7 @@ def finish(run: Path, total: int, more: list[str]) -> str:
 def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int, object]) -> Storm:
     """Rounds of SIGKILL, then to the end. A round whose search ended before its kill asks for two trials more."""
     draw = random.Random(rounds)
-    ended: list[int] = []
+    ended: list[tuple[int, int]] = []
     for number in range(rounds):
         process = begin(run, total, more)
         wait(process, run, draw)
@@ -68,13 +86,19 @@ def storm(run: Path, rounds: int, total: int, more: list[str], during: dict[int,
         if callable(happens):
             happens()
         print(f"round {number + 1}: {events(run)} events", flush=True)
-        ended.append(0)
+        ended.append((0, 0))
         if (run / "config.yaml").exists():
             with read(run) as stored:
-                ended[-1] = sum(trial.state != "running" for trial in trial_records(stored))
+                ended[-1] = number_ended(stored), number_ended(load_finals(stored))
     finish(run, total, more)
     with read(run) as stored:
+        if "--finalists" in more:
+            check_finals(stored, run)
         return checked(stored, run, total, ended)
+
+
+def number_ended(stored: optuna.Study | None) -> int:
+    return sum(trial.state != "running" for trial in trial_records(stored)) if stored else 0
 
 
 @contextmanager
@@ -107,13 +131,14 @@ def events(run: Path) -> int:
     return log.read_text().count(" trial ") if log.exists() else 0
 
 
-def checked(stored: optuna.Study, run: Path, total: int, ended: list[int]) -> Storm:
+def checked(stored: optuna.Study, run: Path, total: int, ended: list[tuple[int, int]]) -> Storm:
     trials = trial_records(stored)
     assert len(trials) == total == len({trial.digest for trial in trials})
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
     assert not [trial for trial in stored.trials if not trial.state.is_finished()]
     assert [t.error for t in trial_records(stored) if t.state == "failed"] == []
-    assert ended == sorted(ended), "no finished trial is lost"
+    for counts in zip(*ended, strict=True):
+        assert list(counts) == sorted(counts), "no finished trial or training is lost"
     best = max(trial.score or 0 for trial in trials if trial.state == "complete")
     assert rank(trials)[0].score == best
     assert all(list(trial.curve) == list(range(1, len(trial.curve) + 1)) for trial in trials), "curves have no holes"
@@ -123,9 +148,30 @@ def checked(stored: optuna.Study, run: Path, total: int, ended: list[int]) -> St
     return Storm(trials, ended)
 
 
-def test_thirty_kills_lose_nothing(tmp_path: Path) -> None:
+def check_finals(stored: optuna.Study, run: Path) -> None:
+    """They are over, no training was made twice, and every file says the same of them."""
+    finals, kept = finals_of(stored), load_finals(stored)
+    assert finals
+    assert kept
+    assert finals.over
+    assert all(trial.state.is_finished() for trial in kept.trials)
+    assert {one.state for one in finals.trainings} == {"complete"}
+    trained = [(one.digest, one.final.round) for one in finals.trainings if one.final]
+    assert len(trained) == len(finals.trainings) == len(set(trained))
+    assert all(one.final and list(one.curve) == list(range(1, one.final.epochs + 1)) for one in finals.trainings)
+    rows = pd.read_csv(run / "finals.csv")
+    assert sorted(zip(rows["digest"], rows["round"], strict=True)) == sorted(trained)
+    assert best_of(trial_records(stored), finals) == finals.winner
+    assert Arch.load(run / "best.yaml") == finals.winner.arch
+    assert not (run / "finals-checkpoints").exists()
+    print(f"finals: {len(trained)} trainings, {len(kept.trials) - len(trained)} interrupted")
+
+
+@pytest.mark.parametrize("own", [[], ["--evaluate", "own:train"]], ids=["built-in training", "own training"])
+def test_thirty_kills_lose_nothing(own: list[str], tmp_path: Path) -> None:
     begun = time.monotonic()
-    storm(tmp_path / "run", 30, 24, [], {})
+    (tmp_path / "own.py").write_text(OWN)
+    storm(tmp_path / "run", 30, 10 if own else 24, [*FINALS, *own], {})  # few trials: more of the kills are in finals
     print(f"{time.monotonic() - begun:.0f} s")
 
 
@@ -133,7 +179,7 @@ def test_ten_kills_on_a_server_that_is_started_anew(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     begun = time.monotonic()
     with server() as postgres:
-        run, more = tmp_path / "run", ["--storage", postgres.url]
+        run, more = tmp_path / "run", [*FINALS, "--storage", postgres.url]
 
         def restarted_while_it_runs() -> None:
             process = begin(run, 40, more)

@@ -7,6 +7,7 @@ import re
 import shlex
 import socket
 import struct
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from nas.run import search_options
 from nas.run.run import Run
 from nas.study import servers, storage
 from nas.study.passwords import hide, without_password
-from nas.study.storage import StudyLocation
+from nas.study.storage import StudyLocation, database
 from nas.study.study import Study
 from searchspace import InputError
 
@@ -161,3 +162,13 @@ def test_a_server_that_asks_for_the_password_in_clear_text_gets_none(
         with pytest.raises(InputError, match="authentication method requirement"):
             storage.database(StudyLocation(tmp_path, url, "r"))
     assert SECRET.encode() not in heard
+
+
+@pytest.mark.parametrize(("driver", "extra"), [("postgresql+psycopg", "postgres"), ("mysql+pymysql", "mysql")])
+def test_a_driver_that_is_not_installed_is_named_with_what_brings_it(
+    driver: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, driver.partition("+")[2], None)
+    place = StudyLocation(tmp_path, f"{driver}://nas@127.0.0.1:9/runs", "x")
+    with pytest.raises(InputError, match=rf"{extra}\]' brings it"):
+        database(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,3 +101,39 @@ time.sleep(60)
     assert done.stdout.startswith(f"told {says}")
     assert done.stderr.startswith(f"nas.search: {says}")
     assert done.stderr.count("\n") == 1
+
+
+def test_who_stops_a_command_does_not_wait_for_ray_to_start() -> None:
+    """Ray's daemons are ended, and its own handler of the exit, which would wait for its start, is not called."""
+    script = """
+import subprocess, sys, time
+import ray
+from searchspace import command
+from searchspace.signals import StoppedError
+from nas.workers import cluster
+cluster.LEAVE_S = 0.2
+def start(here):
+    with ray._private.worker._connect_or_shutdown_lock:
+        here._daemons.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        print("starting", flush=True)
+        time.sleep(60)
+cluster.Cluster._begin = start
+def main(arguments):
+    with cluster.Cluster(None, "python -m nas.search") as here:
+        here.begin()
+        while not here._daemons:
+            time.sleep(0.01)
+        try:
+            raise StoppedError(15)
+        finally:
+            print(here._daemons[0].pid, flush=True)
+command.run(main, "nas.search")
+"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 143, done.stderr
+    said, daemon = done.stdout.split()
+    assert said == "starting"
+    status = Path(f"/proc/{daemon}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+    assert time.monotonic() - begun < 45

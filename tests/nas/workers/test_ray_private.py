@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import time
+from types import SimpleNamespace
 
 import ray
 from ray._private import services
 from ray.train.torch import TorchTrainer
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 
 from nas.workers import ray_private as private
 
@@ -28,6 +31,37 @@ def test_what_is_changed_is_put_back() -> None:
         assert ray._private.utils.get_entrypoint_name() == "a command without a password"
         assert services.ConsolePopen is not popen
     assert (ray._private.utils.get_entrypoint_name, services.ConsolePopen) == (name, popen)
+
+
+def test_what_still_trains_at_the_end_of_a_run_is_waited_for_in_seconds() -> None:
+    """By stubs of what Ray Tune's controller has: their names are checked, which are not public."""
+
+    class Actors:
+        num_total_actors, waited, killed = 1, 0.0, False
+
+        def next(self, timeout: float) -> None:
+            Actors.waited += timeout
+            time.sleep(timeout)
+
+        def cleanup(self) -> None:
+            Actors.killed = True
+
+    stopped: list[str] = []
+    controller = SimpleNamespace(
+        _actor_to_trial={"actor": "trial"},
+        _schedule_trial_stop=stopped.append,
+        _cleanup_cached_actors=lambda force_all: None,
+        _actor_manager=Actors(),
+    )
+    before = TuneController._cleanup_trials
+    source = inspect.getsource(before)
+    with private.short_goodbyes(0.2):
+        TuneController._cleanup_trials(controller)
+    assert TuneController._cleanup_trials is before
+    assert (stopped, Actors.killed) == (["trial"], True)
+    assert 0.1 < Actors.waited < 0.3
+    assert all(f"self.{name}" in source for name in vars(controller))
+    assert all(f"_actor_manager.{name}" in source for name in ("num_total_actors", "next(timeout", "cleanup()"))
 
 
 def test_what_ray_takes_it_still_takes() -> None:
