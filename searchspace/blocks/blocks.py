@@ -376,7 +376,7 @@ def squeeze_excite(channels: int, se: SqueezeExcite, norm: Norm) -> Gate:
 Named = tuple[str, Layer | None]
 
 
-def normed(conv: Conv | Parallel, channels: int, norm: Norm | None, branches: int) -> tuple[Named, Named]:
+def with_norm(conv: Conv | Parallel, channels: int, norm: Norm | None, branches: int) -> tuple[Named, Named]:
     """A convolution to so many channels and its norm, if it has one; with `branches` and a batch norm, both as one
     layer that is trained as several."""
     if norm is None or norm.kind != "batch" or not branches or isinstance(conv, Parallel):
@@ -401,7 +401,7 @@ def unit(
     gate = None if se is None else squeeze_excite(channels, se, b.norm)
     before = se is not None and se.position == "before"
     return sequential(
-        *normed(conv, channels, b.norm if position in b.norm_at else None, b.branches),
+        *with_norm(conv, channels, b.norm if position in b.norm_at else None, b.branches),
         ("se", gate if before else None),
         ("act", activate(act)),
         ("pool", pool_of(b.anti_alias, channels, pool) if pool > 1 else None),
@@ -591,7 +591,7 @@ def universal(b: Block) -> Sequential:
         at_first = at_expand = 1
     first = Conv(b.in_channels, b.in_channels, kernel, at_first, b.in_channels, 1, b.bias)
     return sequential(
-        ("first", sequential(*normed(first, b.in_channels, b.norm, b.branches)) if kernel else None),
+        ("first", sequential(*with_norm(first, b.in_channels, b.norm, b.branches)) if kernel else None),
         ("expand", expand(b, b.in_channels, at_expand)),
         ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
         ("project", project(b, b.hidden)),
@@ -615,8 +615,8 @@ def star(b: Block) -> Sequential:
     factors = tuple(Conv(b.in_channels, b.hidden, groups=b.expand_groups, bias=b.bias) for _ in range(2))
     norm = b.norm if "expand" in b.norm_at else None
     branches = (
-        sequential(*normed(factors[0], b.hidden, norm, b.branches), ("act", activate(b.expand_act))),
-        sequential(*normed(factors[1], b.hidden, norm, b.branches)),
+        sequential(*with_norm(factors[0], b.hidden, norm, b.branches), ("act", activate(b.expand_act))),
+        sequential(*with_norm(factors[1], b.hidden, norm, b.branches)),
     )
     last = Conv(b.out_channels, b.out_channels, b.kernel, 1, b.out_channels, b.dilation, b.bias)
     return sequential(

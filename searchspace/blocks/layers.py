@@ -141,15 +141,15 @@ class Reparametrised(Conv):
         """What is added up in training. Under a kernel without a middle, or whose padding depends on the image's size
         (`same`), there is no place for a 1×1 convolution or the identity."""
         alone = Conv(*(self.in_channels, self.out_channels, self.kernel, self.stride, self.groups, self.dilation))
-        found = [self._normed(replace(alone, same=self.same))] * self.copies
+        found = [self._with_norm(replace(alone, same=self.same))] * self.copies
         centred = 2 * self.padding == self.dilation * (self.kernel - 1)
         if centred and self.kernel > 1:
-            found.append(self._normed(replace(alone, kernel=1, dilation=1)))
+            found.append(self._with_norm(replace(alone, kernel=1, dilation=1)))
         if centred and self.stride == 1 and self.in_channels == self.out_channels:
             found.append(Sequential((("norm", Normalize(self.out_channels, self.norm)),)))
         return tuple(found)
 
-    def _normed(self, conv: Conv) -> Sequential:
+    def _with_norm(self, conv: Conv) -> Sequential:
         return Sequential((("conv", conv), ("norm", Normalize(self.out_channels, self.norm))))
 
     @property

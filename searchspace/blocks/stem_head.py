@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from searchspace.blocks.blocks import activate, normalize, normed, sequential
+from searchspace.blocks.blocks import activate, normalize, sequential, with_norm
 from searchspace.blocks.layers import (
     Activation,
     Conv,
@@ -74,7 +74,7 @@ class Head:
 def lower_stem(stem: Stem, in_channels: int) -> Sequential:
     conv = Conv(in_channels, stem.width, stem.kernel, stem.stride, bias=stem.bias)
     return sequential(
-        *normed(conv, stem.width, stem.norm, stem.branches),
+        *with_norm(conv, stem.width, stem.norm, stem.branches),
         ("act", activate(stem.act)),
         ("pool", MaxPool(3, stem.pool) if stem.pool > 1 else None),
     )

@@ -82,3 +82,25 @@ def test_commands_are_thin() -> None:
     for name in ("search", "report", "dashboard", "export", "measure", "deploy", "train"):
         lines = (ROOT / "nas" / f"{name}.py").read_text(encoding="utf-8").splitlines()
         assert len(lines) <= 80, name
+
+
+# What names a thing and not what is done to it; hooks of watchers; blocks by their names in the literature.
+PARTICIPLES = {"started", "ended", "abandoned", "expected", "inverted", "fused_mbconv", "mixed", "placed", "joined"}
+IRREGULAR = (
+    "known drawn told given taken seen held kept made found begun written shown left sent bound said chosen hidden"
+)
+
+
+def test_functions_are_named_by_verbs() -> None:
+    """A word that ends in -ed stands before a noun (`ranked_trials`), never alone but in what is listed above."""
+    alone = {
+        f"{name}:{node.name}"
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and not {"property", "cached_property"} & {ast.unparse(decorator) for decorator in node.decorator_list}
+        and re.fullmatch(r"_?([a-z]{3,}ed|" + IRREGULAR.replace(" ", "|") + ")", node.name)
+        and not re.fullmatch(r"_?(need|seed|feed|embed|heed|speed)", node.name)
+        and node.name not in PARTICIPLES
+    }
+    assert alone == set()

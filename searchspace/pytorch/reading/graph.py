@@ -197,7 +197,7 @@ class _Reader:
             return self._read_addition(node), self.above[node]
         if node.target in PRODUCTS:
             return self._product(node)
-        if node.target in VIEWS and (shuffled := self._shuffled(node)) is not None:
+        if node.target in VIEWS and (shuffled := self._read_shuffle(node)) is not None:
             return [Item(ChannelShuffle(self._channels(node)), _path(node))], shuffled
         if node.target in (torch.cat, torch.concat):
             return [self._read_concatenation(node)], self.above[node]
@@ -390,7 +390,7 @@ class _Reader:
         kept = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
         return [GlobalAvgPool()] if kept else [GlobalAvgPool(), Flatten()]
 
-    def _shuffled(self, node: fx.Node) -> fx.Node | None:
+    def _read_shuffle(self, node: fx.Node) -> fx.Node | None:
         """The map whose channels a view has as `ChannelShuffle` puts them; None where it is another view."""
         turned = self.inputs[node][0]
         while turned.target in SAME:

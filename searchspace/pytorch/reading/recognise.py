@@ -112,7 +112,7 @@ def _pads_as_tensorflow(item: Item) -> bool:
 
 def _stem(items: Sequence[Item]) -> tuple[Stem, int]:
     """The stem, and how many layers are in it."""
-    layers = [reparametrised(flatten(item.layer)) for item in items[:5]]
+    layers = [as_deployed(flatten(item.layer)) for item in items[:5]]
     if not layers or not isinstance(layers[0], Conv):
         raise UnreadableError("it does not begin with a convolution")
     conv = layers[0]
@@ -297,7 +297,7 @@ def alike(ways: Sequence[tuple[Block, ...]]) -> list[Block]:
 def blocks_of(layers: Layers, width: int) -> tuple[Block, ...]:
     """The blocks, of one kind or another, that these layers are; none where they are no block."""
     found: dict[tuple[str, bool], Block] = {}
-    for read in dict.fromkeys((layers, tuple(map(reparametrised, layers)))):
+    for read in dict.fromkeys((layers, tuple(map(as_deployed, layers)))):
         for fields in _candidates(read, width):
             for branches in dict.fromkeys((fields.get("branches", 0), 1)):
                 kind = (fields["type"], branches > 0)
@@ -315,19 +315,19 @@ def _block(layers: Layers, width: int, fields: dict[str, Any]) -> Block | None:
         return None
 
 
-def reparametrised(layer: Layer) -> Layer:
+def as_deployed(layer: Layer) -> Layer:
     """A layer in which every sum of convolutions and batch norms is the one convolution that it may be deployed as."""
     match layer:
         case Sequential(parts=parts):
-            return Sequential(tuple((name, reparametrised(part)) for name, part in parts))
+            return Sequential(tuple((name, as_deployed(part)) for name, part in parts))
         case Gate(body=body):
-            return Gate(reparametrised(body))  # type: ignore[arg-type]
+            return Gate(as_deployed(body))  # type: ignore[arg-type]
         case Residual(body=body, shortcut=shortcut):
             one = _one_convolution((body, shortcut)) if isinstance(shortcut, Sequential) else None
-            return one or Residual(reparametrised(body), shortcut)  # type: ignore[arg-type]
+            return one or Residual(as_deployed(body), shortcut)  # type: ignore[arg-type]
         case Parallel(branches=branches, join=join):
             one = _one_convolution(branches) if join == "add" else None
-            return one or Parallel(tuple(map(reparametrised, branches)), join)  # type: ignore[arg-type]
+            return one or Parallel(tuple(map(as_deployed, branches)), join)  # type: ignore[arg-type]
     return layer
 
 
