@@ -50,7 +50,7 @@ def test_a_plugin_that_exits_is_refused(plugin: Path) -> None:
 
 def test_a_file_that_has_gone_is_named_and_nonsense_is_left_to_the_parser(plugin: Path) -> None:
     plugin.unlink()
-    with pytest.raises(InputError, match=r"there is no such file; --plugin theirs\.py from where it is"):
+    with pytest.raises(InputError, match=r"there is no such file; where it has been moved, --plugin NEW/PLACE/theirs"):
         plugins.load_named([str(plugin)])
     plugins.load_named("theirs.py")
     plugins.load_named([3])

@@ -56,7 +56,7 @@ BAD_NETWORKS: list[tuple[str, Any]] = [
     ("stages.0.stride", 3),
     ("stages.0.kernel", 4),
     ("stages.0.kernel", 0),
-    ("stages.0.expansion", 7),
+    ("stages.0.expansion", 10**9),
     ("stages.0.expansion", 0),
     ("stages.0.expansion", "six"),
     ("stages.0.se", 1.5),

@@ -267,7 +267,9 @@ def test_a_command_reads_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not plugins.has_sourceless()
     moved = plugin.rename(tmp_path / "elsewhere.py")
     plugins.load(str(plugin))  # it is loaded already
-    with pytest.raises(InputError, match=r"another.py: there is no such file; --plugin another.py from where it is"):
+    with pytest.raises(
+        InputError, match=r"another.py: there is no such file; where it has been moved, --plugin NEW/PLACE/another"
+    ):
         plugins.load(str(tmp_path / "another.py"))
     plugins.load(str(moved))  # registers the same
 
