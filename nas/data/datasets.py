@@ -35,7 +35,7 @@ from nas.data.decoding import (
     pixels,
 )
 from nas.data.image_folder import ImageFolder, first_images, image_folder
-from nas.data.labelled import Labelled, Rows, count_of, purposes
+from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror
 from nas.data.pictures import File, misfit
@@ -204,7 +204,7 @@ def _make_split(
     train, val = _stratify(labels, share, seed, name, found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
-    notes = found.notes + notes + repetitions(images, labels, found.classes)
+    notes = found.notes + notes + inequality(labels, found.classes) + repetitions(images, labels, found.classes)
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from nas.data.decoding import Source
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
 NO_TEST = "no test images"
+UNEQUAL = 10  # times as many images of one class as of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,16 @@ class Labelled:
 def count_of(number: int, thing: str) -> str:
     """`1 image`, `1,200 images`."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def inequality(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
+    """A word where one class has so many more images than another that accuracy may say nothing of the latter."""
+    counts = np.bincount(labels, minlength=len(classes))[: len(classes)]
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < UNEQUAL * max(1, counts[least]):
+        return ()
+    unequal = f"{classes[most]!r} has {count_of(int(counts[most]), 'image')}, {classes[least]!r} {counts[least]:,}"
+    return (f"classes are unequal ({unequal}): --metric balanced_accuracy counts all as much",)
 
 
 def purposes(images: dict[str, int]) -> tuple[str, ...]:
