@@ -433,5 +433,5 @@ def test_classes_that_are_very_unequal_are_said(tmp_path: Path) -> None:
     root = images(images(tmp_path, ["cat"], 25), ["dog", "eel"], 3)
     assert not any("unequal" in line for line in loaded(root)[1])
     (root / "eel" / "2.jpg").unlink()
-    said = "data: classes are unequal ('cat' has 25 images, 'eel' 2): --metric balanced_accuracy counts all as much"
+    said = "data: classes are unequal ('cat' has 25 images, 'eel' 2): --metric f1_macro counts all as much"
     assert said in loaded(root)[1]
