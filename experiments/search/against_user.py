@@ -12,9 +12,13 @@ images are read once, when all trainings are done.
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,12 +34,13 @@ from nas.config import full_recipe
 from searchspace import Arch, Budget, InputError, cost, from_module
 
 OURS, USERS = "nas.search", "user's script"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # of long trainings; searches choose their own
+OF_TRAININGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # which are of one thread; searches choose their own
+MORE_THAN_FIT = 500  # trials, so that the clock ends the search and not their number
 CLASSES = 1000  # of the deployed network, whose multiply-adds count
 
 
-def carried_out(command: list[str], folder: Path) -> None:
-    environment = {name: value for name, value in findings.environment().items() if name not in ONE_THREAD}
+def run_search(command: list[str], folder: Path) -> None:
+    environment = {name: value for name, value in findings.environment().items() if name not in OF_TRAININGS}
     if subprocess.run(command, env=environment).returncode:
         raise InputError(f"the search in {folder} failed; the same command carries on")
 
@@ -46,7 +51,7 @@ def by_user(args: argparse.Namespace, seed: int) -> tuple[Arch, int]:
     if not out.is_file():
         command = [sys.executable, user_script.__file__, "--dataset", args.dataset, "--images", str(args.images)]
         command += ["--budget", str(Budget.parse(args.budget).limits[0].high), "--minutes", str(args.minutes)]
-        carried_out([*command, "--epochs", str(args.brief), "--seed", str(seed), "--out", str(out)], out)
+        run_search([*command, "--epochs", str(args.brief), "--seed", str(seed), "--out", str(out)], out)
     found = json.loads(out.read_text())
     return from_module(user_script.network(found["params"], CLASSES).eval()), found["trained"]
 
@@ -57,7 +62,8 @@ def by_search(args: argparse.Namespace, seed: int) -> tuple[Arch, int]:
     if not (run / "best.yaml").is_file():
         command = [sys.executable, "-m", "nas.search", "--budget", args.budget, "--dataset", args.dataset]
         command += ["--images", str(args.images), "--num-classes", str(CLASSES), "--seed", str(seed)]
-        carried_out([*command, "--time-limit", f"{args.minutes:g}m", "--run", str(run), *args.options], run)
+        command += ["--trials", str(MORE_THAN_FIT), "--time-limit", f"{args.minutes:g}m", "--run", str(run)]
+        run_search([*command, *args.options], run)
     found = Run.open(run)
     return found.best.arch, sum(trial.state == "complete" for trial in found.trials)
 
@@ -99,13 +105,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("options", nargs="*", help="more options of our search, after --")
     args = parser.parse_args(arguments)
     if args.smoke:
-        args.minutes, args.seeds, args.trainings, args.images, args.epochs, args.brief = 0.5, 1, 1, 60, 1, 1
+        args.minutes, args.seeds, args.trainings, args.images, args.epochs, args.brief = 0.5, 1, 1, 100, 1, 1
     page = findings.Page(__doc__, __file__, args, arguments)
     archs, counts = {}, {}
     for seed in range(args.seeds):
         for name, found in ((OURS, by_search), (USERS, by_user)):
             archs[f"{name} {seed}"], counts[f"{name} {seed}"] = found(args, seed)
-    os.environ.update(ONE_THREAD)
     train = replace(full_recipe(args.dataset), epochs=args.epochs)
     jobs = trainings.repeated(archs, train, args.trainings)
     split, weights = trainings.images(args.dataset, args.images), args.out / "against_user-weights"

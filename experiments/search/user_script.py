@@ -129,7 +129,7 @@ def search() -> None:
     args = parser.parse_args()
     begun = time.monotonic()
     rows = datasets.load_dataset(args.dataset, split="train").shuffle(seed=args.seed).select(range(args.images))
-    some = torch.stack([pixels(row[columns(rows)[0]]) for row in rows.select(range(500))])
+    some = torch.stack([pixels(row[columns(rows)[0]]) for row in rows.select(range(min(500, args.images)))])
     mean, std = some.mean((0, 2, 3))[:, None, None], some.std((0, 2, 3))[:, None, None]
     cut = int(0.8 * args.images)
     classes = rows.features[columns(rows)[1]].num_classes

@@ -20,7 +20,7 @@ from statistics import median
 
 from nas.cache import cache_folder
 from nas.latency import runtimes, timing
-from nas.latency.runtimes import do_nothing as unwatched_run
+from nas.latency.runtimes import do_nothing
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
 from searchspace.costs.latency import LatencyTable, Session, Size
@@ -136,7 +136,7 @@ def add(
     path: Path | None,
     name: str,
     archs: Sequence[Arch],
-    each: Callable[[], None] = unwatched_run,
+    each: Callable[[], None] = do_nothing,
     session: Session | None = None,
 ) -> LatencyTable:
     """The table with the layers of these networks timed, and saved; a session goes on with the load that it began

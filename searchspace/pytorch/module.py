@@ -262,7 +262,7 @@ class ReparametrisedConv(Branches):
         weight = torch.zeros_like(fused.weight, dtype=torch.float64)
         bias = weight.new_zeros(len(weight))
         for branch in self.branches:
-            own, offset = with_norm(branch, weight)
+            own, offset = fold_norm(branch, weight)
             side = own.shape[2]
             first = self.layer.padding // self.layer.dilation if side < self.layer.kernel else 0
             weight[..., first : first + side, first : first + side] += own
@@ -272,7 +272,7 @@ class ReparametrisedConv(Branches):
         return fused.train(self.training)
 
 
-def with_norm(branch: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+def fold_norm(branch: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
     """The weights and biases of a convolution and its batch norm, or of a batch norm alone, as one convolution's, whose
     weights have the channels of `like`."""
     *convs, norm = branch.children()
