@@ -35,6 +35,7 @@ from nas.data.decoding import (
     pixels,
 )
 from nas.data.image_folder import ImageFolder, first_images, image_folder
+from nas.data.holding_out import hold_out, unscored
 from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror
@@ -107,8 +108,7 @@ class Split:
         rest, most = np.arange(len(self.train_labels)), len(self.train_labels) // (FOLDS + 1)
         held = rest
         for fold in range(number):
-            own, share = self.train_labels[rest], min(len(self.val_labels), most)
-            kept, out = _stratify(own, share, fold, self.name, self.classes)
+            kept, out = hold_out(self.train_labels[rest], min(len(self.val_labels), most), fold)
             rest, held = rest[kept], rest[out]
         others = np.setdiff1d(np.arange(len(self.train_labels)), held)
         return replace(
@@ -202,6 +202,7 @@ def _make_split(
     contents: str = "",
 ) -> Split:
     train, val = _stratify(labels, share, seed, name, found.classes)
+    notes = notes + unscored(labels[val], found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
     notes = found.notes + notes + inequality(labels, found.classes) + repetitions(images, labels, found.classes)
@@ -352,19 +353,13 @@ def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:
 
 
 def _stratify(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
-    from sklearn.model_selection import train_test_split
-
     alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
     if len(alone):
         said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
         raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
-    try:
-        train, val = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
-    except ValueError as error:
-        raise InputError(f"dataset {name}: cannot be split by class: {error}") from None
-    return np.sort(train), np.sort(val)
+    return hold_out(labels, share, seed)
 
 
 def _training(name: str, progress: Progress | None) -> Labelled:

@@ -11,6 +11,7 @@ from PIL import Image
 from nas.config import EPOCHS, DataConfig, trial_epochs
 from nas.data.datasets import FOLDS, Split, load, number_of_training_images
 from nas.data.decoding import Mapped, join
+from nas.data.holding_out import hold_out, unscored
 
 
 def numbered(images: int, classes: int = 4, validation: float = 0.2) -> Split:
@@ -73,3 +74,51 @@ def test_a_trial_is_the_longer_the_fewer_images_there_are() -> None:
     assert (epochs[0], epochs[-1]) == EPOCHS[::-1]
     assert trial_epochs(3_200) * 3_200 >= 40_000
     assert trial_epochs(0) == EPOCHS[0]
+
+
+@pytest.mark.parametrize("counts", [(100, 100, 2), (100, 100, 3), (4,) * 10, (2,) * 10, (*(3,) * 10, 200), (300, 2, 2)])
+def test_small_classes_keep_an_image_that_trains_in_every_fold(counts: tuple[int, ...]) -> None:
+    """A class of two images ended a search in its finals, after all of its trials."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    shown = np.zeros((len(labels), 1, 8, 8), np.uint8)
+    shown[:, 0, 0, 0], shown[:, 0, 0, 1] = np.arange(len(labels)) // 256, np.arange(len(labels)) % 256
+    split, seen = Split.of(shown, labels), list[int]()
+    for fold in range(FOLDS + 1):
+        one = split.fold(fold)
+        held = numbers(one.val_images)
+        assert held
+        assert sorted(held + numbers(one.train_images)) == list(range(len(labels)))
+        assert not set(held) & set(seen)
+        assert np.bincount(one.train_labels, minlength=len(counts)).min() >= 1
+        seen += held
+
+
+def test_images_are_held_out_of_classes_by_their_size() -> None:
+    labels = np.repeat(np.arange(4), (50, 30, 15, 5))
+    assert np.bincount(labels[hold_out(labels, 20, 0)[1]], minlength=4).tolist() == [10, 6, 3, 1]
+    assert np.bincount(labels[hold_out(labels, 2, 0)[1]], minlength=4).tolist() == [1, 1, 0, 0]
+    lone = np.repeat(np.arange(3), (9, 9, 1))
+    assert np.bincount(lone[hold_out(lone, 0.5, 0)[1]], minlength=3).tolist() == [5, 5, 0]
+    assert hold_out(lone, 0.5, 1)[1].tolist() == hold_out(lone, 0.5, 1)[1].tolist()
+
+
+@pytest.mark.parametrize("images", [20, 25, 30, 160, 195, 199])
+def test_any_number_of_images_is_used(images: int, tmp_path: Path) -> None:
+    for index in range(200):
+        folder = tmp_path / f"class{index % 10}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), index, np.uint8)).save(folder / f"{index}.png")
+    exact = load(DataConfig(str(tmp_path), images=images, spare=False), 0, 16)
+    assert len(exact.train_labels) + len(exact.val_labels) == images
+    assert np.bincount(exact.train_labels, minlength=10).min() >= 1
+    spare = load(DataConfig(str(tmp_path), images=images, spare=True), 0, 16)
+    assert len(spare.train_labels) == round(0.8 * images)
+    few = [note for note in exact.notes if "too few images" in note]
+    assert tuple(few) == unscored(exact.val_labels, exact.classes)
+
+
+def test_classes_without_an_image_that_scores_are_named() -> None:
+    assert unscored(np.array([0, 1]), ("a", "b")) == ()
+    assert unscored(np.array([0, 0]), ("a", "b")) == ("1 class has too few images for one to score: 'b'",)
+    many = unscored(np.array([0]), tuple("abcdefgh"))
+    assert many == ("7 classes have too few images for one to score: 'b', 'c', 'd', 'e', 'f' and 2 more",)
