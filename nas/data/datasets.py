@@ -34,8 +34,8 @@ from nas.data.decoding import (
     part,
     pixels,
 )
-from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.holding_out import hold_out, unscored
+from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror

@@ -47,7 +47,7 @@ def _quotas(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
 
 def unscored(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
     """A word where some classes have no image among those that score."""
-    without = [classes[label] for label in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
+    without = [classes[int(label)] for label in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
     if not without:
         return ()
     have = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
