@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -256,8 +256,13 @@ def check_part(config: DataConfig, seed: int) -> None:
         _part(_training(config.dataset, None), config.images, seed, config.dataset)
 
 
-def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, Labels] | None:
-    """The test images of a split's dataset, or those it calls validation; None where neither has labels."""
+def load_test(
+    split: Split, progress: Progress | None = None, say: Callable[[str], object] = lambda note: None
+) -> tuple[Images, Labels] | None:
+    """The test images of a split's dataset, or those it calls validation; None where neither has labels.
+
+    `say` is told what was left out of them.
+    """
     if split.name == "digits":
         return _digits(test=True, size=split.resolution, channels=split.channels)
     found = _testing(split.name, split.classes, progress)
@@ -265,6 +270,8 @@ def load_test(split: Split, progress: Progress | None = None) -> tuple[Images, L
         return None
     form = Form(split.channels, split.resolution, split.data.data_range)
     made = decode(found.images(np.arange(len(found.labels))), form, split.data.skip_bad, progress)
+    for note in _notes(made):
+        say(f"test images: {note}")
     return made.images, found.labels[made.rows]
 
 

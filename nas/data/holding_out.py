@@ -34,11 +34,10 @@ def hold_out(labels: Labels, share: float, seed: int) -> tuple[Rows, Rows]:
     return np.setdiff1d(np.arange(len(labels)), held), np.sort(held)
 
 
-def _quotas(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+def _quotas(counts: NDArray[np.int64], number: int) -> Labels:
     """How many of each class are held out: its part of `number`, rounded so that they add up to it; one is kept."""
-    exact = number * counts / counts.sum()
-    most = np.maximum(counts - 1, 0)
-    quotas = np.minimum(exact.astype(np.int64), most)
+    exact, most = number * counts / counts.sum(), np.maximum(counts - 1, 0)
+    quotas: Labels = np.minimum(exact.astype(np.int64), most)
     while quotas.sum() < min(number, most.sum()):
         missing = np.where(quotas < most, exact - quotas, -np.inf)
         quotas[np.lexsort((-counts, -missing))[0]] += 1

@@ -86,8 +86,11 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
             f"int8: {data.dataset} has other classes than {facts.title} was trained on; give its --dataset"
         )
     scored = [("validation", split.val_images, split.val_labels)]
+    notes = list[str]()
     with meter(console, "reading the test images") as told:
-        test = load_test(split, told)
+        test = load_test(split, told, notes.append)
+    for note in notes:
+        console.print(note, markup=False)
     return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
 
 

@@ -290,8 +290,11 @@ def images_of(
 def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
+        notes = list[str]()
         with meter(console, "reading the test images", quiet) as told:
-            found = load_test(split, told)
+            found = load_test(split, told, notes.append)
+        for note in notes:
+            console.print(note, markup=False)
         if found is not None and (known := count_shared(found[0], split.train_images, split.val_images)):
             console.print(
                 f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "

@@ -181,9 +181,12 @@ def test_all_images_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> Non
     images(root / "test", ["cat", "dog"], 3)
     (root / "test" / "cat" / "0.jpg").write_bytes(b"no image")
     split, _ = loaded(root, skip_bad=True)
-    tested = load_test(split)
+    told = list[str]()
+    tested = load_test(split, say=told.append)
     assert tested is not None
     assert tested[1].tolist() == [0, 0, 1, 1, 1]
+    left_out = "test images: 1 image left out that cannot be read: test/cat/0.jpg: no image of a known kind"
+    assert told == [left_out]
 
 
 def test_a_panorama_is_scaled_and_an_absurd_picture_named(tmp_path: Path) -> None:
