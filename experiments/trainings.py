@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nas.config import DataConfig, TrainConfig
 from nas.data.datasets import Split, load, load_test
 from nas.training import checkpoint
-from nas.training.trainer import DivergedError, Training, score
+from nas.training.trainer import DivergedError, Training
 from searchspace import Arch, build
 from searchspace.errors import InputError
 
@@ -236,7 +236,7 @@ def features(training: Training) -> Tensor:
     seen: list[Tensor] = []
     with classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float().cpu())):
         split = training.split
-        score(training.model, split.val_images, split.val_labels, training.mean, training.std, training.device)
+        training.evaluate(split.val_images, split.val_labels)
     return torch.cat(seen)
 
 
@@ -253,7 +253,7 @@ def tested(jobs: Sequence[Job], split: Split, device: str, keep: Path, log: Path
         assert test is not None
         training = begun(job, split, device)
         training.model.load_state_dict(checkpoint.read(keep / f"{job.key}.safetensors")[0])
-        accuracy, _ = score(training.model, *test, training.mean, training.std, device)
+        accuracy, _ = training.evaluate(*test)
         with log.open("a") as file:
             file.write(json.dumps({"key": job.key, "accuracy": accuracy, "images": len(test[1])}) + "\n")
     found = finished(log)

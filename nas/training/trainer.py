@@ -166,21 +166,45 @@ class Training:
         gang.agree(self.model)
         return Epoch(number, train_loss, *self.evaluate(split.val_images, split.val_labels), steps * batch / seconds)
 
+    @torch.no_grad()
     def evaluate(self, images: Images, labels: Labels) -> tuple[float, float]:
-        """(accuracy, cross-entropy) on these images, with the weights as they are."""
-        over = self.gang, self.pixels, self.each, self.share
-        return score(self.model, images, labels, self.mean, self.std, self.device, *over)
+        """(accuracy, cross-entropy) on images, with the weights as they are; every rank of a gang scores a part."""
+        own, told = self.gang.part(len(labels)), _on(self.device, labels)
+        right, loss = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
+        done = own.start
+        for logits in self._logits(images, own):
+            y = told[done : done + len(logits)]
+            right += (logits.argmax(1) == y).sum()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+            done += len(logits)
+            self.each("scoring", done - own.start, own.stop - own.start)
+        sums = self.gang.total(torch.cat([right, loss])).tolist()
+        return sums[0] / len(labels), sums[1] / len(labels)
 
     def answers(self, images: Images, each: Each = ignore_progress) -> Tensor:
         """The class that the network takes each image for, with the weights as they are. `each` is told of batches."""
-        return torch.cat([logits.argmax(1) for logits in self._logits(images, each)]).cpu()
+        found, done = list[Tensor](), 0
+        for logits in self._logits(images, slice(0, len(images))):
+            found.append(logits.argmax(1))
+            done += len(logits)
+            each("scoring", done, len(images))
+        return torch.cat(found).cpu()
 
     def probabilities(self, images: Images) -> Tensor:
         """What the network says of every class (N, classes), with the weights as they are, on the CPU."""
-        return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, ignore_progress)])
+        return torch.cat([logits.softmax(1).cpu() for logits in self._logits(images, slice(0, len(images)))])
 
-    def _logits(self, images: Images, each: Each) -> Iterator[Tensor]:
-        return logits_of(self.model, images, self.mean, self.std, self.device, self.pixels, each, self.share)
+    @torch.no_grad()
+    def _logits(self, images: Images, part: slice) -> Iterator[Tensor]:
+        """Answers (N, classes) to a part of the images, in eval mode; all batches on the device are equally large."""
+        self.model.eval()
+        on_gpu = self.device.startswith("cuda")
+        loader = BatchLoader(images, self.device, self.share)
+        for first, stop, seen in equal_parts(part, EVAL_BATCH if on_gpu else EVAL_BATCH_CPU):
+            x = _normalise(resize(loader.between(first, stop), self.pixels), self.mean, self.std)
+            with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+                logits = self.model(x).float()
+            yield logits[seen:]
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
@@ -277,75 +301,6 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
             model(x[first : first + batch])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-@torch.no_grad()
-def score(
-    model: nn.Module,
-    images: Images,
-    labels: Labels,
-    mean: Tensor,
-    std: Tensor,
-    device: str,
-    gang: SingleProcess = SINGLE_PROCESS,
-    pixels: int | None = None,
-    each: Each = ignore_progress,
-    share: float = 1.0,
-) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on these images, brought to so many `pixels` a side, in eval mode; every rank of a gang
-    scores a part of them."""
-    model.eval()
-    own, told = gang.part(len(labels)), _on(device, labels)
-    right, loss = torch.zeros((2, 1), dtype=torch.float64, device=device)
-    done, answers = own.start, iterate_logits(model, images, own, mean, std, device, pixels, share)
-    for logits in answers:
-        y = told[done : done + len(logits)]
-        right += (logits.argmax(1) == y).sum()
-        loss += F.cross_entropy(logits, y, reduction="sum")
-        done += len(logits)
-        each("scoring", done - own.start, own.stop - own.start)
-    sums = gang.total(torch.cat([right, loss])).tolist()
-    return sums[0] / len(labels), sums[1] / len(labels)
-
-
-@torch.no_grad()
-def logits_of(
-    model: nn.Module,
-    images: Images,
-    mean: Tensor,
-    std: Tensor,
-    device: str,
-    pixels: int | None = None,
-    each: Each = ignore_progress,
-    share: float = 1.0,
-) -> Iterator[Tensor]:
-    """What the network answers to images, brought to so many `pixels` a side, in eval mode: batches of (N, classes)."""
-    model.eval()
-    done = 0
-    for logits in iterate_logits(model, images, slice(0, len(images)), mean, std, device, pixels, share):
-        yield logits
-        done += len(logits)
-        each("scoring", done, len(images))
-
-
-def iterate_logits(
-    model: nn.Module,
-    images: Images,
-    part: slice,
-    mean: Tensor,
-    std: Tensor,
-    device: str,
-    pixels: int | None,
-    share: float,
-) -> Iterator[Tensor]:
-    """Answers (N, classes) to a part of the images, in batches that are equally large on the device."""
-    on_gpu = device.startswith("cuda")
-    loader = BatchLoader(images, device, share)
-    for first, stop, seen in equal_parts(part, EVAL_BATCH if on_gpu else EVAL_BATCH_CPU):
-        x = _normalise(resize(loader.between(first, stop), pixels), mean, std)
-        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-            logits = model(x).float()
-        yield logits[seen:]
 
 
 def _on(device: str, array: object) -> Tensor:

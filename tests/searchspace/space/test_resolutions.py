@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 
 from nas.analysis import tables
@@ -20,7 +21,7 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.run import search_options
 from nas.study.records import trial_of
 from nas.study.study import Study
-from nas.training.trainer import Training, resize, score
+from nas.training.trainer import Training, resize
 from nas.trial import Trial, proxy
 from nas.views.terminal import print_summary
 from nas.workers.evaluate import Context, brief_training, guard
@@ -151,10 +152,11 @@ def test_scores_are_of_the_images_as_they_are_trained() -> None:
     small = SPACE.arch({**SPACE.random_point(random.Random(0)), "resolution": 96}, 0.5).adapt(2, 14)
     training = Training(build(small), split, config, 0, "cpu", pixels=14)
     (epoch,) = training
-    own = score(
-        training.model, split.val_images, split.val_labels, training.mean, training.std, "cpu", pixels=training.pixels
-    )
-    assert own == (epoch.accuracy, epoch.loss)
+    shown = (resize(torch.from_numpy(split.val_images[:]), 14).float() - training.mean) / training.std
+    with torch.no_grad():
+        logits, labels = training.model.eval()(shown), torch.from_numpy(split.val_labels)
+    assert (logits.argmax(1) == labels).float().mean().item() == pytest.approx(epoch.accuracy)
+    assert F.cross_entropy(logits, labels).item() == pytest.approx(epoch.loss, rel=1e-5)
 
 
 def test_networks_that_are_trained_in_full_to_be_compared_keep_their_shares() -> None:
