@@ -81,6 +81,7 @@ class Surrogate:
 
     def __init__(self, kernel: Kernel, rows: Rows, y: Array, noise: Array) -> None:
         self.kernel, self.rows = kernel, rows
+        self.noise = float(noise.min())  # of one more outcome
         covariance = kernel(rows, rows)
         self._factor = cho_factor(covariance + np.diag(noise + JITTER), lower=True)
         self._alpha = cho_solve(self._factor, y)
@@ -92,6 +93,13 @@ class Surrogate:
         explained = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
         variance = self.kernel.diagonal(rows) - (explained**2).sum(0)
         return cross @ self._alpha, np.sqrt(np.maximum(variance, 1e-12))
+
+    def joint(self, rows: Rows) -> tuple[Array, Array]:
+        """Mean and covariance of the noiseless outcomes."""
+        cross = self.kernel(rows, self.rows)
+        explained = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
+        covariance: Array = self.kernel(rows, rows) - explained.T @ explained
+        return cross @ self._alpha, covariance
 
     def improvement(self, rows: Rows) -> Array:
         """How much better than the best mean so far a point is expected to be."""

@@ -18,7 +18,7 @@ from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import Observations, PriorObservation, lessons
 from nas.samplers.point_sampler import History, check_one_objective
 from nas.samplers.repaired import Repaired, from_seed
-from nas.samplers.replicates import is_replicate, least_evaluated, noise_variance
+from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
 
 START = 12
 PARENTS = 10
@@ -26,6 +26,7 @@ ROUNDS = 4
 CHILDREN = 200
 REPAIRS = 10
 CROSSOVER = 0.4
+COMPARED = 40  # points that are worth another evaluation, if any is
 
 
 class Predictor(Repaired):
@@ -38,10 +39,11 @@ class Predictor(Repaired):
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
 
-    `trials` is how many the study will have, where that is known. From 50 on, the last tenth of them are replicates:
-    each evaluates one of the five points of which the process expects most, the one that was evaluated least. With or
-    without them, `winner` names the point of which the process expects most, not that of the luckiest score. How noisy
-    scores are is learnt from replicates.
+    `trials` is how many the study will have, where that is known. From 50 on, a trial of their second half may be a
+    replicate: it evaluates a point once more, where another score of that is expected to tell more about which point is
+    best than a new one (knowledge gradient); the last tenth are replicates always. How noisy scores are is learnt from
+    them. With or without them, `winner` names the point of which the process expects most, not that of the luckiest
+    score.
     """
 
     def __init__(
@@ -76,10 +78,18 @@ class Predictor(Repaired):
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
 
     def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
-        """A finalist, near the end of a known number of trials."""
-        if not is_replicate(trial.number, self.trials):
+        """In the second half of a known number of trials, the trial whose point's next score would tell most, where it
+        tells more than that of a new point; in the last tenth always."""
+        ranked = self._rank(study, known)[:COMPARED] if may_be_replicate(trial.number, self.trials) else []
+        if not ranked:
             return None
-        return least_evaluated(self._rank(study, known), known.trials, self.domain)
+        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        points = [one.params for one in ranked]
+        if not is_replicate(trial.number, self.trials):
+            points.append(self.best_of_pool(taught, known.taken, random.Random(f"{self.seed} {trial.number} new")))
+        model, rows = self._model(taught)
+        best = int(np.argmax(knowledge_gradient(*model.joint(rows(points)), model.noise)))
+        return ranked[best] if best < len(ranked) else None
 
     def winner(self, study: Study) -> FrozenTrial:
         """The first trial of the point whose expected score is the best, of all points with a complete trial.

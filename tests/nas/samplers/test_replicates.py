@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from nas.samplers import Predictor
-from nas.samplers.replicates import noise_variance, number_of_replicates
+from nas.samplers.replicates import knowledge_gradient, noise_variance, number_of_replicates
 from tests.nas.samplers.test_samplers import BUDGET, CHOICES, kinds, macs, score, started
 
 TRIALS = 60
@@ -50,6 +50,20 @@ def at_the_end(trials: list[optuna.trial.FrozenTrial], storage: Any = None) -> o
     return study
 
 
+def test_the_knowledge_gradient_is_what_simulated_scores_gain() -> None:
+    rng = np.random.default_rng(0)
+    mean, root, noise = rng.normal(size=4), rng.normal(size=(4, 4)), 0.3
+    covariance = root @ root.T
+    expected = knowledge_gradient(mean, covariance, noise)
+    truths = rng.multivariate_normal(mean, covariance, 200_000)
+    for point in range(4):
+        scores = truths[:, point] + rng.normal(0, noise**0.5, len(truths))
+        gain = covariance[:, point] / (covariance[point, point] + noise)
+        updated = mean + np.outer(scores - mean[point], gain)
+        assert updated.max(axis=1).mean() - mean.max() == pytest.approx(expected[point], abs=0.02)
+    assert knowledge_gradient(mean, np.zeros((4, 4)), noise) == pytest.approx(0)
+
+
 @pytest.mark.parametrize(("trials", "number"), [(None, 0), (25, 0), (49, 0), (50, 5), (99, 9), (200, 20)])
 def test_the_last_tenth_are_replicates(trials: int | None, number: int) -> None:
     assert number_of_replicates(trials) == number
@@ -68,10 +82,12 @@ def test_finalists_are_evaluated_once_more_and_then_new_points_again(before_the_
     assert len(seen | set(later)) == TRIALS - 3
 
 
-def test_replicates_are_spread_over_five_finalists_though_none_has_ended(before_the_end: list[Any]) -> None:
+def test_replicates_are_spread_though_none_has_ended(before_the_end: list[Any]) -> None:
+    """What is in flight is believed to score what is expected of it, so that another score of it tells less."""
     study = at_the_end(before_the_end)
     asked = Counter(tuple(study.ask(kinds(CHOICES)).params.values()) for _ in range(6))
-    assert sorted(asked.values()) == [1, 1, 1, 1, 2]
+    assert len(asked) >= 3
+    assert max(asked.values()) <= 3
     failing = at_the_end(before_the_end)
     points = []
     for _ in range(3):
