@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -121,11 +121,13 @@ class LatencyTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, a row a line, in one step; raises as `writing`."""
-        path = Path(path)
-        text = json.dumps(asdict(self), ensure_ascii=False).replace("], ", "],\n")
+        path, write = Path(path), partial(json.dumps, ensure_ascii=False)
+        rest = {name: thing for name, thing in asdict(self).items() if name != "times"}
+        rows = {operator: ",\n".join(map(write, rows)) for operator, rows in self.times.items()}
+        times = ",\n".join(f"{write(operator)}: [{text}]" for operator, text in rows.items())
         with writing(f"latency table {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text + "\n")
+            write_text(path, f'{write(rest)[:-1]}, "times": {{{times}}}}}\n')
 
     def with_times(self, space: str, networks: int, times: Iterable[tuple[str, Size, float]]) -> LatencyTable:
         """The table with the times of more networks; of two times of one layer the later one stays."""

@@ -154,6 +154,10 @@ def test_a_saved_table_is_read_back(tmp_path: Path) -> None:
     assert LatencyTable.load(tmp_path / "new" / "table.json") == saved
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["table.json"]
     assert "a device, batch 1, 1 thread, float32" in str(saved)
+    # A kit's script names the networks that it measured by their JSON, and an operator may be called anything.
+    odd = replace(table({'a], "b\n], c': (1.0,)}), checked={json.dumps(SMALL.to_dict()): 1.5, '[[1], [2], "x\n"]': 2.0})
+    odd.save(tmp_path / "odd.json")
+    assert LatencyTable.load(tmp_path / "odd.json") == odd
 
 
 HEADER = {"device": "d", "torch": "2.0", "date": "2026-01-01"}
