@@ -21,6 +21,7 @@ from searchspace.budget import Budget
 
 RESAMPLES, MOST_DEALS = 2000, 20_000
 LEVEL = 0.9
+FAR = 0.75  # of the predicted milliseconds: predictions are within 10 % where layer times are of such networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Comparison:
     difference_interval: tuple[float, float]
     p_value: float
     metric: Metric = DEFAULT_METRIC
+    too_few: bool = False  # networks for any difference to be more than noise
 
     @property
     def noise(self) -> bool:
@@ -61,6 +63,21 @@ def over_sentence(trials: Sequence[TrialRecord], budget: Budget) -> str:
         return ""
     shown = ", ".join(f"trial {number} ({ms:.3g} ms)" for number, ms in sorted(over.items()))
     return f"* over the budget of {budget} when measured: {shown}"
+
+
+def under_sentence(trials: Sequence[TrialRecord], budget: Budget) -> str:
+    """Which networks take far less than was predicted when measured, so that a latency budget is not used; "" where
+    none does, or no budget is of milliseconds."""
+    if not any(limit.currency == "latency_ms" for limit in budget.limits):
+        return ""
+    pairs = [(t.number, t.alone_ms, t.predicted_ms) for t in trials if t.alone_ms and t.predicted_ms]
+    far = [f"trial {n} ({real:.3g} of {told:.3g} ms)" for n, real, told in sorted(pairs) if real < FAR * told]
+    if not far:
+        return ""
+    return (
+        f"measured far below what was predicted: {', '.join(far)}. Larger networks may fit in {budget}: the layer "
+        "times are of other networks, pixels or load (python -m nas.measure --check)"
+    )
 
 
 def difference_interval(metric: Metric, a: float, b: float, images: int) -> tuple[float, float] | None:
@@ -95,7 +112,9 @@ def compare(trials: Sequence[TrialRecord], images: int, seed: int = 0) -> Compar
     gaps = pairs[:, 0] - pairs[:, 1]
     ours, random_ = expected_best(search, k), expected_best(control, k)
     found = (ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps))
-    return Comparison(k, epochs, *found, p_value(search, control, k, rng), metric)
+    n, m = len(search), len(control)
+    least_p = (1 + (n == m)) / math.comb(n + m, n)  # of equally many a deal and its opposite differ as much
+    return Comparison(k, epochs, *found, p_value(search, control, k, rng), metric, least_p > 1 - LEVEL)
 
 
 def metric_of(trials: Sequence[TrialRecord]) -> Metric:
@@ -132,15 +151,18 @@ def sentences(found: Comparison) -> list[str]:
     ahead = "the search is" if found.difference > 0 else "random networks are"
     verdict = "it may be noise" if found.noise else f"more than noise at the 10 % level, {ahead} ahead"
     search, control = f"{m.natural(found.search):z.4f}", f"{m.natural(found.control):z.4f}"
-    within = f" [{e:+z.4f}, {f:+z.4f}]"
-    if found.k == 1 and e == f:
-        within = " (one network of each gives no interval)"
-    else:
-        search, control = f"{search} [{a:z.4f}, {b:z.4f}]", f"{control} [{c:z.4f}, {d:z.4f}]"
+    difference = f"Difference {m.natural(found.difference):+z.4f}"
+    beside = (
+        "Search against random networks, at equal numbers of trials "
+        f"(best of {found.k} of each) and equal epochs ({found.epochs}):"
+    )
+    if found.too_few:
+        return [f"{beside} {search} against {control}.", f"{difference}: too few networks to tell it from noise."]
+    search += f" [{a:z.4f}, {b:z.4f}]" if a < b else ""  # one network alone says nothing of others
+    control += f" [{c:z.4f}, {d:z.4f}]" if c < d else ""
     return [
-        f"Search against random networks, at equal numbers of trials (best of {found.k} of each) and equal epochs "
-        f"({found.epochs}): {search} against {control}.",
-        f"Difference {m.natural(found.difference):+z.4f}{within}, permutation p = {found.p_value:.2g}: {verdict}.",
+        f"{beside} {search} against {control}.",
+        f"{difference} [{e:+z.4f}, {f:+z.4f}], permutation p = {found.p_value:.2g}: {verdict}.",
     ]
 
 

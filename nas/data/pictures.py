@@ -96,7 +96,10 @@ def picture(data: bytes, channels: int) -> Image.Image | NDArray[Any]:
         if found is not None or channels not in (1, 3):
             array = bands.tiff(data)
             if array.shape[2] != channels:
-                raise bands.ChannelsError(f"an image of {array.shape[2]} bands; the network takes {channels} channels")
+                raise bands.ChannelsError(
+                    f"an image of {array.shape[2]} bands; the network takes {channels} channels "
+                    f"(--fix in_channels={array.shape[2]} of a search)"
+                )
             return array
     image = Image.open(io.BytesIO(data))
     if image.width * image.height > MOST_PIXELS:

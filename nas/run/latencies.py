@@ -35,7 +35,12 @@ def with_latencies(
             raise InputError(f"run {run} has another latency table, of {table}; give another --run")
         return space.with_latencies(table)
     if given is not None:
-        return space.with_latencies(LatencyTable.load(given))
+        table = LatencyTable.load(given)
+        name = f"{space.source} at {space.pixels}"
+        if name not in table.spaces and not quiet:
+            own_spaces = ", ".join(table.spaces) or "a space that it does not name"
+            console.print(f"latency table {given} is of {own_spaces}, not of {name}: predictions may be far off")
+        return space.with_latencies(table)
     needed = config.budget.limits_latency or "latency" in config.identity.minimize
     if not needed and (existed or not timing.is_here(config.conduct.device)):
         return space

@@ -43,6 +43,12 @@ def run(args: argparse.Namespace) -> int:
         kit.write(args.kit, space, here, CHECKED, console)
         return 0
     if args.check and args.table is not None and (carried := load_kit_table(args.table)):
+        name = f"{space.source} at {space.pixels}"
+        if name not in carried.spaces:
+            raise InputError(
+                f"check {args.table}: its networks are of {', '.join(carried.spaces)}, not of {name}; a kit of that "
+                "(--kit with the same --space and --resolution) has others"
+            )
         return check_elsewhere(carried, args.table, console)
     path = args.table or device_table.default_path(here)
     before = device_table.open_table(path, here)

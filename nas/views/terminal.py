@@ -201,7 +201,7 @@ class Display:
         score = f"{result.score:.4f}" if result.epoch else ""
         speed = "" if result.images_per_s is None else f"{result.images_per_s:.0f}"
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
-        ms = "" if not self.gap or trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.1f}"
+        ms = "" if not self.gap or trial.cost.latency_ms is None else milliseconds(trial.cost.latency_ms)
         number = trial.final.of if trial.final else trial.number
         cells = (number, trial.role, macs, params, result.epoch or "", score, speed, outcome)
         self.rows[trial.number] = LINE.format(*cells, ms=ms, gap=self.gap)
@@ -283,6 +283,11 @@ def latency_notes(table: LatencyTable | None, predicted: bool, busy: str) -> lis
     return lines if table is None else [*lines, f"{'both are' if predicted else 'it is'} of {table}"]
 
 
+def milliseconds(ms: float) -> str:
+    """With one decimal, and below 1 with two significant digits."""
+    return f"{ms:.1f}" if ms >= 1 else f"{ms:.2g}"
+
+
 def print_device(console: Console, table: LatencyTable) -> None:
     """Which device predicted latencies are of."""
     times = sum(len(rows) for rows in table.times.values())
@@ -303,6 +308,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
                 console.print(line)
         if over := comparison.over_sentence(trials, study.budget):
             console.print(over)
+        if under := comparison.under_sentence(trials, study.budget):
+            console.print(under)
         for trial in best[:3]:
             known = f"{trial.baseline}, " if trial.baseline else ""
             pixels = f"{trial.arch.resolution} px, " if study.space.extremes else ""
@@ -355,7 +362,7 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     over = comparison.over_when_measured(study.records, study.budget)
     for trial, within in zip(best, intervals, strict=True):
         shown = [trial.predicted_ms, trial.alone_ms] if timed else [trial.alone_ms]
-        ms = ["" if one is None else f"{one:.1f}" for one in shown]
+        ms = ["" if one is None else milliseconds(one) for one in shown]
         ms[-1] += "*" if trial.number in over else ""
         score = [f"{trial.score:.4f}", f"{within[0]:.3f}-{within[1]:.3f}" if within else ""][: len(scored)]
         spent = [amount(trial.cost.of(name) or 0.0, name, digits=3).removesuffix(unit_of(name)) for name in own]

@@ -107,7 +107,7 @@ def test_a_search_is_retrained_and_carried_on(run: Path, capsys: pytest.CaptureF
     assert train.main(command) == 0
     said = capsys.readouterr().out
     assert said.count("data digits:") == 1
-    assert said.count("epoch 1 of 1:") == 4
+    assert said.count("epoch 1 of 1: train loss") == 4
     assert "Brief scores and full training of 4 networks, validation images" in said
     assert "Brief scores and full training of 4 networks, test images" in said
     folders = sorted(path.name for path in (run / "retrained").iterdir())

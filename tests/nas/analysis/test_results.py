@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -82,8 +83,26 @@ def test_one_network_of_each_gives_no_interval_and_no_zero_is_negative() -> None
     assert alone is not None
     first, second = comparison.sentences(alone)
     assert first.endswith("(best of 1 of each) and equal epochs (2): 0.5000 against 0.5000.")
-    assert second.startswith("Difference +0.0000 (one network of each gives no interval), permutation p = 1: it may be")
+    assert second == "Difference +0.0000: too few networks to tell it from noise."
     assert comparison.findings(own[:1], 0)[0].startswith("1 trial: 1 complete")
+
+
+@pytest.mark.parametrize(("search", "controls", "told"), [(1, 1, False), (2, 2, False), (2, 1, False), (4, 4, True)])
+def test_too_few_networks_have_no_verdict_and_no_interval(search: int, controls: int, told: bool) -> None:
+    """Of two against two the least p is a third, whatever they score, and an interval beside it says otherwise."""
+    found = comparison.compare(outcomes([0.9] * search, [0.1] * controls), images=100)
+    assert found is not None
+    assert found.too_few != told
+    first, second = comparison.sentences(found)
+    assert ("[" in first, "[" in second) == (told, told)
+    assert second.endswith("the search is ahead." if told else "too few networks to tell it from noise.")
+
+
+def test_one_control_has_no_interval_where_images_give_none() -> None:
+    scored = [replace(trial, metric=Metric("score of mine")) for trial in outcomes(list(np.linspace(0, 1, 12)), [0.4])]
+    found = comparison.compare(scored, images=0)
+    assert found is not None
+    assert re.search(r"\] against 0\.4000\.$", comparison.sentences(found)[0])
 
 
 def test_intervals_cover_about_what_they_say() -> None:
@@ -272,6 +291,19 @@ def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
     )
     assert comparison.over_sentence(trials, Budget.parse("3MFLOPs")) == ""
     assert comparison.over_sentence(trials[1:3], budget) == ""
+
+
+def test_networks_that_take_far_less_than_was_predicted_are_named() -> None:
+    """A budget of 8 ms was met with 2, where layer times were of another resolution."""
+    cost = record(0).cost
+    trials = [
+        record(number, alone_ms=ms, cost=replace(cost, latency_ms=8.0))
+        for number, ms in ((0, 2.0), (1, 6.5), (2, None))
+    ]
+    said = comparison.under_sentence(trials, Budget.parse("3MFLOPs,8ms"))
+    assert said.startswith("measured far below what was predicted: trial 0 (2 of 8 ms). Larger networks may fit in ")
+    assert comparison.under_sentence(trials, Budget.parse("3MFLOPs")) == ""
+    assert comparison.under_sentence(trials[1:], Budget.parse("8ms")) == ""
 
 
 def test_every_column_of_the_table_is_explained() -> None:

@@ -59,7 +59,15 @@ def test_a_kit_times_another_machine(kit: Path, capsys: pytest.CaptureFixture[st
 
     common = ["--space", str(kit.parent / "tiny.yaml"), "--latency-table", str(kit / "there.json"), "--dry-run"]
     assert search.main([*common, "--budget", "0.5ms", "--band", "5"]) == 0
-    assert f"latency predicted for {table}" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"latency predicted for {table}" in said
+    assert "predictions may be far off" not in said
+    assert search.main([*common, "--budget", "0.5ms", "--band", "5", "--fix", "resolution=64"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "there.json is of tiny.yaml at 32 px, not of tiny.yaml at 64 px: predictions may be far off" in said
+    assert "its networks are of tiny.yaml at 32 px, not of tiny.yaml at 64 px; a kit of that" in refusal(
+        measure.main, [*words, "--resolution", "64"], capsys
+    )
 
 
 def test_what_is_wrong_with_a_kit_is_one_line(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
