@@ -356,17 +356,24 @@ def _part(found: Labelled, images: int | None, seed: int, name: str) -> Rows:
     classes = len(np.unique(labels))
     if images < 2 * classes:
         raise InputError(f"images: at least {2 * classes}, two of each class of {name}, not {images}")
-    return _stratify(labels, len(labels) - images, seed, name, found.classes)[0]
+    _check_classes(labels, name, found.classes)
+    return hold_out(labels, len(labels) - images, seed, least=2)[0]
 
 
 def _stratify(labels: Labels, share: float, seed: int, name: str, classes: Sequence[str]) -> tuple[Rows, Rows]:
+    """The rows that train and those that score; `InputError` for a class that is too small for both."""
+    _check_classes(labels, name, classes)
+    return hold_out(labels, share, seed)
+
+
+def _check_classes(labels: Labels, name: str, classes: Sequence[str]) -> None:
+    """`InputError` for a class of one image."""
     alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
     if len(alone):
         said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
         raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
-    return hold_out(labels, share, seed)
 
 
 def _training(name: str, progress: Progress | None) -> Labelled:

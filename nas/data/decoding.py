@@ -33,7 +33,7 @@ from searchspace.processes import processes
 Array = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-VERSION = 4  # of what `pixels` makes of a file, and of the remarks that are kept beside images
+VERSION = 5  # of what `pixels` makes of a file, and of the remarks that are kept beside images
 SMALLEST = 16
 MEMORY_LIMIT_BYTES = 8 * 10**9
 MEMORY_SHARE = 0.25
@@ -124,11 +124,12 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
-    """What is to be said of decoded images: why the `bad` ones cannot be read, by row, and how many are `clipped`: have
-    values above the one that is white."""
+    """What is to be said of decoded images: why the `bad` ones cannot be read, by row; how many are `clipped`, which
+    have values above the one that is white, and how many have `holes`, values that are no numbers."""
 
     bad: dict[int, str] = field(default_factory=dict)
     clipped: int = 0
+    holes: int = 0
 
 
 def own_size(source: Source, channels: int, largest: int) -> int:
@@ -157,10 +158,13 @@ def decode(source: Source, form: Form, skip_bad: bool, progress: Progress | None
         images, remarks, notes = _decode_and_keep(path, source, form, shape, fits, skip_bad, progress)
     else:
         (images, remarks), notes = kept, ()
-    bad, clipped = remarks.bad, remarks.clipped
+    bad, clipped, holes = remarks.bad, remarks.clipped, remarks.holes
     if clipped:
         which = f"{clipped:,} images have" if clipped > 1 else "1 image has"
         notes = (f"{which} values above --data-range {form.data_range:g}, which are clipped: they are white", *notes)
+    if holes:
+        which = f"{holes:,} images have" if holes > 1 else "1 image has"
+        notes = (f"{which} values that are no numbers (NaN or infinite): they are black", *notes)
     if bad and (not skip_bad or len(bad) == source.number):
         raise InputError(_refusal(source, bad))
     rows = np.setdiff1d(np.arange(source.number), np.array(list(bad), np.int64))
@@ -183,7 +187,7 @@ def _load_kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, 
         notes = path.with_suffix(".json")
         said: Any = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {"bad": {}, "clipped": 0}
         bad = {int(index): str(reason) for index, reason in said["bad"].items()}
-        return images, Remarks(bad, int(said["clipped"]))
+        return images, Remarks(bad, int(said["clipped"]), int(said["holes"]))
     except (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError):
         return None
 
@@ -267,14 +271,15 @@ def _fill(images: Array, source: Source, form: Form, progress: Progress | None) 
     """Decode into an array; what is to be said of it. The first images say whether processes are worth it."""
     chunks, work = _chunks(source.records()), partial(_chunk, form)
     bad: dict[int, str] = {}
-    done, clipped, begun = 0, 0, time.monotonic()
+    done, clipped, holes, begun = 0, 0, 0, time.monotonic()
 
     def take(results: Iterator[tuple[Array, Remarks]]) -> None:
-        nonlocal done, clipped
+        nonlocal done, clipped, holes
         for arrays, found in results:
             images[done : done + len(arrays)] = arrays
             bad.update(found.bad)
             clipped += found.clipped
+            holes += found.holes
             done += len(arrays)
             if progress is not None:
                 progress("decoding images", done, len(images))
@@ -283,7 +288,7 @@ def _fill(images: Array, source: Source, form: Form, progress: Progress | None) 
     left_s = (time.monotonic() - begun) / max(1, done) * (len(images) - done)
     with processes(int(left_s >= WORTH_S), 1) as mapped:
         take(mapped(work, chunks))
-    return Remarks(bad, clipped)
+    return Remarks(bad, clipped, holes)
 
 
 def _chunks(records: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
@@ -297,17 +302,18 @@ def _chunk(form: Form, chunk: tuple[int, list[Any]]) -> tuple[Array, Remarks]:
     """Images from a row on, black where they cannot be read, and why they cannot."""
     start, records = chunk
     images = np.zeros((len(records), form.channels, form.size, form.size), np.uint8)
-    bad, clipped = {}, 0
+    bad, clipped, holes = {}, 0, 0
     with quiet():
         for index, record in enumerate(records):
             try:
                 found = picture(read_encoded(record), form.channels)
                 images[index] = pixels(found, form.size, form.channels, form.data_range)
+                holes += has_holes(found)
                 if form.data_range is not None:
                     clipped += brightest(picture(read_encoded(record), form.channels)) > form.data_range
             except Exception as error:  # of damaged bytes PIL may say it with a SyntaxError, a struct.error, …
                 bad[start + index] = f"{name(start + index, record)}: {reason_of(error)}"
-    return images, Remarks(bad, clipped)
+    return images, Remarks(bad, clipped, holes)
 
 
 def brightest(picture: Image.Image | NDArray[Any]) -> float:
@@ -320,6 +326,12 @@ def brightest(picture: Image.Image | NDArray[Any]) -> float:
             return 0.0
     values = np.asarray(picture)
     return 0.0 if values.dtype in (np.uint8, bool) else float(np.nan_to_num(values, posinf=0.0).max(initial=0))
+
+
+def has_holes(picture: Image.Image | Array) -> bool:
+    """Whether some values of an image are no numbers, as where a satellite saw nothing."""
+    floats = picture.mode == "F" if isinstance(picture, Image.Image) else picture.dtype.kind == "f"
+    return floats and not bool(np.isfinite(np.asarray(picture)).all())
 
 
 def pixels(
@@ -355,6 +367,8 @@ def pixels(
             values = values * np.uint8(255)
         if values.dtype != np.uint8:
             top = top or (1.0 if values.dtype.kind == "f" else 65535.0)
+            if not np.isfinite(values).any():
+                raise ValueError("no value is a number")
             deep = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
             if deep.min(initial=0) < 0 or (data_range is None and deep.max(initial=0) > top):
                 reach = f"{deep.min(initial=0):g} to {deep.max(initial=0):g}"

@@ -13,11 +13,11 @@ from nas.data.labelled import Labels, Rows
 SHOWN = 5
 
 
-def hold_out(labels: Labels, share: float, seed: int) -> tuple[Rows, Rows]:
+def hold_out(labels: Labels, share: float, seed: int, least: int = 1) -> tuple[Rows, Rows]:
     """The rows that are kept and those that are held out, a share of them or a whole number, of every class its part.
 
-    The same for the same seed. A class of one image keeps it, and where fewer images are held out, or kept, than there
-    are classes, some classes have none among them: it is then the smallest classes that are held out least.
+    The same for the same seed. Every class keeps `least` images, or all that it has, and where fewer images are held
+    out than there are classes, some classes have none among them: the smallest ones.
     """
     number = math.ceil(share * len(labels)) if share < 1 else int(share)
     counts = np.bincount(labels)
@@ -26,17 +26,18 @@ def hold_out(labels: Labels, share: float, seed: int) -> tuple[Rows, Rows]:
         from sklearn.model_selection import train_test_split
 
         kept, held = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
-        return np.sort(kept), np.sort(held)
+        if np.bincount(labels[kept])[np.unique(labels)].min() >= least:
+            return np.sort(kept), np.sort(held)
     mixed = np.random.default_rng(seed).permutation(len(labels))
     held = np.concatenate(
-        [mixed[labels[mixed] == label][:quota] for label, quota in enumerate(_quotas(counts, number))]
+        [mixed[labels[mixed] == label][:quota] for label, quota in enumerate(_quotas(counts, number, least))]
     )
     return np.setdiff1d(np.arange(len(labels)), held), np.sort(held)
 
 
-def _quotas(counts: NDArray[np.int64], number: int) -> Labels:
-    """How many of each class are held out: its part of `number`, rounded so that they add up to it; one is kept."""
-    exact, most = number * counts / counts.sum(), np.maximum(counts - 1, 0)
+def _quotas(counts: NDArray[np.int64], number: int, least: int) -> Labels:
+    """How many of each class are held out: its part of `number`, rounded so that they add up to it."""
+    exact, most = number * counts / counts.sum(), np.maximum(counts - least, 0)
     quotas: Labels = np.minimum(exact.astype(np.int64), most)
     while quotas.sum() < min(number, most.sum()):
         missing = np.where(quotas < most, exact - quotas, -np.inf)

@@ -145,7 +145,7 @@ def test_the_axis_of_an_array_that_has_the_channels() -> None:
         (np.uint16(5000), 10_000.0, 127),
         (np.uint16(20_000), 10_000.0, 255),
         (np.float32(0.5), None, 127),
-        (np.float32(np.nan), None, 0),
+        (np.float32(0.0), None, 0),
         (np.float64(50.0), 100.0, 127),
         (np.bool_(True), None, 255),
     ],
@@ -216,6 +216,22 @@ def test_images_that_a_data_range_clips_are_counted(tmp_path: Path) -> None:
         for _ in range(2):
             split = load(DataConfig(root, data_range=white), 0, channels=5)
             assert [line for line in describe(split) if "clipped" in line] == notes
+
+
+def test_values_that_are_no_numbers_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        folder = tmp_path / "ab"[index % 2]
+        folder.mkdir(exist_ok=True)
+        image = rng.random((12, 12, 5)).astype(np.float32)
+        image[:2] = [np.nan, np.inf, -np.inf, 0.5][index % 4] if index < 6 else image[:2]
+        np.save(folder / f"{index}.npy", image)
+    for _ in range(2):  # decoded, and from the cache
+        said = describe(load(DataConfig(str(tmp_path)), 0, channels=5))
+        assert "data: 5 images have values that are no numbers (NaN or infinite): they are black" in said
+    np.save(tmp_path / "a" / "8.npy", np.full((12, 12, 5), np.nan, np.float32))
+    with pytest.raises(InputError, match=r"unreadable image: a/8\.npy: no value is a number"):
+        load(DataConfig(str(tmp_path)), 0, channels=5)
 
 
 def test_the_brightest_value_is_of_deep_images_alone() -> None:

@@ -117,6 +117,20 @@ def test_any_number_of_images_is_used(images: int, tmp_path: Path) -> None:
     assert tuple(few) == unscored(exact.val_labels, exact.classes)
 
 
+@pytest.mark.parametrize("images", [12, 25, 60, 101, 120, 200])
+def test_a_part_of_the_images_has_two_of_every_class(images: int, tmp_path: Path) -> None:
+    """Of a class of two a sample had one, and the search was refused for that."""
+    for label, number in enumerate((2, 3, 40, 60, 80, 101)):
+        (tmp_path / f"class{label}").mkdir()
+        for index in range(number):
+            Image.fromarray(np.full((8, 8, 3), index, np.uint8)).save(tmp_path / f"class{label}" / f"{index}.png")
+    split = load(DataConfig(str(tmp_path), images=images, spare=False), 0, 16)
+    labels = np.concatenate([split.train_labels, split.val_labels])
+    assert len(labels) == images
+    assert np.bincount(labels, minlength=6).min() >= 2
+    assert np.bincount(split.train_labels, minlength=6).min() >= 1
+
+
 def test_classes_without_an_image_that_scores_are_named() -> None:
     assert unscored(np.array([0, 1]), ("a", "b")) == ()
     assert unscored(np.array([0, 0]), ("a", "b")) == ("1 class has too few images for one to score: 'b'",)
