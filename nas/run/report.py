@@ -10,6 +10,7 @@ from nas.run.run import Run
 from nas.study.records import hypervolumes
 from nas.views.page import Findings, page
 from searchspace.document import write_text, writing
+from searchspace.errors import InputError
 
 PAGE = "report.html"
 
@@ -38,6 +39,8 @@ def findings(run: Run) -> Findings:
 
 def write(run: Run, out: Path) -> Path:
     """report.html, trials.csv and trials.parquet; raises as `writing` where they cannot be written."""
+    if out == run.folder and not out.is_dir():
+        raise InputError(f"{out}: is no folder any more; the report can be written to another one")
     found = findings(run)
     with writing(str(out), "; --out DIR writes elsewhere" if out == run.folder else ""):
         out.mkdir(parents=True, exist_ok=True)

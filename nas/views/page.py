@@ -78,7 +78,7 @@ def page(found: Findings) -> str:
         section("Which classes are confused?", mistakes(found)) if found.confusions else "",
         section("Failures", failures([trial for trial in found.trials if trial.state == "failed"])),
         section("All trials", everything(found)),
-        section("How to repeat it", f"<pre>{escape(config.conduct.command)}</pre>{conditions(found)}"),
+        section("How to repeat it", f'<pre class="command">{escape(config.conduct.command)}</pre>{conditions(found)}'),
     )
     return document(found.name, sections)
 
@@ -96,7 +96,9 @@ def next_steps(found: Findings) -> str:
     """Commands to go on with."""
     run, command = found.folder, found.config.conduct.command
     told = steps(run, command, found.state, found.trials, found.retrained)
-    rows = "".join(f"<dt>{escape(step.what)}</dt><dd><pre>{escape(step.command)}</pre></dd>" for step in told)
+    rows = "".join(
+        f'<dt>{escape(step.what)}</dt><dd><pre class="command">{escape(step.command)}</pre></dd>' for step in told
+    )
     return f'<div class="next"><dl>{rows}</dl></div>'
 
 
