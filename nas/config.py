@@ -53,6 +53,7 @@ class TrainConfig:
     Nesterov's step; AdamW has its own. `weight_decay` is of convolution and linear weights alone. `ema` above 0 scores
     and keeps a running average of the weights, which forgets with this factor a step. `mixup` and `cutmix` are the
     parameter of the Beta distribution that shares are drawn from, `randaugment` is its magnitude; 0 leaves them out.
+    `qat` is the share of the epochs, the last ones, that train with weights and maps rounded to 8 bits.
     """
 
     epochs: int = 4
@@ -68,6 +69,7 @@ class TrainConfig:
     mixup: float = 0.0
     cutmix: float = 0.0
     randaugment: int = 0
+    qat: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("resolution", LEAST_PIXELS)):
@@ -82,6 +84,8 @@ class TrainConfig:
         for name in ("momentum", "weight_decay", "label_smoothing", "warmup"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}: from 0 to below 1, not {getattr(self, name)}")
+        if not 0.0 <= self.qat <= 1.0:
+            raise ValueError(f"qat: a share of the epochs, from 0 (none) to 1, not {self.qat}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema: from 0 (none) to below 1, not {self.ema}")
         for name, most in (("mixup", 10), ("cutmix", 10), ("randaugment", 30)):

@@ -40,6 +40,8 @@ def parser() -> command.Parser:
     )
     p.add_argument("--cutmix", type=float, help="paste boxes of other images; 1.0 for example (default: 0, off)")
     p.add_argument("--randaugment", type=int, help="magnitude of kornia's RandAugment, 9 for example (default: 0, off)")
+    rounding = "share of the epochs, the last, with weights and maps rounded to 8 bits (0.2)"
+    p.add_argument("--qat", type=float, nargs="?", const=0.2, metavar="SHARE", help=rounding)
     p.add_argument("--resolution", type=int, help="pixels trained at")
     image_options(p)
     p.add_argument(

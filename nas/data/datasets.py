@@ -34,7 +34,7 @@ from nas.data.decoding import (
     part,
     pixels,
 )
-from nas.data.holding_out import hold_out, unscored
+from nas.data.holding_out import hold_out, name_unscored
 from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
 from nas.data.labelled import Labels as Labels
@@ -202,7 +202,7 @@ def _make_split(
     contents: str = "",
 ) -> Split:
     train, val = _stratify(labels, share, seed, name, found.classes)
-    notes = notes + unscored(labels[val], found.classes)
+    notes = notes + name_unscored(labels[val], found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
     notes = found.notes + notes + inequality(labels, found.classes) + repetitions(images, labels, found.classes)

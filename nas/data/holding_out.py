@@ -45,7 +45,7 @@ def _quotas(counts: NDArray[np.int64], number: int, least: int) -> Labels:
     return quotas
 
 
-def unscored(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
+def name_unscored(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
     """A word where some classes have no image among those that score."""
     without = [classes[int(label)] for label in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
     if not without:

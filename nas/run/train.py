@@ -43,7 +43,7 @@ from searchspace import command, signals
 from searchspace.document import check_own
 from searchspace.errors import InputError
 
-RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution")
+RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution", "qat")
 
 
 def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:

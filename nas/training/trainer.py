@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from nas.training.batches import BatchLoader, equal_parts
 from nas.training.bfloat16_weights import Bfloat16Weights
 from nas.training.cpu_convolutions import use_fast_convolutions
 from nas.training.cuda_graphs import CudaGraphStep, eager
+from nas.training.fake_quantisation import FakeQuantisation
 from nas.training.gpu_convolutions import PLANS_PAY, use_unplanned_convolutions
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 
@@ -118,6 +120,7 @@ class Training:
         self.rate = torch.zeros((), device=device)
         self.optimizer = _optimizer(model, config, device, self.rate if graphs else 0.0)
         self.carry_out = CudaGraphStep() if graphs else eager
+        self.fake, self.rounding = FakeQuantisation(model) if config.qat else None, False
         # While an epoch runs the averaged weights, between epochs the trained ones.
         self.aside = [p.detach().clone() for p in model.parameters()] if config.ema else []
         self.policy = randaugment(config.randaugment)
@@ -135,9 +138,19 @@ class Training:
             self.done += 1
             yield self._epoch(self.done)
 
+    def _begin_rounding(self) -> None:
+        """From now on steps are of rounded numbers: another graph, and of the weights themselves, not of copies."""
+        self.rounding = True
+        if self.lower:
+            self.lower, self.learning = None, self.model
+        if isinstance(self.carry_out, CudaGraphStep):
+            self.carry_out = CudaGraphStep()
+
     def _epoch(self, number: int) -> Epoch:
         labels, split, config, device, gang = self.labels, self.split, self.config, self.device, self.gang
         batch = self.batch
+        if self.fake and not self.rounding and number > config.epochs - max(1, round(config.qat * config.epochs)):
+            self._begin_rounding()
         steps, own = len(labels) // batch, gang.part(batch)
         self.model.train()
         self._keep_statistics(False)
@@ -208,11 +221,12 @@ class Training:
 
     def _step(self, x: Tensor, told: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-            loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
-            loss = loss * self.gang.share(self.batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.fake.rounding() if self.fake and self.rounding else nullcontext():
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+                loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
+                loss = loss * self.gang.share(self.batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.lower:
             self.lower.return_gradients()
         self.optimizer.step()
@@ -251,6 +265,7 @@ class Training:
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"optimizer.{index}.{name}": t for index, state in enumerate(kept) for name, t in state.items()},
             **{f"aside.{index}": tensor for index, tensor in enumerate(self.aside)},
+            **({"rounding.ranges": self.fake.ranges, "rounding.seen": self.fake.seen} if self.fake else {}),
             "done": torch.tensor(self.done),
             "shuffle": self.shuffle.get_state(),
             **{f"random.{kind}": tensor for kind, tensor in _random_states(self.device).items()},
@@ -269,6 +284,9 @@ class Training:
                 self.optimizer.state[p][name] = like.copy_(kept)
         for index, tensor in enumerate(self.aside):
             tensor.copy_(state[f"aside.{index}"])
+        if self.fake:
+            self.fake.ranges.copy_(state["rounding.ranges"])
+            self.fake.seen.copy_(state["rounding.seen"])
         self.done = int(state["done"])
         self.shuffle.set_state(state["shuffle"])
         torch.set_rng_state(state["random.cpu"])

@@ -11,7 +11,7 @@ from PIL import Image
 from nas.config import EPOCHS, DataConfig, trial_epochs
 from nas.data.datasets import FOLDS, Split, load, number_of_training_images
 from nas.data.decoding import Mapped, join
-from nas.data.holding_out import hold_out, unscored
+from nas.data.holding_out import hold_out, name_unscored
 
 
 def numbered(images: int, classes: int = 4, validation: float = 0.2) -> Split:
@@ -114,7 +114,7 @@ def test_any_number_of_images_is_used(images: int, tmp_path: Path) -> None:
     spare = load(DataConfig(str(tmp_path), images=images, spare=True), 0, 16)
     assert len(spare.train_labels) == round(0.8 * images)
     few = [note for note in exact.notes if "too few images" in note]
-    assert tuple(few) == unscored(exact.val_labels, exact.classes)
+    assert tuple(few) == name_unscored(exact.val_labels, exact.classes)
 
 
 @pytest.mark.parametrize("images", [12, 25, 60, 101, 120, 200])
@@ -132,7 +132,7 @@ def test_a_part_of_the_images_has_two_of_every_class(images: int, tmp_path: Path
 
 
 def test_classes_without_an_image_that_scores_are_named() -> None:
-    assert unscored(np.array([0, 1]), ("a", "b")) == ()
-    assert unscored(np.array([0, 0]), ("a", "b")) == ("1 class has too few images for one to score: 'b'",)
-    many = unscored(np.array([0]), tuple("abcdefgh"))
+    assert name_unscored(np.array([0, 1]), ("a", "b")) == ()
+    assert name_unscored(np.array([0, 0]), ("a", "b")) == ("1 class has too few images for one to score: 'b'",)
+    many = name_unscored(np.array([0]), tuple("abcdefgh"))
     assert many == ("7 classes have too few images for one to score: 'b', 'c', 'd', 'e', 'f' and 2 more",)
