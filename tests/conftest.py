@@ -6,11 +6,14 @@ Latency tables of this machine are neither used nor made: commands under test lo
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 import torch
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, which commands under test inherit
@@ -18,3 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 torch.set_num_threads(1)
 os.environ["NAS_CACHE"] = tempfile.mkdtemp(prefix="nas-tests-")
 atexit.register(shutil.rmtree, os.environ["NAS_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports() -> Iterator[None]:
+    """All that is imported before the first test, which no collection of garbage has to search: each took 0.4 s."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -19,7 +19,7 @@ from nas.study.finals import Finals
 from nas.trial import Role, TrialRecord, rank
 from searchspace.budget import Budget
 
-RESAMPLES, MOST_DEALS = 2000, 20_000
+RESAMPLES, AT_ONCE, MOST_DEALS = 2000, 100, 20_000
 LEVEL = 0.9
 FAR = 0.75  # of the predicted milliseconds: predictions are within 10 % where layer times are of such networks
 
@@ -108,10 +108,9 @@ def compare(trials: Sequence[TrialRecord], images: int, seed: int = 0) -> Compar
         return None
     rng = np.random.default_rng(seed)
     drawn = images if metric.is_share else 0
-    pairs = np.array([[_resample_best(s, k, drawn, rng) for s in (search, control)] for _ in range(RESAMPLES)])
-    gaps = pairs[:, 0] - pairs[:, 1]
+    of_search, of_control = (_resample_best(scores, k, drawn, rng) for scores in (search, control))
     ours, random_ = expected_best(search, k), expected_best(control, k)
-    found = (ours, _middle(pairs[:, 0]), random_, _middle(pairs[:, 1]), ours - random_, _middle(gaps))
+    found = (ours, _middle(of_search), random_, _middle(of_control), ours - random_, _middle(of_search - of_control))
     n, m = len(search), len(control)
     least_p = (1 + (n == m)) / math.comb(n + m, n)  # of equally many a deal and its opposite differ as much
     return Comparison(k, epochs, *found, p_value(search, control, k, rng), metric, least_p > 1 - LEVEL)
@@ -290,9 +289,15 @@ def _shares(n: int, k: int) -> NDArray[np.float64]:
     return shares
 
 
-def _resample_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> float:
-    drawn = rng.choice(scores, len(scores))
-    return expected_best(rng.binomial(images, np.clip(drawn, 0, 1)) / images if images else drawn, k)
+def _resample_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The expected best of k of every resample."""
+    found = []
+    for _ in range(RESAMPLES // AT_ONCE):
+        drawn = rng.choice(scores, (AT_ONCE, len(scores)))
+        if images:
+            drawn = rng.binomial(images, np.clip(drawn, 0, 1)) / images
+        found.append(np.sort(drawn)[:, k - 1 :] @ _shares(len(scores), k))
+    return np.concatenate(found)
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -317,8 +317,9 @@ def _darkness(images: Images) -> tuple[str, ...]:
     return (f"the images are dark, up to {top} of 255: --data-range says which value of deeper images is white",)
 
 
+@lru_cache(8)
 def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], Labels]:
-    """scikit-learn's 8×8 digits: the last fifth of each class stands for a test set."""
+    """scikit-learn's 8×8 digits: the last fifth of each class stands for a test set. Not to be written to."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -326,7 +327,11 @@ def _digits(test: bool, size: int, channels: int) -> tuple[NDArray[np.uint8], La
     labels = digits.target.astype(np.int64)
     parts = [np.split(np.flatnonzero(labels == c), [int(0.8 * np.sum(labels == c))]) for c in range(10)]
     chosen = np.sort(np.concatenate([part[test] for part in parts]))
-    return np.stack([pixels(Image.fromarray(image), size, channels) for image in grey[chosen]]), labels[chosen]
+    images = np.stack([pixels(Image.fromarray(image), size, channels) for image in grey[chosen]])
+    images.flags.writeable = False
+    labels = labels[chosen]
+    labels.flags.writeable = False
+    return images, labels
 
 
 def _no_source(rows: Rows) -> Source:

@@ -13,7 +13,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ from nas.latency import runtimes, timing
 from nas.latency.runtimes import do_nothing
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Limit
-from searchspace.costs.latency import LatencyTable, Session, Size
+from searchspace.costs.latency import LatencyTable, Session, Size, placed
 from searchspace.errors import InputError
 from searchspace.space.space import Point, Space
 
@@ -62,7 +62,7 @@ def find_complete(path: Path, space: Space) -> LatencyTable | None:
         table = LatencyTable.load(path)
     except InputError:
         return None
-    return table if space_operators(space, table) <= table.times.keys() else None
+    return table if space_operators(space, table).keys() <= table.times.keys() else None
 
 
 def ensure(
@@ -96,7 +96,7 @@ def ensure(
         progress("timing layers", runs, total)
 
     while short := lacking(table, name, wanted):
-        archs = [arch for arch in choose_networks(drawn, short, wanted, table) if arch.digest not in seen]
+        archs = [arch for arch in choose_networks(drawn, short, wanted.keys(), table) if arch.digest not in seen]
         if not archs:
             break
         seen |= {arch.digest for arch in archs}
@@ -182,19 +182,25 @@ def agrees(table: LatencyTable, archs: Sequence[Arch], found: list[list[tuple[st
     return not ratios or 1 / DISAGREEMENT < median(ratios) < DISAGREEMENT
 
 
-def lacking(table: LatencyTable, name: str, wanted: set[str]) -> set[str]:
+def lacking(table: LatencyTable, name: str, wanted: Mapping[str, int]) -> Set[str]:
     """The operators that need more times; all, where too few networks of a space were timed."""
     count = table.spaces.get(name, 0)
     if count < NETWORKS:
-        return wanted
-    few = {operator for operator in wanted if len(table.times.get(operator, ())) < ENOUGH}
+        return wanted.keys()
+    few = {operator for operator, sizes in wanted.items() if len(table.times.get(operator, ())) < min(ENOUGH, sizes)}
     return few if count < MOST else {operator for operator in few if operator not in table.times}
 
 
-def space_operators(space: Space, table: LatencyTable) -> set[str]:
-    """The operators that a space's networks have in a table's runtime, from many random ones."""
+def space_operators(space: Space, table: LatencyTable) -> dict[str, int]:
+    """The operators that a space's networks have in a table's runtime, from many random ones, and of each how many
+    sizes it has there: a classifier of one width has one, however many networks are timed."""
     rng, width = random.Random(0), usual_width(space)
-    return {name for _ in range(DRAWS) for name in table.operators(space.arch(space.random_point(rng), width))}
+    found: dict[str, set[Size]] = {}
+    for _ in range(DRAWS):
+        for section, shape in placed(space.arch(space.random_point(rng), width)):
+            for name, size in table.parts(section, shape):
+                found.setdefault(name, set()).add(size)
+    return {name: len(sizes) for name, sizes in found.items()}
 
 
 def networks(space: Space, rng: random.Random) -> Iterator[Arch]:
@@ -228,7 +234,7 @@ def scale_to(space: Space, point: Point, macs: int, rng: random.Random) -> Arch:
     return space.arch(point, min(max(width, low), high))
 
 
-def choose_networks(candidates: Iterator[Arch], short: set[str], wanted: set[str], table: LatencyTable) -> list[Arch]:
+def choose_networks(candidates: Iterator[Arch], short: Set[str], wanted: Set[str], table: LatencyTable) -> list[Arch]:
     """A few networks to time together; where only some operators are short, those that have most of them.
 
     None where no network of many has any: an operator may be there only at widths that are not timed.

@@ -196,7 +196,8 @@ def to_time(space: Space, here: LatencyTable) -> Iterator[Arch]:
     name, table, wanted = space.source, here, device_table.space_operators(space, here)
     drawn, seen = device_table.networks(space, random.Random(f"kit {name}")), set[str]()
     while short := device_table.lacking(table, name, wanted):
-        archs = [arch for arch in device_table.choose_networks(drawn, short, wanted, here) if arch.digest not in seen]
+        chosen = device_table.choose_networks(drawn, short, wanted.keys(), here)
+        archs = [arch for arch in chosen if arch.digest not in seen]
         if not archs:
             return
         seen |= {arch.digest for arch in archs}

@@ -121,8 +121,9 @@ def test_the_folder_has_all_that_it_should(run: Path) -> None:
     assert "epoch 1: accuracy" in log
 
 
-def test_a_finished_run_says_so_and_more_can_be_added(run: Path) -> None:
-    said = finish(start(run))
+def test_a_finished_run_says_so_and_more_can_be_added(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main([*TINY, "--run", str(run)]) == 0
+    said = capsys.readouterr().out
     assert "carries on: 4 of 4 trials done" in said
     assert "done; --trials 8 adds 4" in said
     assert "best networks within 20MFLOPs" in said

@@ -67,7 +67,7 @@ def trained(arch: Path) -> Path:
 
 def test_an_event_file_for_tensorboard(arch: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = arch.parent / "events"
-    command = [str(arch), *DIGITS, "--epochs", "2", "--out", str(out), "--quiet", "--tensorboard"]
+    command = [str(arch), *DIGITS, "--images", "300", "--epochs", "1", "--out", str(out), "--quiet", "--tensorboard"]
     assert train.main(command) == 0
     (file,) = (out / "tensorboard").iterdir()
     written = file.read_bytes()

@@ -96,13 +96,6 @@ def test_the_same_command_finds_them_over_and_more_trials_hold_them_again(run: R
     assert more.best == more.finals.winner
 
 
-def test_without_finalists_the_best_score_is_named(tmp_path: Path) -> None:
-    found = Run.search(**TINY, evaluate=lucky, folder=tmp_path / "run", trials=3, epochs=EPOCHS)
-    assert found.finals is None
-    assert found.best == found.ranked[0]
-    assert not (found.folder / "finals.csv").exists()
-
-
 @pytest.mark.slow
 def test_stopped_and_killed_they_go_on_and_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -74,6 +74,12 @@ def test_a_search_by_ones_own_training_has_all_that_a_search_has(run: Run) -> No
     assert "watcher Notes failed at ended: RuntimeError: the tracker is down" in (run.folder / "log.txt").read_text()
 
 
+def test_without_finalists_the_best_score_is_named(run: Run) -> None:
+    assert run.finals is None
+    assert run.best == run.ranked[0]
+    assert not (run.folder / "finals.csv").exists()
+
+
 def test_what_is_shown_of_it_follows_the_metric(run: Run) -> None:
     assert "validation error" in run.describe()
     assert "accuracy" not in run.describe()

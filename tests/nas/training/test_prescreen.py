@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nas import search
 from nas.config import SCORES, DataConfig, Prescreen, SearchConfig
@@ -13,10 +15,10 @@ from nas.training.prescreen import Screen
 from nas.training.zero_cost import PROXIES
 from searchspace import Budget, InputError, Space, cost
 from searchspace.space.space import Candidate
-from tests.nas.test_search import TINY
+from tests.searchspace.space.test_space import SMALL
 
 BUDGET = Budget.parse("30MFLOPs")
-SPACE = Space.load("rexnet")
+SPACE = Space(SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def digits() -> Split:
 
 
 def candidates(number: int) -> list[Candidate]:
-    archs = [SPACE.sample(seed, BUDGET) for seed in range(number)]
+    archs = [SPACE.arch(SPACE.random_point(random.Random(seed))) for seed in range(number)]
     return [Candidate({}, arch, cost(arch), 1.0) for arch in archs]
 
 
@@ -78,7 +80,9 @@ def test_only_what_the_sampler_proposes_is_screened(tmp_path: Path) -> None:
 
 def test_a_search_with_a_prescreen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    told = [*TINY, "--run", str(run), "--trials", "3", "--prescreen", "2", "--prescreen-by", "naswot", "--quiet"]
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    words = f"--budget 500kFLOPs --space {tmp_path}/small.yaml --resolution 32 --trials 3 --epochs 1 --quiet"
+    told = [*words.split(), "--run", str(run), "--prescreen", "2", "--prescreen-by", "naswot"]
     assert search.main(told) == 0
     assert SearchConfig.load(run).identity.prescreen == Prescreen(2, "naswot")
     assert "best network" in capsys.readouterr().out

@@ -55,6 +55,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def shown(run: Path) -> str:
+    """The run's page."""
+    return page.page(findings(Run.open(run)))
+
+
 def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixture[Any]) -> None:
     assert report.main([str(run)]) == 0
     page = (run / "report.html").read_text()
@@ -105,8 +111,7 @@ def tables(page: str) -> list[ElementTree.Element]:
     return [ElementTree.fromstring(one) for one in re.findall(r'<table class="sortable">.*?</table>', page)]
 
 
-def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(run: Path) -> None:
-    shown = page.page(findings(Run.open(run)))
+def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(shown: str) -> None:
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', shown)
     (script,) = re.findall(r"<script>(.*?)</script>", shown, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -118,8 +123,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(run: Path) -> N
     assert all(address.startswith("#") for address in linked)
 
 
-def test_every_dot_says_its_trial_and_leads_to_its_network(run: Path) -> None:
-    shown = page.page(findings(Run.open(run)))
+def test_every_dot_says_its_trial_and_leads_to_its_network(shown: str) -> None:
     dots = re.findall(r'<a class="dot" href="#(trial-\d+)" tabindex="-1"><title>([^<]*)</title>', shown)
     assert {address for address, _ in dots} == {f"trial-{n}" for n in range(4)}
     said = next(title for address, title in dots if address == "trial-3")
@@ -132,8 +136,8 @@ def test_every_dot_says_its_trial_and_leads_to_its_network(run: Path) -> None:
         assert network.index('class="network"') < network.index('class="sketch"') < network.index('class="layers"')
 
 
-def test_tables_have_intervals_and_no_latency_of_a_busy_machine(run: Path) -> None:
-    first, *_, every = tables(page.page(findings(Run.open(run))))
+def test_tables_have_intervals_and_no_latency_of_a_busy_machine(shown: str) -> None:
+    first, *_, every = tables(shown)
     names = ["".join(head.itertext()) for head in first.findall(".//th")]
     assert names == ["trial", "role", "accuracy", "90 % interval", "epochs", "MFLOPs", "MParams", "network"]
     cells = dict(zip(names, ("".join(cell.itertext()) for cell in first.findall("tbody/tr")[0]), strict=True))

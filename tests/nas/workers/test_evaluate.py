@@ -13,9 +13,9 @@ from nas.metric import Metric
 from nas.trial import Result, Trial
 from nas.workers import tuner
 from nas.workers.evaluate import Context, guard
-from searchspace import Budget, InputError, Space, cost
+from searchspace import InputError, cost
+from tests.nas.training.test_trainer import ARCH
 
-ARCH = Space.load("rexnet").at_resolutions([32]).sample(0, Budget.parse("2MFLOPs"))
 TRIAL = Trial(0, ARCH, cost(ARCH), "search")
 
 
@@ -80,10 +80,10 @@ def test_what_a_training_raises_is_the_trials_error() -> None:
 
     def slow(trial: Trial, context: Context) -> Iterator[float]:
         while True:
-            time.sleep(0.2)
+            time.sleep(0.02)
             yield 0.5
 
-    assert results(slow, epochs=99, timeout_s=1.0)[-1].error == "timeout: it took longer than 1 s"
+    assert results(slow, epochs=99, timeout_s=0.1)[-1].error == "timeout: it took longer than 0.1 s"
 
 
 def test_a_function_that_returns_its_score_is_told_what_is_meant() -> None:

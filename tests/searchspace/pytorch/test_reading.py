@@ -51,6 +51,13 @@ TIMM = {
     "ghostnet_050": "ghost",
     "fasternet_t0": "faster",
 }
+# Of our own networks one of every family, which its larger ones are more or wider blocks of.
+FAMILIES = [
+    *("resnet18", "resnet50", "resnext50_32x4d", "regnet_x_400mf", "regnet_y_400mf"),
+    *("mobilenet_v1", "mobilenet_v2", "mnasnet1_0", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *("mobilenet_v4_conv_small", "mobilenet_v4_conv_medium", "efficientnet_b0", "efficientnet_v2_s"),
+    *("rexnet_plain", "rexnet_100", "rexnet_lite_100"),
+]
 TORCHVISION = ("mobilenet_v2", "resnet18", "regnet_x_400mf")
 # Whole families of timm 1.0.31, by module or by the beginning of the name, and what of them is not read.
 UNREAD = {
@@ -199,10 +206,19 @@ def test_torchvision_s_networks_are_the_zoo_s(name: str) -> None:
     assert kinds(read) <= {*kinds(zoo(name)), "resnext", "basic"}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("convnext_")])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_zoo_is_read_as_it_is(name: str) -> None:
+    check_read(zoo(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in names() if not n.startswith("convnext_") and n not in FAMILIES])
+def test_the_whole_zoo_is_read_as_it_is(name: str) -> None:
+    check_read(zoo(name))
+
+
+def check_read(arch: Arch) -> None:
     """On the meta device, where nothing is computed; a layer scale's first value is lost there."""
-    arch = zoo(name)
     with torch.device("meta"):
         module = build(arch)
     assert from_module(module, arch.resolution).digest == arch.digest

@@ -15,6 +15,7 @@ from searchspace.blocks.layers import Conv, Linear, leaves
 from searchspace.budget import OWN_COSTS, amount
 from searchspace.costs.latency import placed
 from searchspace.space.preflight import preflight
+from tests.searchspace.space.test_space import SMALL
 
 ARCH = zoo("mobilenet_v2", num_classes=10, resolution=64)
 
@@ -85,7 +86,7 @@ def test_choices_are_changed_where_no_width_is_solved_for() -> None:
 
 @pytest.mark.usefixtures("registered")
 def test_describe_says_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["describe", "rexnet", "--budget", "3MWB", "--points", "200"]) == 0
+    assert main(["describe", "rexnet", "--budget", "3MWB", "--points", "50"]) == 0
     said = capsys.readouterr().out
     assert "could be fitted to 3MWB" in said
 
@@ -141,12 +142,12 @@ def test_refuses_in_one_line(function: Any, names: dict[str, str], says: str) ->
         ("weight_bytes<=5ms", r"weight_bytes<= and a number with a prefix k, M, G is accepted"),
         ("weight_bytes<=-5", r"is accepted"),
         ("200-100kWB", "the range is turned round"),
-        ("1WB", "cannot be met: networks of rexnet.yaml cost"),
+        ("1WB", "cannot be met: networks of small.yaml cost"),
     ],
 )
 def test_a_budget_is_refused_in_one_line(text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        Space.load("rexnet").sample(0, Budget.parse(text))
+        Space(SMALL | {"width_mult": {"fit": [0.5, 2.0]}}, "small.yaml").sample(0, Budget.parse(text))
 
 
 def test_a_cost_that_is_not_registered_is_named() -> None:
