@@ -13,6 +13,7 @@ import gc
 import io
 import os
 import re
+import resource
 import shlex
 import signal
 import sys
@@ -22,9 +23,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-from searchspace.errors import InputError
+from searchspace.errors import InputError, harmless
 from searchspace.signals import StoppedError, end_at_once, ending, exit_code, say
 
 FAILED, WRONG = 1, 2
@@ -32,6 +34,9 @@ DISTRIBUTION = "cnn-budget-search"
 MISSING = "the following arguments are required: "
 # What is wrong with a path itself, and not with the disk that it is on.
 WRONG_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+# What torch and the loader of libraries say where they are refused memory, as errors of many kinds.
+NO_MEMORY = ("bad_alloc", "allocate memory", "failed to map segment")
+LEAST_MEMORY = 1e9
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -86,6 +91,14 @@ def version() -> str:
         return "of a checkout"
 
 
+class Terminal(Console):
+    """A console on which names and texts of others, as in a folder that was sent, are shown and command nothing."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
 def console(width: int | None = None) -> Console:
     """Standard output: prose is wrapped at words in a terminal, and left in one line elsewhere. Text is shown as it
     is: a path may hold `[b]` or `:x:`, which are markup to rich.
@@ -94,7 +107,7 @@ def console(width: int | None = None) -> Console:
     Nor are its own widgets used, one for every line.
     """
     terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
-    return Console(
+    return Terminal(
         highlight=False,
         markup=False,
         emoji=False,
@@ -112,7 +125,7 @@ def line(module: str, arguments: Sequence[str]) -> str:
 
 def fail(name: str, reason: str) -> int:
     """Say on standard error why a command failed; returns its exit code."""
-    print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{name}: {harmless(reason)}", file=sys.stderr)
     return FAILED
 
 
@@ -131,6 +144,7 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         raise StoppedError(number)
 
     try:
+        check_memory()
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are done: see nas/__init__.py
         with ending(end):
@@ -146,6 +160,10 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         if not isinstance(stopped, StoppedError):  # which has said so
             complain(f"{name}: interrupted")
         code = exit_code(stopped)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not lacks_memory(error):
+            raise
+        complain(f"{name}: out of memory ({str(error) or type(error).__name__}); {memory_limit()}")
     except BrokenPipeError:  # the reader of a pipe has gone, as in `… | head`
         pass
     except OSError as error:
@@ -153,6 +171,24 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         complain(": ".join(str(part) for part in (name, where, error.strerror or error) if part is not None))
         code = WRONG if blames(error, arguments) else FAILED
     sys.exit(code if output_works() else FAILED)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory was refused: to Python, to torch, or to what loads either's libraries."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)
+
+
+def check_memory() -> None:
+    """`MemoryError` under a limit with which no libraries can be loaded: OpenBLAS, which is NumPy's, tries for ever."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= allowed < LEAST_MEMORY:
+        raise MemoryError(f"{LEAST_MEMORY / 1e9:.0f} GB of addresses are needed at least")
+
+
+def memory_limit() -> str:
+    """What limits a process's memory."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "the machine has no more" if allowed < 0 else f"ulimit -v allows {allowed / 1e9:.1f} GB"
 
 
 def check(arguments: Sequence[str]) -> Sequence[str]:
@@ -181,7 +217,7 @@ def settle_streams() -> None:
 def complain(text: str) -> None:
     """One line on stderr, where that can be written."""
     with suppress(OSError):
-        print(" ".join(text.splitlines()), file=sys.stderr, flush=True)
+        print(harmless(" ".join(text.splitlines())), file=sys.stderr, flush=True)
 
 
 def output_works() -> bool:

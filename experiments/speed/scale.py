@@ -138,7 +138,7 @@ def measured(study: Study, count: int, draw: random.Random, folder: Path) -> Row
 
         def ask() -> Trial:
             study.full(10**9)
-            return study.ask()
+            return study.ask(10**9)
 
         trial, ask_ms, ask_cpu = clocked(ask)
 
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
         Progress(console=page.console, transient=True) as progress,
     ):
         folder = Path(name)
-        study = Study.open(folder, Space.load("mobile"), Budget.parse(BUDGET), controls=0)
+        study = Study.open(folder, Space.load("mobile"), Budget.parse(BUDGET), controls=0, epochs=EPOCHS)
         task = progress.add_task("recording", total=sizes[-1])
         for size in sizes:
             fill(study, size, luck)

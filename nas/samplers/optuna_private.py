@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,13 @@ def hypervolume(losses: NDArray[np.float64], corner: NDArray[np.float64]) -> flo
     from optuna._hypervolume import compute_hypervolume
 
     return float(compute_hypervolume(losses, corner))
+
+
+def transaction(storage: RDBStorage) -> AbstractContextManager[Any]:
+    """A session of the database that commits at its end; what another driver wrote at the same time stays."""
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    return _create_scoped_session(storage.scoped_session, True)
 
 
 def models() -> Any:

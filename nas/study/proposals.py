@@ -90,8 +90,8 @@ class Proposals:
 
     def _next_baseline(self, trials: list[FrozenTrial]) -> Proposal | None:
         """The first textbook network that was not asked yet and fits the budget, scaled in width."""
-        asked = [trial for trial in trials if trial.user_attrs["role"] == "baseline"]
-        if len(asked) >= self.design.baselines:
+        asked = sum(trial.user_attrs["role"] == "baseline" for trial in trials) if self.design.baselines else 0
+        if asked >= self.design.baselines:
             return None
         seen = {digest_of(trial) for trial in trials}
         known = baselines_within(self.space, self.budget, self.band, self.minimize)
@@ -215,8 +215,11 @@ def _failures_as_bad(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The interrupted trials whose networks were not asked again since."""
+    interrupted = [trial for trial in trials if is_interrupted(trial)]
+    if not interrupted:
+        return []
     last = {training_of(trial): trial for trial in trials}
-    return [trial for trial in trials if is_interrupted(trial) and last[training_of(trial)] is trial]
+    return [trial for trial in interrupted if last[training_of(trial)] is trial]
 
 
 def baselines_within(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,10 @@ from nas.samplers import optuna_private as private
 BATCH = 250  # trials at a time
 
 Rows = dict[int, list[Any]]
+
+
+def _as_rows(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": name, "value_json": json.dumps(value)} for name, value in attributes.items()]
 
 
 class Storage(optuna.storages.RDBStorage):
@@ -53,9 +57,10 @@ class Storage(optuna.storages.RDBStorage):
         def rows(model: Any, *names: str) -> Rows:
             """Of every trial the rows of another table, in the order in which they were written."""
             (key,) = model.__table__.primary_key
-            columns = [getattr(model, name) for name in ("trial_id", *names)]
+            table = model.__table__.c  # rows without what makes objects of them
+            columns = [table[name] for name in ("trial_id", *names)]
             found: Rows = defaultdict(list)
-            query = sqlalchemy.select(*columns).where(model.trial_id.between(*ids)).order_by(key)
+            query = sqlalchemy.select(*columns).where(table.trial_id.between(*ids)).order_by(key)
             for identity, *row in session.execute(query):
                 found[identity].append(row)
             return found
@@ -86,6 +91,41 @@ class Storage(optuna.storages.RDBStorage):
                 )
             )
         return made
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
+        """A trial that is recorded with all that it has: one statement for each table, where Optuna has several for
+        each parameter and attribute."""
+        if template_trial is None or template_trial.state != TrialState.RUNNING or template_trial.intermediate_values:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        models, kinds = private.models(), template_trial.distributions
+        trial = models.TrialModel(study_id=study_id, state=TrialState.RUNNING)
+        trial.datetime_start = template_trial.datetime_start
+        session.add(trial)
+        session.flush()  # which gives it its id
+        rows: dict[Any, list[dict[str, Any]]] = {
+            models.TrialParamModel: [
+                {
+                    "param_name": name,
+                    "param_value": kinds[name].to_internal_repr(value),
+                    "distribution_json": distribution_to_json(kinds[name]),
+                }
+                for name, value in template_trial.params.items()
+            ],
+            models.TrialUserAttributeModel: _as_rows(template_trial.user_attrs),
+            models.TrialSystemAttributeModel: _as_rows(template_trial.system_attrs),
+        }
+        for model, of_trial in rows.items():
+            if of_trial:
+                session.execute(sqlalchemy.insert(model), [{"trial_id": trial.trial_id, **row} for row in of_trial])
+        trial.number = trial.count_past_trials(session)
+        return trial
+
+    def annotate(self, trial_id: int, told: Mapping[str, Any]) -> None:
+        """Several user attributes in one transaction, where Optuna has one for each."""
+        with private.transaction(self) as session:
+            for name, value in told.items():
+                of_trial = private.models().TrialUserAttributeModel
+                self._set_trial_attr_without_commit(session, of_trial, trial_id, name, value)
 
     def _kind(self, text: str) -> BaseDistribution:
         """A distribution, one and the same for all parameters that have it, with the choices in it."""

@@ -172,12 +172,15 @@ def holds(place: StudyLocation) -> bool:
         return False
     engine = database(place).engine if place.url else sqlalchemy.create_engine("sqlite://", **by_path)
     try:
-        names = _names(engine)
+        programs = [] if place.url else _programs(engine)
+        names = [] if programs else _names(engine)
         states = _states(engine, place.name) if place.name in names else {}
     except Exception as error:  # a damaged file may raise nearly anything
         raise damage_error(place, error) from None
     finally:
         engine.dispose()
+    if programs:
+        raise InputError(f"{place}: holds {programs[0][:80]!r}, a view or a trigger; it is of no search, or damaged")
     if place.is_finals:
         return bool(states)
     if names and place.name not in names and not place.url:
@@ -194,6 +197,13 @@ def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
     with engine.connect() as connection:
         found = connection.execute(query.where(study.study_name == name)).all()
     return {number: state for number, state in found if number is not None}  # which it is while a trial is made
+
+
+def _programs(engine: sqlalchemy.Engine) -> list[str]:
+    """What a file would have SQLite do when it is read or written, and take for ever: a study has tables alone."""
+    query = sqlalchemy.text("SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
+    with engine.connect() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def _names(engine: sqlalchemy.Engine) -> list[str]:

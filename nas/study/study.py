@@ -52,8 +52,10 @@ from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import Finals, best_of, finals_of
 from nas.study.lock import FolderLock
 from nas.study.proposals import Proposal, Proposals, waiting
+from nas.study.rdb import Storage
 from nas.study.records import (
     INTERRUPTED,
+    costs_of,
     digest_of,
     interruptions,
     is_interrupted,
@@ -105,6 +107,11 @@ def config_of_caller(design: Design) -> SearchConfig:
         evaluate=CALLER,
     )
     return SearchConfig(spec, Execution(plugins=plugins_in_use()), design.space.source)
+
+
+def count_taken(trials: Sequence[FrozenTrial]) -> int:
+    """How many trials have an outcome or run."""
+    return len(trials) - sum(map(is_interrupted, trials))
 
 
 def _begin(study: optuna.Study, design: Design, identity: Mapping[str, Any]) -> None:
@@ -276,9 +283,10 @@ class Study:
         with self.drivers.turn():
             if self.drivers.name:  # nobody else has a driver alone
                 self._interrupt(self.drivers.abandoned(self._running))
-            if total is not None and self.taken >= total:
+            trials = self.trials
+            if total is not None and count_taken(trials) >= total:
                 raise FullError
-            trial = self._record(self.proposals.next(self.trials))
+            trial = self._record(self.proposals.next(trials))
             self.drivers.take(self._ids[trial.number])
             return trial
 
@@ -374,13 +382,15 @@ class Study:
         were so far. Where costs are minimised beside the score, only with those that cost no more: a cheap network need
         not be among the best.
         """
-        if result.epoch != rule.rung:
+        rung = rule.rung
+        if result.epoch != rung:
             return False
-        kept, images = self.records, self.validation_images
-        costs = next((objectives.minimised_of(one) for one in kept if one.number == trial.number), [])
-        others = [one for one in kept if one.number != trial.number and one.state != "failed"]
-        cheaper = [o for o in others if all(a <= b for a, b in zip(objectives.minimised_of(o), costs, strict=True))]
-        rivals = [gain for one in cheaper if (gain := one.gain_after(rule.rung)) is not None]
+        kept, images = self.trials, self.validation_images
+        costs = costs_of(kept[trial.number])
+        others = [one for one in kept if one.number != trial.number and one.state != TrialState.FAIL]
+        reached = [one for one in others if rung in one.intermediate_values]
+        cheaper = [one for one in reached if all(a <= b for a, b in zip(costs_of(one), costs, strict=True))]
+        rivals = [one.intermediate_values[rung] for one in cheaper]
         return rule.behind(
             self.metric.gain(result.score), rivals, lambda cutoff: self.metric.standard_error(cutoff, images)
         )
@@ -521,8 +531,9 @@ class Study:
         return len(trials)
 
     def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        for name, attribute in attributes.items():
-            self._rdb.set_trial_user_attr(trial_id, name, attribute)
+        rdb = private.backend_of(self._rdb)
+        assert isinstance(rdb, Storage)
+        rdb.annotate(trial_id, attributes)
 
     def _try_write(self, write: Callable[[], None]) -> bool:
         try:
@@ -558,7 +569,7 @@ class Study:
     @property
     def taken(self) -> int:
         """How many trials have an outcome or run, here or elsewhere."""
-        return sum(not is_interrupted(trial) for trial in self.trials)
+        return count_taken(self.trials)
 
     def full(self, total: int) -> bool:
         """Whether so many trials are taken. Now and then it looks for those whose driver, another, is dead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,8 @@ LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, 
 LEAVE_S = 3.0  # for Ray's start, where the process is to end
 GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
+FILES = 64  # open at once in a process; 20 are too few
+STORE_SHARE, ADDRESSES = 0.3, 5e9  # of the memory, which Ray maps for its objects in every process; and what torch maps
 SAFE = "what has ended is kept: the same command carries on"
 
 
@@ -97,6 +100,8 @@ class Cluster:
 
     def begin(self) -> None:
         if self._begun is None:
+            if not self.address:
+                check_limits()
             self._begun = Future()
             self._thread = threading.Thread(target=self._live, args=(self._begun,), name="Ray", daemon=True)
             self._thread.start()
@@ -241,6 +246,22 @@ class Cluster:
             self._kill()
             said = " ".join(str(error).split())[:160]
             raise LostClusterError(f"Ray cannot be started on this machine ({said}); {SAFE}") from None
+
+
+def check_limits() -> None:
+    """`LostClusterError` under limits with which Ray waits, perhaps for ever, for processes that cannot start."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= files < FILES:
+        raise LostClusterError(f"Ray needs {FILES} open files for a process, and ulimit -n allows {files}; {SAFE}")
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = STORE_SHARE * memory + ADDRESSES
+    if 0 <= space < needed:
+        raise LostClusterError(
+            f"Ray reserves up to {needed / 1e9:.0f} GB of addresses for a process, most of which it never uses, and "
+            f"ulimit -v allows {space / 1e9:.1f}; ulimit -v unlimited, and a cgroup's limit of memory, are accepted; "
+            f"{SAFE}"
+        )
 
 
 @contextmanager

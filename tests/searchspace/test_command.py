@@ -10,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from rich.color import ColorSystem
+from rich.table import Table
+from rich.text import Text
 
 from nas import __main__ as overview
 from nas import deploy, search
@@ -110,6 +113,9 @@ def ran(script: str, *before: str) -> subprocess.CompletedProcess[str]:
         ("raise IsADirectoryError(21, 'Is a directory', 'run/best.yaml')", "--run=run", 1, "it: run/best.yaml: Is a"),
         ("print(words[0].encode('utf-8'))", b"\xff\xfe".decode("utf-8", "surrogateescape"), 2, "names in UTF-8"),
         ("raise KeyboardInterrupt", "run", 130, "it: interrupted"),
+        ("raise MemoryError", "run", 1, "it: out of memory (MemoryError); the machine has no more"),
+        ("raise RuntimeError('std::bad_alloc')", "run", 1, "it: out of memory (std::bad_alloc)"),
+        ("raise ImportError('x.so: failed to map segment from shared object')", "run", 1, "it: out of memory (x.so"),
     ],
 )
 def test_what_the_system_refuses_is_one_line(script: str, word: str, code: int, says: str) -> None:
@@ -117,6 +123,41 @@ def test_what_the_system_refuses_is_one_line(script: str, word: str, code: int, 
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    assert "ImportError: no such thing" in ran("raise ImportError('no such thing')").stderr
+
+
+def test_too_little_memory_for_the_libraries_is_said_before_they_are_loaded() -> None:
+    """With 0.45 GB NumPy's OpenBLAS asked for more for ever."""
+    done = shell("ulimit -v 450000; $PY -m nas.report nothing")
+    assert done.returncode == 1
+    assert done.stderr == (
+        b"nas.report: out of memory (1 GB of addresses are needed at least); ulimit -v allows 0.5 GB\n"
+    )
+
+
+def test_what_others_wrote_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A title that is set, a line that is hidden, a name that is read backwards; rich's own colours stay."""
+    text = "a\x1b]0;mine\x07b\x1b[2Kc\u202etxt.exe\x9bd é 漢字"
+    shown = r"a\x1b]0;mine\x07b\x1b[2Kc\u202etxt.exe\x9bd é 漢字"
+    console = command.console(width=200)
+    table = Table("name")
+    table.add_row(text)
+    for drawn in (text, Text(text)):
+        console.print(drawn)
+    console.print(table)
+    command.complain(text)
+    command.fail("it", text)
+    out, err = capsys.readouterr()
+    assert out.count(shown.replace(r"\x07", "")) == 2, "rich leaves the bell out"
+    assert not set(out) & set("\x1b\x07\x9b\u202e")
+    assert err.count(shown) == 2
+    coloured = command.console(width=200)
+    coloured._force_terminal, coloured._color_system = True, ColorSystem.TRUECOLOR
+    coloured.print(Text("red", style="red"))
+    assert "\x1b[31mred" in capsys.readouterr().out
 
 
 def shell(text: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

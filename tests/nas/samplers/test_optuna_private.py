@@ -50,6 +50,8 @@ def test_every_private_name_means_what_it_is_used_for(tmp_path: Path) -> None:
     assert private.hypervolume(np.array([[0.5, 0.5]]), np.ones(2)) == 0.25
 
 
-def test_trials_are_read_by_the_method_that_is_overridden() -> None:
+def test_trials_are_read_and_made_by_the_methods_that_are_overridden() -> None:
     names = list(inspect.signature(RDBStorage._get_trials).parameters)
     assert names == ["self", "study_id", "states", "included_trial_ids", "trial_id_greater_than"]
+    names = list(inspect.signature(RDBStorage._get_prepared_new_trial).parameters)
+    assert names == ["self", "study_id", "template_trial", "session"]

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,21 @@ def test_a_log_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(run / "log.txt")
     with pytest.raises(InputError, match=r"log\.txt: a file or folder of its own"):
         search.main([*ARGUMENTS, "--run", str(run)])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "create view endless as with recursive c(x) as (select 1 union all select x + 1 from c) select x from c",
+        "create trigger t after update on trials begin delete from trials; end",
+    ],
+)
+def test_a_study_that_would_have_something_done_is_refused(program: str, tmp_path: Path) -> None:
+    """In the place of a table such a view would be read for ever, in C, where no signal is heard."""
+    run = made(tmp_path / "run", 1)
+    with closing(sqlite3.connect(run / "study.db")) as database:
+        database.execute(program)
+    with pytest.raises(InputError, match="a view or a trigger"):
+        Run.open(run)
+    with pytest.raises(InputError, match="a view or a trigger"):
+        opened(run)

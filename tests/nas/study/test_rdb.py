@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import sqlite3
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
@@ -88,3 +93,36 @@ def test_what_trials_share_is_there_once(run: Path) -> None:
 
 def test_a_study_is_read_by_it(run: Path) -> None:
     assert isinstance(private.backend_of(private.storage_of(load(run))), Storage)
+
+
+def test_it_makes_the_trials_that_optuna_makes(run: Path, tmp_path: Path) -> None:
+    """Byte for byte, but for the times at which they were begun."""
+    template = copy.deepcopy(both(run)[0]._get_trials(1, (TrialState.RUNNING,), set(), -1)[0])
+    template._system_attrs, template.datetime_start = {"constraints": [1.0]}, datetime(2026, 1, 1)
+    template._intermediate_values = {}
+    for kind in (Storage, optuna.storages.RDBStorage):
+        study = optuna.create_study(storage=kind(f"sqlite:///{tmp_path / kind.__name__}.db"))
+        for _ in range(2):
+            private.storage_of(study).create_new_trial(private.study_id(study), template)
+    tables = ("trials", "trial_params", "trial_user_attributes", "trial_system_attributes")
+    rows = []
+    for kind in (Storage, optuna.storages.RDBStorage):
+        with closing(sqlite3.connect(tmp_path / f"{kind.__name__}.db")) as database:
+            rows.append([database.execute(f"select * from {table}").fetchall() for table in tables])
+    assert rows[0] == rows[1]
+    assert all(rows[0])
+
+
+def test_many_statements_for_a_trial_are_few(tmp_path: Path) -> None:
+    """Of 68 choices; Optuna has several for each of them, and a transaction for each attribute."""
+    with opened(tmp_path / "run", space="mobile", budget="300MFLOPs") as study:
+        trial, said = study.ask(), list[str]()
+        engine = private.backend_of(private.storage_of(study.optuna)).engine  # type: ignore[attr-defined]
+        sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+        study.ask()
+        assert len(trial.point) > 60
+        assert len(said) < 30, said
+        said.clear()
+        sqlalchemy.event.listen(engine, "commit", lambda *told: said.append("commit"))
+        study.report(trial, Result(epoch=1, score=0.5, loss=1.0, train_loss=1.0, seconds=1.0))
+        assert said.count("commit") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,24 @@ def test_a_disk_without_room_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tm
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=65_536))
     with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=f"10 MB of room in {tmp_path} .TMPDIR"):
+        cluster.ready()
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "says"),
+    [
+        (resource.RLIMIT_NOFILE, 20, "ulimit -n allows 20"),
+        (resource.RLIMIT_AS, 3 * 10**9, "ulimit -v allows 3.0"),
+    ],
+)
+def test_limits_with_which_ray_waits_for_ever_are_said_at_once(
+    limit: int, allowed: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 20 files its start took 46 s, with 8 GB of addresses no trial ever began."""
+    own = resource.getrlimit
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (allowed, -1) if of == limit else own(of))
+    monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("Ray was started"))
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=says):
         cluster.ready()
 
 

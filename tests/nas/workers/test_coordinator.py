@@ -253,7 +253,7 @@ def test_a_study_that_cannot_be_read_stops_nobody_and_ends_the_course(
     def gone(study: Study) -> None:
         raise StorageError("gone")
 
-    monkeypatch.setattr(Study, "records", property(gone))
+    monkeypatch.setattr(Study, "trials", property(gone))
     assert not a_course.behind("a", Result(epoch=2, score=0.1))
     with pytest.raises(StorageError, match="gone"):
         a_course.close(limited=False)
