@@ -1,7 +1,7 @@
 """Where the maps of a network lie in one arena of memory, which a runtime of a microcontroller reads from the file.
 
 A map may lie where another lay whose last reader has run. TensorFlow Lite Micro's own planner places the largest map
-first and needs up to a third more than the maps that are alive at one time; a file may bring a better plan along
+first, and needed up to a third more than the maps that are alive at one time; a file may bring a better plan along
 (https://github.com/tensorflow/tflite-micro/blob/main/tensorflow/lite/micro/docs/memory_management.md).
 """
 

@@ -182,7 +182,7 @@ class Converter:
         padding = SAME if before else VALID
         padded = (outs[0] - 1) * stride + high - side  # in all: TFLite pads the smaller half before the first pixel
         if padded - padded // 2 != before or (not before and padded):
-            raise InputError(f"tflite: a kernel of {high} at stride {stride} on {side} px is padded as none of TFLite's")
+            raise InputError(f"tflite: a kernel of {high} at stride {stride} on {side} px is padded as none there is")
         bias = self._bias(node)
         out = self._map(node.output[0], (1, *outs, len(weights)))
         steps = {0: ("Int8", padding), 1: ("Int32", stride), 2: ("Int32", stride)}

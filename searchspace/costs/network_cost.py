@@ -60,7 +60,7 @@ BYTES_PER_NUMBER = 4
 # point (8) for every channel, and descriptions of operators and of the graph. What is not of channels was measured on a
 # 64-bit machine (experiments/speed/arena.py); pointers of a microcontroller are half as long.
 ARENA_PER_CHANNEL, ARENA_PER_OPERATOR, ARENA_AT_LEAST = 8, 240, 1100
-FLASH_PER_CHANNEL, FLASH_PER_OPERATOR, FLASH_AT_LEAST = 16, 264, 1300
+FLASH_PER_CHANNEL, FLASH_PER_OPERATOR, FLASH_AT_LEAST = 16, 264, 1400
 REMEMBERED = 1 << 16
 _IN_AN_OWN_COST: ContextVar[bool] = ContextVar("in an own cost", default=False)
 

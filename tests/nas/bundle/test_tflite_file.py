@@ -47,7 +47,7 @@ def test_it_computes_what_onnxruntime_does(tmp_path: Path, channels: int, pixels
     assert spent.int8_arena_bytes is not None
     assert spent.int8_flash_bytes is not None
     assert 0.95 * spent.int8_arena_bytes <= found.arena == written.arena <= spent.int8_arena_bytes
-    assert 0.95 * spent.int8_flash_bytes <= written.size <= spent.int8_flash_bytes
+    assert spent.int8_flash_bytes - 1500 <= written.size <= spent.int8_flash_bytes
 
 
 def test_its_plan_holds_what_is_alive(tmp_path: Path) -> None:

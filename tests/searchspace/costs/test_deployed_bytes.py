@@ -57,7 +57,6 @@ def test_weights_biases_and_operators() -> None:
 def test_networks_of_mcu_are_brought_within(budget: list[str], pixels: int) -> None:
     """At least 95 %, as a microcontroller's space has to."""
 
-
     space, rng = Space.load("mcu").fix([f"resolution={pixels}"]), random.Random(1)
     fitted = [space.fit(space.random_point(rng), budget, ARENA_BAND) for _ in range(40)]
     assert sum(found is not None for found in fitted) >= 0.95 * len(fitted)
