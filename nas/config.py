@@ -134,6 +134,9 @@ CURRENCIES = {
     "latency": "latency_ms",
     "activations": "activations",
     "peak_memory": "peak_memory_bytes",
+    "flash": "flash_bytes",
+    "int8_arena": "int8_arena_bytes",
+    "int8_flash": "int8_flash_bytes",
 }
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from nas import export, search, train
 from nas.run import search_options
 from searchspace import command
+from searchspace.space.target import SPACE as TARGET_SPACE
 
 EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
 EPILOG = """All other options are those of nas.search; the full training has all images, whatever --images says. Once
-it has begun, the search stays as it is; one that --time-limit has ended is taken as far as it came."""
+it has begun, the search stays as it is; one that --time-limit has ended is taken as far as it came. Networks of space
+mcu, as with --target, are exported for microcontrollers too."""
 
 
 def parser() -> command.Parser:
@@ -27,7 +29,7 @@ def parser() -> command.Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = parser().parse_args(arguments)
+    args = search_options.settle_budget(parser().parse_args(arguments))
 
     from nas.bundle import bundle
     from nas.full_training import training_folder
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     code = train.main(deploy.training_words(run, config.identity.data.dataset, args))
     if code or args.dry_run:
         return code
-    return export.main([str(trained), "--out", str(args.out), "--onnx"])
+    kind = ["--format", "tflite"] if config.space_name == f"{TARGET_SPACE}.yaml" else ["--onnx"]
+    return export.main([str(trained), "--out", str(args.out), *kind])
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ def parser() -> command.Parser:
         "--format",
         action="append",
         default=[],
-        choices=("onnx", "pt2", "openvino", "executorch"),
-        help="also in this format, by its own converter and tried with its runtime; several",
+        choices=("onnx", "pt2", "openvino", "executorch", "tflite"),
+        help="also in this format, by its own converter and tried with its runtime; tflite is int8, for "
+        "microcontrollers (and --int8); several",
     )
     p.add_argument("--int8", action="store_true", help="also model.int8.onnx, quantised by onnxruntime (and --onnx)")
     p.add_argument("--dataset", metavar="NAME", help="images to quantise with (default: those it was trained on)")
@@ -47,16 +48,17 @@ def main(arguments: Sequence[str]) -> int:
     from nas.run import export
     from nas.views.meter import waiting
 
-    onnx = args.onnx or args.int8 or "onnx" in args.format
+    int8 = args.int8 or bundle.TFLITE in args.format
+    onnx = args.onnx or int8 or "onnx" in args.format
     others = list(dict.fromkeys(name for name in args.format if name != "onnx"))
     if onnx:
         bundle.require_onnx()
-    formats.require(others)
+    formats.require([name for name in others if name != bundle.TFLITE])
     export.check_out(args.out, Path(args.run))
     facts, weights = export.choose(args.run, args.trial)
     facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     console = command.console()
-    images = export.calibration(facts, args.dataset, args.calibration_images, console) if args.int8 else None
+    images = export.calibration(facts, args.dataset, args.calibration_images, console) if int8 else None
     try:
         with waiting(console, "writing the network and trying it in a fresh interpreter"):
             lines = export.write(args.out, facts, weights, onnx, images, others)

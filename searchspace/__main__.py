@@ -25,7 +25,7 @@ from searchspace.registry.plugins import has_sourceless, load_all, plugin_option
 from searchspace.space.choices import Scalar
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known_within, preflight
-from searchspace.space.space import Space, ready
+from searchspace.space.space import Space, band_of, ready
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
@@ -109,6 +109,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         found = preflight(
             space,
             budget,
+            band_of(budget),
             sample=sample,
             progress=lambda done, _: shown.update(task, completed=done),
             mapped=mapped,

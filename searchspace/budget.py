@@ -1,4 +1,4 @@
-"""Costs and budgets: "300MFLOPs", "5MParams", "250-300M", "12ms", several at once, parsed, printed and compared.
+"""Costs and budgets: "300MFLOPs", "5MParams", "250-300M", "12ms", "64kB int8", parsed, printed and compared.
 
 One multiply-add is one FLOP, counted for convolutions and linear layers: FLOPs, MACs and MAdds are three names of one
 number here, as in the papers of MobileNet, EfficientNet and ReXNet. `searchspace.register_cost` adds costs of the
@@ -31,6 +31,7 @@ UNITS: dict[str, Currency] = {
     "activations": "activations",
     "acts": "activations",
     "b": "peak_memory_bytes",
+    "bflash": "flash_bytes",
 }
 NAMES: dict[Currency, str] = {
     "macs": "FLOPs",
@@ -38,7 +39,18 @@ NAMES: dict[Currency, str] = {
     "activations": "Activations",
     "peak_memory_bytes": "B",
     "latency_ms": "ms",
+    "flash_bytes": "BFlash",
+    "int8_arena_bytes": "B int8",
+    "int8_flash_bytes": "BFlash int8",
 }
+DEPLOYED: tuple[Currency, ...] = ("flash_bytes", "int8_arena_bytes", "int8_flash_bytes")
+# What a budget in bytes means for each type of numbers; float32 is what it means where no type is said.
+DTYPES: dict[str, dict[Currency, Currency]] = {
+    "float32": {},
+    "int8": {"peak_memory_bytes": "int8_arena_bytes", "flash_bytes": "int8_flash_bytes"},
+}
+INT8 = tuple(DTYPES["int8"].values())
+BYTES = (*DTYPES["int8"], *INT8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +65,15 @@ OWN_COSTS: dict[str, OwnCost] = {}
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 LONG_MS = 10_000.0
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+BINARY = {"k": 2**10, "m": 2**20, "g": 2**30}  # of KiB, MiB, GiB
 SHOWN = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3), ("", 1))
 ACCEPTED = (
-    "a number with a prefix k, M, G and a unit FLOPs, Params, Activations or B (memory), as in 300MFLOPs, "
-    "or a time, as in 12ms,"
+    "a number with a prefix k, M, G and a unit FLOPs, Params, Activations, B (memory) or BFlash (weights), as in "
+    "300MFLOPs or 64KiB, or a time, as in 12ms,"
 )
 PATTERN = re.compile(
-    r"(?P<low>[0-9.]+(?:e[+-]?[0-9]+)?)(?:-(?P<high>[0-9.]+(?:e[+-]?[0-9]+)?))?(?P<prefix>[kmgt]?)(?P<unit>[a-zµ]*)",
+    r"(?P<low>[0-9.]+(?:e[+-]?[0-9]+)?)(?:-(?P<high>[0-9.]+(?:e[+-]?[0-9]+)?))?(?P<prefix>[kmgt]?)(?P<unit>[a-zµ]*)"
+    r"(?P<int8>int8)?",
     re.IGNORECASE,
 )
 
@@ -69,7 +83,8 @@ class Cost:
     """What one network costs, for one image at its resolution (see `costs.cost` for what is counted).
 
     `latency_ms` is predicted for one batch on one device (see `latency.py`), None where no device is meant. `own` has
-    the costs of the user's own, by name.
+    the costs of the user's own, by name. `flash_bytes` are of float32; the bytes of trials from before there were
+    budgets in them are None.
     """
 
     macs: int
@@ -78,6 +93,9 @@ class Cost:
     peak_memory_bytes: int
     latency_ms: float | None = None
     own: tuple[tuple[str, float], ...] = ()
+    flash_bytes: int | None = None
+    int8_arena_bytes: int | None = None
+    int8_flash_bytes: int | None = None
 
     def of(self, currency: Currency) -> float | None:
         """One of the costs; None where it is not known."""
@@ -151,6 +169,17 @@ class Budget:
             raise InputError(f"budget {', '.join(written)}: one limit a currency; give a range for two bounds")
         return cls(limits)
 
+    def of_dtype(self, dtype: str) -> Budget:
+        """The same with its bytes in numbers of this type; `InputError` for one that is not known, or has no bytes."""
+        if dtype not in DTYPES:
+            raise InputError(f"dtype {dtype!r}: {', '.join(DTYPES)} is accepted")
+        meant = DTYPES[dtype]
+        if dtype == "float32" and (others := [limit for limit in self.limits if limit.currency in INT8]):
+            raise InputError(f"dtype float32: the budget {others[0]} is of int8")
+        if meant and not any(limit.currency in BYTES for limit in self.limits):
+            raise InputError(f"dtype {dtype}: only budgets in bytes have one, as in 64kB or 256kBFlash; not {self}")
+        return Budget(tuple(replace(one, currency=meant.get(one.currency, one.currency)) for one in self.limits))
+
     @property
     def limits_latency(self) -> bool:
         return any(limit.currency == "latency_ms" for limit in self.limits)
@@ -196,13 +225,18 @@ def parse_limit(text: str) -> Limit:
     if match is None:
         raise InputError(f"budget {text!r}: {ACCEPTED} is accepted")
     prefix, unit = match["prefix"].lower(), match["unit"].lower()
+    if match["int8"]:
+        return Budget((parse_limit(text[: text.lower().rindex("int8")]),)).of_dtype("int8").limits[0]
     if (time := MILLISECONDS.get(prefix + unit)) is not None:
         return limit_of("latency_ms", [quantity(number, time, text) for number in numbers(match)], text)
     if (own := own_unit(prefix + unit)) is not None:
         name, factor = own
         return limit_of(name, [quantity(number, factor, text) for number in numbers(match)], text)
+    factor = PREFIXES[prefix]
+    if unit.startswith("ib") and prefix in BINARY:
+        factor, unit = BINARY[prefix], unit[1:]
     if unit not in UNITS and (prefix + unit) in UNITS:
-        prefix, unit = "", prefix + unit
+        factor, prefix, unit = 1, "", prefix + unit
     if unit not in UNITS:
         written = match["prefix"] + match["unit"]
         units = "".join(f" or {own.unit}" for own in OWN_COSTS.values())
@@ -211,7 +245,7 @@ def parse_limit(text: str) -> Limit:
         )
     if not prefix and not unit:
         raise InputError(f"budget {text!r}: no unit; {ACCEPTED} is accepted")
-    bounds = [round(quantity(number, PREFIXES[prefix], text, least=1)) for number in numbers(match)]
+    bounds = [round(quantity(number, factor, text, least=1)) for number in numbers(match)]
     return limit_of(UNITS[unit], bounds, text)
 
 
@@ -221,7 +255,7 @@ def _own_limit(name: str, amounts: str, text: str) -> Limit:
         there = ", ".join(OWN_COSTS) or "none, and --plugin FILE registers some"
         raise InputError(f"budget {text!r}: no cost of your own is called {name!r}; there is {there}")
     match = PATTERN.fullmatch(amounts)
-    if match is None or match["unit"]:
+    if match is None or match["unit"] or match["int8"]:
         raise InputError(f"budget {text!r}: {name}<= and a number with a prefix k, M, G is accepted, as in {name}<=5k")
     factor = PREFIXES[match["prefix"].lower()]
     return limit_of(name, [quantity(number, factor, text) for number in numbers(match)], text)

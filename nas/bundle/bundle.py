@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.analysis import confusion
-from nas.bundle import card, formats, int8_file, onnx_file
+from nas.bundle import card, formats, int8_file, onnx_file, tflite_file
 from nas.bundle.card import ModelCard
 from nas.bundle.confusion_matrix import matrix
 from nas.bundle.int8_file import Calibration, Compared
@@ -39,9 +39,11 @@ CARD, WEIGHTS, DRAWING = "card.md", "weights.safetensors", "confusion.svg"
 # In the order they are put in place: what has weights is complete.
 FILES = (
     *(CARD, "arch.yaml", "model.py", "classes.json", confusion.FILE, DRAWING, int8_file.FLOAT, int8_file.INT8),
+    tflite_file.FILE,
     *formats.FILES,
     *("predict.py", WEIGHTS),
 )
+TFLITE = "tflite"
 FOLDED = "the deployed network"
 TOLERANCE, CONVERTED = {"model.py": 1e-5, FOLDED: 1e-5}, 1e-4
 SECONDS = 600
@@ -163,11 +165,13 @@ def write(
     """Write the folder, once a fresh interpreter has computed the same with its files; else `DifferentError`.
 
     Without weights they start fresh, from the network's digest. With images to calibrate on and ONNX, it is there in
-    int8 too; `others` are further `formats`. Raises as `writing` where nothing can be written.
+    int8 too; `others` are further `formats`, and `tflite` with images. Raises as `writing` where nothing can be
+    written.
     """
     if onnx:
         require_onnx()
-    formats.require(others)
+    converted = [name for name in others if name != TFLITE]
+    formats.require(converted)
     check_free(out)
     model = _network(facts, weights)
     with writing(f"out {out}"):
@@ -177,10 +181,12 @@ def write(
             part.mkdir()
             _fill(part, facts, model, weights, onnx)
             int8 = _int8(part, facts, calibration) if calibration else None
+            micro = _tflite(part, facts, calibration) if calibration and TFLITE in others else None
             found = try_files(part, model, noise(facts.arch), scratch)
-            found.differences.update(_in_formats(part, others, model, noise(facts.arch)))
+            found.differences.update(_in_formats(part, converted, model, noise(facts.arch)))
             more = {"INT8": int8_file.section(int8, found.milliseconds)} if int8 else {}
-            more |= {"Other formats": formats.describe(others)} if others else {}
+            more |= {"Microcontroller": tuple(tflite_file.sentences(micro))} if micro else {}
+            more |= {"Other formats": formats.describe(converted)} if converted else {}
             (part / CARD).write_text(card.text(facts.portable(), onnx, found.milliseconds, more), encoding="utf-8")
             files = [file for file in FILES if (part / file).exists()]
             for file in FILES:
@@ -188,7 +194,8 @@ def write(
                     (part / file).replace(out / file)
                 else:
                     (out / file).unlink(missing_ok=True)
-    return Export(files, found.differences, int8_file.sentences(int8, found.milliseconds) if int8 else [])
+    said = int8_file.sentences(int8, found.milliseconds) if int8 else []
+    return Export(files, found.differences, said + (tflite_file.sentences(micro) if micro else []))
 
 
 def _network(facts: ModelCard, weights: dict[str, Tensor] | None) -> nn.Module:
@@ -253,6 +260,15 @@ def _int8(part: Path, facts: ModelCard, calibration: Calibration) -> Compared:
     assert facts.trained is not None, "only trained weights are quantised"
     int8_file.write(part, facts.trained, calibration)
     return int8_file.compare(part, facts.trained, calibration)
+
+
+def _tflite(part: Path, facts: ModelCard, calibration: Calibration) -> tflite_file.Written:
+    """The int8 file for microcontrollers, tried on some training images; `DifferentError` where it cannot be run."""
+    assert facts.trained is not None, "only trained weights are quantised"
+    try:
+        return tflite_file.write(part, next(int8_file.batches(calibration.images, facts.trained)))
+    except RuntimeError as error:
+        raise DifferentError(str(error)) from None
 
 
 def noise(arch: Arch) -> Tensor:

@@ -263,7 +263,8 @@ def costs(facts: ModelCard) -> str:
     return (
         f"{budget}One FLOP is one multiply-add of a convolution or linear layer, without bias. Activations are the "
         "numbers that these layers put out; B are the bytes of float32 maps alive at one time for one image, without "
-        f"weights.\n\n{table}"
+        "weights; BFlash those of weights and biases. In int8 these are TensorFlow Lite Micro's arena and the "
+        f"TensorFlow Lite file.\n\n{table}"
     )
 
 

@@ -70,6 +70,7 @@ def options_of(old: SearchConfig) -> Options | None:
     """What the command of a run says that the run is; None where it cannot be read."""
     try:
         args = search_options.parser().parse_args(shlex.split(old.conduct.command)[3:])
+        args = search_options.settle_budget(args)
     except (InputError, ValueError):
         return None
     return search_options.drop_unset({name: getattr(args, name) for name in IDENTITY})

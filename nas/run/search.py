@@ -78,7 +78,7 @@ class Ended:
 
 @as_keywords("folder")
 def search(
-    budget: str | Budget | Sequence[str],
+    budget: str | Budget | Sequence[str] | None = None,
     *,
     folder: str | Path | None = None,
     space: str | Path | Space | Mapping[str, Any] | None = None,
@@ -92,7 +92,8 @@ def search(
 ) -> Run:
     """Search for the best network within a budget, or carry on with the search in `folder`; returns its run.
 
-    `budget`: a text ("300MFLOPs", "12ms"), several, or a `Budget`. `space`: a ready name, a file, its data, a `Space`.
+    `budget`: a text ("300MFLOPs", "12ms", "64kB int8"), several, or a `Budget`; None with `target="stm32f746"`.
+    `space`: a ready name, a file, its data, a `Space`.
     `dataset`: a name, a folder, `Split.of(images, labels)`, a `datasets.Dataset`, (images, labels), or a callable that
     makes one of these.
 
@@ -149,6 +150,7 @@ class Search:
     """One search, from its options to its end."""
 
     def __init__(self, args: Any, given: Given = Given()) -> None:
+        args = search_options.settle_budget(args)
         self.args, self.given, self.quiet, self.dry_run = args, given, args.quiet, args.dry_run
         self.console: Console = command.console()
         self.folder: Path = args.run or Path("runs") / search_options.default_name(args)

@@ -34,10 +34,12 @@ from nas.metric import EXAMPLES, Metric
 from nas.plugins import plugins_in_use
 from nas.samplers import NAMES
 from searchspace import command
-from searchspace.budget import Budget
+from searchspace.budget import BYTES, DTYPES, Budget
 from searchspace.errors import InputError
 from searchspace.registry.plugins import load_all, plugin_option
-from searchspace.space.space import FIT_BAND, Space, ready
+from searchspace.space.space import ARENA_BAND, FIT_BAND, Space, band_of, ready
+from searchspace.space.target import SPACE as TARGET_SPACE
+from searchspace.space.target import Target, boards
 
 if TYPE_CHECKING:
     from nas.data.datasets import Split
@@ -77,9 +79,14 @@ def parser() -> command.Parser:
     p.add_argument(
         "--budget",
         action="append",
-        required=True,
         metavar="B",
-        help="300MFLOPs, 5MParams, 12ms, 250-300MFLOPs; several",
+        help="300MFLOPs, 5MParams, 12ms, 250-300MFLOPs, 64kB (memory), 256kBFlash (weights); several",
+    )
+    p.add_argument("--dtype", choices=tuple(DTYPES), help="the numbers that budgets in bytes are of (default: float32)")
+    p.add_argument(
+        "--target",
+        metavar="BOARD",
+        help=f"{', '.join(boards())} or a YAML file: int8, within its RAM and flash, in space {TARGET_SPACE}",
     )
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
@@ -114,7 +121,11 @@ def parser() -> command.Parser:
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
     p.add_argument("--sampler", help=f"{', '.join(NAMES)} or MODULE:FUNCTION (default: auto, which is predictor)")
     p.add_argument("--seed", type=int, help="of the split, the proposals and training (default: 0)")
-    p.add_argument("--band", type=float, help=f"use at least this percentage of the budget ({100 * FIT_BAND:g})")
+    p.add_argument(
+        "--band",
+        type=float,
+        help=f"use at least this percentage of the budget ({100 * FIT_BAND:g}; of an int8 arena {100 * ARENA_BAND:g})",
+    )
     p.add_argument("--fix", action="append", metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", metavar="WORDS", help="leave options out: se,silu")
     p.add_argument(
@@ -213,12 +224,39 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         space=space.data,
         largest=max(SMALLEST, min(LARGEST, space.resolutions[-1])),
         budget=(),
+        band=band_of(Budget.parse(args.budget)),
         data=data,
         train=replace(recipe(dataset), epochs=trial_epochs(images)),
         controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
         baselines=0 if args.no_baselines else max(trials // TEXTBOOK_SHARE, int(trials > 2)),
     )
     return SearchConfig(apply(args, identity), conduct(args), base.source)
+
+
+def settle_budget(args: argparse.Namespace) -> argparse.Namespace:
+    """The options with what `--target` and `--dtype` mean written into the budget and the space.
+
+    A limit that is given takes the place of the board's. `InputError` where nothing limits anything.
+    """
+    if args.target is None and not args.budget:
+        raise InputError("--budget or --target is required, as in --budget 300MFLOPs or --target stm32f746")
+    if args.target is None and args.dtype is None:
+        return args
+    settled = argparse.Namespace(**vars(args))
+    given = Budget.parse(args.budget).limits if args.budget else ()
+    if args.target is not None:
+        board = Target.load(args.target)
+        if args.dtype not in (None, "int8"):
+            raise InputError(f"dtype {args.dtype}: networks for {args.target} are int8")
+        bytes_given = any(limit.currency in BYTES for limit in given)
+        given = (Budget(given).of_dtype("int8") if bytes_given else Budget(given)).limits if given else ()
+        limited = {limit.currency for limit in given}
+        given = (*given, *(limit for limit in board.budget.limits if limit.currency not in limited))
+        settled.space = args.space or TARGET_SPACE
+    else:
+        given = Budget(given).of_dtype(args.dtype).limits
+    settled.budget = [str(limit) for limit in given]
+    return settled
 
 
 def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
@@ -232,8 +270,10 @@ def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
             raise InputError(
                 f"search has no option {name}=; " + (f"did you mean {near[0]}=?" if near else "see Run.search")
             )
-        if value is not None or name == "budget":
+        if value is not None or (name == "budget" and not given.get("target")):
             setattr(args, name, _as_written(name, value))
+        elif name == "budget":
+            args.budget = None
     args.command = " ".join(["python -m nas.search", *words_of(args)])
     return args
 

@@ -43,6 +43,9 @@ class TrialAttributes:
     arch: Text
     baseline: Text = ""
     predicted_ms: Amount | None = None
+    flash_bytes: Count | None = None
+    int8_arena_bytes: Count | None = None
+    int8_flash_bytes: Count | None = None
     own_costs: dict[str, Number] = field(default_factory=dict)
     settled: Annotated[str, Field(pattern=r"^[0-9]{0,9}( [0-9]{1,9})*$")] = ""
     resolutions: tuple[Count, Count] | None = None

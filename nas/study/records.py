@@ -14,7 +14,7 @@ from nas.samplers import optuna_private as private
 from nas.samplers.point_sampler import copy_trial
 from nas.study import attributes, objectives
 from nas.trial import Final, State, Trial, TrialRecord, arch_of, rank, training
-from searchspace.budget import Budget, Cost
+from searchspace.budget import DEPLOYED, Budget, Cost
 from searchspace.errors import InputError
 from searchspace.space.space import Space
 
@@ -188,7 +188,8 @@ def hypervolumes(records: Sequence[TrialRecord], names: Sequence[str], budget: B
 def cost_of(trial: FrozenTrial) -> Cost:
     a = trial.user_attrs
     peak, own = round(a["peak_memory_mb"] * 1e6), tuple(a.get("own_costs", {}).items())
-    return Cost(a["macs"], a["params"], a["activations"], peak, a.get("predicted_ms"), own)
+    deployed = {name: a.get(name) for name in DEPLOYED}  # older trials have none
+    return Cost(a["macs"], a["params"], a["activations"], peak, a.get("predicted_ms"), own, **deployed)
 
 
 def costs_of(trial: FrozenTrial) -> list[float]:

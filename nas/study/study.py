@@ -65,7 +65,7 @@ from nas.study.records import (
 )
 from nas.study.storage import HEARTBEAT_S, StudyLocation, database
 from nas.trial import Result, Trial, TrialRecord, rank
-from searchspace.budget import Budget
+from searchspace.budget import DEPLOYED, Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
 from searchspace.space.space import FIT_BAND, Space
@@ -303,6 +303,7 @@ class Study:
             "activations": cost.activations,
             "peak_memory_mb": cost.peak_memory_mb,
             "predicted_ms": cost.latency_ms,
+            **{name: cost.of(name) for name in DEPLOYED},
             **({"own_costs": dict(cost.own)} if cost.own else {}),
             "width_mult": candidate.width_mult,
             "settled": " ".join(map(str, candidate.settled)),

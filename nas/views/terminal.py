@@ -31,13 +31,14 @@ from nas.study.study import Study
 from nas.trial import Result, Trial, TrialRecord, after_trials
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
-from searchspace.budget import OWN_COSTS, Limit, amount, unit_of
+from searchspace.budget import DEPLOYED, OWN_COSTS, Limit, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
 from searchspace.space.space import Space
 
 SHOWN, BEST = 8, 5
 WIDTH = 80
+SEVERAL = 2  # costs beside which multiply-adds have no room
 SILENCE_S, LONGEST_SILENCE_S, FIRST_HOUR_S = 8.0, 60.0, 3600.0
 PRUNED = "pruned: stopped early, its score was behind those of the best third"
 STOPPING = "stopping: keeping epochs (up to 10 s); again to stop now"
@@ -355,9 +356,10 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     scored = [metric.words, "interval"] if timed else [metric.short.replace("acc.", metric.words), "90 % interval"]
     if not any(intervals):
         scored.pop()
-    own = [limit.currency for limit in study.budget.limits if limit.currency in OWN_COSTS]
-    second = [unit_of(name) for name in own] or ["MParams"]  # 80 columns have no room for more
-    for name in ("trial", "role", *scored, "MFLOPs", *second, *(["pred."] if timed else []), "ms"):
+    own = [limit.currency for limit in study.budget.limits if limit.currency in (*OWN_COSTS, *DEPLOYED)]
+    second = [unit_of(name).removesuffix(" int8") for name in own] or ["MParams"]  # 80 columns have no room for more
+    first = ["MFLOPs"] if len(own) < SEVERAL else []
+    for name in ("trial", "role", *scored, *first, *second, *(["pred."] if timed else []), "ms"):
         table.add_column(name, justify="left" if name == "role" else "right")
     over = comparison.over_when_measured(study.records, study.budget)
     for trial, within in zip(best, intervals, strict=True):
@@ -367,7 +369,7 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
         score = [f"{trial.score:.4f}", f"{within[0]:.3f}-{within[1]:.3f}" if within else ""][: len(scored)]
         spent = [amount(trial.cost.of(name) or 0.0, name, digits=3).removesuffix(unit_of(name)) for name in own]
         macs, params = f"{trial.cost.macs / 1e6:.1f}", f"{trial.cost.params / 1e6:.2f}"
-        table.add_row(str(trial.number), trial.role, *score, macs, *(spent or [params]), *ms)
+        table.add_row(str(trial.number), trial.role, *score, *[macs][: len(first)], *(spent or [params]), *ms)
     return table
 
 

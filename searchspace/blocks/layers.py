@@ -170,11 +170,15 @@ class Linear(Layer):
         return (self.out_features, 1, 1)
 
     @property
+    def weights(self) -> int:
+        return self.in_features * self.out_features
+
+    @property
     def params(self) -> int:
-        return self.in_features * self.out_features + self.out_features
+        return self.weights + self.out_features
 
     def macs(self, shape: Shape) -> int:
-        return self.in_features * self.out_features
+        return self.weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from searchspace import limits
 from searchspace.arch import Arch, check_arch
 from searchspace.blocks.blocks import BETWEEN, Block, Options, lower_block, structure
 from searchspace.blocks.layers import (
+    JOINS,
     Activate,
     Conv,
     Dropout,
@@ -33,8 +34,8 @@ from searchspace.blocks.layers import (
     Sequential,
     Shape,
     Slice,
-    leaves,
     size,
+    steps,
 )
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
 from searchspace.budget import OWN_COSTS, Cost
@@ -54,21 +55,37 @@ from searchspace.format.resolve import (
 )
 
 BYTES_PER_NUMBER = 4
+# Of an int8 network in TensorFlow Lite Micro, beside its maps: a multiplier and a shift for every channel, and records
+# of operators and of the interpreter. And in the file, beside its weights: a bias (4 bytes), a scale (4) and a zero
+# point (8) for every channel, and descriptions of operators and of the graph. What is not of channels was measured on a
+# 64-bit machine (experiments/speed/arena.py); pointers of a microcontroller are half as long.
+ARENA_PER_CHANNEL, ARENA_PER_OPERATOR, ARENA_AT_LEAST = 8, 240, 1100
+FLASH_PER_CHANNEL, FLASH_PER_OPERATOR, FLASH_AT_LEAST = 16, 264, 1400
 REMEMBERED = 1 << 16
 _IN_AN_OWN_COST: ContextVar[bool] = ContextVar("in an own cost", default=False)
 
 
-# Multiply-adds, parameters, activations, peak (in numbers, not bytes), and pixels on a side of the map put out.
-Counted = tuple[int, int, int, int, int]
+# The numbers of a `Part`, and pixels on a side of the map put out.
+Counted = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class Part(NamedTuple):
-    """What one part of a network costs and puts out; `peak` in numbers, not bytes."""
+    """What one part of a network costs and puts out.
+
+    `peak` and `arena` are numbers, not bytes, alive at one time, with elementwise layers in place and with joins that
+    are operators of their own. `weights` are the numbers that are stored as the runtime's type, `channels` those that
+    convolutions and linear layers put out, each with a bias, and `operators` what is left once norms and
+    nonlinearities are part of convolutions.
+    """
 
     macs: int
     params: int
     activations: int
     peak: int
+    arena: int
+    weights: int
+    channels: int
+    operators: int
     output: Shape
 
 
@@ -77,7 +94,9 @@ def cost(arch: Arch, latency: LatencyTable | None = None) -> Cost:
 
     `macs` and `activations` (elements put out, RegNet's measure) count convolutions and linear layers only. The
     peak is of float32 feature maps alive at one time in inference, without weights: elementwise layers work in place,
-    a shortcut's input lives until it is added. Costs of the user's own are what their functions say.
+    a shortcut's input lives until it is added. Flash is what weights and biases take in float32, with batch norms
+    folded. In int8 it is the TensorFlow Lite file, and the arena all memory of TensorFlow Lite Micro's interpreter with
+    it, but scratch buffers of processor-specific kernels. Costs of the user's own are what their functions say.
     """
     if type(arch) is not Arch:
         check_arch(arch, "cost")
@@ -110,7 +129,7 @@ def section_costs(arch: Arch) -> list[Part]:
     widths = [arch.stem.width, *(block.out_channels for block in arch.blocks)]
     maps = [(width, side, side) for width, (*_, side) in zip(widths, counts, strict=False)]
     last = lower_head(arch.head, widths[-1], arch.num_classes).output(maps[-1])
-    return [Part(*count[:4], shape) for count, shape in zip(counts, [*maps, last], strict=True)]
+    return [Part(*count[:-1], shape) for count, shape in zip(counts, [*maps, last], strict=True)]
 
 
 def _counts(arch: Arch) -> list[Counted]:
@@ -184,47 +203,81 @@ def _any_groups(step: BlockSpec) -> BlockSpec:
 
 
 def _total(parts: Sequence[tuple[Any, ...]], latency_ms: float | None = None) -> Cost:
-    macs, params, activations, peaks, _ = zip(*parts, strict=True)
-    return Cost(sum(macs), sum(params), sum(activations), BYTES_PER_NUMBER * max(peaks), latency_ms)
+    columns = zip(*parts, strict=True)
+    macs, params, activations, peaks, arenas, weights, channels, operators, _ = columns
+    numbers, outputs, steps = sum(weights), sum(channels), sum(operators)
+    return Cost(
+        sum(macs),
+        sum(params),
+        sum(activations),
+        BYTES_PER_NUMBER * max(peaks),
+        latency_ms,
+        flash_bytes=BYTES_PER_NUMBER * (numbers + outputs),
+        int8_arena_bytes=max(arenas) + ARENA_PER_CHANNEL * outputs + ARENA_PER_OPERATOR * steps + ARENA_AT_LEAST,
+        int8_flash_bytes=numbers + FLASH_PER_CHANNEL * outputs + FLASH_PER_OPERATOR * steps + FLASH_AT_LEAST,
+    )
 
 
 def count_layers(layer: Layer, shape: Shape) -> Part:
     """The costs of any layers at an input shape, layer by layer."""
-    macs, params, activations = _sums(layer, shape)
-    return Part(macs, params, activations, max(live_numbers(layer, shape, held=False)), layer.output(shape))
+    macs, params, activations, weights, channels, operators = _sums(layer, shape)
+    peak, arena = (max(live_numbers(layer, shape, False, in_place)) for in_place in (True, False))
+    return Part(macs, params, activations, peak, arena, weights, channels, operators, layer.output(shape))
 
 
-def _sums(layer: Layer, shape: Shape) -> tuple[int, int, int]:
-    macs = params = activations = 0
-    for leaf, at in leaves(layer, shape):
-        macs += leaf.macs(at)
-        params += leaf.params
-        if isinstance(leaf, (Conv, Linear)):
-            activations += size(leaf.output(at))
-    return macs, params, activations
+def _sums(layer: Layer, shape: Shape) -> tuple[int, int, int, int, int, int]:
+    """Multiply-adds, parameters, activations, weights, channels and operators of a `Part`."""
+    macs = params = activations = weights = channels = operators = 0
+    for step, at in steps(layer, shape):
+        operators += not _is_fused(step)
+        if isinstance(step, JOINS):
+            continue
+        macs += step.macs(at)
+        params += step.params
+        if isinstance(step, (Conv, Linear)):
+            out = step.output(at)
+            activations += size(out)
+            channels += out[0]
+            weights += step.weights
+        elif not _is_fused(step):
+            weights += step.params
+    return macs, params, activations, weights, channels, operators
 
 
-def live_numbers(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
-    """The numbers alive at each moment while a layer runs, its input included; `held`: the input must survive it."""
+def _is_fused(layer: Layer) -> bool:
+    """Whether runtimes make a layer part of the convolution before it, or it does nothing in inference. A slice is not
+    counted: whether a ghost block has one depends on whether a width is even."""
+    if isinstance(layer, Normalize):
+        return layer.norm.kind == "batch"
+    return isinstance(layer, (Activate, Flatten, Dropout, DropPath, Slice))
+
+
+def live_numbers(layer: Layer, shape: Shape, held: bool, in_place: bool = True) -> Iterator[int]:
+    """The numbers alive at each moment while a layer runs, its input included; `held`: the input must survive it.
+
+    `in_place`: what is added to a map or multiplied with it is written over it. Runtimes of microcontrollers give the
+    result memory of its own. Norms and nonlinearities are in place, or part of the convolution before, in both.
+    """
     match layer:
         case Sequential(parts=parts):
             own = size(shape)
             yield own
             for index, (_, part) in enumerate(parts):
                 beside = own if held and index else 0
-                yield from (beside + alive for alive in live_numbers(part, shape, held and index == 0))
+                yield from (beside + alive for alive in live_numbers(part, shape, held and index == 0, in_place))
                 shape = part.output(shape)
         case Residual(body=body, shortcut=shortcut):
             out = size(layer.output(shape))
-            yield from live_numbers(body, shape, held=True)
+            yield from live_numbers(body, shape, True, in_place)
             if shortcut is not None:
-                yield from (out + alive for alive in live_numbers(shortcut, shape, held))
-            yield out + (0 if shortcut is None else out) + (size(shape) if held or shortcut is None else 0)
+                yield from (out + alive for alive in live_numbers(shortcut, shape, held, in_place))
+            added = out + (0 if shortcut is None else out) + (size(shape) if held or shortcut is None else 0)
+            yield added + (0 if in_place else out)
         case Gate(body=body):
-            yield from live_numbers(body, shape, held=True)
-            yield (2 if held else 1) * size(shape)
+            yield from live_numbers(body, shape, True, in_place)
+            yield (2 if held or not in_place else 1) * size(shape)
         case Parallel():
-            yield from _live_branches(layer, shape, held)
+            yield from _live_branches(layer, shape, held, in_place)
         case Normalize() | Activate() | LayerScale():
             yield (2 if held else 1) * size(shape)
         case Slice():
@@ -235,15 +288,15 @@ def live_numbers(layer: Layer, shape: Shape, held: bool) -> Iterator[int]:
             yield size(shape) + size(layer.output(shape))
 
 
-def _live_branches(layer: Parallel, shape: Shape, held: bool) -> Iterator[int]:
+def _live_branches(layer: Parallel, shape: Shape, held: bool, in_place: bool) -> Iterator[int]:
     """The same of branches: what they put out is kept until they are joined, and of those that are added up one map."""
     kept, out = 0, size(layer.output(shape))
     for index, branch in enumerate(layer.branches):
         later = index + 1 < len(layer.branches)
-        yield from (kept + alive for alive in live_numbers(branch, shape, held or later))
+        yield from (kept + alive for alive in live_numbers(branch, shape, held or later, in_place))
         kept = kept + size(branch.output(shape)) if layer.join == "concat" else out
         if index:
-            yield kept + out + (size(shape) if held or later else 0)
+            yield kept + (1 if in_place else 2) * out + (size(shape) if held or later else 0)
 
 
 # Formulas, by what they depend on; and numbers for the kinds of blocks, quicker to look up than all their settings.
@@ -317,7 +370,7 @@ def _stem(stem: Stem, in_channels: int, side: int) -> Counted:
 
 
 def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
-    key = (settings_of_head(head), head.norm.kind == "none", head.width > 0, head.hidden > 0, num_classes, side)
+    key = (settings_of_head(head), counted_norm(head.norm), head.width > 0, head.hidden > 0, num_classes, side)
     count = _COUNTS.get(key)
     if count is None:
         into = Width(width, "into")
@@ -328,9 +381,13 @@ def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
 
 def compile_formula(key: Hashable, layer: Layer, shape: Shape, widths: Sequence[str]) -> Count:
     """`measure` as a function of the widths that layer and shape were given by name."""
-    peaks = ", ".join(str(alive) for alive in largest(live_numbers(layer, shape, held=False)))
-    counts = [str(formula(number)) for number in _sums(layer, shape)]
+    macs, params, activations, *deployed = (str(formula(number)) for number in _sums(layer, shape))
+    peaks = [
+        ", ".join(str(alive) for alive in largest(live_numbers(layer, shape, False, in_place)))
+        for in_place in (True, False)
+    ]
     if len(_COUNTS) >= REMEMBERED:
         _COUNTS.clear()
-    found = function(widths, [*counts, f"max({peaks}, 0)", str(layer.output(shape)[1])])
+    highest = (f"max({alive}, 0)" for alive in peaks)
+    found = function(widths, [macs, params, activations, *highest, *deployed, str(layer.output(shape)[1])])
     return _COUNTS.setdefault(key, found)

@@ -143,7 +143,7 @@ def _check_block(b: Block) -> None:
         computed = formula_cost(b, SIDE)
     except TypeError as error:
         raise InputError(f"its cost is no polynomial of its widths ({error})") from None
-    if computed != (counted.macs, counted.params, counted.activations, counted.peak, found[1]):
+    if computed != (*counted[:-1], found[1]):
         raise InputError(
             f"its cost is no polynomial of its widths: widths {b.in_channels}, {b.hidden}, {b.out_channels} cost "
             f"{counted.macs:,} multiply-adds, and {computed[0]:,} by the formula of other widths"

@@ -13,7 +13,7 @@ from searchspace.errors import InputError
 from searchspace.networks import zoo
 from searchspace.registry.functions import source_of
 
-COUNTED = (*NAMES, "latency", "peak_memory")
+COUNTED = (*NAMES, "latency", "peak_memory", "flash", "int8_arena", "int8_flash")
 TRIED = (0.25, 0.5, 1.0, 2.0)  # width multipliers
 Measure = TypeVar("Measure", bound=Callable[[Any], float])
 

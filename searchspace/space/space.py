@@ -39,6 +39,7 @@ Point = Mapping[str, Scalar]
 BudgetLike = Budget | str | Iterable[str]
 
 FIT_BAND = 0.97
+ARENA_BAND = 0.85  # one channel more of the largest map, in whole channels, may be a tenth of a microcontroller's arena
 REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 SAMPLE_TRIES, DOUBTFUL_TRIES = 1000, 10
@@ -481,6 +482,11 @@ class Space:
 def _share(budget: Budget, clock: LatencyTable | None, outline: OpenNetwork) -> float:
     """The part of a budget that an outline's network uses, as solvers want it."""
     return budget.share_reached(outline_cost(outline, clock, budget.limits_own))
+
+
+def band_of(budget: Budget) -> float:
+    """The share of a budget that networks use at least, where nothing else is said."""
+    return ARENA_BAND if any(limit.currency == "int8_arena_bytes" for limit in budget.limits) else FIT_BAND
 
 
 def ready() -> list[str]:

@@ -32,6 +32,13 @@ COST = Cost(macs=299_000_000, params=4_000_000, activations=5_000_000, peak_memo
         ("10-12ms", Limit("latency_ms", 12.0, 10.0)),
         ("800us", Limit("latency_ms", 0.8)),
         ("1.5s", Limit("latency_ms", 1500.0)),
+        ("20KiB", Limit("peak_memory_bytes", 20 * 1024)),
+        ("1.5 MiB", Limit("peak_memory_bytes", 1_572_864)),
+        ("512KiBFlash", Limit("flash_bytes", 524_288)),
+        ("1MBFlash", Limit("flash_bytes", 1_000_000)),
+        ("320kB int8", Limit("int8_arena_bytes", 320_000)),
+        ("100-320kb INT8", Limit("int8_arena_bytes", 320_000, 100_000)),
+        ("256KiBFlash int8", Limit("int8_flash_bytes", 262_144)),
     ],
 )
 def test_accepts(text: str, limit: Limit) -> None:
@@ -56,6 +63,12 @@ def test_accepts(text: str, limit: Limit) -> None:
         ("12-10ms", "turned round"),
         ("", "as in 300MFLOPs"),
         ("1.2.3MFLOPs", "no number"),
+        ("64KiFLOPs", "unknown unit 'KiFLOPs'"),
+        ("64kX", "unknown unit 'kX'"),
+        ("iB", "as in 300MFLOPs"),
+        ("5iB", "unknown unit 'iB'"),
+        ("12ms int8", "only budgets in bytes"),
+        ("300MFLOPs int8", "only budgets in bytes"),
     ],
 )
 def test_refuses_in_one_line(text: str, says: str) -> None:
@@ -137,3 +150,25 @@ def test_what_is_no_text_is_refused(given: Any) -> None:
 def test_a_budget_is_read_as_it_is_printed() -> None:
     budget = Budget.parse(["250-300MFLOPs", "5MParams"])
     assert Budget.parse(str(budget)) == budget
+
+
+def test_a_type_of_numbers_says_what_bytes_are_of() -> None:
+    budget = Budget.parse(["64kB", "256kBFlash", "8MFLOPs"])
+    assert budget.of_dtype("float32") == budget
+    int8 = budget.of_dtype("int8")
+    assert [limit.currency for limit in int8.limits] == ["int8_arena_bytes", "int8_flash_bytes", "macs"]
+    assert f"{int8}" == "64kB int8 and 256kBFlash int8 and 8MFLOPs"
+    assert int8.of_dtype("int8") == int8 == Budget.parse(str(int8))
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "says"),
+    [
+        ("8MFLOPs", "int8", "only budgets in bytes have one"),
+        ("64kB int8", "float32", "64kB int8 is of int8"),
+        ("64kB", "int4", "float32, int8 is accepted"),
+    ],
+)
+def test_refuses_a_type_of_numbers(text: str, dtype: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Budget.parse(text).of_dtype(dtype)

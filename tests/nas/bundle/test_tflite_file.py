@@ -1,0 +1,74 @@
+"""An int8 network as a TFLite file: it computes what onnxruntime does, in the arena that was counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from nas.bundle import micro, onnx_file, tflite_file
+from nas.bundle.bundle import disturb
+from nas.bundle.int8_file import INT8
+from nas.bundle.tflite_file import Converter
+from nas.latency.quantisation import quantise
+from searchspace import Arch, InputError, Space, build, cost
+
+IMAGES = 16
+
+
+def quantised(arch: Arch, folder: Path) -> NDArray[np.float32]:
+    """Write a network with disturbed weights as an int8 ONNX file; returns images that it may be given."""
+    torch.manual_seed(0)
+    images = torch.randn(IMAGES, arch.in_channels, arch.resolution, arch.resolution)
+    onnx_file.write(folder / "model.onnx", disturb(build(arch)).eval(), images, "logits")
+    found: NDArray[np.float32] = images.numpy()
+    quantise(folder / "model.onnx", folder / INT8, iter([found]))
+    return found
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(3, 64), (1, 33)])
+def test_it_computes_what_onnxruntime_does(tmp_path: Path, channels: int, pixels: int) -> None:
+    pytest.importorskip(micro.PACKAGE)
+    import onnxruntime
+
+    space = Space.load("mcu").fix([f"in_channels={channels}", f"resolution={pixels}"])
+    arch = space.sample(3, ["64kB int8", "100kBFlash int8"])
+    images = quantised(arch, tmp_path)
+    written = tflite_file.write(tmp_path, images)
+    logits = onnxruntime.InferenceSession(tmp_path / INT8).run(None, {"images": images})[0]
+    found = micro.measure(tmp_path / tflite_file.FILE, images)
+    assert np.abs(found.logits - logits).max() < 0.1 * np.ptp(logits)
+    assert np.corrcoef(found.logits.ravel(), logits.ravel())[0, 1] > 0.99
+    assert written.tried == IMAGES
+    spent = cost(arch)
+    assert spent.int8_arena_bytes is not None
+    assert spent.int8_flash_bytes is not None
+    assert 0.95 * spent.int8_arena_bytes <= found.arena == written.arena <= spent.int8_arena_bytes
+    assert spent.int8_flash_bytes - 1500 <= written.size <= spent.int8_flash_bytes
+
+
+def test_its_plan_holds_what_is_alive(tmp_path: Path) -> None:
+    """The bytes that are counted without the file."""
+    from nas.bundle.arena import least
+    from searchspace.costs.network_cost import section_costs
+
+    arch = Space.load("mcu").fix(["resolution=32"]).sample(1, "40kB int8")
+    quantised(arch, tmp_path)
+    maps = list(Converter.of(tmp_path / INT8).lifetimes().values())
+    assert least(maps) == pytest.approx(max(part.arena for part in section_costs(arch)), abs=64)
+
+
+def test_it_names_an_operator_that_it_lacks(tmp_path: Path) -> None:
+    network = {
+        "resolution": 16,
+        "stem": {"width": 4, "act": "hard_swish"},
+        "schedule": {"kind": "explicit", "widths": [8]},
+        "stages": [{"block": "mbconv", "depth": 1, "se": 0.25}],
+        "head": {"width": 0},
+    }
+    quantised(Space(network).arch(), tmp_path)
+    with pytest.raises(InputError, match=r"tflite: operator .* has no counterpart; networks of space mcu have none"):
+        Converter.of(tmp_path / INT8)
