@@ -6,6 +6,7 @@ It knows nothing of studies: what this module imports is what a first trial wait
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         try:
             if not hasattr(self, "data"):
                 self.data = data() if callable(data) and not isinstance(data, Split) else data
+                gc.freeze()  # what is imported by now stays, and need not be searched for garbage after every trial
         except Exception as error:
             self.results = iter([Result(error=f"data: {type(error).__name__}: {first_line(error)}")])
             return

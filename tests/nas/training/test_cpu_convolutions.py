@@ -24,7 +24,7 @@ def gone_through(model: nn.Module, x: Tensor) -> list[Tensor]:
     return [out.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example(11, 1, 4, 3, 3, 2, False, False)  # columns that meet nothing but padding
 @example(11, 2, 5, 1, 1, 2, False, False)
 @example(3, 1, 1, 2, 2, 16, False, True)  # a map that is smaller than the kernel

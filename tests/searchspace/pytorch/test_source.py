@@ -68,7 +68,7 @@ def same(arch: Arch, resolution: int | None = None) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(networks())
 def test_random_networks(network: Network) -> None:
     same(network.arch())
