@@ -239,7 +239,7 @@ def settle_budget(args: argparse.Namespace) -> argparse.Namespace:
     A limit that is given takes the place of the board's. `InputError` where nothing limits anything.
     """
     if args.target is None and not args.budget:
-        raise InputError("--budget or --target is required, as in --budget 300MFLOPs or --target stm32f746")
+        raise InputError("--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs")
     if args.target is None and args.dtype is None:
         return args
     settled = argparse.Namespace(**vars(args))

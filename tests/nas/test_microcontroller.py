@@ -18,7 +18,7 @@ BUDGET = ["--budget", "64kB", "--budget", "256kBFlash", "--dtype", "int8"]
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--budget or --target is required"),
+        ([], "--budget or --target is missing"),
         (["--budget", "64kX"], "unknown unit 'kX'"),
         (["--budget", "8MFLOPs", "--dtype", "int8"], "only budgets in bytes have one"),
         (

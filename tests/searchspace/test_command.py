@@ -38,7 +38,7 @@ def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
         (["--budget", "40MFLOPs", "--epoch", "2"], "no such option --epoch; did you mean --epochs?"),
         (["--budget", "40MFLOPs", "--zzzzz"], "no such option --zzzzz (see"),
         (["-b", "40MFLOPs"], "no such option -b"),
-        (["--epochs", "2"], "--budget is missing, as in: python -m nas.search --budget 300MFLOPs"),
+        (["--epochs", "2"], "--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs"),
         (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
         (["--budget", "40MFLOPs", "--without", "swish"], "did you mean hard_swish or stagewise?"),
         (["--budget", "40MFLOPs", "--without", "hardswish"], "no free value has it; did you mean hard_swish?"),
