@@ -167,7 +167,7 @@ class Converter:
 
     def _conv(self, node: Any, _: int) -> None:
         given = self.attributes[id(node)]
-        entered = self._enter(node.input[0])
+        entered = self._find_map(node.input[0])
         weights, scales = self._constant(node.input[1])
         stride, groups, (high, wide) = given["strides"][0], given["group"], weights.shape[2:]
         kernel = weights.transpose(0, 2, 3, 1)[:, ::-1, ::-1]
@@ -193,7 +193,7 @@ class Converter:
             self.operators.append(Operator(CONV, inputs, out, steps))
 
     def _gemm(self, node: Any, _: int) -> None:
-        entered = self._enter(node.input[0])
+        entered = self._find_map(node.input[0])
         weights, scales = self._constant(node.input[1])
         if not self.attributes[id(node)].get("transB"):
             weights = weights.T
@@ -202,11 +202,11 @@ class Converter:
         self.operators.append(Operator(LINEAR, (entered, self._weights(weights, scales, 0), bias), out))
 
     def _add(self, node: Any, _: int) -> None:
-        first, second = map(self._enter, node.input)
+        first, second = map(self._find_map, node.input)
         self.operators.append(Operator(ADD, (first, second), self._map(node.output[0], self.tensors[first].shape)))
 
     def _reducemean(self, node: Any, index: int) -> None:
-        entered = self._enter(node.input[0])
+        entered = self._find_map(node.input[0])
         name = node.output[0]
         if name not in self.scaled:  # its numbers are those of what it is reshaped to
             self.scaled[name] = self.scaled[self.nodes[index + 1].output[0]]
@@ -216,11 +216,11 @@ class Converter:
 
     def _reshape(self, node: Any, _: int) -> None:
         """Of one pixel, after the mean, which here has put it out in this shape already."""
-        self.maps[node.output[0]] = self._enter(node.input[0])
+        self.maps[node.output[0]] = self._find_map(node.input[0])
 
     _flatten = _squeeze = _reshape
 
-    def _enter(self, name: str) -> int:
+    def _find_map(self, name: str) -> int:
         return self.maps[self.renamed.get(name, name)]
 
     def _map(self, name: str, shape: tuple[int, ...]) -> int:

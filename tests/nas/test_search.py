@@ -174,7 +174,7 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         ([], "--budget"),
         (
             ["--budget", "300MFLOPs", "--space", "nowhere"],
-            "all, convnext, fast, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet",
+            "all, convnext, fast, mcu, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet",
         ),
         (["--budget", "300MFLOPs", "--sampler", "luck"], "random, tpe, gp"),
         (["--budget", "300MFLOPs", "--trials", "0"], "trials: at least 1"),

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 
 from nas.analysis.confusion import Confusion
-from nas.bundle import bundle, card, formats, int8_file, onnx_file
+from nas.bundle import bundle, card, formats, int8_file, onnx_file, tflite_file
 from nas.bundle.bundle import DifferentError
 from nas.bundle.card import ModelCard, TrainingRecord
 from nas.run import export
@@ -71,7 +71,8 @@ def test_trained_with_onnx(tmp_path: Path) -> None:
     model = build(ARCH).eval()
     confused = Confusion(TRAINED.classes, ((0, 0, 3), (1, 0, 2)))
     made = bundle.write(tmp_path, replace(FACTS, trained=TRAINED, confusion=confused), model.state_dict(), onnx=True)
-    assert made.files == [file for file in bundle.FILES if file not in (int8_file.INT8, *formats.FILES)]
+    others = (int8_file.INT8, tflite_file.FILE, *formats.FILES)
+    assert made.files == [file for file in bundle.FILES if file not in others]
     assert made.differences["model.py"] == 0
     assert made.differences["model.onnx"] < 1e-4
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (TRAINED.mean, TRAINED.std))

@@ -361,7 +361,7 @@ def test_names_file_line_and_field(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"mine\.yaml:{line}: stage2: expansion: from 0.01 to 6, not 8"):
         Space.load(path)
     with pytest.raises(
-        InputError, match="one of all, convnext, fast, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet"
+        InputError, match="one of all, convnext, fast, mcu, mobile, mobile_small, mobile_wide, regnet, resnet, rexnet"
     ):
         Space.load("mobil")
 
