@@ -35,13 +35,17 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-    told = threading.Event()
+    told, hung_up = threading.Event(), threading.Event()
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if hung_up.is_set():  # the kernel and a shell may both say that a terminal is gone, in any order
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def first(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            hung_up.set()
         restore()
         if told.is_set():
             os.kill(os.getpid(), number)

@@ -185,7 +185,7 @@ def _load_kept(path: Path, shape: tuple[int, ...], fits: bool) -> tuple[Images, 
         if images.shape != shape:
             return None
         notes = path.with_suffix(".json")
-        said: Any = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {"bad": {}, "clipped": 0}
+        said: Any = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else asdict(Remarks())
         bad = {int(index): str(reason) for index, reason in said["bad"].items()}
         return images, Remarks(bad, int(said["clipped"]), int(said["holes"]))
     except (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError):

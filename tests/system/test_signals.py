@@ -111,6 +111,19 @@ def test_a_terminal_that_is_gone_takes_no_more_lines() -> None:
     assert process.wait(timeout=30) == 129
 
 
+def test_a_terminal_may_say_twice_that_it_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", SLEEPS, "slow"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.readline() == "cleaned\n"
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.parametrize("module", ["search", "train", "report", "export", "dashboard", "measure"])
 def test_ctrl_c_while_a_command_imports_is_silent(module: str, tmp_path: Path) -> None:
     """The import of rich, which all of them need, stands for any."""

@@ -112,6 +112,7 @@ def test_a_ready_space_may_change_but_not_a_file_of_ones_own(tmp_path: Path, mon
     assert again(tmp_path / "own", "--budget", "30MFLOPs").identity == kept
 
     (tmp_path / "spaces").mkdir()
+    (tmp_path / "targets").mkdir()
     (tmp_path / "spaces" / "rexnet.yaml").write_text(text)
     monkeypatch.setattr(spaces.resources, "files", lambda _: tmp_path)
     assert Space.load("rexnet").network.head.width == 640

@@ -69,7 +69,7 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
     assert [page.count(f">{title}</text>") for title in titles] == [1] * len(titles)
     assert page.count("<figure>") == page.count("<figcaption>") == len(titles) + 3
     assert page.count('<svg class="sketch"') == 6
-    assert "<pre>python -m nas.search --budget &amp;</pre>" in page
+    assert '<pre class="command">python -m nas.search --budget &amp;</pre>' in page
     assert "Too few networks to say (4 of the 50 that it takes)." in page
     table = pd.read_parquet(run / "trials.parquet")
     assert table["outcome"].tolist() == ["pruned", *["complete"] * 3, "failed", "running"]

@@ -36,7 +36,7 @@ def different(ours: Arch, theirs: Arch) -> set[str]:
 
 
 def test_every_ready_space_knows_networks_of_the_papers() -> None:
-    assert {space for space, _ in KNOWN} == set(ready()) - {"fast"}  # MobileNetV4 has other stages
+    assert {space for space, _ in KNOWN} == set(ready()) - {"fast", "mcu"}  # those that would suit have other stages
     assert {name for _, name in KNOWN} >= {"rexnet_100", "resnet50", "resnext50_32x4d", "regnet_y_400mf"}
 
 
