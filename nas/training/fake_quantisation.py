@@ -19,7 +19,8 @@ class FakeQuantisation:
     outside the range (Jacob et al. 2018, section 3).
 
     A batch norm after a convolution scales whole output channels, so that it need not be folded for the weights to be
-    rounded as they will be; of convolutions that are folded into one (`branches`) each is rounded by itself. `ranges` (layers, 2) are the lowest and the highest value of every layer's input.
+    rounded as they will be; of convolutions that are folded into one (`branches`) each is rounded by itself.
+    `ranges` (layers, 2) are the lowest and the highest value of every layer's input.
     """
 
     def __init__(self, model: nn.Module) -> None:
