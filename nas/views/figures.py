@@ -91,7 +91,9 @@ def progress(found: Progress) -> Figure:
     figure, axes = single()
     counts = range(1, len(found.control) + 1)
     axes.fill_between(counts, found.low, found.high, color=COLOURS["control"], alpha=0.2, lw=0)
-    axes.plot(counts, found.control, color=COLOURS["control"], label="random control: mean, 90 % band")
+    alone = len(found.control) == 1
+    told = "random control: one network" if alone else "random control: mean, 90 % band"
+    axes.plot(counts, found.control, color=COLOURS["control"], marker="." if alone else "", label=told)
     reached = range(1, len(found.search) + 1)
     axes.step(reached, found.search, where="post", color=COLOURS["search"], label="search", marker=".", ms=4)
     named = found.known if len(found.known) <= NAMED else {}

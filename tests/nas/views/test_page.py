@@ -151,6 +151,14 @@ def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
         assert f"{escape(name, quote=False)}<" in figures.svg(figures.progress(known))
 
 
+def test_one_random_network_is_a_dot_and_has_no_band() -> None:
+    lone = figures.progress(Progress(2, [0.5], [0.4], [0.4], [0.4], {}))
+    (control,) = (line for line in lone.axes[0].lines if line.get_label() == "random control: one network")
+    assert control.get_marker() == "."
+    several = figures.progress(Progress(2, [0.5], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], {}))
+    assert "random control: mean, 90 % band" in [line.get_label() for line in several.axes[0].lines]
+
+
 def test_a_legend_stands_below_its_figure_and_covers_nothing() -> None:
     blocks = {"resolution": 64, "stem": {"width": 8}, "schedule": {"kind": "linear", "start": 8, "end": 64}}
     stages = [{"block": kind, "depth": 3, "stride": 1} for kind in ("mbconv", "fused_mbconv", "inverted", "bottleneck")]
