@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,6 @@ from pathlib import Path
 from searchspace.errors import InputError
 
 FILE = "lock"  # locked where the file system locks no folders (NFS)
-STARTING_S = 0.05  # from a fork to the new program
 LOCKS = Path("/proc/locks")
 
 
@@ -89,17 +87,7 @@ def check(folder: Path) -> None:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether somebody writes in the folder now, this process too. Nothing is made to find that out.
-
-    A process that is just being started has a lock of its parent for some milliseconds; so what is held is asked twice.
-    """
-    if not _is_held_now(folder):
-        return False
-    time.sleep(STARTING_S)
-    return _is_held_now(folder)
-
-
-def _is_held_now(folder: Path) -> bool:
+    """Whether somebody writes in the folder now, this process too. Nothing is made to find that out."""
     for path in (folder, folder / FILE):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

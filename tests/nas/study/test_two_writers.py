@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -355,12 +354,3 @@ def test_a_path_that_is_none_is_refused(path: str) -> None:
         opened(Path(path) if path else path)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="run folder"):
         Study.read(path)
-
-
-def test_a_lock_that_is_let_go_in_a_moment_is_none(tmp_path: Path) -> None:
-    """A process that is being started has its parent's locks until it becomes another program."""
-    held = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    assert lock.is_held(tmp_path)
-    threading.Timer(lock.STARTING_S / 5, os.close, [held]).start()
-    assert not lock.is_held(tmp_path)
