@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gc
 import hashlib
 import random
 import re
@@ -206,6 +207,7 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
         assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(
             findings(Run.open(run))
         )
+    gc.collect()  # a study that nobody holds any more keeps its lock until then
     assert Run.open(run).alive is False
     with folder.lock_run(run, config):
         open_study(run, config)  # closes the trial of the run that is gone
