@@ -26,7 +26,7 @@ def hold_out(labels: Labels, share: float, seed: int, least: int = 1) -> tuple[R
         from sklearn.model_selection import train_test_split
 
         kept, held = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
-        if np.bincount(labels[kept])[np.unique(labels)].min() >= least:
+        if np.bincount(labels[kept], minlength=len(counts))[counts > 0].min() >= least:
             return np.sort(kept), np.sort(held)
     mixed = np.random.default_rng(seed).permutation(len(labels))
     held = np.concatenate(

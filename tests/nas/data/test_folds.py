@@ -117,10 +117,11 @@ def test_any_number_of_images_is_used(images: int, tmp_path: Path) -> None:
     assert tuple(few) == name_unscored(exact.val_labels, exact.classes)
 
 
+@pytest.mark.parametrize("sizes", [(2, 3, 40, 60, 80, 101), (101, 80, 60, 40, 3, 2)], ids=["rising", "falling"])
 @pytest.mark.parametrize("images", [12, 25, 60, 101, 120, 200])
-def test_a_part_of_the_images_has_two_of_every_class(images: int, tmp_path: Path) -> None:
+def test_a_part_of_the_images_has_two_of_every_class(images: int, sizes: tuple[int, ...], tmp_path: Path) -> None:
     """Of a class of two a sample had one, and the search was refused for that."""
-    for label, number in enumerate((2, 3, 40, 60, 80, 101)):
+    for label, number in enumerate(sizes):
         (tmp_path / f"class{label}").mkdir()
         for index in range(number):
             Image.fromarray(np.full((8, 8, 3), index, np.uint8)).save(tmp_path / f"class{label}" / f"{index}.png")
