@@ -28,7 +28,7 @@ def parser() -> command.Parser:
     p.add_argument(
         "--threads", type=int, default=1, help="of the CPU (default: 1); OMP_WAIT_POLICY=ACTIVE lets several spin"
     )
-    p.add_argument("--space", default="mobile", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
+    p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
     p.add_argument("--table", type=Path, metavar="FILE", help="the table (default: in the user's cache, see NAS_CACHE)")
     p.add_argument(

@@ -291,12 +291,12 @@ def _shares(n: int, k: int) -> NDArray[np.float64]:
 
 def _resample_best(scores: NDArray[np.float64], k: int, images: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """The expected best of k of every resample."""
-    found = []
+    found, shares = [], _shares(len(scores), k)
     for _ in range(RESAMPLES // AT_ONCE):
         drawn = rng.choice(scores, (AT_ONCE, len(scores)))
         if images:
             drawn = rng.binomial(images, np.clip(drawn, 0, 1)) / images
-        found.append(np.sort(drawn)[:, k - 1 :] @ _shares(len(scores), k))
+        found.append(np.sort(drawn)[:, k - 1 :] @ shares)
     return np.concatenate(found)
 
 

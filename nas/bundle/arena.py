@@ -28,13 +28,15 @@ class Lifetime(NamedTuple):
         return -(-self.size // ALIGNMENT) * ALIGNMENT
 
 
+def alive(maps: Sequence[Lifetime]) -> list[int]:
+    """The bytes alive at each step."""
+    steps = range(max(one.last for one in maps) + 1)
+    return [sum(one.span for one in maps if one.first <= step <= one.last) for step in steps]
+
+
 def least(maps: Sequence[Lifetime]) -> int:
-    """The bytes that no plan is below: those alive at one time."""
-    return max(alive_at(maps, step) for step in range(max(one.last for one in maps) + 1))
-
-
-def alive_at(maps: Iterable[Lifetime], step: int) -> int:
-    return sum(one.span for one in maps if one.first <= step <= one.last)
+    """The bytes that no plan is below."""
+    return max(alive(maps))
 
 
 def size_of(maps: Sequence[Lifetime], offsets: Sequence[int]) -> int:
@@ -48,14 +50,13 @@ def plan(maps: Sequence[Lifetime]) -> list[int]:
     and Lee 2020, https://arxiv.org/abs/2001.03288), then with the first few exchanged at random, until no plan can be
     smaller.
     """
-    bound, rng = least(maps), random.Random(0)
-    steps = [alive_at(maps, step) for step in range(max(one.last for one in maps) + 1)]
+    rng, steps = random.Random(0), alive(maps)
     indices = range(len(maps))
     by_size = sorted(indices, key=lambda i: -maps[i].span)
     by_step = sorted(indices, key=lambda i: (-max(steps[maps[i].first : maps[i].last + 1]), -maps[i].span))
     best = min((place(maps, order) for order in (by_size, by_step)), key=lambda offsets: size_of(maps, offsets))
     for _ in range(TRIES):
-        if size_of(maps, best) <= bound:
+        if size_of(maps, best) <= max(steps):
             break
         spread = rng.choice((2, 4, 8))
         order = sorted(by_step, key=lambda i: by_step.index(i) + rng.random() * spread)

@@ -78,7 +78,7 @@ def ensure(
     Raises `InputError` for a table of another device or of other conditions, or one that cannot be written.
     """
     table = open_table(path, here)
-    name = f"{space.source} at {space.pixels}"
+    name = space.title
     wanted = space_operators(space, table)
     if not lacking(table, name, wanted):
         return table

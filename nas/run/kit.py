@@ -162,7 +162,7 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
     """Write a kit for a space's networks, under such conditions; `InputError` where the folder cannot be used."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"kit {folder}: is not empty; give another folder")
-    name = f"{space.source} at {space.pixels}"
+    name = space.title
     timed = list(to_time(space, here))
     known = set().union(*map(here.operators, timed))
     others = device_table.networks(space, random.Random("check"))

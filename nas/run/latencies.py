@@ -36,10 +36,9 @@ def with_latencies(
         return space.with_latencies(table)
     if given is not None:
         table = LatencyTable.load(given)
-        name = f"{space.source} at {space.pixels}"
-        if name not in table.spaces and not quiet:
-            own_spaces = ", ".join(table.spaces) or "a space that it does not name"
-            console.print(f"latency table {given} is of {own_spaces}, not of {name}: predictions may be far off")
+        if space.title not in table.spaces and not quiet:
+            known = ", ".join(table.spaces) or "a space that it does not name"
+            console.print(f"latency table {given} is of {known}, not of {space.title}: predictions may be far off")
         return space.with_latencies(table)
     needed = config.budget.limits_latency or "latency" in config.identity.minimize
     if not needed and (existed or not timing.is_here(config.conduct.device)):
@@ -47,8 +46,8 @@ def with_latencies(
     device = timing.device_for(config.conduct.device)
     if needed:
         return measure_here(space, device, console, quiet)
-    known = device_table.find_complete(device_table.default_path(timing.conditions(device)), space)
-    return space if known is None else space.with_latencies(known)
+    complete = device_table.find_complete(device_table.default_path(timing.conditions(device)), space)
+    return space if complete is None else space.with_latencies(complete)
 
 
 def check_device(conduct: Execution) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from nas.latency import device_table, onnx_networks, runtimes, timing
 from nas.run import kit
+from nas.run.search_options import SPACE
 from nas.views import figures
 from nas.views.meter import meter
 from searchspace import command
@@ -36,18 +37,17 @@ def run(args: argparse.Namespace) -> int:
     for name, most in (("batch_size", 10**6), ("threads", os.cpu_count() or 1)):
         if getattr(args, name) > most:
             raise InputError(f"{name.replace('_', '-')}: at most {most:,}, not {getattr(args, name)}")
-    space = Space.load(args.space)
+    space = Space.load(args.space or SPACE)
     space = space.fix([f"resolution={args.resolution}"] if args.resolution else [])
     here, console = conditions(args), command.console()
     if args.kit is not None:
         kit.write(args.kit, space, here, CHECKED, console)
         return 0
     if args.check and args.table is not None and (carried := load_kit_table(args.table)):
-        name = f"{space.source} at {space.pixels}"
-        if name not in carried.spaces:
+        if (args.space or args.resolution) and space.title not in carried.spaces:
             raise InputError(
-                f"check {args.table}: its networks are of {', '.join(carried.spaces)}, not of {name}; a kit of that "
-                "(--kit with the same --space and --resolution) has others"
+                f"check {args.table}: its networks are of {', '.join(carried.spaces)}, not of {space.title}; a kit of "
+                "that (--kit with the same --space and --resolution) has others"
             )
         return check_elsewhere(carried, args.table, console)
     path = args.table or device_table.default_path(here)
@@ -92,7 +92,7 @@ def check(table: LatencyTable, path: Path, space: Space, console: Console) -> in
 
         times = runtimes.network_ms(archs, table, CHECK_ROUNDS, step)
     console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    words = f"{CHECKED} random networks of {space.source} at {space.pixels}"
+    words = f"{CHECKED} random networks of {space.title}"
     return judge(table, path, words, dict(zip(archs, times, strict=True)), console)
 
 

@@ -157,6 +157,11 @@ class Space:
         return (self.resolutions[0], self.resolutions[-1]) if len(self.resolutions) > 1 else None
 
     @property
+    def title(self) -> str:
+        """`mobile.yaml at 224 px`, by which its networks go in a latency table."""
+        return f"{self.source} at {self.pixels}"
+
+    @property
     def pixels(self) -> str:
         """Its resolutions in words: 224 px, or 96, 128 or 160 px."""
         *others, last = map(str, self.resolutions)

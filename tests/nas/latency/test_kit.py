@@ -53,6 +53,8 @@ def test_a_kit_times_another_machine(kit: Path, capsys: pytest.CaptureFixture[st
     words = ["--check", "--table", str(kit / "there.json"), "--space", str(kit.parent / "tiny.yaml")]
     code = measure.main(words)
     said = " ".join(capsys.readouterr().out.split())
+    assert measure.main(words[:3]) == code  # a table knows which networks it has: no space has to be given
+    assert " ".join(capsys.readouterr().out.split()) == said
     assert f"{len(table.checked)} networks that were measured there" in said
     assert ("does NOT hold" in said) == (code == 1)
     assert (kit / "there.png").stat().st_size > 5_000
