@@ -14,14 +14,12 @@ from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escape
 from nas.bundle.int8_file import Calibration
 from nas.config import CONFIG, DataConfig, SearchConfig, load_plugins
-from nas.data.datasets import load_test
 from nas.full_training import training_folder
-from nas.run.images import read_images
+from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
 from nas.run.subject import NAMELESS
 from nas.study import storage
 from nas.trial import TrialRecord, after_trials
-from nas.views.meter import meter
 from searchspace.arch import Arch
 from searchspace.budget import amount
 from searchspace.costs.latency import LatencyTable
@@ -86,11 +84,7 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
             f"int8: {data.dataset} has other classes than {facts.title} was trained on; give its --dataset"
         )
     scored = [("validation", split.val_images, split.val_labels)]
-    notes = list[str]()
-    with meter(console, "reading the test images") as told:
-        test = load_test(split, told, notes.append)
-    for note in notes:
-        console.print(note, markup=False)
+    test = read_test_images(split, console, quiet=False)
     return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
 
 

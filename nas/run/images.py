@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from nas.config import LARGEST, DataConfig
-from nas.data.datasets import Split, load
+from nas.data.datasets import Labels, Split, load, load_test
+from nas.data.decoding import Images
 from nas.data.labelled import NO_TEST
 from nas.views.meter import meter
 
@@ -26,6 +27,16 @@ def read_images(
         for text in describe(split):
             console.print(text, markup=False)
     return split
+
+
+def read_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
+    """The test images of a split's dataset, with lines that say what was left out; None where there are none."""
+    notes = list[str]()
+    with meter(console, "reading the test images", quiet) as told:
+        found = load_test(split, told, notes.append)
+    for note in notes:
+        console.print(note, markup=False)
+    return found
 
 
 def describe(split: Split) -> list[str]:

@@ -19,7 +19,7 @@ from nas.analysis import agreement
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
 from nas.config import DataConfig, TrainConfig, full_recipe
-from nas.data.datasets import Labels, Split, check_channels, load_test
+from nas.data.datasets import Labels, Split, check_channels
 from nas.data.decoding import Images
 from nas.data.labelled import count_of
 from nas.data.repeats import count_shared
@@ -28,14 +28,14 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.latency.timing import device_for, threads
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.plugins import plugins_in_use
-from nas.run.images import read_images
+from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
 from nas.run.search_options import image_config
 from nas.run.subject import Subject, metric_of, subject
 from nas.training import augment, scoring
 from nas.training.threads import counts, fewest, sentence, speeds
 from nas.training.trainer import DivergedError, Epoch
-from nas.views.meter import meter, waiting
+from nas.views.meter import waiting
 from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from nas.workers.cluster import LostClusterError
@@ -290,11 +290,7 @@ def images_of(
 def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
     """The test images, which nothing has read before; what is wrong with them must not cost the training."""
     try:
-        notes = list[str]()
-        with meter(console, "reading the test images", quiet) as told:
-            found = load_test(split, told, notes.append)
-        for note in notes:
-            console.print(note, markup=False)
+        found = read_test_images(split, console, quiet)
         if found is not None and (known := count_shared(found[0], split.train_images, split.val_images)):
             console.print(
                 f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "

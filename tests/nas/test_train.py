@@ -196,7 +196,7 @@ def test_unreadable_test_images_do_not_cost_the_training(
     def broken(*_: object) -> None:
         raise InputError("dataset x: unreadable image")
 
-    monkeypatch.setattr("nas.run.train.load_test", broken)
+    monkeypatch.setattr("nas.run.images.load_test", broken)
     out = tmp_path / "out"
     assert train.main([str(arch), *DIGITS, "--epochs", "1", "--out", str(out), "--quiet"]) == 0
     said = capsys.readouterr()
