@@ -23,6 +23,7 @@ from searchspace.format.reference import SECTIONS, Key, about, keys
 from searchspace.processes import processes
 from searchspace.registry.plugins import has_sourceless, load_all, plugin_option, sources
 from searchspace.space.choices import Scalar
+from searchspace.space.deployment import Deployment, deployments
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known_within, preflight
 from searchspace.space.space import Space, band_of, ready
@@ -47,10 +48,15 @@ def parser() -> command.Parser:
     describe = commands.add_parser("describe", help="what a budget leaves of a space")
     describe.add_argument("space", help=f"{', '.join(ready())} or a file")
     plugin_option(describe)
+    describe.add_argument(
+        "--deploy", metavar="RULES", help=f"keep to a compiler's: {', '.join(deployments())} or a file"
+    )
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
     describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
     describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
     describe.add_argument("--latency-table", metavar="FILE", help="a device's layer times, by nas.measure, for 12ms")
+    rules = commands.add_parser("rules", help="what a compiler asks of networks, and why")
+    rules.add_argument("deployment", help=f"{', '.join(deployments())} or a file")
     return p
 
 
@@ -65,10 +71,13 @@ def main(arguments: Sequence[str]) -> int:
     elif args.command == "keys":
         for section in [args.section] if args.section else SECTIONS:
             show_keys(console, section)
+    elif args.command == "rules":
+        show_rules(console, Deployment.load(args.deployment))
     else:
         if args.points < 1:
             raise InputError(f"points: at least 1, not {args.points}")
         space = Space.load(args.space)
+        space = space.deploy(args.deploy) if args.deploy else space
         if args.latency_table:
             space = space.with_latencies(LatencyTable.load(args.latency_table))
         describe(console, space, Budget.parse(args.budget), args.points, args.plot)
@@ -96,6 +105,16 @@ def show_keys(console: Console, section: str) -> None:
         shown.add_row(*map(Text, key))
     console.print(shown)
     console.print(about(section))
+
+
+def show_rules(console: Console, rules: Deployment) -> None:
+    shown = Table(title=f"{rules.name}: {rules.about}", title_justify="left")
+    for name in ("aspect", "accepted", "else", "because", "source"):
+        shown.add_column(name, overflow="fold")
+    for aspect, rule in rules.rules.items():
+        instead = "left out" if rule.instead is None else str(rule.instead)
+        shown.add_row(*map(Text, (aspect, str(rule), instead, rule.because, rule.source)))
+    console.print(shown)
 
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:

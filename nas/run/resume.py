@@ -19,10 +19,22 @@ from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.space.space import Space, ready
 
-CHOICES = ("space", "fix", "without")
+CHOICES = ("space", "fix", "without", "deploy")
 IDENTITY = (
     *("space", "dataset", "images", "resolution", "num_classes", "epochs", "batch_size", "train_resolution"),
-    *("flip", "skip_bad", "data_range", "sampler", "seed", "band", "fix", "without", "no_baselines", "minimize"),
+    *(
+        "flip",
+        "skip_bad",
+        "data_range",
+        "sampler",
+        "seed",
+        "band",
+        "fix",
+        "without",
+        "deploy",
+        "no_baselines",
+        "minimize",
+    ),
     *("warm_start", "prescreen", "prescreen_by", "metric", "evaluate"),
 )
 SHOWN = 3
@@ -109,7 +121,7 @@ def space_of(options: Options, old: SearchConfig) -> Space:
         space = space.fix([f"num_classes={said.network.num_classes}"])
     if "resolution" in said.data:
         space = space.at_resolutions(said.resolutions)
-    return search_options.narrow(space, options.get("fix"), options.get("without"))
+    return search_options.narrow(space, *map(options.get, CHOICES[1:]))
 
 
 def leaves(theirs: Space, new: Space, old: SearchConfig) -> list[str]:

@@ -37,6 +37,7 @@ from searchspace import command
 from searchspace.budget import BYTES, DTYPES, Budget
 from searchspace.errors import InputError
 from searchspace.registry.plugins import load_all, plugin_option
+from searchspace.space.deployment import deployments
 from searchspace.space.space import ARENA_BAND, FIT_BAND, Space, band_of, ready
 from searchspace.space.target import SPACE as TARGET_SPACE
 from searchspace.space.target import Target, boards
@@ -128,6 +129,11 @@ def parser() -> command.Parser:
     )
     p.add_argument("--fix", action="append", metavar="NAME=VALUE", help="fix a choice: stage3.block=mbconv")
     p.add_argument("--without", metavar="WORDS", help="leave options out: se,silu")
+    p.add_argument(
+        "--deploy",
+        metavar="RULES",
+        help=f"only networks that keep to a compiler's rules: {', '.join(deployments())} or a YAML file",
+    )
     p.add_argument(
         "--no-baselines",
         action="store_true",
@@ -507,7 +513,7 @@ def space_of(args: argparse.Namespace, space: Space, found: int) -> Space:
         space = space.fix([f"num_classes={classes}"])
     if args.resolution is not None:
         space = space.at_resolutions(args.resolution)
-    space = narrow(space, args.fix, args.without)
+    space = narrow(space, args.fix, args.without, args.deploy)
     if space.network.num_classes < 2:
         raise InputError(f"num-classes: at least 2, not {space.network.num_classes}")
     return space
@@ -535,8 +541,10 @@ def sizes_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, 
     return len(classes), number_of_training_images(data, there)
 
 
-def narrow(space: Space, fix: Sequence[str] | None, without: str | None) -> Space:
-    return space.fix(fix or ()).without(word for word in (without or "").split(",") if word)
+def narrow(space: Space, fix: Sequence[str] | None, without: str | None, deploy: str | None = None) -> Space:
+    """The space as these options narrow it; what is fixed has to keep to the rules of a deployment too."""
+    kept = space.deploy(deploy) if deploy else space
+    return kept.fix(fix or ()).without(word for word in (without or "").split(",") if word)
 
 
 def by_dataset(args: argparse.Namespace, space: Space) -> bool:

@@ -240,6 +240,7 @@ def print_preflight(
         f"budget {budget} for the network as deployed: {space.pixels}, {space.network.num_classes} classes{whose}; "
         "1 FLOP = 1 multiply-add of a convolution or linear layer",
         f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
+        *([f"deploy {space.deployment}"] if space.deployment else []),
         f"its networks cost {low} to {high}; {scaled}half of them cost more than {half}",
         f"of {found.tried} random networks {100 * found.fits:.0f} % can be brought to {band}; only such are trained",
     ]

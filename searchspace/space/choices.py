@@ -16,6 +16,7 @@ from searchspace.document import Location
 from searchspace.errors import InputError
 
 Scalar = bool | int | float | str | None
+BESIDE = ("known", "deploy")  # parts of a space's file that are no part of a network
 
 
 def with_defaults(data: Any, source: str) -> Any:

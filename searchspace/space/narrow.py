@@ -1,17 +1,18 @@
-"""A space's file with some options left out: `--without se,silu`."""
+"""A space's file with some options left out: `--without se,silu`, or all that a compiler does not like."""
 
 from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from searchspace.document import Location, scalar
 from searchspace.errors import InputError
-from searchspace.format.network import DEFAULTS
+from searchspace.format.network import DEFAULTS, Network
 from searchspace.space import choices as free
 from searchspace.space.choices import Scalar
+from searchspace.space.deployment import Deployment
 
 OFF = (0, None, "none", False)  # what switches a field off
 NEAR = 0.5
@@ -41,9 +42,37 @@ def without(data: Any, locations: Mapping[str, Location], words: Iterable[str], 
     return kept
 
 
+def offer(data: Any, locations: Mapping[str, Location], rules: Deployment) -> Any:
+    """The file's data with the options that keep to the rules; where none does, fixed to what they say instead."""
+    kept = copy.deepcopy(data)
+    for name, location in locations.items():
+        node = free.at(kept, location)
+        left = [place for place, option in enumerate(node["choice"]) if rules.admits(name, option)]
+        if left:
+            node |= {part: [values[place] for place in left] for part, values in node.items()}
+        else:
+            free.set_at(kept, location, rules.instead(name))
+    return kept
+
+
+def fixed_places(network: Network) -> Iterator[tuple[Location, Any]]:
+    """What a network is at every place that a rule may be about, whether its file says so or the block's paper."""
+    yield ("schedule", "divisor"), network.schedule.divisor
+    for name in ("act", "kernel"):
+        yield ("stem", name), getattr(network.stem, name)
+    for name in ("act", "hidden_act"):
+        yield ("head", name), getattr(network.head, name)
+    yield ("stem", "norm", "kind"), network.stem.norm.kind
+    yield ("head", "norm", "kind"), network.head.norm.kind
+    for index, stage in enumerate(network.stages):
+        for name, written in stage.fill_in().items():
+            at = ("stages", index, name)
+            yield ((*at, "kind"), written.kind) if name == "norm" else (at, written)
+
+
 def _find_fixed(data: Any, word: str, wanted: Scalar) -> str:
     """Which value of the file is fixed to a word, or which field of that name is fixed to something but off."""
-    written = {part: node for part, node in data.items() if part != "known"}
+    written = {part: node for part, node in data.items() if part not in free.BESIDE}
     for location, value in free.scalars(written):
         on = location[-1] == word and value not in OFF
         if on or (isinstance(wanted, str) and value == wanted):

@@ -24,14 +24,15 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost, outline_cost
-from searchspace.document import Location, read_yaml, scalar
+from searchspace.document import Location, parse, plain, read_yaml, scalar
 from searchspace.errors import InputError
 from searchspace.format.network import MIN_EXPANSION, check_expansion, parse_network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
 from searchspace.space.choices import Options, Scalar, Slots
+from searchspace.space.deployment import Deployment
 from searchspace.space.known_networks import known_points
-from searchspace.space.narrow import without
+from searchspace.space.narrow import fixed_places, offer, without
 from searchspace.space.repair import least, repair
 from searchspace.space.width_solver import solve
 
@@ -44,7 +45,7 @@ REPAIR_BAND = 0.85
 LOOSER_BANDS = (1.0, 0.85, 0.5, 0.0)
 SAMPLE_TRIES, DOUBTFUL_TRIES = 1000, 10
 # What a known network may be adapted in and stay itself: what it is deployed for, and how its widths are rounded.
-DEPLOYMENT = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
+ADAPTED = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mult")
 ROUNDING = ("divisor", "rounding", "min_width", "hidden_min", "se_min", "se_divisor")
 KNOWN_BANDS, KNOWN_LEAST = (0.94, 0.9, 0.85, 0.5), 0.1
 REMEMBERED = 1 << 14
@@ -69,7 +70,8 @@ class Space:
     """A set of networks: `choices` names every free value, `arch` makes the network of a point.
 
     `known` holds the points that are known networks, as far as this space still offers their values, and `lacking` says
-    of each other one which value it has that is not offered.
+    of each other one which value it has that is not offered. `deployment` is what its networks keep to, where that is
+    asked for (see `deploy`).
     """
 
     def __init__(self, data: Any, source: str = "space", lines: Mapping[Location, int] | None = None) -> None:
@@ -77,7 +79,7 @@ class Space:
         self.latency: LatencyTable | None = None
         self.data = free.with_defaults(data, source)
         self.fit_range: tuple[float, float] | None = None
-        written = {part: node for part, node in self.data.items() if part != "known"}
+        written = {part: node for part, node in self.data.items() if part not in free.BESIDE}
         fixed, self._locations, choices = free.split(written, source, lines or {})
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
             self.fit_range = free.fit_range(fixed["width_mult"], source)
@@ -93,7 +95,10 @@ class Space:
         self._outline = self.network.outline()
         self._sections: dict[Hashable, Any] = {}
         self._reached: set[tuple[Budget, float]] = set()
-        self.arch({name: options[0] for name, options in self.choices.items()})
+        self.deployment = parse(Deployment, self.data["deploy"], source) if "deploy" in self.data else None
+        first = self.arch({name: options[0] for name, options in self.choices.items()})
+        if self.deployment and (broken := self.deployment.broken(first)):
+            raise InputError(f"{source}: deploy {self.deployment.name}: {broken}")
 
     def _check_expansions(self, source: str, lines: Mapping[Location, int]) -> None:
         """`InputError` for an expansion that is larger than any in a space, where something is free."""
@@ -319,7 +324,7 @@ class Space:
             return None
         spent = cost(arch, self.latency)
         found = Candidate(dict(point), arch, spent, outline.width_mult, outline.settled)
-        return found if budget.admits(spent) else None
+        return found if budget.admits(spent) and self.deploys(arch) else None
 
     def reach(self, budget: BudgetLike, band: float, rng: random.Random) -> tuple[Arch, Arch]:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
@@ -377,7 +382,7 @@ class Space:
                 names = [f"stage{i + 1}.{name[7:]}" for i in range(len(self.network.stages))]
             for one in names:
                 location = self._location(one)
-                if one not in self._locations and one not in DEPLOYMENT and location[-1] not in ROUNDING:
+                if one not in self._locations and one not in ADAPTED and location[-1] not in ROUNDING:
                     self._note_known(data, location)
                 free.set_at(data, location, scalar(text))
         return Space(data, self.source)
@@ -420,6 +425,35 @@ class Space:
         """
         return Space(without(self.data, self._locations, words, self.source), self.source)
 
+    def deploy(self, given: Deployment | str | Path) -> Space:
+        """The space of those networks that keep to the rules of a compiler (see `Deployment.load`).
+
+        Options that break a rule are left out; where nothing else is offered or something is fixed, the rule says what
+        takes its place. `InputError` where the rules leave no network.
+        """
+        rules = given if isinstance(given, Deployment) else Deployment.load(given)
+        space = Space(offer(self.data, self._locations, rules), self.source)
+        data = copy.deepcopy(space.data)
+        for location, written in fixed_places(space.network):
+            name = free.name(location)
+            if name not in space._locations and not rules.admits(name, written):
+                space._note_known(data, location)
+                free.set_at(data, location, rules.instead(name))
+        space = Space(data, self.source)
+        first = {name: options[0] for name, options in space.choices.items()}
+        for name in [name for name in space.choices if name.endswith(".block")]:
+            options = space.choices[name]
+            kept = [option for option in options if not rules.broken(space.arch({**first, name: option}))]
+            if kept and len(kept) < len(options):
+                node = free.at(data, space._locations[name])
+                places = [options.index(option) for option in kept]
+                node |= {part: [values[place] for place in places] for part, values in node.items()}
+        return Space({**data, "deploy": plain(rules)}, self.source)
+
+    def deploys(self, arch: Arch) -> bool:
+        """Whether a network keeps to what the space's networks are deployed by."""
+        return self.deployment is None or not self.deployment.broken(arch)
+
     def adopt(self, other: Space, point: Point) -> dict[str, Scalar] | None:
         """The point of this space that is a point of another one; None where this space has no such network.
 
@@ -427,7 +461,7 @@ class Space:
         resolution, classes and the width multiplier may differ.
         """
         theirs = other._pin(point)
-        deployed = {name: point.get(name, getattr(other.network, name)) for name in DEPLOYMENT}
+        deployed = {name: point.get(name, getattr(other.network, name)) for name in ADAPTED}
         try:
             found = {name: free.at({**deployed, **theirs}, location) for name, location in self._locations.items()}
             own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
@@ -437,9 +471,11 @@ class Space:
 
     def _pin(self, point: Point) -> dict[str, Any]:
         """The file with a point's values in it, without what a network may be adapted in."""
-        written = copy.deepcopy({part: node for part, node in self.data.items() if part not in ("known", *DEPLOYMENT)})
+        written = copy.deepcopy(
+            {part: node for part, node in self.data.items() if part not in (*free.BESIDE, *ADAPTED)}
+        )
         for name, location in self._locations.items():
-            if location[0] not in DEPLOYMENT:
+            if location[0] not in ADAPTED:
                 free.set_at(written, location, point[name])
         return written
 

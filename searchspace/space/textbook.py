@@ -39,7 +39,7 @@ DROPOUT = 0.2
 
 def textbook(space: Space, budget: Budget, band: float = FIT_BAND) -> Iterator[tuple[str, Candidate]]:
     """The textbook networks within a budget by their names, for the space's images and classes; those that are known
-    networks of the space, or that its layer times say nothing of, are left out."""
+    networks of the space, that it does not deploy, or that its layer times say nothing of, are left out."""
     own = {name.partition("@")[0] for name in space.known}
     for family in order(budget):
         names = FAMILIES[family]
@@ -87,6 +87,8 @@ def scale(found: Network, budget: Budget, bands: Sequence[float], space: Space) 
     """A network at the budget, all of it scaled by one width multiplier, within the first of these bands that its
     rounded widths allow; None where there is none."""
     data = {**plain(found), "width_mult": {"fit": WIDTHS}, "scale_stem": "both", "scale_head": "both"}
+    if space.deployment and (width := space.deployment.rules.get("width")):
+        data["schedule"] = {**data["schedule"], "divisor": math.lcm(found.schedule.divisor, width.multiple or 1)}
     try:
         wide = Space(data, "textbook")
     except InputError:
@@ -95,7 +97,7 @@ def scale(found: Network, budget: Budget, bands: Sequence[float], space: Space) 
     wide = wide if clock is None else wide.with_latencies(clock)
     for wanted in bands:
         candidate = wide.fit({}, budget, wanted)
-        if candidate is not None:
+        if candidate is not None and space.deploys(candidate.arch):
             known = space.latency is not None and not space.latency.missing(candidate.arch)
             return candidate._replace(cost=cost(candidate.arch, space.latency if known else None))
     return None

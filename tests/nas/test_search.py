@@ -186,6 +186,8 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         (["--budget", "300MFLOPs", "--band", "0"], "band"),
         (["--budget", "300MFLOPs", "--fix", "stage3.block=mbconf"], "stage3.block"),
         (["--budget", "300MFLOPs", "--without", "sillu"], "no free value"),
+        (["--budget", "300MFLOPs", "--deploy", "edge"], "one of edgetpu, mcu, mobile is accepted"),
+        (["--budget", "300MFLOPs", "--deploy", "mcu", "--fix", "stem.act=silu"], "deploy mcu: activation silu"),
         (
             ["--budget", "300MFLOPs", "--resolution", "8", "--fix", "smallest_map=1"],
             "resolution: at least the total stride",

@@ -98,6 +98,15 @@ def test_a_changed_space_is_told_as_it_was_written(tmp_path: Path) -> None:
     assert again(run, *budget, "--without", "bottleneck,").identity == SearchConfig.load(run).identity
 
 
+def test_a_deployment_is_the_runs(tmp_path: Path) -> None:
+    run, budget = tmp_path / "run", ("--budget", "30MFLOPs")
+    begin(run, *budget, "--deploy", "edgetpu")
+    same = SearchConfig.load(run).identity
+    assert again(run, *budget).identity == again(run, *budget, "--deploy", "edgetpu").identity == same
+    assert again(run, *budget).space.deployment is not None
+    assert refusal(run, *budget, "--deploy", "mcu") == "--deploy: edgetpu → mcu"
+
+
 def test_a_ready_space_may_change_but_not_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(Space.load("rexnet").data))
@@ -111,8 +120,8 @@ def test_a_ready_space_may_change_but_not_a_file_of_ones_own(tmp_path: Path, mon
     kept = SearchConfig.load(tmp_path / "own").identity
     assert again(tmp_path / "own", "--budget", "30MFLOPs").identity == kept
 
-    (tmp_path / "spaces").mkdir()
-    (tmp_path / "targets").mkdir()
+    for folder in ("spaces", "targets", "deployments"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "spaces" / "rexnet.yaml").write_text(text)
     monkeypatch.setattr(spaces.resources, "files", lambda _: tmp_path)
     assert Space.load("rexnet").network.head.width == 640

@@ -1,0 +1,120 @@
+import random
+from pathlib import Path
+
+import pytest
+
+from searchspace import Budget, InputError, Space, zoo
+from searchspace.document import write_yaml
+from searchspace.space.deployment import Deployment, Rule, aspects, deployments
+from searchspace.space.space import ready
+from searchspace.space.textbook import textbook
+
+BUDGETS = {"mcu": "20MFLOPs", "rexnet": "60MFLOPs"}
+# Every block of these is a convolution in groups.
+UNDEPLOYABLE = {"regnet"}
+
+
+@pytest.fixture(scope="module", params=deployments())
+def rules(request: pytest.FixtureRequest) -> Deployment:
+    return Deployment.load(request.param)
+
+
+@pytest.mark.parametrize("name", sorted(set(ready()) - UNDEPLOYABLE))
+def test_every_network_of_a_narrowed_space_keeps_to_the_rules(name: str, rules: Deployment) -> None:
+    space, budget = Space.load(name).deploy(rules), BUDGETS.get(name, "100MFLOPs")
+    found = [space.fit(space.random_point(random.Random(seed)), budget, 0.85, seed) for seed in range(12)]
+    made = [candidate.arch for candidate in found if candidate] + [space.sample(0, budget)]
+    assert {rules.broken(arch) for arch in made} == {""}
+    assert Space(space.data, space.source).deployment == rules  # as a run's config keeps it
+
+
+@pytest.mark.parametrize("name", sorted(UNDEPLOYABLE))
+def test_a_space_that_no_rule_leaves_anything_of_is_refused(name: str, rules: Deployment) -> None:
+    with pytest.raises(InputError, match=f"deploy {rules.name}: grouping grouped: depthwise is accepted, since"):
+        Space.load(name).deploy(rules)
+
+
+def test_known_and_textbook_networks_keep_to_them_too(rules: Deployment) -> None:
+    space = Space.load("mobile").deploy(rules)
+    assert space.known == {}
+    assert set(space.lacking) == {"rexnet_100"}
+    found = dict(textbook(space, Budget.parse("300MFLOPs")))
+    assert "mobilenet_v2" in found
+    assert not {"efficientnet_b0", "mobilenet_v3_large"} & set(found)
+    assert {rules.broken(candidate.arch) for candidate in found.values()} == {""}
+
+
+@pytest.mark.parametrize(
+    ("network", "broken"),
+    [
+        ("efficientnet_b0", "activation silu"),
+        ("convnext_tiny", "norm layer"),
+        ("resnext50_32x4d", "grouping grouped"),
+        ("rexnet_100", "activation silu"),
+        ("mobilenet_v2", ""),
+        ("resnet50", ""),
+    ],
+)
+def test_what_networks_of_the_zoo_break(network: str, broken: str) -> None:
+    assert Deployment.load("edgetpu").broken(zoo(network)).partition(":")[0] == broken
+
+
+def test_a_fixed_value_becomes_what_the_rule_says_instead() -> None:
+    space = Space.load("rexnet").deploy("edgetpu")
+    seen = set(aspects(space.sample(0, "100MFLOPs")))
+    assert ("activation", "relu6") in seen
+    assert ("activation", "silu") not in seen
+    assert not any(aspect == "gate" for aspect, _ in seen)
+    assert space.data["stages"][2]["se"] == 0
+    assert space.data["stem"]["act"] == "relu6"
+    assert space.data["schedule"]["divisor"] == 8
+
+
+def test_the_readme_says_every_rule(rules: Deployment) -> None:
+    text = (Path(__file__).parents[3] / "searchspace" / "README.md").read_text()
+    for aspect, rule in rules.rules.items():
+        assert f"| `{rules.name}` | {aspect} | {rule} | {rule.because} | {rule.source} |" in text
+
+
+def test_what_is_fixed_afterwards_has_to_keep_to_the_rules() -> None:
+    space = Space.load("mobile").deploy("mobile")
+    with pytest.raises(InputError, match=r"deploy mobile: activation silu: none, relu, relu6, hard_swish is accepted"):
+        space.fix(["stem.act=silu"])
+    assert space.fix(["stem.act=relu"]).deployment == space.deployment
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "chip.yaml"
+    write_yaml(path, {"name": "chip", "rules": {"kernel": {"most": 3, "because": "it has no other", "source": "us"}}})
+    space = Space.load("mobile").deploy(path)
+    assert not any(name.endswith(".kernel") and len(options) > 1 for name, options in space.choices.items())
+    assert {seen for aspect, seen in aspects(space.sample(1, "100MFLOPs")) if aspect == "kernel"} == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({}, "one of only, most and multiple is accepted"),
+        ({"most": 3, "multiple": 8}, "one of only, most and multiple is accepted"),
+        ({"most": -3}, "one of only, most and multiple is accepted"),
+        ({"only": "relu"}, "a valid array, not"),
+    ],
+)
+def test_a_wrong_rule_is_one_line(tmp_path: Path, rule: dict[str, object], message: str) -> None:
+    path = tmp_path / "chip.yaml"
+    write_yaml(path, {"name": "chip", "rules": {"kernel": {**rule, "because": "x", "source": "y"}}})
+    with pytest.raises(InputError, match=message) as caught:
+        Deployment.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_deployment_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for given in ("edgetpus", str(tmp_path), ""):
+        with pytest.raises(InputError, match="a YAML file, or one of edgetpu, mcu, mobile is accepted"):
+            Deployment.load(given)
+
+
+def test_where_nothing_can_take_a_places_value_it_is_one_line() -> None:
+    rules = Deployment("chip", {"activation": Rule("it has one", "us", only=("elu",))})
+    with pytest.raises(InputError, match=r"deploy chip: stem\.act: elu is accepted, and the space offers none"):
+        Space.load("mobile").deploy(rules)
