@@ -114,6 +114,11 @@ def count_taken(trials: Sequence[FrozenTrial]) -> int:
     return len(trials) - sum(map(is_interrupted, trials))
 
 
+def has_taken(trials: Sequence[FrozenTrial], total: int) -> bool:
+    """Whether so many trials have an outcome or run."""
+    return len(trials) >= total and count_taken(trials) >= total  # most often the first is no: then none is looked at
+
+
 def _begin(study: optuna.Study, design: Design, identity: Mapping[str, Any]) -> None:
     """Note in a new study what it is of; the identity last, which says that it is whole."""
     study.set_user_attr("begun", {"controls": design.controls, "baselines": design.baselines})
@@ -284,7 +289,7 @@ class Study:
             if self.drivers.name:  # nobody else has a driver alone
                 self._interrupt(self.drivers.abandoned(self._running))
             trials = self.trials
-            if total is not None and count_taken(trials) >= total:
+            if total is not None and has_taken(trials, total):
                 raise FullError
             trial = self._record(self.proposals.next(trials))
             self.drivers.take(self._ids[trial.number])
@@ -387,11 +392,11 @@ class Study:
         if result.epoch != rung:
             return False
         kept, images = self.trials, self.validation_images
-        costs = costs_of(kept[trial.number])
-        others = [one for one in kept if one.number != trial.number and one.state != TrialState.FAIL]
-        reached = [one for one in others if rung in one.intermediate_values]
-        cheaper = [one for one in reached if all(a <= b for a, b in zip(costs_of(one), costs, strict=True))]
-        rivals = [one.intermediate_values[rung] for one in cheaper]
+        others = [one for one in kept if one.state != TrialState.FAIL and rung in one.intermediate_values]
+        if self.minimize:
+            costs = costs_of(kept[trial.number])
+            others = [one for one in others if all(a <= b for a, b in zip(costs_of(one), costs, strict=True))]
+        rivals = [one.intermediate_values[rung] for one in others if one.number != trial.number]
         return rule.behind(
             self.metric.gain(result.score), rivals, lambda cutoff: self.metric.standard_error(cutoff, images)
         )
@@ -577,7 +582,7 @@ class Study:
         if self.drivers.name and time.monotonic() - self._looked > HEARTBEAT_S:
             self._looked = time.monotonic()
             self.close_abandoned()
-        return self.taken >= total
+        return has_taken(self.trials, total)
 
     @property
     def trials(self) -> list[FrozenTrial]:
