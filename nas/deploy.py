@@ -48,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         if not args.quiet:
             command.console().print(f"the full training in {trained} has begun: the search stays as it is")
     else:
+        if not args.dry_run:
+            deploy.check_test_images(Search(args).config, command.console(), args.quiet)
         code = search.main(deploy.search_words(arguments))
         if code or args.dry_run:
             return code

@@ -293,7 +293,7 @@ def quantity(number: str, factor: float, text: str, least: float = 1e-6) -> floa
     except ValueError:
         raise InputError(f"budget {text!r}: {number!r} is no number; {ACCEPTED} is accepted") from None
     if not math.isfinite(value) or value < least:
-        raise InputError(f"budget {text!r}: a positive finite amount is accepted")
+        raise InputError(f"budget {text!r}: a finite amount is accepted, of at least {least:g}")
     return value
 
 

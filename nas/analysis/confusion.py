@@ -109,6 +109,21 @@ def scores(found: Confusion) -> list[ClassScore]:
     ]
 
 
+def compare_with_chance(found: Confusion) -> str:
+    """A word where a network is not shown to be better than always answering the commonest class; "" where it is."""
+    classes = scores(found)
+    images, right = sum(one.images for one in classes), sum(one.right for one in classes)
+    commonest = max(classes, key=lambda one: one.images)
+    share = commonest.images / images
+    low, _ = DEFAULT_METRIC.scores_within(right / images, images) or (0.0, 1.0)
+    if low > share:
+        return ""
+    return (
+        f"Always answering {commonest.name!r} would be right for {share:.4f} of the {found.of} images: the network "
+        "is not shown to be better than that."
+    )
+
+
 def classes_to_list(found: Confusion) -> list[ClassScore]:
     """The classes that a table lists: all of them, of many those that are recognised worst, the worst first."""
     everything = scores(found)

@@ -1,5 +1,5 @@
 """What finals show, in numbers and sentences: how good the network is that a search names, and how much better than the
-best textbook network, both measured after they were chosen."""
+best textbook network, both measured after these two were chosen."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.data.labelled import count_of
 from nas.trial import TrialRecord
 
 
@@ -12,13 +13,14 @@ from nas.trial import TrialRecord
 class State:
     """`wanted` trials are the run's total, of which `ended` have ended and `running` have begun. `alive` says whether a
     search works on them now, None where that cannot be seen. `interruptions` are sentences about trials that began and
-    were lost (see `records.interruption_sentences`)."""
+    were lost (see `records.interruption_sentences`). `asked`: its caller asks for as many as it likes."""
 
     ended: int
     wanted: int
     running: tuple[int, ...] = ()
     interruptions: tuple[str, ...] = ()
     alive: bool | None = False
+    asked: bool = False
 
     @property
     def unfinished(self) -> bool:
@@ -29,6 +31,9 @@ class State:
         return [self._progress(), *self.interruptions]
 
     def _progress(self) -> str:
+        if self.asked:
+            begun = f"; {list_trials(self.running).lower()} asked and not told" if self.running else ""
+            return f"Asked and told by its caller: {count_of(self.ended, 'trial')} ended{begun}."
         done = f"{self.ended} of {self.wanted} trials have ended"
         if self.alive:
             now = "1 is" if len(self.running) == 1 else f"{len(self.running)} are"
@@ -41,9 +46,11 @@ class State:
         return f"The search has stopped: {done}{begun}. The same command carries on."
 
 
-def state(trials: Sequence[TrialRecord], wanted: int, interruptions: Sequence[str], alive: bool | None) -> State:
+def state(trials: Sequence[TrialRecord], wanted: int | None, interruptions: Sequence[str], alive: bool | None) -> State:
+    """How far a run is of the `wanted` trials; None where its caller asks for as many as it likes."""
     running = tuple(trial.number for trial in trials if trial.state == "running")
-    return State(len(trials) - len(running), wanted, running, tuple(interruptions), alive)
+    ended = len(trials) - len(running)
+    return State(ended, ended if wanted is None else wanted, running, tuple(interruptions), alive, wanted is None)
 
 
 def list_trials(numbers: Sequence[int]) -> str:

@@ -42,6 +42,7 @@ class TrainingRecord:
     of the training images, `test_accuracy` of the dataset's own test images, None where it has none. `recipe` is what
     the training was told, "" in weights of earlier versions, and `data_range` which value is white in deep images.
     `score` and `test_score` are of the `metric` that a search scored by, where that is another.
+    `test_notes` say what is to be known of the test images: those left out, and those that were trained on.
     """
 
     dataset: str
@@ -60,6 +61,7 @@ class TrainingRecord:
     metric: str = str(DEFAULT_METRIC)
     score: float | None = None
     test_score: float | None = None
+    test_notes: tuple[str, ...] = ()
 
     @property
     def scores(self) -> list[tuple[str, Metric, float, int]]:
@@ -280,11 +282,13 @@ def scores(trained: TrainingRecord) -> tuple[str, ...]:
     ]
     lines += other_scores(trained, "validation")
     if trained.test_accuracy is None:
-        return (*lines, "It was not tested: the dataset has no test images with labels that can be read.")
+        return (*lines, "It was not tested: the dataset has no test images with labels.")
     low, high = DEFAULT_METRIC.scores_within(trained.test_accuracy, trained.test_images) or (0.0, 1.0)
     test = f"Test accuracy {trained.test_accuracy:.4f} [{low:.4f}, {high:.4f}] (90 % interval)"
-    lines.append(f"{test} on the dataset's {trained.test_images:,} test images, which were read once, at the end.")
-    return (*lines, *other_scores(trained, "test"))
+    lines.append(
+        f"{test} on the dataset's {trained.test_images:,} test images, on which it was tested once, at the end."
+    )
+    return (*lines, *other_scores(trained, "test"), *(f"{escape(note)}." for note in trained.test_notes))
 
 
 def other_scores(trained: TrainingRecord, images: str) -> list[str]:
@@ -300,7 +304,7 @@ def by_class(found: Confusion) -> tuple[str, ...]:
     lines += [[escape(cell) for cell in cells.values()] for cells in rows]
     return (
         f"## By class, on {found.of} images",
-        escape(" ".join(confusion.sentences(found))),
+        escape(" ".join(filter(None, [confusion.compare_with_chance(found), *confusion.sentences(found)]))),
         "![confusion matrix](confusion.svg)",
         confusion.meaning(found),
         "\n".join(f"| {' | '.join(line)} |" for line in lines),

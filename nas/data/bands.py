@@ -48,6 +48,8 @@ def array(data: bytes, channels: int) -> Array:
         if len(loaded.files) != 1:
             raise ValueError(f"one array is accepted, not {len(loaded.files)}: {', '.join(loaded.files[:5])}")
         loaded = loaded[loaded.files[0]]
+    if not isinstance(loaded, np.ndarray):  # of any other archive the bytes of a file
+        raise ValueError("no array")
     found: Array = loaded[:, :, None] if loaded.ndim == 2 else loaded
     if found.ndim == 3 and found.shape[0] == channels != found.shape[2]:
         found = found.transpose(1, 2, 0)

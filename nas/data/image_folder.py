@@ -104,6 +104,12 @@ def image_folder(root: Path, listed: Listed | None = None) -> ImageFolder | None
     notes = _loose(loose, left_out)
     if named:
         return _in_splits(root, tops, named, notes)
+    if apart := _splits_beside(filled):
+        classes = {name: found for name, found in tops.items() if name not in apart}
+        train = _Found(
+            {name: [path for files in one.classes.values() for path in files] for name, one in classes.items()}
+        )
+        return _in_splits(root, {"train": train, **{name: tops[name] for name in apart}}, {"train", *apart}, notes)
     return _all_training(root, tops, notes)
 
 
@@ -173,6 +179,14 @@ def _splits_of(root: Path, filled: dict[str, _Found]) -> set[str]:
             "accepted are one folder per class, or such folders in train (and test, validation)"
         )
     return named
+
+
+def _splits_beside(filled: dict[str, _Found]) -> set[str]:
+    """Splits beside the classes themselves: they hold a folder of every class, or of some, and nothing else."""
+    named = {name for name in filled if name.lower() in SPLITS}
+    classes = filled.keys() - named
+    whole = {name for name in named if not filled[name].own and len(filled[name].labelled) > 1}
+    return whole if whole == named and all(filled[name].labelled.keys() <= classes for name in whole) else set()
 
 
 def _in_splits(root: Path, tops: dict[str, _Found], named: set[str], notes: list[str]) -> ImageFolder:

@@ -48,13 +48,12 @@ def inequality(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
 def purposes(images: dict[str, int]) -> tuple[str, ...]:
     """What splits other than the training images are used for, by how many images each has."""
     test, validation = images.get("test", 0), images.get("validation", 0)
-    notes = [f"{count_of(test, 'test image')}, which nas.train reads once, at its end"] if test else []
+    notes = [f"{count_of(test, 'test image')}, which nas.train tests on once, at its end"] if test else []
     if validation and test:
         notes.append(f"{count_of(validation, 'validation image')}, not used: training images are held out to score on")
     elif validation:
-        notes.append(
-            f"{count_of(validation, 'validation image')}, which nas.train reads once, at its end: there are no others"
-        )
+        those = count_of(validation, "validation image")
+        notes.append(f"{those}, which nas.train tests on once, at its end: there are no others")
     elif images and not test:
         notes.append(NO_TEST)
     return tuple(notes)

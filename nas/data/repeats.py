@@ -41,6 +41,7 @@ def repetitions(images: Images, labels: Labels, classes: Sequence[str]) -> tuple
     said = [f"{count_of(again, 'image')} {verb} others: what scores may have been trained on"]
     torn = [sorted(set(found)) for found in places.values() if len(set(found)) > 1]
     if torn:
-        verb, which = "is" if len(torn) == 1 else "are", " and ".join(repr(classes[label]) for label in torn[0][:2])
-        said.append(f"{count_of(len(torn), 'picture')} {verb} in several classes: in {which}")
+        which = " and ".join(repr(classes[label]) for label in torn[0][:2])
+        verb, such = ("is", "in") if len(torn) == 1 else ("are", "one in")
+        said.append(f"{count_of(len(torn), 'picture')} {verb} in several classes: {such} {which}")
     return tuple(said)

@@ -96,6 +96,7 @@ def check(folder: Path, plan: TrainingPlan) -> None:
             raise InputError(f"out {folder}: has the weights of another training; give another --out")
     elif has_epochs(folder):
         old = load_plan(folder)
+        old = replace(old, data=replace(old.data, skip_bad=plan.data.skip_bad))  # the images' fingerprint tells
         changed = differences(replace(old, name=plan.name, command=plan.command, plugins=plan.plugins), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -255,6 +256,7 @@ def outcome(
     history: Sequence[Epoch],
     training: Training,
     test: tuple[Images, Labels] | None,
+    test_notes: tuple[str, ...] = (),
     each: Each = ignore_progress,
 ) -> ModelCard:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
@@ -280,6 +282,7 @@ def outcome(
         metric=str(plan.metric),
         score=other[0],
         test_score=other[-1] if test else None,
+        test_notes=test_notes,
     )
     confused = Confusion(split.classes, *(confusion.count(*pair) for pair in given))
     return facts(plan, plan.adapt(split), trained, confused)

@@ -6,8 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.config import TrainConfig
+from rich.console import Console
+
+from nas.config import OWN_DATA, SearchConfig, TrainConfig
+from nas.data.datasets import load, load_test
 from nas.full_training import training_folder
+from nas.views.meter import meter
 from searchspace.errors import InputError
 
 TRAINED = "trained"
@@ -20,6 +24,16 @@ def check_epochs(number: int) -> None:
         TrainConfig(epochs=number)
     except ValueError as error:  # epochs: at least 1, …
         raise InputError(f"full-{error}") from None
+
+
+def check_test_images(config: SearchConfig, console: Console, quiet: bool) -> None:
+    """`InputError` where test images cannot be read, which the full training would say once the search is done."""
+    i = config.identity
+    if i.data.dataset == OWN_DATA:
+        return
+    channels = config.space.network.in_channels
+    with meter(console, f"reading {i.data.dataset}", quiet) as told:
+        load_test(load(i.data, i.seed, i.train.resolution, told, i.largest, channels), told)
 
 
 def search_words(arguments: Sequence[str]) -> list[str]:
@@ -48,4 +62,5 @@ def training_words(run: Path, dataset: str, args: argparse.Namespace) -> list[st
     words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={args.device}"]
     if epochs is not None:
         words.append(f"--epochs={epochs}")
-    return words + [flag for flag, on in (("--quiet", args.quiet), ("--dry-run", args.dry_run)) if on]
+    flags = (("--skip-bad", args.skip_bad), ("--quiet", args.quiet), ("--dry-run", args.dry_run))
+    return words + [flag for flag, on in flags if on]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
             f"int8: {data.dataset} has other classes than {facts.title} was trained on; give its --dataset"
         )
     scored = [("validation", split.val_images, split.val_labels)]
-    test = read_test_images(split, console, quiet=False)
+    test, _ = read_test_images(split, console, quiet=False)
     return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
 
 
@@ -114,7 +115,9 @@ def write(
         *made.int8,
     ]
     if weights is None:
-        lines.append(f"its weights are not trained; python -m nas.train {out} --dataset … trains them")
+        lines.append(
+            f"its weights are not trained; python -m nas.train {shlex.quote(str(out))} --dataset … trains them"
+        )
     return lines
 
 

@@ -29,14 +29,16 @@ def read_images(
     return split
 
 
-def read_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
-    """The test images of a split's dataset, with lines that say what was left out; None where there are none."""
+def read_test_images(
+    split: Split, console: Console, quiet: bool
+) -> tuple[tuple[Images, Labels] | None, tuple[str, ...]]:
+    """The test images of a split's dataset, None where there are none, and what was left out, which is printed too."""
     notes = list[str]()
     with meter(console, "reading the test images", quiet) as told:
         found = load_test(split, told, notes.append)
     for note in notes:
         console.print(note, markup=False)
-    return found
+    return found, tuple(notes)
 
 
 def describe(split: Split) -> list[str]:

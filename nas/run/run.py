@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import CONFIG, SearchConfig
+from nas.config import CALLER, CONFIG, SearchConfig
 from nas.metric import Metric
 from nas.study import storage
 from nas.study.study import Study, config_of_caller
@@ -162,7 +162,8 @@ class Run:
         """How far it is."""
         from nas.analysis.state import state
 
-        return state(self.trials, self.config.conduct.trials, self.interruptions, self.alive)
+        wanted = None if self.config.identity.evaluate == CALLER else self.config.conduct.trials
+        return state(self.trials, wanted, self.interruptions, self.alive)
 
     @property
     def latency_table(self) -> LatencyTable | None:

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nas.analysis import agreement
+from nas.analysis import agreement, confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
 from nas.config import DataConfig, TrainConfig, full_recipe
@@ -43,6 +43,7 @@ from searchspace import command, signals
 from searchspace.document import check_own
 from searchspace.errors import InputError
 
+Tested = tuple[tuple[Images, Labels] | None, tuple[str, ...]]  # test images, and what is to be known of them
 RECIPE = ("epochs", "batch_size", "learning_rate", "ema", "mixup", "cutmix", "randaugment", "resolution", "qat")
 
 
@@ -179,7 +180,7 @@ def train_one(
     args: argparse.Namespace,
     console: Console,
     reading: Callable[[], Split],
-    testing: Callable[[], tuple[Images, Labels] | None],
+    testing: Callable[[], Tested],
 ) -> int:
     """Train what is left, or with --dry-run say what that is; returns the exit code."""
     if args.dry_run:
@@ -197,7 +198,7 @@ def train_one(
                 facts, _ = training_folder.result(out)
             else:
                 split = reading()
-                facts = evaluate_training(out, plan, args, console, split, testing)
+                facts = evaluate_training(out, plan, args, console, split, testing())  # read before hours are spent
         except KeyboardInterrupt as stop:
             done = len(training_folder.epochs_done(out))
             where = f"after epoch {done}" if done else "in the first epoch"
@@ -224,7 +225,7 @@ def evaluate_training(
     args: argparse.Namespace,
     console: Console,
     split: Split,
-    testing: Callable[[], tuple[Images, Labels] | None],
+    tested: Tested,
 ) -> ModelCard:
     """What came of a training once its last epochs are made."""
     number, why = threads_for(out, plan, args, split)
@@ -252,9 +253,9 @@ def evaluate_training(
             else:
                 data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
                 state = training_folder.resume(out, plan, split, args.device)
-        test = testing()
         with pace:
-            facts = training_folder.outcome(plan, split, training_folder.epochs_done(out), state, test, pace.testing)
+            history = training_folder.epochs_done(out)
+            facts = training_folder.outcome(plan, split, history, state, *tested, pace.testing)
         with waiting(console, "trying the network in a fresh interpreter", args.quiet):
             training_folder.finish(out, facts, bundle.deployed_weights(state.model, facts.arch))
     return facts
@@ -277,9 +278,7 @@ def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: 
     return fewest(found), sentence(found, fewest(found)) + (again if training_folder.epochs_done(out) else "")
 
 
-def images_of(
-    plan: TrainingPlan, console: Console, quiet: bool
-) -> tuple[Callable[[], Split], Callable[[], tuple[Images, Labels] | None]]:
+def images_of(plan: TrainingPlan, console: Console, quiet: bool) -> tuple[Callable[[], Split], Callable[[], Tested]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
     recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
     channels = plan.arch.in_channels
@@ -287,19 +286,14 @@ def images_of(
     return split, functools.cache(lambda: load_test_images(split(), console, quiet))
 
 
-def load_test_images(split: Split, console: Console, quiet: bool) -> tuple[Images, Labels] | None:
-    """The test images, which nothing has read before; what is wrong with them must not cost the training."""
-    try:
-        found = read_test_images(split, console, quiet)
-        if found is not None and (known := count_shared(found[0], split.train_images, split.val_images)):
-            console.print(
-                f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'} training images "
-                "too: the test score is too high by that"
-            )
-        return found
-    except InputError as error:
-        print(f"nas.train: not tested: {error}", file=sys.stderr)
-        return None
+def load_test_images(split: Split, console: Console, quiet: bool) -> Tested:
+    """The test images with what is to be known of them, printed too; `InputError` where some cannot be read."""
+    found, notes = read_test_images(split, console, quiet)
+    if found is not None and (known := count_shared(found[0], split.train_images, split.val_images)):
+        number = f"{count_of(known, 'test image')} of {len(found[0]):,} {'is' if known == 1 else 'are'}"
+        notes = (*notes, f"{number} training images too: the test score is too high by that")
+        console.print(notes[-1])
+    return found, notes
 
 
 def why_unmeasured(plan: TrainingPlan, split: Split) -> str:
@@ -328,5 +322,7 @@ def print_result(console: Console, out: Path, facts: ModelCard) -> None:
         within = metric.scores_within(score, images)
         interval = f" [{within[0]:.4f}, {within[1]:.4f}]" if within else ""
         console.print(f"{name} {metric.words} {score:.4f}{interval} on {images:,} images")
+    if facts.confusion and (said := confusion.compare_with_chance(facts.confusion)):
+        console.print(said, markup=False)
     files = [name for name in (*bundle.FILES, training_folder.METRICS) if (out / name).exists()]
     console.print(f"trained network: {out} ({', '.join(files)})")

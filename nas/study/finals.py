@@ -3,8 +3,8 @@
 The best of many brief scores is the luckiest as much as the best. So the best few networks, the best textbook networks
 and the best random one are trained again, in rounds of fewer and longer trainings (successive halving, Jamieson &
 Talwalkar 2016). The first rounds decide which two go on, a textbook network among them. The last ones measure these
-two, each round on validation images that have decided nothing before: so what is printed of the winner is free of the
-luck of being chosen (the winner's curse).
+two, each round on validation images that have decided nothing before, and name the better: what is printed of it is
+free of the luck of being chosen of many (the winner's curse), and has that of the better of two.
 """
 
 from __future__ import annotations

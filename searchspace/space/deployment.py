@@ -102,7 +102,7 @@ class Deployment:
     def admits(self, name: str, written: Any) -> bool:
         """Whether a value of a space's file keeps to the rules."""
         found = self.rule_of(name)
-        return found is None or found[1].admits(seen_in(found[0], written))
+        return found is None or found[1].admits(as_seen(found[0], written))
 
     def instead(self, name: str) -> Scalar:
         """What a value of a space's file becomes that does not; `InputError` where nothing can take its place."""
@@ -132,7 +132,7 @@ def aspects(arch: Arch) -> Iterator[tuple[Aspect, Seen]]:
                 yield "shortcut", "partial"
 
 
-def seen_in(aspect: Aspect, written: Any) -> Seen:
+def as_seen(aspect: Aspect, written: Any) -> Seen:
     """What a value of a file means for an aspect: any squeeze but 0 is a gate."""
     if aspect == "gate":
         return "gate" if written else "none"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nas import deploy, export, search, train
 from nas.config import DataConfig
@@ -51,6 +52,21 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     for module, stage in ((search, stages.search), (train, stages.train), (export, stages.export)):
         monkeypatch.setattr(module, "main", stage)
     return stages
+
+
+def test_unreadable_test_images_are_refused_before_the_search(stages: Stages, tmp_path: Path) -> None:
+    for split, count in (("train", 8), ("test", 2)):
+        for label in ("a", "b"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for n in range(count):
+                Image.effect_noise((32, 32), 20 + n).save(tmp_path / "photos" / split / label / f"{n}.png")
+    (tmp_path / "photos" / "test" / "a" / "0.png").write_bytes(b"")
+    words = ["--budget", "2MFLOPs", "--space", "rexnet", "--dataset", "photos", "--run", "run", "--out", "there"]
+    with pytest.raises(InputError, match=r"test: unreadable image: test/a/0\.png"):
+        deploy.main(words)
+    assert stages.calls == []
+    assert deploy.main([*words, "--skip-bad"]) == 0
+    assert "--skip-bad" in stages.calls[1][1]
 
 
 def test_search_then_training_then_export(stages: Stages) -> None:

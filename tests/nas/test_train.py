@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 
@@ -190,19 +191,29 @@ def test_a_network_with_branches_is_trained_with_them_and_deployed_without(
     assert "model.int8.onnx" in capsys.readouterr().out
 
 
-def test_unreadable_test_images_do_not_cost_the_training(
-    arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_unreadable_test_images_are_refused_before_anything_is_trained(
+    arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
-        raise InputError("dataset x: unreadable image")
-
-    monkeypatch.setattr("nas.run.images.load_test", broken)
-    out = tmp_path / "out"
-    assert train.main([str(arch), *DIGITS, "--epochs", "1", "--out", str(out), "--quiet"]) == 0
-    said = capsys.readouterr()
-    assert "not tested: dataset x" in said.err
-    assert "test accuracy" not in said.out
-    assert "It was not tested" in (out / "card.md").read_text()
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for split, count in (("train", 8), ("test", 3)):
+        for label in ("a", "b"):
+            (photos / split / label).mkdir(parents=True)
+            for n in range(count):
+                Image.effect_noise((32, 32), 20 + n).save(photos / split / label / f"{n}.png")
+    (photos / "test" / "b" / "2.png").write_bytes(b"")
+    shutil.copy(photos / "train" / "a" / "0.png", photos / "test" / "a" / "0.png")
+    words = [str(arch), "--dataset", str(photos), "--epochs", "1", "--batch-size", "4", "--out", str(out), "--quiet"]
+    with pytest.raises(InputError, match=r"test: unreadable image: test/b/2\.png: .*\(--skip-bad\)"):
+        train.main(words)
+    assert not out.exists()
+    assert train.main([*words, "--skip-bad"]) == 0
+    said = capsys.readouterr().out
+    assert "on 5 images" in said
+    for note in ("1 image left out that cannot be read: test/b/2.png", "1 test image of 5 is training images too"):
+        assert note in said
+        assert note in " ".join((out / "card.md").read_text().split())
+    (photos / "test" / "b" / "2.png").unlink()
+    assert train.main(words) == 0  # finished, whether bad images are skipped or not
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_the_most_confused_classes_are_said() -> None:
     ]
 
 
+def test_a_network_that_is_not_better_than_the_commonest_class_is_called_so() -> None:
+    classes = ("cat", "fish")
+    said = confusion.compare_with_chance(Confusion(classes, ((0, 1, 19), (1, 1, 16))))
+    assert said == (
+        "Always answering 'cat' would be right for 0.5429 of the validation images: the network is not shown to be "
+        "better than that."
+    )
+    assert confusion.compare_with_chance(Confusion(classes, ((0, 0, 18), (0, 1, 1), (1, 1, 16)))) == ""
+    assert "0.5429" in confusion.compare_with_chance(Confusion(classes, ((0, 0, 11), (0, 1, 8), (1, 0, 5), (1, 1, 11))))
+
+
 def test_test_images_are_preferred_and_classes_without_images_are_left_out() -> None:
     found = Confusion(("a", "b", "c"), ((0, 0, 5), (2, 2, 5)), ((0, 1, 4),))
     assert (found.of, [one.name for one in confusion.scores(found)]) == ("test", ["a"])

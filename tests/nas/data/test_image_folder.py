@@ -110,7 +110,7 @@ def test_splits_are_top_level_folders_of_class_folders(tmp_path: Path) -> None:
         "3 test images left out: of 'emu', of which there is no training image",
         "of 'cat' there is no test image",
         "of 'dog' there is no validation image",
-        "3 test images, which nas.train reads once, at its end",
+        "3 test images, which nas.train tests on once, at its end",
         "2 validation images, not used: training images are held out to score on",
     ):
         assert f"data: {said}" in lines
@@ -126,10 +126,26 @@ def test_a_validation_folder_stands_for_a_test_folder(tmp_path: Path) -> None:
     images(tmp_path / "train", ["cat", "dog"])
     images(tmp_path / "val", ["cat", "dog"], 2)
     split, lines = loaded(tmp_path)
-    assert "4 validation images, which nas.train reads once, at its end: there are no others" in lines[1]
+    assert "4 validation images, which nas.train tests on once, at its end: there are no others" in lines[1]
     tested = load_test(split)
     assert tested is not None
     assert tested[1].tolist() == [0, 0, 1, 1]
+
+
+def test_a_test_folder_beside_the_classes_is_a_split(tmp_path: Path) -> None:
+    images(tmp_path, ["cat", "dog", "eel"])
+    images(tmp_path / "test", ["cat", "dog"], 2)
+    split, lines = loaded(tmp_path)
+    assert split.classes == ("cat", "dog", "eel")
+    assert "data: 4 test images, which nas.train tests on once, at its end" in lines
+    assert "data: of 'eel' there is no test image" in lines
+    tested = load_test(split)
+    assert tested is not None
+    assert tested[1].tolist() == [0, 0, 1, 1]
+    images(tmp_path / "test", ["newt"], 2)  # of no class beside it: then it is a class of its own
+    split, lines = loaded(tmp_path)
+    assert split.classes == ("cat", "dog", "eel", "test")
+    assert "data: the folder 'test' is taken for a class" in lines
 
 
 def test_what_is_below_a_class_folder_is_of_the_class(tmp_path: Path) -> None:
@@ -430,6 +446,9 @@ def test_images_that_repeat_others_are_said(tmp_path: Path) -> None:
     said = "\n".join(loaded(root)[1])
     assert "2 images repeat others: what scores may have been trained on" in said
     assert "1 picture is in several classes: in 'cat' and 'eel'" in said
+    shutil.copy(root / "cat" / "1.jpg", root / "eel" / "other.jpg")
+    said = " ".join(loaded(root)[1])
+    assert "2 pictures are in several classes: one in 'cat' and 'eel'" in said
 
 
 def test_classes_that_are_very_unequal_are_said(tmp_path: Path) -> None:

@@ -243,6 +243,8 @@ def test_a_study_that_is_asked_and_told_is_a_run(tmp_path: Path, capsys: pytest.
     run = Run.open(tmp_path / "run")
     assert run.best.digest == study.ranked[0].digest
     assert report.main([str(tmp_path / "run")]) == 0
+    assert run.state.sentences[0] == "Asked and told by its caller: 3 trials ended."
+    assert "carries on" not in capsys.readouterr().out
     assert "scored by the caller" in (tmp_path / "run" / "report.html").read_text()
     assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "home")]) == 0
     with pytest.raises(InputError, match="its trials are scored by the caller"):
