@@ -166,7 +166,9 @@ class Prescreen:
 @value
 class SearchSpec:
     """What makes two runs the same search. `evaluate` is a training of somebody's own, as `module:function`; empty is
-    the built-in one. `largest` is the most pixels that images are trained at where the recipe has no resolution."""
+    the built-in one. `largest` is the most pixels that images are trained at where the recipe has no resolution.
+    `prior`: whether the search begins from what ships of its space (see `nas.study.prior`); older runs do not.
+    """
 
     space: dict[str, Any]
     budget: tuple[str, ...]
@@ -183,6 +185,7 @@ class SearchSpec:
     metric: Metric = DEFAULT_METRIC
     evaluate: str = ""
     largest: int = LARGEST
+    prior: bool = False
 
 
 @value

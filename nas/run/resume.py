@@ -33,6 +33,7 @@ IDENTITY = (
         "without",
         "deploy",
         "no_baselines",
+        "no_prior",
         "minimize",
     ),
     *("warm_start", "prescreen", "prescreen_by", "metric", "evaluate"),
@@ -49,6 +50,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     wanted = search_options.apply(args, old.identity)
     if budget == old.budget:  # written in another way
         wanted = replace(wanted, budget=old.identity.budget)
+    # Which images are left out their fingerprint tells; test images are no part of the search.
+    wanted = replace(wanted, data=replace(wanted.data, skip_bad=old.identity.data.skip_bad))
     changed = [*space_changes(args, old), *differences(old.identity, wanted)]
     if changed:
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")

@@ -25,7 +25,7 @@ from nas.run.finals import FINALS, finalists, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
-from nas.study import lock, storage, warm_start
+from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import StorageError
 from nas.study.objectives import check_known
@@ -309,12 +309,12 @@ class Search:
             if self.split is None and not self.own_data:
                 check_channels(config.identity.data, config.space.network.in_channels)
             taught = warm_start.load(self.folder) if self.existed else None
-            taught = taught or taught_by(config.identity.warm_start, config)
             space = latencies.with_latencies(
                 config, self.folder, self.existed, args.latency_table, self.console, self.quiet
             )
             self.config = config = config if self.existed else with_known(config, space)
             check_known(space, config.identity.minimize)
+            taught = taught or self._teach(space)
             if not self.quiet:
                 found = preflight(space, config.budget, config.identity.band)
         if found is None:
@@ -326,8 +326,17 @@ class Search:
         if space.latency is not None:
             print_device(self.console, space.latency)
         for source in taught.sources:
-            self._say(f"warm start: {source}")
+            self._say(
+                f"prior: {source}; --no-prior leaves it out" if config.identity.prior else f"warm start: {source}"
+            )
         return taught, space
+
+    def _teach(self, space: Space) -> warm_start.Sources:
+        """What the search is to learn from at its start."""
+        identity = self.config.identity
+        if identity.warm_start:
+            return taught_by(identity.warm_start, self.config)
+        return prior.recall(space) if identity.prior and not self.existed else warm_start.Sources()
 
     def _print_plan(self, space: Space) -> None:
         from nas.run.estimate import print_plan
@@ -481,6 +490,8 @@ def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
     said = {name: plain(getattr(i, name)) for name in ("data", "train", "sampler", "seed", "band", "warm_start")}
     if i.prescreen.draws > 1:
         said["prescreen"] = plain(i.prescreen)
+    if i.prior:
+        said["prior"] = True
     if i.evaluate:
         said["evaluate"] = i.evaluate
     if (config.budget.limits_latency or "latency" in i.minimize) and space.latency is not None:

@@ -59,7 +59,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("images", "num_classes", "trials", "epochs", "batch_size", "train_resolution", "seed"), int),
     **dict.fromkeys(("prescreen", "concurrent", "finalists"), int),
     **dict.fromkeys(("band", "data_range"), float),
-    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
+    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "no_prior", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
 }
 SPACE = "mobile"
 CLUSTER = r"auto|local|(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}"  # an address that Ray can join
@@ -142,6 +142,12 @@ def parser() -> command.Parser:
     )
     p.add_argument(
         "--minimize", action="append", metavar="COST", help=f"beside the metric, {', '.join(CURRENCIES)} or your own"
+    )
+    p.add_argument(
+        "--no-prior",
+        action="store_true",
+        default=None,
+        help="begin without what earlier searches on other datasets have taught, which ships for space mobile",
     )
     p.add_argument("--warm-start", action="append", metavar="RUN", help="learn from an earlier run; several")
     p.add_argument("--prescreen", type=int, metavar="N", help="train the best of N proposals (default: 1)")
@@ -236,7 +242,9 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
         baselines=0 if args.no_baselines else max(trials // TEXTBOOK_SHARE, int(trials > 2)),
     )
-    return SearchConfig(apply(args, identity), conduct(args), base.source)
+    identity = apply(args, identity)
+    taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or identity.warm_start)
+    return SearchConfig(replace(identity, prior=taught and not args.no_prior), conduct(args), base.source)
 
 
 def settle_budget(args: argparse.Namespace) -> argparse.Namespace:
@@ -445,6 +453,7 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         "warm_start": None if args.warm_start is None else tuple(args.warm_start),
         "metric": None if args.metric is None else Metric.of(args.metric),
         "evaluate": args.evaluate,
+        "prior": False if args.no_prior else None,
     }
     training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     identity = replace(

@@ -80,7 +80,7 @@ def _source(run: str, old: SearchConfig, study: optuna.Study, config: SearchConf
         finished = sum(trial.state.is_finished() for trial in trials)
         raise InputError(f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space")
     assert len(taught.y) <= LEARNT
-    same = _task(old.identity) == _task(resume(config.identity, old.identity))
+    same = task(old.identity) == task(resume(config.identity, old.identity))
     y = taught.y if same else ndtri((rankdata(taught.y) - 0.5) / len(taught.y))
     unsure = taught.unsure if same else np.hypot(taught.unsure, UNSURE_ELSEWHERE)
     i = old.identity
@@ -88,7 +88,7 @@ def _source(run: str, old: SearchConfig, study: optuna.Study, config: SearchConf
     return Source(run, i.budget, i.data.dataset, plain(i.train), same, tuple(taught.points), *rows)
 
 
-def _task(identity: SearchSpec) -> tuple[object, ...]:
+def task(identity: SearchSpec) -> tuple[object, ...]:
     """What has to be equal for scores to be comparable."""
     return identity.budget, identity.data, identity.train
 
