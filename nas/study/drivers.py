@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from nas.samplers import optuna_private as private
-from nas.study.storage import HEARTBEAT_S
+from nas.study.storage import DEAD_AFTER_S, HEARTBEAT_S, ask_disk
 from searchspace.document import write_text
 
 PATIENCE_S = 120
@@ -44,7 +44,8 @@ class SingleDriver:
 
     name = ""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder  # where the study is
         self.mine: set[int] = set()  # trial ids
         self.hurry = threading.Event()
         self.asking = threading.RLock()
@@ -71,7 +72,8 @@ class SingleDriver:
         try:
             return call()
         except (StorageInternalError, OperationalError, OSError) as error:
-            raise StorageError(reason(error)) from None
+            said = reason(error)
+            raise StorageError(ask_disk(said, self.folder) if self.folder else said) from None
 
     def close(self) -> None:
         """This driver ends."""

@@ -40,6 +40,7 @@ ATTEMPTS = 3
 LONGEST = 507  # bytes of a path
 ROOM = 65_536  # bytes that a study takes at least, and SQLite beside it
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
+PERHAPS = f"{REFUSED}|unable to open|readonly"  # or may not
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
@@ -286,6 +287,20 @@ def check_attributes(study: optuna.Study, place: str) -> None:
         attributes.check_trial(trial, metric, minimized, place)
 
 
+def ask_disk(said: str, folder: Path) -> str:
+    """What SQLite said, or where that is of its disk, what that says itself to some bytes more: SQLite has two phrases
+    for a full disk, a quota, a disk that has become read-only and one that is broken."""
+    if re.search(PERHAPS, said):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            return "disk is full" if error.errno == errno.ENOSPC else f"disk: {error.strerror}"
+    return said
+
+
 def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError:
     """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
     cause: BaseException = error
@@ -297,8 +312,7 @@ def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
         return InputError(f"{place}: holds no search")
     if not place.url and re.search(REFUSED, said):
-        full = "full" not in said and shutil.disk_usage(place.folder).free < ROOM  # SQLite does not always say so
-        return OSError(errno.EIO, "disk is full" if full else said, str(place.folder / FILE))
+        return OSError(errno.EIO, ask_disk(said, place.folder), str(place.folder / FILE))
     if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
     beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]

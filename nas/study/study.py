@@ -252,7 +252,7 @@ class Study:
         if place.url:
             begun = found.user_attrs.get("begun", {})
             design = replace(design, **{name: begun[name] for name in ("controls", "baselines") if name in begun})
-        made = cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver())
+        made = cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver(place.folder))
         made.place = place
         return made
 

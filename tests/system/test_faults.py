@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +158,65 @@ def test_a_study_on_a_disk_of_any_size_says_that_it_is_full_and_carries_on(small
     advance(len(told) + 2)
     kept = {one.digest: one.score for one in trial_records(load(small_disk / "run"))}
     assert kept == told
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from nas.study import Study
+from nas.study.drivers import StorageError
+
+def advance(run, total, refuse=None):
+    with Study.open(run, "rexnet", "100MFLOPs", controls=3, seed=1) as study:
+        while study.finished < total:
+            trial = study.ask()
+            if trial.number == refuse:
+                Path(run + ".errno").write_text(sys.argv[2])
+            assert study.tell(trial, 0.5)
+
+for _ in range(2):
+    try:
+        advance(sys.argv[1], 5, refuse=3)
+    except (StorageError, OSError) as error:
+        print(error, flush=True)
+Path(sys.argv[1] + ".errno").unlink()
+advance(sys.argv[1], 5)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes a folder refuse writes."""
+    made = tmp_path_factory.mktemp("library") / "refusals.so"
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    source = Path(__file__).parents[1] / "support" / "refusals.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "Disk quota exceeded"),
+        (errno.EIO, "Input/output error"),
+        (errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_as_the_disk_says_it(
+    tmp_path: Path, refusals: Path, number: int, says: str
+) -> None:
+    """SQLite calls a quota, and all but a full disk, an I/O error."""
+    run = tmp_path / "run"
+    there = {**ENVIRONMENT, "LD_PRELOAD": str(refusals), "REFUSED": str(run)}
+    words = [sys.executable, "-c", STUDY, str(run), str(number)]
+    done = subprocess.run(words, env=there, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert all(says in line for line in said), said
+    assert len(trial_records(load(run))) == 5
 
 
 @contextmanager
