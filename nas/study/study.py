@@ -18,6 +18,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -527,8 +528,9 @@ class Study:
 
     def _interrupt(self, trials: Sequence[FrozenTrial]) -> int:
         for trial in trials:
-            self._annotate(private.trial_id(trial), {"error": INTERRUPTED})
-            self._rdb.set_trial_state_values(private.trial_id(trial), TrialState.FAIL)
+            with suppress(LostError):  # who runs it has told it at this moment
+                self._annotate(private.trial_id(trial), {"error": INTERRUPTED})
+                self._rdb.set_trial_state_values(private.trial_id(trial), TrialState.FAIL)
         return len(trials)
 
     def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
