@@ -42,6 +42,10 @@ class StorageError(RuntimeError):
     """The study cannot be read or written now; what is in it is safe, and the same command carries on."""
 
 
+class MissingError(StorageError):
+    """The study's folder or file is no longer where it was opened, and so is not written."""
+
+
 class SingleDriver:
     """The one driver of a study, which holds the run folder: what it does not run, nobody does."""
 

@@ -48,7 +48,7 @@ from nas.samplers.observations import PriorObservation
 from nas.study import lock, objectives, records, storage
 from nas.study.attributes import KEPT, MEASURED, MOST_EPOCHS
 from nas.study.design import Design, MakeSampler
-from nas.study.drivers import LostError, SharedDriver, SingleDriver
+from nas.study.drivers import LostError, MissingError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import Finals, best_of, finals_of
 from nas.study.lock import FolderLock
@@ -210,6 +210,8 @@ class Study:
         except BaseException:
             held.release()
             raise
+        if study.place and not study.place.url:
+            held.watch(folder / storage.FILE)
         study._lock, study._release = held, weakref.finalize(study, held.release)
         try:
             study.close_abandoned()
@@ -499,7 +501,7 @@ class Study:
             rdb.engine.dispose()
         if self._release and self._release.alive:
             assert self._lock
-            if not self.drivers.name:
+            if not self.drivers.name and not self._lock.missing():
                 storage.settle(self._lock.folder)
             self._release()
 
@@ -509,6 +511,14 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def check_place(self) -> None:
+        """`MissingError` where the run folder, or the study in it, is no longer what was opened there."""
+        if self._lock and (missing := self._lock.missing()):
+            raise MissingError(
+                f"{missing} was moved, removed or replaced while a search wrote in it; "
+                "once it is back, the same command carries on"
+            )
+
     def _check_writer(self) -> None:
         """`InputError` where this is not, or no longer, the one that writes in the folder."""
         if self.read_only:
@@ -517,6 +527,7 @@ class Study:
             raise InputError("the study is closed; Study.open opens it again")
         if self._lock and self._lock.process != os.getpid():
             raise InputError(f"run {self._lock.folder}: the process that opened the study may write, not a fork of it")
+        self.check_place()
 
     def _refuse(self, trial: Trial, what: str) -> bool:
         """Nobody but this driver closes its trials, so a script has made a mistake that costs it a score."""

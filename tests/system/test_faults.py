@@ -22,7 +22,7 @@ from nas.study.storage import load
 from nas.study.study import Study
 from nas.workers import coordinator
 from tests.nas.test_search import ENVIRONMENT
-from tests.system.test_chaos import SMALL, begin, checked, events, finish
+from tests.system.test_chaos import SMALL, begin, check_finals, checked, events, finish, read
 
 WILD = """
 import sys
@@ -103,6 +103,38 @@ def test_a_daemon_of_rays_that_dies_is_said_and_the_same_command_carries_on(tmp_
     assert "the same command carries on" in err
     finish(run, 8, [])
     checked(load(run), run, 8, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "said", "more"),
+    [(".", "trial 2 epoch 1", []), ("study.db", "finals, round 1: .* epoch 1", ["--finalists", "2"])],
+    ids=["its folder, of trials", "its study, of finals"],
+)
+def test_a_run_that_is_moved_away_ends_its_search_and_carries_on_once_it_is_back(
+    tmp_path: Path, what: str, said: str, more: list[str]
+) -> None:
+    run = tmp_path / "disk" / "run"
+    run.parent.mkdir()
+    process = begin(run, 8, more)
+    deadline = time.monotonic() + 300
+    while not (run / "log.txt").exists() or not re.search(said, (run / "log.txt").read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (run / what).rename(tmp_path / "away")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert f"{run / what} was moved, removed or replaced" in err
+    assert "once it is back, the same command carries on" in err
+    assert not (run / what).exists()
+    (tmp_path / "away").rename(run / what)
+    finish(run, 8, more)
+    with read(run) as stored:
+        checked(stored, run, 8, [])
+        if more:
+            check_finals(stored, run)
 
 
 @pytest.fixture
