@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,21 @@ def test_leftovers_of_killed_processes_go_with_the_next_start(tmp_path: Path) ->
     (run / "checkpoints" / "a.safetensors").touch()
     with folder.lock_run(run, CONFIG):
         assert (run / "checkpoints" / "a.safetensors").exists()
+
+
+def test_of_two_searches_that_start_at_one_instant_the_first_keeps_its_configuration(tmp_path: Path) -> None:
+    """Both find no run; the second has the folder once the first was killed."""
+    run, other = tmp_path / "run", replace(CONFIG, identity=replace(CONFIG.identity, seed=7))
+    assert not folder.can_resume(run, CONFIG)
+    assert not folder.can_resume(run, other)
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
+        advance(study, 1)
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match="is another search"), folder.lock_run(run, other):
+        pass
+    assert (run / "config.yaml").read_bytes() == before
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
+        assert study.finished == 1
 
 
 def test_ray_keeps_no_handler_on_a_closed_log(tmp_path: Path) -> None:
