@@ -22,7 +22,7 @@ from nas.study.storage import load
 from nas.study.study import Study
 from nas.workers import coordinator
 from tests.nas.test_search import ENVIRONMENT
-from tests.system.test_chaos import SMALL, begin, check_finals, checked, events, finish, read
+from tests.system.test_chaos import SMALL, WORKING_S, begin, check_finals, checked, events, finish, read
 
 WILD = """
 import sys
@@ -107,17 +107,17 @@ def test_a_daemon_of_rays_that_dies_is_said_and_the_same_command_carries_on(tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "said", "more"),
-    [(".", "trial 2 epoch 1", []), ("study.db", "finals, round 1: .* epoch 1", ["--finalists", "2"])],
+    ("what", "said", "total", "more"),
+    [(".", "trial 2 epoch 1", 6, []), ("study.db", "finals, round 1: .* epoch 1", 3, ["--finalists", "2"])],
     ids=["its folder, of trials", "its study, of finals"],
 )
 def test_a_run_that_is_moved_away_ends_its_search_and_carries_on_once_it_is_back(
-    tmp_path: Path, what: str, said: str, more: list[str]
+    tmp_path: Path, what: str, said: str, total: int, more: list[str]
 ) -> None:
     run = tmp_path / "disk" / "run"
     run.parent.mkdir()
-    process = begin(run, 8, more)
-    deadline = time.monotonic() + 300
+    process = begin(run, total, more)
+    deadline = time.monotonic() + WORKING_S
     while not (run / "log.txt").exists() or not re.search(said, (run / "log.txt").read_text()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -130,9 +130,9 @@ def test_a_run_that_is_moved_away_ends_its_search_and_carries_on_once_it_is_back
     assert "once it is back, the same command carries on" in err
     assert not (run / what).exists()
     (tmp_path / "away").rename(run / what)
-    finish(run, 8, more)
+    finish(run, total, more)
     with read(run) as stored:
-        checked(stored, run, 8, [])
+        checked(stored, run, total, [])
         if more:
             check_finals(stored, run)
 
@@ -190,6 +190,20 @@ def test_a_study_on_a_disk_of_any_size_says_that_it_is_full_and_carries_on(small
     advance(len(told) + 2)
     kept = {one.digest: one.score for one in trial_records(load(small_disk / "run"))}
     assert kept == told
+
+
+@pytest.mark.slow
+def test_a_small_shared_memory_is_enough(tmp_path: Path) -> None:
+    """As containers have it: Ray puts its objects elsewhere."""
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4m none /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    words = [sys.executable, "-m", "nas.search", *SMALL, "--epochs", "1", "--trials", "2"]
+    words += ["--finalists", "0", "--run", str(tmp_path / "run")]
+    done = subprocess.run([*alone, *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert {trial.state for trial in trial_records(load(tmp_path / "run"))} == {"complete"}
 
 
 STUDY = """
