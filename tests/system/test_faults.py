@@ -108,7 +108,7 @@ def test_a_daemon_of_rays_that_dies_is_said_and_the_same_command_carries_on(tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "said", "total", "more"),
-    [(".", "trial 2 epoch 1", 6, []), ("study.db", "finals, round 1: .* epoch 1", 3, ["--finalists", "2"])],
+    [(".", "trial 2 epoch 1", 6, []), ("study.db", "finals, .* epoch 1", 3, ["--finalists", "2"])],
     ids=["its folder, of trials", "its study, of finals"],
 )
 def test_a_run_that_is_moved_away_ends_its_search_and_carries_on_once_it_is_back(
