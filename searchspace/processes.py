@@ -1,4 +1,4 @@
-"""Work in chunks on every core of this machine."""
+"""Work in chunks on every core that is granted here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from multiprocessing import get_context, parent_process
 from types import ModuleType
 from typing import Any
 
+from searchspace import machine
+
 Mapped = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
@@ -24,7 +26,7 @@ def processes(number: int, many: int, first: Callable[[], None] | None = None) -
     if number < many:
         yield map
         return
-    workers = os.cpu_count() or 1
+    workers = machine.cores()
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(first,)) as pool:
 
         def submit(function: Callable[[Any], Any], chunk: Any) -> Future[Any]:

@@ -26,6 +26,7 @@ from PIL import Image, ImageOps
 
 from nas.cache import cache_folder
 from nas.data.pictures import name, open_image, picture, quiet, read_encoded, reason_of
+from searchspace import machine
 from searchspace.document import write_text
 from searchspace.errors import InputError
 from searchspace.processes import processes
@@ -263,8 +264,8 @@ def _reserve(path: Path, source: Source, shape: tuple[int, ...]) -> Iterator[Non
 
 
 def memory_limit() -> int:
-    """Bytes of one dataset's images that are kept in memory: at most a quarter of the machine's, and 8 GB."""
-    return min(MEMORY_LIMIT_BYTES, int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+    """Bytes of one dataset's images that are kept in memory: at most a quarter of what there is, and 8 GB."""
+    return min(MEMORY_LIMIT_BYTES, int(MEMORY_SHARE * machine.memory()))
 
 
 def _fill(images: Array, source: Source, form: Form, progress: Progress | None) -> Remarks:

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import torch
-
 from nas.data.datasets import Split
 from nas.full_training import training_folder
 from nas.full_training.training_folder import TrainingPlan
-from nas.training.threads import counts, fewest, sentence, speeds
+from nas.training.threads import counts, fewest, sentence, speeds, usual
 from nas.training.trainer import SCORING_COST
 from searchspace.budget import amount
 from searchspace.costs.network_cost import cost
@@ -42,7 +40,7 @@ def sentences(
     if device != "cpu" or workers > 1:
         numbers = [1]
     elif numbers == [0]:
-        numbers = counts(torch.get_num_threads())
+        numbers = counts(usual())
     found = speeds(plan.adapt(split), split, plan.train, numbers, device)
     number = fewest(found)
     each = f" for each of {workers} workers" if workers > 1 else ""

@@ -46,12 +46,17 @@ def can_resume(run: Path, config: SearchConfig) -> bool:
         if any(run.iterdir()):
             raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
+    _check_same(run, begun, config)
+    return True
+
+
+def _check_same(run: Path, begun: SearchConfig, config: SearchConfig) -> None:
+    """`InputError` where the run that was begun there is another search."""
     old = begun.identity
     changed = differences(old, resume(config.identity, old))
     if changed:
         shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise InputError(f"run {run} is another search ({shown}); give another --run")
-    return True
 
 
 def _has_outcomes(run: Path) -> bool:
@@ -109,6 +114,8 @@ def lock_run(run: Path, config: SearchConfig) -> Iterator[Log]:
             with writing(f"run {run}"):
                 run.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(lock.lent(run))
+                if begun := Run.config_of(run):  # by one that started at the same instant, and has ended
+                    _check_same(run, begun, config)
                 check_own(run / LOG, run / CHECKPOINTS, *storage.files(run))
                 handle = stack.enter_context((run / LOG).open("a", encoding="utf-8"))
                 tidy(run)

@@ -27,7 +27,7 @@ from nas.run.run import Run
 from nas.run.watchers import Watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
-from nas.study.drivers import StorageError
+from nas.study.drivers import MissingError, StorageError
 from nas.study.objectives import check_known
 from nas.study.passwords import without_password
 from nas.study.proposals import Proposal, baselines_within
@@ -397,6 +397,7 @@ class Search:
         return split
 
     def _show(self, study: Study, why: str) -> None:
+        study.check_place()
         folder.write_results(study, self.folder)
         print_summary(self.console, study, self.folder, self.config, why)
 
@@ -528,7 +529,7 @@ def carry_out_command(begun: Search) -> int:
     """Carry out a search for a command: what stops it is a line, and an exit code."""
     try:
         ended = begun.carry_out()
-    except (FailuresError, LostClusterError) as error:
+    except (FailuresError, LostClusterError, MissingError) as error:
         return command.fail("nas.search", str(error))
     except StorageError as error:
         return command.fail("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")

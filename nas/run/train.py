@@ -33,7 +33,7 @@ from nas.run.run import Run
 from nas.run.search_options import image_config
 from nas.run.subject import Subject, metric_of, subject
 from nas.training import augment, scoring
-from nas.training.threads import counts, fewest, sentence, speeds
+from nas.training.threads import counts, fewest, sentence, speeds, usual
 from nas.training.trainer import DivergedError, Epoch
 from nas.views.meter import waiting
 from nas.views.training_progress import TrainingProgress
@@ -263,7 +263,7 @@ def evaluate_training(
 
 def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: Split) -> tuple[int, str]:
     """The CPU threads of a training, and a line that says why; those that it began with where it is carried on."""
-    most, began = torch.get_num_threads(), training_folder.threads_behind(out)
+    most, began = usual(), training_folder.threads_behind(out)
     if args.device != "cpu" or args.workers > 1:
         return most, ""
     if args.threads is not None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from numpy.typing import NDArray
 from optuna.samplers import PartialFixedSampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 TRIED = "5.0"
 
@@ -96,6 +98,11 @@ def models() -> Any:
     return models
 
 
-def stale_trial_ids(storage: RDBStorage, study: int) -> list[int]:
-    """The trials whose heartbeat has stopped."""
-    return list(storage._get_stale_trial_ids(study))
+def heartbeats(storage: RDBStorage, study: int) -> dict[int, tuple[datetime, float]]:
+    """The last heartbeat of every running trial that has one, and its age in seconds, both by the server's clock."""
+    trial, beat = models().TrialModel, models().TrialHeartbeatModel
+    query = sqlalchemy.select(beat.trial_id, beat.heartbeat, sqlalchemy.func.now()).join(trial)
+    query = query.where(trial.study_id == study, trial.state == TrialState.RUNNING)
+    with storage.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    return {number: (at, (now.replace(tzinfo=None) - at).total_seconds()) for number, at, now in rows}

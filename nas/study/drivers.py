@@ -3,15 +3,17 @@
 A driver may have several threads, which ask one after the other.
 
 Drivers ask in turn, so that they count the same trials and propose different ones. A driver's running trials have a
-heartbeat, by the server's clock; those of a driver that has been silent for long are another's to run again.
+heartbeat; those of a driver that has been silent for long are another's to run again. The server's clock says for how
+long, and may be wrong: who seems silent is listened to before.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,11 +25,12 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from nas.samplers import optuna_private as private
-from nas.study.storage import HEARTBEAT_S
+from nas.study.storage import DEAD_AFTER_S, HEARTBEAT_S, ask_disk
 from searchspace.document import write_text
 
 PATIENCE_S = 120
 LOCK_S = 10
+LISTEN_BEATS = 2
 NAME = "driver"
 TURN = "identity"  # the study's attribute whose row is locked by the one who asks; never written again
 LostError = UpdateFinishedTrialError
@@ -39,12 +42,17 @@ class StorageError(RuntimeError):
     """The study cannot be read or written now; what is in it is safe, and the same command carries on."""
 
 
+class MissingError(StorageError):
+    """The study's folder or file is no longer where it was opened, and so is not written."""
+
+
 class SingleDriver:
     """The one driver of a study, which holds the run folder: what it does not run, nobody does."""
 
     name = ""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder  # where the study is
         self.mine: set[int] = set()  # trial ids
         self.hurry = threading.Event()
         self.asking = threading.RLock()
@@ -71,7 +79,8 @@ class SingleDriver:
         try:
             return call()
         except (StorageInternalError, OperationalError, OSError) as error:
-            raise StorageError(reason(error)) from None
+            said = reason(error)
+            raise StorageError(ask_disk(said, self.folder) if self.folder else said) from None
 
     def close(self) -> None:
         """This driver ends."""
@@ -119,17 +128,27 @@ class SharedDriver(SingleDriver):
             self._beating.start()
 
     def abandoned(self, running: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Those of an earlier driver of this folder, of one without heartbeat, or of one that died while it asked.
+        """Those of an earlier driver of this folder, of one that is silent, or of one that died while it asked.
 
         To be called in turn: only who asks has a trial that has no heartbeat yet.
         """
         others = [trial for trial in running if private.trial_id(trial) not in self.mine]
         if not others:
             return []
-        with self.storage.engine.connect() as connection:
-            alive = set(connection.execute(sqlalchemy.select(private.models().TrialHeartbeatModel.trial_id)).scalars())
-        alive -= set(private.stale_trial_ids(self.storage, self.study_id))
-        return [t for t in others if private.trial_id(t) not in alive or t.user_attrs.get("driver") == self.name]
+        elsewhere = {private.trial_id(trial) for trial in others if trial.user_attrs.get("driver") != self.name}
+        beats = private.heartbeats(self.storage, self.study_id)
+        beats = {trial: beat for trial, beat in beats.items() if trial in elsewhere}
+        alive = beats.keys() - self._silent(beats)
+        return [trial for trial in others if private.trial_id(trial) not in alive]
+
+    def _silent(self, beats: Mapping[int, tuple[datetime, float]]) -> set[int]:
+        """The trials whose last heartbeat is long ago or to come, by a clock that may have been set since, as that of
+        a machine that was asleep is; and that have none while we listen."""
+        seem = {trial for trial, (_, age) in beats.items() if abs(age) > DEAD_AFTER_S}
+        if not seem or self.hurry.wait(LISTEN_BEATS * HEARTBEAT_S):
+            return set()
+        later = private.heartbeats(self.storage, self.study_id)
+        return {trial for trial in seem & later.keys() if later[trial][0] == beats[trial][0]}
 
     def persist(self, call: Callable[[], T]) -> T:
         """Again and again for two minutes while the server cannot be reached; not where somebody wants to stop."""

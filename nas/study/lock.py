@@ -34,6 +34,7 @@ class FolderLock:
         self.folder, self.process = folder, os.getpid()
         self.users, self.lends = 1, False
         self.identity = _identity(folder)
+        self._places = {folder.absolute(): self.identity}
         self._close = weakref.finalize(self, os.close, _lock(folder))
         _LOCKS.add(self)
 
@@ -41,6 +42,15 @@ class FolderLock:
     def held(self) -> bool:
         """Whether this process may write, which a fork of it may not."""
         return self._close.alive and self.process == os.getpid()
+
+    def watch(self, file: Path) -> None:
+        """The file has to stay where it is too."""
+        self._places[file.absolute()] = _identity(file)
+
+    def missing(self) -> Path | None:
+        """The folder, or a file of it, whose path leads no longer to what is written: it was moved, removed or
+        replaced, or its disk is gone. None where all are in place."""
+        return next((path for path, identity in self._places.items() if not _leads_to(path, identity)), None)
 
     def release(self) -> None:
         """One user less; the last one ends the lock."""
@@ -130,6 +140,12 @@ def _shorten(words: str) -> str:
 def _identity(folder: Path) -> tuple[int, int]:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
+
+
+def _leads_to(path: Path, identity: tuple[int, int]) -> bool:
+    with suppress(OSError):
+        return _identity(path) == identity
+    return False
 
 
 def _lock(folder: Path) -> int:

@@ -9,7 +9,8 @@ import shutil
 import sqlite3
 import tempfile
 import warnings
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,13 @@ CONNECT_TIMEOUT_S = 10
 EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}  # what brings a server's Python driver
 NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
 HEARTBEAT_S, DEAD_AFTER_S = 15, 120
-ATTEMPTS = 3
+OF_MYSQL = f"SELECT GET_LOCK('nas tables', {LOCK_TIMEOUT_S})"
+OF_POSTGRESQL = f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'; SELECT pg_advisory_lock(hashtext('nas tables'))"
+TURNS = {"postgresql": OF_POSTGRESQL, "mysql": OF_MYSQL, "mariadb": OF_MYSQL}
 LONGEST = 507  # bytes of a path
 ROOM = 65_536  # bytes that a study takes at least, and SQLite beside it
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
+PERHAPS = f"{REFUSED}|unable to open|readonly"  # or may not
 # What a database says where nothing is wrong with the study.
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
@@ -135,27 +139,32 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
     connect: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
     if url.get_driver_name() == "psycopg" and "require_auth" not in url.query:
         connect["require_auth"] = NOT_READABLE
-    for attempt in range(ATTEMPTS):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return Storage(
-                    url.render_as_string(hide_password=False),
-                    engine_kwargs={"pool_pre_ping": True, "hide_parameters": True, "connect_args": connect},
-                    heartbeat_interval=HEARTBEAT_S,
-                    grace_period=DEAD_AFTER_S,
-                )
-        except ImportError:
-            extra = EXTRAS.get(url.get_driver_name())
-            how = f"; pip install 'cnn-budget-search[{extra}]' brings it" if extra else ""
-            raise InputError(f"storage {url.drivername}: its Python driver is not installed{how}") from None
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
-            # Of two that make the tables at once, one fails: they are there when it tries again.
-            final = isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.ArgumentError)
-            if attempt + 1 == ATTEMPTS or (final and "already exists" not in str(error)):
-                said = hide(_brief(error), place.url)
-                raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
-    raise AssertionError
+    try:
+        with warnings.catch_warnings(), _turn_at_tables(url, connect):
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return Storage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, "hide_parameters": True, "connect_args": connect},
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=DEAD_AFTER_S,
+            )
+    except ImportError:
+        extra = EXTRAS.get(url.get_driver_name())
+        how = f"; pip install 'cnn-budget-search[{extra}]' brings it" if extra else ""
+        raise InputError(f"storage {url.drivername}: its Python driver is not installed{how}") from None
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
+        said = hide(_brief(error), place.url)
+        raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
+
+
+@contextmanager
+def _turn_at_tables(url: sqlalchemy.URL, connect: Mapping[str, Any]) -> Iterator[None]:
+    """Who opens a server makes its tables where there are none, one after the other: of two at once, one would find
+    half of them. The server ends the turn with the connection."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=dict(connect))
+    with engine.connect() as connection:
+        connection.exec_driver_sql(TURNS[url.get_backend_name()])
+        yield
 
 
 def _brief(error: BaseException) -> str:
@@ -286,6 +295,20 @@ def check_attributes(study: optuna.Study, place: str) -> None:
         attributes.check_trial(trial, metric, minimized, place)
 
 
+def ask_disk(said: str, folder: Path) -> str:
+    """What SQLite said, or where that is of its disk, what that says itself to some bytes more: SQLite has two phrases
+    for a full disk, a quota, a disk that has become read-only and one that is broken."""
+    if re.search(PERHAPS, said):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            return "disk is full" if error.errno == errno.ENOSPC else f"disk: {error.strerror}"
+    return said
+
+
 def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError:
     """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
     cause: BaseException = error
@@ -297,8 +320,7 @@ def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there
         return InputError(f"{place}: holds no search")
     if not place.url and re.search(REFUSED, said):
-        full = "full" not in said and shutil.disk_usage(place.folder).free < ROOM  # SQLite does not always say so
-        return OSError(errno.EIO, "disk is full" if full else said, str(place.folder / FILE))
+        return OSError(errno.EIO, ask_disk(said, place.folder), str(place.folder / FILE))
     if re.search(WHOLE, said):
         return InputError(f"{place}: cannot be read ({said})")
     beside = [name for name in (TABLE, BEST) if not place.url and (place.folder / name).is_file()]

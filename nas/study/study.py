@@ -18,6 +18,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -47,7 +48,7 @@ from nas.samplers.observations import PriorObservation
 from nas.study import lock, objectives, records, storage
 from nas.study.attributes import KEPT, MEASURED, MOST_EPOCHS
 from nas.study.design import Design, MakeSampler
-from nas.study.drivers import LostError, SharedDriver, SingleDriver
+from nas.study.drivers import LostError, MissingError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import Finals, best_of, finals_of
 from nas.study.lock import FolderLock
@@ -214,6 +215,8 @@ class Study:
         except BaseException:
             held.release()
             raise
+        if study.place and not study.place.url:
+            held.watch(folder / storage.FILE)
         study._lock, study._release = held, weakref.finalize(study, held.release)
         try:
             study.close_abandoned()
@@ -257,7 +260,7 @@ class Study:
         if place.url:
             begun = found.user_attrs.get("begun", {})
             design = replace(design, **{name: begun[name] for name in ("controls", "baselines") if name in begun})
-        made = cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver())
+        made = cls(found, design, SharedDriver(found, rdb, place.folder) if place.url else SingleDriver(place.folder))
         made.place = place
         return made
 
@@ -503,7 +506,7 @@ class Study:
             rdb.engine.dispose()
         if self._release and self._release.alive:
             assert self._lock
-            if not self.drivers.name:
+            if not self.drivers.name and not self._lock.missing():
                 storage.settle(self._lock.folder)
             self._release()
 
@@ -513,6 +516,14 @@ class Study:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def check_place(self) -> None:
+        """`MissingError` where the run folder, or the study in it, is no longer what was opened there."""
+        if self._lock and (missing := self._lock.missing()):
+            raise MissingError(
+                f"{missing} was moved, removed or replaced while a search wrote in it; "
+                "once it is back, the same command carries on"
+            )
+
     def _check_writer(self) -> None:
         """`InputError` where this is not, or no longer, the one that writes in the folder."""
         if self.read_only:
@@ -521,6 +532,7 @@ class Study:
             raise InputError("the study is closed; Study.open opens it again")
         if self._lock and self._lock.process != os.getpid():
             raise InputError(f"run {self._lock.folder}: the process that opened the study may write, not a fork of it")
+        self.check_place()
 
     def _refuse(self, trial: Trial, what: str) -> bool:
         """Nobody but this driver closes its trials, so a script has made a mistake that costs it a score."""
@@ -532,8 +544,9 @@ class Study:
 
     def _interrupt(self, trials: Sequence[FrozenTrial]) -> int:
         for trial in trials:
-            self._annotate(private.trial_id(trial), {"error": INTERRUPTED})
-            self._rdb.set_trial_state_values(private.trial_id(trial), TrialState.FAIL)
+            with suppress(LostError):  # who runs it has told it at this moment
+                self._annotate(private.trial_id(trial), {"error": INTERRUPTED})
+                self._rdb.set_trial_state_values(private.trial_id(trial), TrialState.FAIL)
         return len(trials)
 
     def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:

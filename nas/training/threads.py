@@ -17,11 +17,17 @@ from nas.config import TrainConfig
 from nas.data.datasets import Split
 from nas.latency.timing import threads
 from nas.training.trainer import DivergedError, Epoch, Training
+from searchspace import machine
 from searchspace.arch import Arch
 from searchspace.pytorch.module import build
 
 LIMIT_S = 4.0
 TIE, HOPELESS = 0.95, 0.7
+
+
+def usual() -> int:
+    """PyTorch's own number, a thread per core, but no more than there is time for on this process's cores."""
+    return min(torch.get_num_threads(), machine.cores())
 
 
 def counts(most: int) -> list[int]:

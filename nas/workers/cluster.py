@@ -22,7 +22,7 @@ import searchspace
 from nas.workers import leftovers, ray_private
 from nas.workers.gpu_sharing import side_by_side
 from nas.workers.ray_private import preloading, starting
-from searchspace import signals
+from searchspace import machine, signals
 from searchspace.command import FAILED
 from searchspace.errors import InputError
 from searchspace.signals import StoppedError
@@ -218,7 +218,7 @@ class Cluster:
         import ray
 
         # Not as a runtime environment: for that the workers that Ray starts with would not do.
-        cores = os.cpu_count() or 1
+        cores = machine.cores()
         modules = preloading(PRELOADED if cores <= PRELOADED_CORES else [])
         own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
         self.side_by_side = own is not None
@@ -254,8 +254,7 @@ def check_limits() -> None:
     if 0 <= files < FILES:
         raise LostClusterError(f"Ray needs {FILES} open files for a process, and ulimit -n allows {files}; {SAFE}")
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = STORE_SHARE * memory + ADDRESSES
+    needed = STORE_SHARE * machine.memory() + ADDRESSES
     if 0 <= space < needed:
         raise LostClusterError(
             f"Ray reserves up to {needed / 1e9:.0f} GB of addresses for a process, most of which it never uses, and "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from nas.full_training.training_folder import TrainingPlan
 from nas.training.ranks import ProcessGroup
 from nas.training.trainer import DivergedError, Each, Epoch, Training, ignore_progress
 from nas.workers import cluster, declarations, ray_private
+from searchspace import machine
 from searchspace.errors import InputError
 
 QUIET = {
@@ -42,7 +42,7 @@ class LostError(RuntimeError):
 
 def check(workers: int, device: str, batch_size: int) -> None:
     """`InputError` unless every worker has a device of its own and images of every batch."""
-    there, kind = (torch.cuda.device_count(), "GPU") if device == "cuda" else (os.cpu_count() or 1, "CPU core")
+    there, kind = (torch.cuda.device_count(), "GPU") if device == "cuda" else (machine.cores(), "CPU core")
     most = min(there, batch_size)
     if not 1 <= workers <= most:
         limit = f"one a {kind}" if most == there else "one an image of a batch"
@@ -137,7 +137,7 @@ def rank(config: dict[str, Any]) -> None:
     if device == "cuda":
         device = str(ray_torch.get_device())
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // gang.size))
+        torch.set_num_threads(max(1, machine.cores() // gang.size))
     begun = training_folder.resume(config["folder"], config["plan"], ray.get(config["split"]), device, gang)
     if gang.rank == 0:
         begun.each = News(config["news"], begun)

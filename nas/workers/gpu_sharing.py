@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from searchspace import machine
+
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
 USUAL_PIPES = Path("/tmp/nvidia-mps")  # where every process looks for a daemon that is told nothing
@@ -60,10 +62,10 @@ def room(gpus: float, share: float) -> int:
 
 
 def here() -> dict[str, float]:
-    """The CPU cores and GPUs of this machine, as Ray counts them."""
+    """The CPU cores and GPUs that are granted here, as Ray is told to count them."""
     import torch
 
-    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    return {"CPU": float(machine.cores()), "GPU": float(torch.cuda.device_count())}
 
 
 def words(share: float) -> str:

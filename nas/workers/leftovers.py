@@ -1,7 +1,8 @@
 """Temporary folders that are held while they are used: the next start finds those of killed runs, and removes them.
 
 A folder is held by a lock on a file in it, which ends with its process, however that ends, and which processes of other
-containers see too. A folder without such a file is somebody else's.
+containers see too. The file has its name once it is locked, so that no clock has to say how young it is. A folder
+without such a file is somebody else's.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 
 FILE = "nas.held"
-YOUNG_S = 60.0  # it may be held in a moment
 
 
 def hold(folder: Path) -> int:
     """The folder is in use until the descriptor is closed, or this process has ended."""
-    held = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    unnamed = folder / f"{FILE}.new"
+    held = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    unnamed.rename(folder / FILE)
     return held
 
 
@@ -30,8 +31,7 @@ def remove(parent: Path, pattern: str) -> None:
         with suppress(OSError):
             held = os.open(folder / FILE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                status = os.fstat(held)
-                if status.st_uid == os.getuid() and time.time() - status.st_mtime > YOUNG_S and not folder.is_symlink():
+                if os.fstat(held).st_uid == os.getuid() and not folder.is_symlink():
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(folder, ignore_errors=True)
             finally:

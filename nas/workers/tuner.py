@@ -11,6 +11,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,22 +122,37 @@ def run(
                 scheduler=_scheduler(course),
                 num_samples=-1,
                 max_concurrent_trials=resources.concurrent,
-                time_budget_s=conduct.time_limit_s,
                 reuse_actors=True,
             ),
-            run_config=_silent(folder),
+            run_config=_silent(folder, conduct.time_limit_s),
         )
         tuner.fit()
         return course.close(limited=bool(conduct.time_limit_s))
 
 
-def _silent(folder: Path) -> Any:
+def _silent(folder: Path, limit_s: float | None) -> Any:
     """What Ray Tune writes goes to a folder; it prints nothing, and the reporter for notebooks, which wipes what was
-    printed before, is not used."""
+    printed before, is not used. It ends after so many seconds."""
     from ray import tune
 
-    silent = tune.CLIReporter()
-    return tune.RunConfig(name="search", storage_path=str(folder), verbose=0, progress_reporter=silent)
+    silent, stopper = tune.CLIReporter(), None if limit_s is None else time_limit(limit_s)
+    return tune.RunConfig(name="search", storage_path=str(folder), verbose=0, progress_reporter=silent, stop=stopper)
+
+
+def time_limit(seconds: float) -> Any:
+    """What ends a run of Ray Tune so long from now. Ray Tune's own goes by the time of day, which may be set anew."""
+    from ray import tune
+
+    until = time.monotonic() + seconds
+
+    class TimeLimit(tune.Stopper):  # type: ignore[misc]
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return time.monotonic() >= until
+
+    return TimeLimit()
 
 
 def _context(work: Work, conduct: Execution, resources: Resources, epochs: int) -> Context:

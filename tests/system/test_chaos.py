@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import optuna
@@ -23,7 +24,8 @@ from nas.study.storage import load, load_finals
 from nas.trial import TrialRecord
 from searchspace import Arch
 from tests.nas.test_search import ENVIRONMENT
-from tests.support.postgres import PASSWORD, server
+from tests.support import mariadb, postgres
+from tests.support.postgres import PASSWORD
 
 pytestmark = pytest.mark.slow
 # A network of 2 million multiply-adds trains in about two seconds, of which one is its audit.
@@ -175,18 +177,22 @@ def test_thirty_kills_lose_nothing(own: list[str], tmp_path: Path) -> None:
     print(f"{time.monotonic() - begun:.0f} s")
 
 
-def test_ten_kills_on_a_server_that_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [postgres, mariadb], ids=["PostgreSQL", "MariaDB"])
+def test_ten_kills_on_a_server_that_is_started_anew(
+    kind: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     begun = time.monotonic()
-    with server() as postgres:
-        run, more = tmp_path / "run", [*FINALS, "--storage", postgres.url]
+    with kind.server() as server:
+        url = server.url_by_option_file(tmp_path / "options") if kind is mariadb else server.url
+        run, more = tmp_path / "run", [*FINALS, "--storage", url]
 
         def restarted_while_it_runs() -> None:
             process = begin(run, 40, more)
             time.sleep(10)
-            postgres.stop("immediate")
+            server.stop("immediate")
             time.sleep(3)
-            postgres.start()
+            server.start()
             time.sleep(4)
             assert process.poll() is None, process.communicate()
             process.kill()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +22,7 @@ from nas.study.storage import load
 from nas.study.study import Study
 from nas.workers import coordinator
 from tests.nas.test_search import ENVIRONMENT
-from tests.system.test_chaos import SMALL, begin, checked, events, finish
+from tests.system.test_chaos import SMALL, WORKING_S, begin, check_finals, checked, events, finish, read
 
 WILD = """
 import sys
@@ -102,6 +105,38 @@ def test_a_daemon_of_rays_that_dies_is_said_and_the_same_command_carries_on(tmp_
     checked(load(run), run, 8, [])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "said", "total", "more"),
+    [(".", "trial 2 epoch 1", 6, []), ("study.db", "finals, .* epoch 1", 3, ["--finalists", "2"])],
+    ids=["its folder, of trials", "its study, of finals"],
+)
+def test_a_run_that_is_moved_away_ends_its_search_and_carries_on_once_it_is_back(
+    tmp_path: Path, what: str, said: str, total: int, more: list[str]
+) -> None:
+    run = tmp_path / "disk" / "run"
+    run.parent.mkdir()
+    process = begin(run, total, more)
+    deadline = time.monotonic() + WORKING_S
+    while not (run / "log.txt").exists() or not re.search(said, (run / "log.txt").read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (run / what).rename(tmp_path / "away")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert f"{run / what} was moved, removed or replaced" in err
+    assert "once it is back, the same command carries on" in err
+    assert not (run / what).exists()
+    (tmp_path / "away").rename(run / what)
+    finish(run, total, more)
+    with read(run) as stored:
+        checked(stored, run, total, [])
+        if more:
+            check_finals(stored, run)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few megabytes."""
@@ -155,6 +190,79 @@ def test_a_study_on_a_disk_of_any_size_says_that_it_is_full_and_carries_on(small
     advance(len(told) + 2)
     kept = {one.digest: one.score for one in trial_records(load(small_disk / "run"))}
     assert kept == told
+
+
+@pytest.mark.slow
+def test_a_small_shared_memory_is_enough(tmp_path: Path) -> None:
+    """As containers have it: Ray puts its objects elsewhere."""
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4m none /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    words = [sys.executable, "-m", "nas.search", *SMALL, "--epochs", "1", "--trials", "2"]
+    words += ["--finalists", "0", "--run", str(tmp_path / "run")]
+    done = subprocess.run([*alone, *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert {trial.state for trial in trial_records(load(tmp_path / "run"))} == {"complete"}
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from nas.study import Study
+from nas.study.drivers import StorageError
+
+def advance(run, total, refuse=None):
+    with Study.open(run, "rexnet", "100MFLOPs", controls=3, seed=1) as study:
+        while study.finished < total:
+            trial = study.ask()
+            if trial.number == refuse:
+                Path(run + ".errno").write_text(sys.argv[2])
+            assert study.tell(trial, 0.5)
+
+for _ in range(2):
+    try:
+        advance(sys.argv[1], 5, refuse=3)
+    except (StorageError, OSError) as error:
+        print(error, flush=True)
+Path(sys.argv[1] + ".errno").unlink()
+advance(sys.argv[1], 5)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes a folder refuse writes."""
+    made = tmp_path_factory.mktemp("library") / "refusals.so"
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    source = Path(__file__).parents[1] / "support" / "refusals.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "Disk quota exceeded"),
+        (errno.EIO, "Input/output error"),
+        (errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_as_the_disk_says_it(
+    tmp_path: Path, refusals: Path, number: int, says: str
+) -> None:
+    """SQLite calls a quota, and all but a full disk, an I/O error."""
+    run = tmp_path / "run"
+    there = {**ENVIRONMENT, "LD_PRELOAD": str(refusals), "REFUSED": str(run)}
+    words = [sys.executable, "-c", STUDY, str(run), str(number)]
+    done = subprocess.run(words, env=there, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert all(says in line for line in said), said
+    assert len(trial_records(load(run))) == 5
 
 
 @contextmanager

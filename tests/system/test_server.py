@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 from nas import dashboard, export, report
 from nas.samplers import optuna_private as private
@@ -80,7 +83,7 @@ def test_a_living_trial_is_left_alone_and_a_dead_ones_is_asked_again(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drivers, "HEARTBEAT_S", 0.3)
-    monkeypatch.setattr("nas.study.storage.DEAD_AFTER_S", 2)
+    monkeypatch.setattr(drivers, "DEAD_AFTER_S", 2)
     first = opened(tmp_path / "a", server, "death")
     lost = first.ask()
     time.sleep(4)
@@ -96,13 +99,74 @@ def test_a_living_trial_is_left_alone_and_a_dead_ones_is_asked_again(
     other.close()
 
 
+def set_clock(study: Study, hours: int) -> None:
+    """As if the server's clock had gone on by so many hours: all heartbeats are earlier by that."""
+    beat = private.models().TrialHeartbeatModel
+    with study.drivers.storage.engine.begin() as connection:  # type: ignore[attr-defined]
+        for number, at in connection.execute(sqlalchemy.select(beat.trial_id, beat.heartbeat)).all():
+            earlier = at - timedelta(hours=hours)
+            connection.execute(sqlalchemy.update(beat).where(beat.trial_id == number).values(heartbeat=earlier))
+
+
+@pytest.mark.parametrize("hours", [2, -2], ids=["forward", "backward"])
+def test_a_servers_clock_that_is_set_takes_no_trial_from_the_living_and_keeps_none_for_the_dead(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """As that of a machine that was asleep."""
+    monkeypatch.setattr(drivers, "HEARTBEAT_S", 1)
+    name = f"clock {hours}"
+    first, other = opened(tmp_path / "a", server, name), opened(tmp_path / "b", server, name)
+
+    lost = first.ask()
+    set_clock(other, hours)
+    begun = time.monotonic()
+    assert other.ask().digest != lost.digest, "its heart beats"
+    assert time.monotonic() - begun < 10
+    first.drivers.close()  # its heart stops
+    set_clock(other, hours)
+    again = other.ask()
+    assert again.digest == lost.digest
+    assert other.tell(again, 0.5)
+    for study in (first, other):
+        study.close()
+
+
+def test_drivers_that_open_a_new_server_at_one_instant_share_one_study(tmp_path: Path, server: Server) -> None:
+    """It has no tables yet, which all of them would make."""
+    for number in range(3):
+        engine = sqlalchemy.create_engine(server.url)
+        private.models().BaseModel.metadata.drop_all(engine)
+        engine.dispose()
+        run, start = tmp_path / str(number), threading.Barrier(4)
+
+        def drive(name: str, run: Path = run, start: threading.Barrier = start) -> list[Trial]:
+            told: list[Trial] = []
+            start.wait()
+            study = opened(run / name, server, f"instant {run.name}")
+            with suppress(FullError):
+                while True:
+                    told.append(study.ask(total=8))
+                    assert study.tell(told[-1], score(told[-1]))
+            study.close()
+            return told
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [trial for told in pool.map(drive, "abcd") for trial in told]
+        assert len(asked) == 8 == len({trial.digest for trial in asked})
+
+
 def test_a_new_driver_in_the_same_folder_need_not_wait(tmp_path: Path, server: Server) -> None:
-    first = opened(tmp_path / "a", server, "same")
-    lost, elsewhere = first.ask(), opened(tmp_path / "b", server, "same").ask()
+    first, other = opened(tmp_path / "a", server, "same"), opened(tmp_path / "b", server, "same")
+    lost, elsewhere = first.ask(), other.ask()
     with pytest.raises(InputError, match="another search is running in it"):
         opened(tmp_path / "a", server, "same")
     first.close()
+    set_clock(first, 2)
+    for trial_id in list(other.drivers.mine):
+        other.drivers.take(trial_id)
+    begun = time.monotonic()
     again = opened(tmp_path / "a", server, "same")
+    assert time.monotonic() - begun < 10
     assert again.ask().digest == lost.digest
     assert again.ask().digest not in (lost.digest, elsewhere.digest)
 

@@ -44,7 +44,7 @@ def test_every_private_name_means_what_it_is_used_for(tmp_path: Path) -> None:
     bracket = optuna.pruners._filter_study(optuna.create_study(pruner=optuna.pruners.HyperbandPruner()), frozen)
     assert (type(bracket).__name__, type(private.whole_study(bracket))) == ("_BracketStudy", optuna.Study)
     assert private.fixed_params(fixed, fixed.trials[0]) == {"x": 1, "y": 2}
-    assert private.stale_trial_ids(storage, private.study_id(study)) == []
+    assert private.heartbeats(storage, private.study_id(study)) == {}
     assert private.models().StudyModel.__tablename__ == "studies"
     assert {"TrialModel", "StudyUserAttributeModel", "TrialHeartbeatModel"} <= set(dir(private.models()))
     assert private.hypervolume(np.array([[0.5, 0.5]]), np.ones(2)) == 0.25

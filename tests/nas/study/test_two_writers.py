@@ -6,10 +6,13 @@ import fcntl
 import gc
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from optuna.trial import TrialState
 from nas.run import folder, search_options
 from nas.run.search import open_study
 from nas.study import lock
+from nas.study.drivers import MissingError
 from nas.study.lock import HeldError
 from nas.study.storage import load
 from nas.study.study import Study
@@ -113,6 +117,25 @@ def test_two_processes(tmp_path: Path) -> None:
     look.close()
     with opened(tmp_path) as study:
         assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_of_those_that_open_a_new_folder_at_one_instant_one_has_it(tmp_path: Path) -> None:
+    for repeat in range(3):
+        start, run = threading.Barrier(4), tmp_path / str(repeat)
+
+        def begin(_: int, start: threading.Barrier = start, run: Path = run) -> Study | str:
+            start.wait()
+            try:
+                return opened(run)
+            except HeldError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(begin, range(4)))
+        (study,) = (one for one in found if isinstance(one, Study))
+        assert sum("another search is running in it" in str(one) for one in found) == 3
+        advance(study, 2)
+        study.close()
 
 
 def test_a_killed_process_leaves_no_lock_and_no_trial_is_lost(tmp_path: Path) -> None:
@@ -210,6 +233,39 @@ def test_no_file_can_be_taken_away_from_under_the_lock(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize("what", [".", "study.db"])
+def test_what_is_moved_away_is_said_and_written_again_once_it_is_back(tmp_path: Path, what: str) -> None:
+    run, away = tmp_path / "run", tmp_path / "away"
+    with opened(run) as study:
+        advance(study, 2)
+        trial = study.ask()
+        (run / what).rename(away)
+        for replaced in (False, True):
+            if replaced:
+                shutil.copytree(away, run) if what == "." else shutil.copy(away, run / what)
+            before = sorted(tmp_path.rglob("*"))
+            for write in (study.ask, lambda: study.tell(trial, 0.5), study.close_abandoned, study.open_finals):
+                with pytest.raises(MissingError, match=f"{re.escape(str(run / what))} was moved, removed or replaced"):
+                    write()
+            assert sorted(tmp_path.rglob("*")) == before
+        shutil.rmtree(run) if what == "." else (run / what).unlink()
+        away.rename(run / what)
+        assert study.tell(trial, 0.5)
+    with opened(run) as study:
+        assert study.finished == 3
+
+
+def test_a_study_that_was_replaced_is_closed_and_the_other_is_not_touched(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with opened(other) as study:
+        advance(study, 1)
+    with opened(tmp_path / "run") as study:
+        advance(study, 2)
+        (tmp_path / "run" / "study.db").rename(tmp_path / "mine.db")
+        shutil.copy(other / "study.db", tmp_path / "run" / "study.db")
+    assert (tmp_path / "run" / "study.db").read_bytes() == (other / "study.db").read_bytes()
+
+
 def test_a_search_lends_its_lock_to_one_study(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with folder.lock_run(run, CONFIG):
@@ -291,6 +347,21 @@ def test_leftovers_of_killed_processes_go_with_the_next_start(tmp_path: Path) ->
     (run / "checkpoints" / "a.safetensors").touch()
     with folder.lock_run(run, CONFIG):
         assert (run / "checkpoints" / "a.safetensors").exists()
+
+
+def test_of_two_searches_that_start_at_one_instant_the_first_keeps_its_configuration(tmp_path: Path) -> None:
+    """Both find no run; the second has the folder once the first was killed."""
+    run, other = tmp_path / "run", replace(CONFIG, identity=replace(CONFIG.identity, seed=7))
+    assert not folder.can_resume(run, CONFIG)
+    assert not folder.can_resume(run, other)
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
+        advance(study, 1)
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match="is another search"), folder.lock_run(run, other):
+        pass
+    assert (run / "config.yaml").read_bytes() == before
+    with folder.lock_run(run, CONFIG), open_study(run, CONFIG) as study:
+        assert study.finished == 1
 
 
 def test_ray_keeps_no_handler_on_a_closed_log(tmp_path: Path) -> None:

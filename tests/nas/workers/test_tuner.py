@@ -1,0 +1,21 @@
+"""What Ray Tune is told of a run: when it is to end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from nas.workers import tuner
+
+
+def test_a_time_limit_does_not_go_by_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is set anew while searches run; by it, one of ten minutes ended after seconds, or hours too late."""
+    passed, set_by = [0.0], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: 1000 + passed[0])
+    monkeypatch.setattr(time, "time", lambda: 10**9 + passed[0] + set_by[0])
+    limit = tuner.time_limit(600)
+    for seconds, hours, over in ((1, 0, False), (2, 2, False), (3, -3, False), (599, -3, False), (600, -3, True)):
+        passed[0], set_by[0] = seconds, 3600 * hours
+        assert limit.stop_all() is over
+        assert not limit("trial", {})
