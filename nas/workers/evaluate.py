@@ -14,6 +14,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,14 @@ def _results(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Re
     if context.device.startswith("cuda"):
         bound_memory(context.device, context.gpu_share)
     torch.manual_seed(context.seed)
-    context = replace(context, contended_ms=audit_and_time(trial, context))
+    with auditing(trial, context) as (ms, wait):
+        yield from _scores(trial, replace(context, contended_ms=ms), evaluate, wait)
+
+
+def _scores(
+    trial: Trial, context: Context, evaluate: Evaluate, wait_for_audit: Callable[[], None]
+) -> Generator[Result]:
+    """What a training yields, as results; none before the audit is over."""
     running = evaluate(trial, context)
     if not isinstance(running, Iterator):
         raise EvaluateError(
@@ -138,6 +147,7 @@ def _results(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Re
                 yield replace(last, last=True)
                 break
             last = complete(given, last, time.perf_counter() - context.started, context)
+            wait_for_audit()
             yield last
             if time.perf_counter() - context.started > context.timeout_s and not last.last:
                 raise TimeoutError
@@ -153,16 +163,26 @@ def bound_memory(device: str, share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, own / total) if share < 1 else 1.0)
 
 
-def audit_and_time(trial: Trial, context: Context) -> float:
-    """The deployment network, built and counted; returns its milliseconds for one image while others run, 0 where they
-    are not wanted."""
-    deployed = build(trial.arch, deployed=True)
+@contextmanager
+def auditing(trial: Trial, context: Context) -> Iterator[tuple[float, Callable[[], None]]]:
+    """The deployment network, built and counted; gives its milliseconds for one image while others run, 0 where they
+    are not wanted, and what waits until it is counted.
+
+    A GPU does not wait for it: there it is counted beside the training's first epoch, unless it is timed too. No result
+    is told before, so that a network that costs something else has no score.
+    """
+    deployed = build(trial.arch, deployed=True)  # it draws weights, and so not in another thread
+    if context.device.startswith("cuda") and not context.timed:
+        with ThreadPoolExecutor(1) as beside:
+            counted = beside.submit(audit, deployed, trial.arch, trial.cost)
+            yield 0.0, counted.result
+        return
     audit(deployed, trial.arch, trial.cost)
-    if not context.timed:
-        return 0.0
-    timed = timing.as_deployed(deployed, context.device)
-    (ms,) = timing.network_ms([timed], [trial.arch], context.device, rounds=LATENCY_ROUNDS)
-    return ms
+    ms = 0.0
+    if context.timed:
+        timed = timing.as_deployed(deployed, context.device)
+        (ms,) = timing.network_ms([timed], [trial.arch], context.device, rounds=LATENCY_ROUNDS)
+    yield ms, lambda: None
 
 
 def complete(given: object, last: Result, seconds: float, context: Context) -> Result:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from nas.metric import Metric
 from nas.trial import Result, Trial
-from nas.workers import tuner
-from nas.workers.evaluate import Context, guard
+from nas.workers import evaluate, tuner
+from nas.workers.evaluate import Context, audit, guard
 from searchspace import InputError, cost
 from tests.nas.training.test_trainer import ARCH
 
@@ -89,6 +91,35 @@ def test_what_a_training_raises_is_the_trials_error() -> None:
 def test_a_function_that_returns_its_score_is_told_what_is_meant() -> None:
     (only,) = results(lambda trial, context: 0.5)
     assert only.error == "evaluate: a generator that yields a score after every epoch is accepted, not float"
+
+
+def test_on_a_gpu_the_audit_runs_beside_the_first_epoch_and_no_score_is_told_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted, seen = threading.Event(), list[str]()
+
+    def slow_audit(*network: Any) -> None:
+        assert counted.wait(10)
+        seen.append("audit")
+        audit(*network)
+
+    def training(trial: Trial, context: Context) -> Iterator[float]:
+        seen.append("epoch")
+        counted.set()
+        yield 0.5
+
+    monkeypatch.setattr(evaluate, "audit", slow_audit)
+    monkeypatch.setattr(evaluate, "bound_memory", lambda *_: None)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    context = Context(None, "cuda", 1, 1, timed=False)
+    (result,) = guard(TRIAL, context, training)
+    assert (result.score, result.error, seen) == (0.5, "", ["epoch", "audit"])
+    counted.clear()
+    wrong = replace(TRIAL, cost=replace(TRIAL.cost, params=1))
+    (result,) = guard(wrong, context, training)
+    assert result.error.startswith("audit: computed")
+    assert result.score != 0.5
 
 
 def test_a_metric_of_ones_own_may_have_any_finite_score() -> None:
