@@ -308,6 +308,8 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
         if any(trial.alone_ms is not None for trial in best):
             for line in latency_notes(study.space.latency, timed, study.busy):
                 console.print(line)
+            if timed and any(trial.predicted_ms is None for trial in best):
+                console.print("pred. is blank where the layer times know not all layers of a network")
         if over := comparison.over_sentence(trials, study.budget):
             console.print(over)
         if under := comparison.under_sentence(trials, study.budget):

@@ -374,7 +374,7 @@ class Space:
         """The space with values fixed: `stage3.block=mbconv`, or for all stages `stage*.block=mbconv`."""
         data = copy.deepcopy(self.data)
         for assignment in assignments:
-            name, separator, text = assignment.partition("=")
+            name, separator, text = (part.strip() for part in assignment.partition("="))
             if not separator:
                 raise InputError(f"fix {assignment!r}: NAME=VALUE is accepted, as in stage3.block=mbconv")
             names = [name]

@@ -231,6 +231,7 @@ def test_every_range_of_several_is_kept() -> None:
 def test_fix_and_without() -> None:
     mobile = SPACES["mobile"]
     fixed = mobile.fix(["stage3.block=mbconv", "stage*.kernel=5"])
+    assert mobile.fix(["stage3.block = mbconv", " stage*.kernel = 5"]).data == fixed.data
     assert not {"stage3.block", "stage1.kernel", "stage6.kernel"} & fixed.choices.keys()
     arch = fixed.sample(0, Budget.parse("300MFLOPs"))
     assert {block.kernel for block in arch.blocks} == {5}
