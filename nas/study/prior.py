@@ -7,7 +7,8 @@ search need not begin from nothing. Of every dataset the order counts and not th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 import numpy as np
@@ -21,23 +22,45 @@ from nas.study.records import adopt
 from nas.study.warm_start import UNSURE_ELSEWHERE, Source, Sources, task
 from searchspace.document import parse, plain
 from searchspace.errors import InputError
-from searchspace.space.space import Space
+from searchspace.space.choices import Scalar
+from searchspace.space.space import Point, Space
 
 SPACES = ("mobile",)  # the ready spaces that there is a prior of
+UNSURE_LIKE = 0.5  # more, of a network that is only like the one that was trained
 
 
 def recall(space: Space) -> Sources:
-    """What is known of a space's networks; nothing where too few of those that were trained are among them."""
+    """What is known of a space's networks, or of those that they are like; nothing of a space of another kind."""
     found = []
     for name in SPACES:
         base = Space.load(name)
         for source in read(name).sources:
-            rows = zip((space.adopt(base, point) for point in source.points), source.y, source.unsure, strict=True)
-            kept = [row for row in rows if row[0] is not None]
+            own = [space.adopt(base, point) for point in source.points]
+            like = own if all(own) else [project(point, space, base) for point in source.points]
+            rows = zip(own, like, source.y, source.unsure, strict=True)
+            kept = [(a or b, y, u if a else math.hypot(u, UNSURE_LIKE)) for a, b, y, u in rows if a or b]
             if kept:
                 points, y, unsure = zip(*kept, strict=True)
                 found.append(Source(source.run, source.budget, source.dataset, source.train, False, points, y, unsure))
     return Sources(tuple(found) if sum(len(source.y) for source in found) >= START else ())
+
+
+def project(point: Point, space: Space, base: Space) -> dict[str, Scalar] | None:
+    """The point of a narrowed space that is most like one of the space that it was made of: what it does not offer is
+    the nearest that it does. None where it is no such space."""
+    stages = [[stage.stride for stage in one.network.stages] for one in (space, base)]
+    if stages[0] != stages[1] or not space.choices.keys() <= base.choices.keys():
+        return None
+    return {name: nearest(point[name], options) for name, options in space.choices.items()}
+
+
+def nearest(value: Scalar, options: Sequence[Scalar]) -> Scalar:
+    """The value itself where it is offered, of numbers the nearest, of words the first."""
+    if value in options:
+        return options[options.index(value)]
+    if isinstance(value, (int, float)) and all(isinstance(option, (int, float)) for option in options):
+        return min(options, key=lambda option: abs(float(option or 0) - float(value)))
+    return options[0]
 
 
 def read(name: str) -> Sources:

@@ -35,16 +35,31 @@ def test_every_point_is_one_of_the_space_as_it_is(name: str) -> None:
     assert prior.text_of(kept) == (Path(prior.__file__).parent / "priors" / f"{name}.json").read_text()
 
 
-def test_a_space_that_is_like_it_has_it_in_part_or_not_at_all() -> None:
+def test_a_narrowed_space_has_it_of_the_networks_that_are_most_like() -> None:
     space = Space.load("mobile")
-    whole = len(prior.recall(space).evidence)
-    assert len(prior.recall(space.fix(["num_classes=7", "resolution=64"])).evidence) == whole
-    assert len(prior.recall(Space.load("mobile_wide")).evidence) == whole
-    narrow = space.without(["hard_swish"])
-    assert 0 <= len(prior.recall(narrow).evidence) < whole
-    assert all(one.point.keys() == narrow.choices.keys() for one in prior.recall(narrow).evidence)
-    assert prior.recall(Space.load("resnet")).sources == ()
-    assert prior.recall(space.fix(["head.width=640"])).sources == ()
+    whole = prior.recall(space).evidence
+    assert prior.recall(space.fix(["num_classes=7", "resolution=64"])).evidence == whole
+    assert prior.recall(Space.load("mobile_wide")).evidence == whole
+    for narrow in (space.without(["hard_swish"]), space.deploy("edgetpu"), space.fix(["head.width=640"])):
+        found = prior.recall(narrow).evidence
+        assert len(found) == len(whole)
+        for one, before in zip(found, whole, strict=True):
+            assert all(one.point[name] in options for name, options in narrow.choices.items())
+            assert one.point.keys() == narrow.choices.keys()
+            same = one.point.items() <= before.point.items()
+            assert one.unsure >= before.unsure
+            assert one.y == before.y
+            if not same:
+                assert one.unsure > before.unsure
+    for name in ("resnet", "mcu", "mobile_small", "fast"):
+        assert prior.recall(Space.load(name)).sources == ()
+
+
+def test_what_is_not_offered_is_the_nearest_that_is() -> None:
+    assert prior.nearest(5, (3, 5)) == 5
+    assert prior.nearest(5, (3, 4)) == 4
+    assert prior.nearest(0.25, (0.0, 0.1)) == 0.1
+    assert prior.nearest("silu", ("relu6", "none")) == "relu6"
 
 
 def test_who_begins_with_it() -> None:
