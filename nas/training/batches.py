@@ -15,6 +15,7 @@ from torch import Tensor
 from nas.data.decoding import Images, Mapped
 
 RESIDENT_SHARE = 0.25
+COPIED = 4096  # images at a time
 FETCHERS, FETCHERS_CPU = 2, 1  # threads that fetch ahead of a training
 
 _resident: list[tuple[weakref.ref[Images], str, Tensor]] = []
@@ -23,16 +24,16 @@ _resident: list[tuple[weakref.ref[Images], str, Tensor]] = []
 class BatchLoader:
     """Images (N, 3, H, W) as uint8, batch by batch.
 
-    On a GPU they lie in its memory where there is room (see `resident`); else, and on a CPU, they stay where they are,
-    in memory that all trials of a machine share or in a file, and the next batches are fetched while the network trains
-    on this one. `share` is the part of the GPU's memory that this training may have.
+    On a GPU they lie in its memory where there is room (see `resident`), those of a file too; else, and on a CPU, they
+    stay where they are, in memory that all trials of a machine share or in a file, and the next batches are fetched
+    while the network trains on this one. `share` is the part of the GPU's memory that this training may have.
     """
 
     def __init__(self, images: Images, device: str, share: float = 1.0) -> None:
         self.images, self.device = images, device
         self.on_gpu = device.startswith("cuda")
         self.tensor = None if isinstance(images, Mapped) else as_tensor(images)
-        there = resident(images, device, share) if self.on_gpu and self.tensor is not None else None
+        there = resident(images, device, share) if self.on_gpu else None
         self.near = there is not None or (self.tensor is not None and not self.on_gpu)
         self.tensor = self.tensor if there is None else there
 
@@ -84,7 +85,9 @@ def resident(images: Images, device: str, share: float) -> Tensor | None:
     free, total = torch.cuda.mem_get_info(device)
     if images.nbytes > RESIDENT_SHARE * min(free, share * total):
         return None
-    there = as_tensor(images).to(device)
+    there = torch.empty(images.shape, dtype=as_tensor(images[:1]).dtype, device=device)
+    for first in range(0, len(images), COPIED):  # what lies in a file does not come into memory whole
+        there[first : first + COPIED] = as_tensor(images[first : first + COPIED]).to(device)
     _resident.append((weakref.ref(images), device, there))
     return there
 

@@ -6,9 +6,11 @@ import contextlib
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 from nas.config import TrainConfig
 from nas.data.datasets import Split
+from nas.data.decoding import Mapped
 from nas.latency import timing
 from nas.training import batches, cuda_graphs
 from nas.training.bfloat16_weights import Bfloat16Weights
@@ -223,6 +226,19 @@ def test_images_lie_on_the_gpu_where_a_share_has_room_and_stay_for_the_next_tria
     del images
     batches.resident(few.train_images, "meta", 0.5)
     assert batches._resident == []
+
+
+def test_images_of_a_file_lie_on_the_gpu_too_copied_part_by_part(
+    few: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "images.npy", few.train_images)
+    images = Mapped(tmp_path / "images.npy", np.arange(3, 20))
+    monkeypatch.setattr(batches, "_resident", [])
+    monkeypatch.setattr(batches, "COPIED", 5)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    there = batches.resident(images, "cpu", 1.0)
+    assert there is not None
+    assert np.array_equal(there.numpy(), few.train_images[3:20])
 
 
 @pytest.mark.parametrize(("number", "most"), [(0, 4), (1, 4), (4, 4), (5, 4), (801, 512), (1000, 128), (17, 3)])
