@@ -23,7 +23,7 @@ from nas.study.warm_start import UNSURE_ELSEWHERE, Source, Sources, task
 from searchspace.document import parse, plain
 from searchspace.errors import InputError
 from searchspace.space.choices import Scalar
-from searchspace.space.space import Point, Space
+from searchspace.space.space import ADAPTED, Point, Space
 
 SPACES = ("mobile",)  # the ready spaces that there is a prior of
 UNSURE_LIKE = 0.5  # more, of a network that is only like the one that was trained
@@ -49,9 +49,10 @@ def project(point: Point, space: Space, base: Space) -> dict[str, Scalar] | None
     """The point of a narrowed space that is most like one of the space that it was made of: what it does not offer is
     the nearest that it does. None where it is no such space."""
     stages = [[stage.stride for stage in one.network.stages] for one in (space, base)]
-    if stages[0] != stages[1] or not space.choices.keys() <= base.choices.keys():
+    if stages[0] != stages[1] or not space.choices.keys() <= {*base.choices, *ADAPTED}:
         return None
-    return {name: nearest(point[name], options) for name, options in space.choices.items()}
+    known = {name: getattr(base.network, name) for name in ADAPTED} | dict(point)
+    return {name: nearest(known[name], options) for name, options in space.choices.items()}
 
 
 def nearest(value: Scalar, options: Sequence[Scalar]) -> Scalar:

@@ -11,10 +11,22 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from searchspace.arch import Arch, lower
-from searchspace.blocks.layers import Activate, ChannelConv, Conv, Gate, Normalize, PadChannels, steps
+from searchspace.blocks.blocks import Shortcut
+from searchspace.blocks.layers import (
+    Activate,
+    Activation,
+    ChannelConv,
+    Conv,
+    Gate,
+    Gating,
+    Normalize,
+    NormKind,
+    PadChannels,
+    steps,
+)
 from searchspace.document import parse, read_yaml, value
 from searchspace.errors import InputError
 from searchspace.space.choices import Scalar
@@ -33,6 +45,15 @@ NAMES: dict[Aspect, tuple[str, ...]] = {
     "width": ("schedule.divisor",),
 }
 
+# What an aspect may be in words; of the others in numbers.
+WORDS: dict[Aspect, set[str]] = {
+    "activation": {*get_args(Activation), *get_args(Gating)},
+    "gate": {"none", "gate"},
+    "norm": set(get_args(NormKind)),
+    "grouping": {"depthwise", "grouped"},
+    "shortcut": set(get_args(Shortcut)),
+}
+
 
 @value
 class Rule:
@@ -48,7 +69,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if [bool(self.only), self.most > 0, self.multiple > 0].count(True) != 1 or min(self.most, self.multiple) < 0:
-            raise ValueError("only: one of only, most and multiple is accepted")
+            raise ValueError("only: one of only, most and multiple is accepted, numbers above 0")
 
     def admits(self, seen: Seen) -> bool:
         if self.only:
@@ -68,6 +89,18 @@ class Deployment:
     rules: Mapping[Aspect, Rule]
     about: str = ""
 
+    def __post_init__(self) -> None:
+        for aspect, rule in self.rules.items():
+            strange = sorted(set(rule.only) - WORDS[aspect]) if aspect in WORDS else []
+            if strange:
+                raise ValueError(
+                    f"rules: {aspect}: {', '.join(sorted(WORDS[aspect]))} are accepted, not {strange[0]!r}"
+                )
+            if aspect not in WORDS and rule.only:
+                raise ValueError(f"rules: {aspect}: a number as most or multiple is accepted, not only")
+            if rule.instead is not None and not rule.admits(as_seen(aspect, rule.instead)):
+                raise ValueError(f"rules: {aspect}: instead: {rule} is accepted, not {rule.instead!r}")
+
     @classmethod
     def load(cls, given: str | Path) -> Deployment:
         """One by its name, or a file of somebody's own; `InputError` where there is none or it is wrong."""
@@ -82,10 +115,11 @@ class Deployment:
     def broken(self, arch: Arch) -> str:
         """Which rule a network breaks first, and why that is one: `activation silu: relu, relu6 is accepted, since …`;
         "" where it keeps to all."""
-        for aspect, seen in aspects(arch):
-            rule = self.rules.get(aspect)
-            if rule and not rule.admits(seen):
-                return f"{aspect} {seen}: {rule} is accepted, since {rule.because}"
+        found = list(dict.fromkeys(aspects(arch)))
+        for aspect, rule in self.rules.items():
+            for what, seen in found:
+                if what == aspect and not rule.admits(seen):
+                    return f"{aspect} {seen}: {rule} is accepted, since {rule.because}"
         return ""
 
     def __str__(self) -> str:

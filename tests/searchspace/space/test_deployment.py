@@ -47,10 +47,10 @@ def test_known_and_textbook_networks_keep_to_them_too(rules: Deployment) -> None
 @pytest.mark.parametrize(
     ("network", "broken"),
     [
-        ("efficientnet_b0", "activation silu"),
-        ("convnext_tiny", "norm layer"),
+        ("efficientnet_b0", "gate gate"),
+        ("convnext_tiny", "activation gelu"),
         ("resnext50_32x4d", "grouping grouped"),
-        ("rexnet_100", "activation silu"),
+        ("rexnet_100", "gate gate"),
         ("mobilenet_v2", ""),
         ("resnet50", ""),
     ],
@@ -98,14 +98,24 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ({"most": 3, "multiple": 8}, "one of only, most and multiple is accepted"),
         ({"most": -3}, "one of only, most and multiple is accepted"),
         ({"only": "relu"}, "a valid array, not"),
+        ({"only": ["relu"]}, "depthwise kernel: a number as most or multiple is accepted"),
+        ({"most": 3, "instead": 7}, "depthwise kernel: instead: at most 3 is accepted, not 7"),
+        ({"multiple": 0}, "numbers above 0"),
     ],
 )
 def test_a_wrong_rule_is_one_line(tmp_path: Path, rule: dict[str, object], message: str) -> None:
     path = tmp_path / "chip.yaml"
-    write_yaml(path, {"name": "chip", "rules": {"kernel": {**rule, "because": "x", "source": "y"}}})
+    write_yaml(path, {"name": "chip", "rules": {"depthwise kernel": {**rule, "because": "x", "source": "y"}}})
     with pytest.raises(InputError, match=message) as caught:
         Deployment.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_words_of_a_rule_are_those_of_the_grammar() -> None:
+    with pytest.raises(ValueError, match="activation: .*relu6.* are accepted, not 'relux'"):
+        Deployment("chip", {"activation": Rule("it has one", "us", only=("relux",))})
+    with pytest.raises(ValueError, match="activation: instead: relu is accepted, not 'silu'"):
+        Deployment("chip", {"activation": Rule("it has one", "us", only=("relu",), instead="silu")})
 
 
 def test_a_deployment_that_is_not_there_is_one_line(tmp_path: Path) -> None:
