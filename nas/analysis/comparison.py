@@ -149,6 +149,8 @@ def sentences(found: Comparison) -> list[str]:
     e, f = m.natural_interval(*found.difference_interval)
     ahead = "the search is" if found.difference > 0 else "random networks are"
     verdict = "it may be noise" if found.noise else f"more than noise at the 10 % level, {ahead} ahead"
+    if found.noise and not e <= 0 <= f:
+        verdict += ", as the test says, which is exact; the interval is too narrow for so few networks"
     search, control = f"{m.natural(found.search):z.4f}", f"{m.natural(found.control):z.4f}"
     difference = f"Difference {m.natural(found.difference):+z.4f}"
     beside = (

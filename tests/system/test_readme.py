@@ -39,7 +39,7 @@ def transcripts() -> list[tuple[str, list[str]]]:
 
 def shape(line: str) -> str:
     """A line without its numbers and spacing."""
-    line = re.sub(r"(it may be noise|more than noise[^.]*)", "VERDICT", line)
+    line = re.sub(r"(it may be noise[^.]*|more than noise[^.]*)", "VERDICT", line)
     line = re.sub(r"\((baseline|search|control)\)", "ROLE", line)
     line = re.sub(r": (ham|spam) \(", ": CLASS (", line)
     line = re.sub(r"digest [0-9a-f]+", "digest HEX", line)  # which network is best hangs on the last bit of a float

@@ -61,6 +61,16 @@ def test_too_few_trials_prove_nothing() -> None:
     assert few.noise
 
 
+def test_an_interval_that_the_test_does_not_bear_out_is_called_too_narrow() -> None:
+    found = comparison.compare(outcomes([0.90, 0.91, 0.89, 0.92], [0.50, 0.55, 0.52, 0.51]), images=1000)
+    assert found is not None
+    assert "more than noise" in comparison.sentences(found)[1]
+    doubted = comparison.sentences(replace(found, p_value=0.2))[1]
+    assert "it may be noise, as the test says, which is exact; the interval is too narrow" in doubted
+    plain = comparison.sentences(replace(found, p_value=0.2, difference_interval=(-0.1, 0.1)))[1]
+    assert plain.endswith("it may be noise.")
+
+
 def test_the_permutation_test_counts_all_deals_where_they_are_few() -> None:
     """6 of 10: 210 deals, none of them drawn; of 8 of 24 some are."""
     rng = np.random.default_rng(1)

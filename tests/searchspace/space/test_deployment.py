@@ -112,7 +112,7 @@ def test_a_wrong_rule_is_one_line(tmp_path: Path, rule: dict[str, object], messa
 
 
 def test_words_of_a_rule_are_those_of_the_grammar() -> None:
-    with pytest.raises(ValueError, match="activation: .*relu6.* are accepted, not 'relux'"):
+    with pytest.raises(ValueError, match=r"activation: .*relu6.* are accepted, not 'relux'"):
         Deployment("chip", {"activation": Rule("it has one", "us", only=("relux",))})
     with pytest.raises(ValueError, match="activation: instead: relu is accepted, not 'silu'"):
         Deployment("chip", {"activation": Rule("it has one", "us", only=("relu",), instead="silu")})
