@@ -6,13 +6,12 @@ applied twice: to the values that a space offers, and to the layers of every net
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from searchspace import presets
 from searchspace.arch import Arch, lower
 from searchspace.blocks.blocks import Shortcut
 from searchspace.blocks.layers import (
@@ -32,6 +31,7 @@ from searchspace.errors import InputError
 from searchspace.space.choices import Scalar
 
 Aspect = Literal["activation", "gate", "kernel", "depthwise kernel", "norm", "grouping", "shortcut", "width"]
+FOLDER = "deployments"
 Seen = str | int
 # The values of a space's file, by their names, that an aspect is about; what they do not say shows in the layers.
 NAMES: dict[Aspect, tuple[str, ...]] = {
@@ -104,11 +104,7 @@ class Deployment:
     @classmethod
     def load(cls, given: str | Path) -> Deployment:
         """One by its name, or a file of somebody's own; `InputError` where there is none or it is wrong."""
-        path = Path(given)
-        if str(given).lower() in deployments():
-            path = Path(str(_folder() / f"{str(given).lower()}.yaml"))
-        elif not os.path.exists(path) or path.is_dir():
-            raise InputError(f"deploy {str(given)!r}: a YAML file, or one of {', '.join(deployments())} is accepted")
+        path = presets.find("deploy", FOLDER, given)
         data, lines = read_yaml(path)
         return parse(cls, data, path.name, lines)
 
@@ -175,8 +171,4 @@ def as_seen(aspect: Aspect, written: Any) -> Seen:
 
 def deployments() -> list[str]:
     """The names of the deployments that are known."""
-    return sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
-
-
-def _folder() -> resources.abc.Traversable:
-    return resources.files("searchspace") / "deployments"
+    return presets.names(FOLDER)

@@ -10,16 +10,14 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-import os
 import random
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from searchspace import limits
+from searchspace import limits, presets
 from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost, amount
 from searchspace.costs.latency import LatencyTable
@@ -39,6 +37,7 @@ from searchspace.space.width_solver import solve
 Point = Mapping[str, Scalar]
 BudgetLike = Budget | str | Iterable[str]
 
+FOLDER = "spaces"
 FIT_BAND = 0.97
 ARENA_BAND = 0.85  # one channel more of the largest map, in whole channels, may be a tenth of a microcontroller's arena
 REPAIR_BAND = 0.85
@@ -128,11 +127,7 @@ class Space:
     @classmethod
     def load(cls, name: str | Path) -> Space:
         """A ready space by its name, or any space or network file; `InputError` where there is none or it is wrong."""
-        path = Path(name)
-        if str(name) in ready():
-            path = Path(str(resources.files("searchspace") / "spaces" / f"{name}.yaml"))
-        elif not os.path.exists(path) or path.is_dir():
-            raise InputError(f"space {str(name)!r}: a file, or one of {', '.join(ready())} is accepted")
+        path = presets.find("space", FOLDER, name)
         data, lines = read_yaml(path)
         if isinstance(data, dict) and "blocks" in data and "stages" not in data:
             raise InputError(f"{path}: an exported network, with nothing to search; a space is written in stages")
@@ -532,5 +527,4 @@ def band_of(budget: Budget) -> float:
 
 def ready() -> list[str]:
     """The names of the ready spaces."""
-    folder = resources.files("searchspace") / "spaces"
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return presets.names(FOLDER)

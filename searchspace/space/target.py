@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from importlib import resources
 from pathlib import Path
 
+from searchspace import presets
 from searchspace.budget import Budget, Limit
 from searchspace.document import parse, read_yaml, value
 from searchspace.errors import InputError
@@ -43,15 +42,12 @@ class Target:
     @classmethod
     def load(cls, given: str | Path) -> Target:
         """A board by its name, or a file of somebody's own; `InputError` where there is none or it is wrong."""
-        path = Path(given)
-        if str(given).lower() in boards():
-            path = Path(str(_folder() / f"{str(given).lower()}.yaml"))
-        elif not os.path.exists(path) or path.is_dir():
-            raise InputError(f"target {str(given)!r}: a YAML file, or one of {', '.join(boards())} is accepted")
+        path = presets.find("target", FOLDER, given)
         data, lines = read_yaml(path)
         return parse(cls, data, path.name, lines)
 
 
+FOLDER = "targets"
 OWN = ("ram", "flash")
 SPACE = "mcu"  # what a target is searched in, unless a space is given
 
@@ -69,8 +65,4 @@ def bytes_of(field: str, text: str) -> int:
 
 def boards() -> list[str]:
     """The names of the boards that are known."""
-    return sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
-
-
-def _folder() -> resources.abc.Traversable:
-    return resources.files("searchspace") / "targets"
+    return presets.names(FOLDER)

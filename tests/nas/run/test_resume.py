@@ -12,9 +12,8 @@ import yaml
 from nas.config import CONFIG, SearchConfig
 from nas.run import resume, search_options
 from nas.run.run import Run
-from searchspace import InputError, Space
+from searchspace import InputError, Space, presets
 from searchspace.command import line
-from searchspace.space import space as spaces
 
 WORDS = ["--budget", "30MFLOPs", "--space", "rexnet", "--resolution", "32", "--seed", "5"]
 
@@ -123,7 +122,7 @@ def test_a_ready_space_may_change_but_not_a_file_of_ones_own(tmp_path: Path, mon
     for folder in ("spaces", "targets", "deployments"):
         (tmp_path / folder).mkdir()
     (tmp_path / "spaces" / "rexnet.yaml").write_text(text)
-    monkeypatch.setattr(spaces.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(presets.resources, "files", lambda _: tmp_path)
     assert Space.load("rexnet").network.head.width == 640
     kept = SearchConfig.load(tmp_path / "ready").identity
     assert again(tmp_path / "ready", *WORDS).identity == kept

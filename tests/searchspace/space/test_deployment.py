@@ -120,7 +120,7 @@ def test_words_of_a_rule_are_those_of_the_grammar() -> None:
 
 def test_a_deployment_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for given in ("edgetpus", str(tmp_path), ""):
-        with pytest.raises(InputError, match="a YAML file, or one of edgetpu, mcu, mobile is accepted"):
+        with pytest.raises(InputError, match="a file, or one of edgetpu, mcu, mobile is accepted"):
             Deployment.load(given)
 
 

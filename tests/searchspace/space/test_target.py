@@ -55,5 +55,5 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_an_unknown_board_names_those_known() -> None:
-    with pytest.raises(InputError, match=r"target 'stm33': a YAML file, or one of esp32s3, .*stm32h743 is accepted"):
+    with pytest.raises(InputError, match=r"target 'stm33': a file, or one of esp32s3, .*stm32h743 is accepted"):
         Target.load("stm33")

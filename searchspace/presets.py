@@ -1,0 +1,27 @@
+"""What ships as files and may be somebody's own file instead: spaces, boards, rules of deployments."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from searchspace.errors import InputError
+
+SUFFIX = ".yaml"
+
+
+def names(folder: str) -> list[str]:
+    """The names of those that ship in a folder of this package."""
+    there = resources.files("searchspace") / folder
+    return sorted(entry.name.removesuffix(SUFFIX) for entry in there.iterdir() if entry.name.endswith(SUFFIX))
+
+
+def find(kind: str, folder: str, given: str | Path) -> Path:
+    """The file of one by its name, or of somebody's own; `InputError` where there is none."""
+    known, name = names(folder), str(given).lower()
+    if name in known:
+        return Path(str(resources.files("searchspace") / folder / f"{name}{SUFFIX}"))
+    if not os.path.exists(given) or Path(given).is_dir():
+        raise InputError(f"{kind} {str(given)!r}: a file, or one of {', '.join(known)} is accepted")
+    return Path(given)
