@@ -157,7 +157,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
             f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
         )
     for name, why in found.left_out.items():
-        console.print(f"known network {name} is left out: {why}")
+        console.print(f"known network {name} is left out as a point of the space: {why}")
     for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
         console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
     networks = known_within(space, budget)

@@ -229,7 +229,7 @@ def print_preflight(
 ) -> None:
     """What the budget leaves of the space. `classes_of` says whose number of classes it is; `textbook` networks are
     what the search begins with."""
-    space, budget = config.space, config.budget
+    space, budget, minimize = config.space, config.budget, config.identity.minimize
     limit = budget.limits[0]
     whose = f" ({classes_of})" if classes_of else ""
     low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
@@ -242,14 +242,17 @@ def print_preflight(
         f"space {space.source}: {found.points:.3g} points in {len(space.choices)} choices",
         *([f"deploy {space.deployment}"] if space.deployment else []),
         f"its networks cost {low} to {high}; {scaled}half of them cost more than {half}",
-        f"of {found.tried} random networks {100 * found.fits:.0f} % can be brought to {band}; only such are trained",
+        f"of {found.tried} random networks {100 * found.fits:.0f} % can be brought to {band}; "
+        + ("with costs minimised such and cheaper ones are trained" if minimize else "only such are trained"),
     ]
     if space.fit_range:
         typical = f"typical width multiplier {found.width_mult:.2g} (first stage {found.first_width} channels)"
         changed = f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
         lines.append(typical + (f"; {changed}" if found.changed else ""))
     lines += advice(found, space, limit)
-    lines += [f"known network {name} is left out: {why}" for name, why in found.left_out.items()]
+    lines += [
+        f"known network {name} is left out as a point of the space: {why}" for name, why in found.left_out.items()
+    ]
     if textbook:
         named = ", ".join(f"{one.baseline} ×{one.candidate.width_mult:.2g}" for one in textbook)
         are = "is a textbook network" if len(textbook) == 1 else "are textbook networks"

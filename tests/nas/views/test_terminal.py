@@ -202,7 +202,10 @@ def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_els
     assert "(first stage 8 channels); in 8" in lines[4]
     levers = "--resolution 96,128,160 or --without fused_mbconv,inverted or --space mobile_small"
     assert lines[5].endswith(f"times as much or more; {levers} would leave wider networks")
-    assert lines[6:] == ["known network rexnet_100 is left out: it has stem.width=32, which this space has not"]
+    why = "it has stem.width=32, which this space has not"
+    assert lines[6:] == [f"known network rexnet_100 is left out as a point of the space: {why}"]
+    minimized = told("--budget", "40MFLOPs", "--minimize", "params")[3]
+    assert minimized.endswith(" % of the budget; with costs minimised such and cheaper ones are trained")
 
 
 @pytest.mark.parametrize(
