@@ -552,8 +552,12 @@ def sizes_of(dataset: str, data: DataConfig, split: Split | None) -> tuple[int, 
 
 def narrow(space: Space, fix: Sequence[str] | None, without: str | None, deploy: str | None = None) -> Space:
     """The space as these options narrow it; what is fixed has to keep to the rules of a deployment too."""
-    kept = space.deploy(deploy) if deploy else space
-    return kept.fix(fix or ()).without(word for word in (without or "").split(",") if word)
+    words = [word for word in (without or "").split(",") if word.strip()]
+    if deploy:  # which may leave out what they name too
+        space.without(words)
+        space = space.deploy(deploy)
+        words = [word for word in words if space.offers(word)]
+    return space.fix(fix or ()).without(words)
 
 
 def by_dataset(args: argparse.Namespace, space: Space) -> bool:

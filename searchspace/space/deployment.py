@@ -21,6 +21,7 @@ from searchspace.blocks.layers import (
     Conv,
     Gate,
     Gating,
+    Layer,
     Normalize,
     NormKind,
     PadChannels,
@@ -32,6 +33,7 @@ from searchspace.space.choices import Scalar
 
 Aspect = Literal["activation", "gate", "kernel", "depthwise kernel", "norm", "grouping", "shortcut", "width"]
 FOLDER = "deployments"
+UNFOLDED = "after no convolution"  # a norm that no convolution takes up
 Seen = str | int
 # The values of a space's file, by their names, that an aspect is about; what they do not say shows in the layers.
 NAMES: dict[Aspect, tuple[str, ...]] = {
@@ -49,7 +51,7 @@ NAMES: dict[Aspect, tuple[str, ...]] = {
 WORDS: dict[Aspect, set[str]] = {
     "activation": {*get_args(Activation), *get_args(Gating)},
     "gate": {"none", "gate"},
-    "norm": set(get_args(NormKind)),
+    "norm": {*get_args(NormKind), UNFOLDED},
     "grouping": {"depthwise", "grouped"},
     "shortcut": set(get_args(Shortcut)),
 }
@@ -144,6 +146,7 @@ class Deployment:
 
 def aspects(arch: Arch) -> Iterator[tuple[Aspect, Seen]]:
     """Everything that a rule may be about, layer by layer; the classifier's width is the classes' and no choice."""
+    before: Layer | None = None
     for layer, _ in steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution)):
         match layer:
             case Conv():
@@ -155,11 +158,12 @@ def aspects(arch: Arch) -> Iterator[tuple[Aspect, Seen]]:
             case Activate():
                 yield "activation", layer.function
             case Normalize():
-                yield "norm", layer.norm.kind
+                yield "norm", layer.norm.kind if isinstance(before, Conv) else UNFOLDED
             case Gate() | ChannelConv():
                 yield "gate", "gate"
             case PadChannels():
                 yield "shortcut", "partial"
+        before = layer
 
 
 def as_seen(aspect: Aspect, written: Any) -> Seen:

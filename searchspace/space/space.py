@@ -30,7 +30,7 @@ from searchspace.space import choices as free
 from searchspace.space.choices import Options, Scalar, Slots
 from searchspace.space.deployment import Deployment
 from searchspace.space.known_networks import known_points
-from searchspace.space.narrow import fixed_places, offer, without
+from searchspace.space.narrow import OFF, fixed_places, offer, without
 from searchspace.space.repair import least, repair
 from searchspace.space.width_solver import solve
 
@@ -448,6 +448,16 @@ class Space:
     def deploys(self, arch: Arch) -> bool:
         """Whether a network keeps to what the space's networks are deployed by."""
         return self.deployment is None or not self.deployment.broken(arch)
+
+    def offers(self, word: str) -> bool:
+        """Whether a value may be chosen, or a field of this name switched on (see `without`)."""
+        wanted = scalar(word)
+        for name, options in self.choices.items():
+            if any(free.same(option, wanted) for option in options):
+                return True
+            if name.rpartition(".")[2] == word and any(option not in OFF for option in options):
+                return True
+        return False
 
     def adopt(self, other: Space, point: Point) -> dict[str, Scalar] | None:
         """The point of this space that is a point of another one; None where this space has no such network.

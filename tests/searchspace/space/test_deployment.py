@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from nas.run import search_options
 from searchspace import Budget, InputError, Space, zoo
 from searchspace.document import write_yaml
 from searchspace.space.deployment import Deployment, Rule, aspects, deployments
@@ -10,8 +11,8 @@ from searchspace.space.space import ready
 from searchspace.space.textbook import textbook
 
 BUDGETS = {"mcu": "20MFLOPs", "rexnet": "60MFLOPs"}
-# Every block of these is a convolution in groups.
-UNDEPLOYABLE = {"regnet"}
+# Every block of the one is a convolution in groups, and norms of the other's come after a sum, before its stages.
+UNDEPLOYABLE = {"regnet", "convnext"}
 
 
 @pytest.fixture(scope="module", params=deployments())
@@ -30,7 +31,8 @@ def test_every_network_of_a_narrowed_space_keeps_to_the_rules(name: str, rules: 
 
 @pytest.mark.parametrize("name", sorted(UNDEPLOYABLE))
 def test_a_space_that_no_rule_leaves_anything_of_is_refused(name: str, rules: Deployment) -> None:
-    with pytest.raises(InputError, match=f"deploy {rules.name}: grouping grouped: depthwise is accepted, since"):
+    why = {"regnet": "grouping grouped: depthwise", "convnext": "norm after no convolution: batch, none"}[name]
+    with pytest.raises(InputError, match=f"deploy {rules.name}: {why} is accepted, since"):
         Space.load(name).deploy(rules)
 
 
@@ -81,6 +83,14 @@ def test_what_is_fixed_afterwards_has_to_keep_to_the_rules() -> None:
     with pytest.raises(InputError, match=r"deploy mobile: activation silu: none, relu, relu6, hard_swish is accepted"):
         space.fix(["stem.act=silu"])
     assert space.fix(["stem.act=relu"]).deployment == space.deployment
+
+
+def test_words_that_a_deployment_leaves_out_may_be_left_out_too() -> None:
+    space = Space.load("mobile")
+    narrow = search_options.narrow(space, None, "se,silu,bottleneck", "edgetpu")
+    assert narrow.data == search_options.narrow(space, None, "bottleneck", "edgetpu").data
+    with pytest.raises(InputError, match="without 'sillu': no free value has it"):
+        search_options.narrow(space, None, "sillu", "edgetpu")
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
