@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,31 @@ def strip(message: Any) -> None:
                 strip(part)
 
 
+class MutedHere(io.TextIOBase):
+    """An output that drops what the thread writes that has made it: others have to say meanwhile how long it takes."""
+
+    def __init__(self, output: TextIO) -> None:
+        super().__init__()
+        self.output, self.muted = output, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self.muted else self.output.write(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() != self.muted:
+            self.output.flush()
+
+    def isatty(self) -> bool:
+        return self.output.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.output.encoding
+
+    def fileno(self) -> int:
+        return self.output.fileno()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's own news, such as operators of torchvision that no network here has."""
@@ -64,7 +91,7 @@ def _quiet() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(MutedHere(sys.stdout)):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,17 @@ def test_writing_onnx_says_nothing_of_its_own(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchvision" else found(name))
     onnx_file.write(tmp_path / "model.onnx", build(ARCH).eval(), torch.zeros(2, 3, 32, 32), "logits")
     assert capfd.readouterr() == ("", "")
+
+
+def test_others_are_heard_while_the_exporter_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """A thread says how long it takes; the exporter's own news is dropped."""
+    with onnx_file._quiet():
+        print("the exporter's news")
+        other = threading.Thread(target=lambda: print("writing: 7 s"))
+        other.start()
+        other.join()
+    print("after")
+    assert capsys.readouterr().out == "writing: 7 s\nafter\n"
 
 
 def test_names_that_people_chose_stay_text(tmp_path: Path) -> None:
