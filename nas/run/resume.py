@@ -22,20 +22,8 @@ from searchspace.space.space import Space, ready
 CHOICES = ("space", "fix", "without", "deploy")
 IDENTITY = (
     *("space", "dataset", "images", "resolution", "num_classes", "epochs", "batch_size", "train_resolution"),
-    *(
-        "flip",
-        "skip_bad",
-        "data_range",
-        "sampler",
-        "seed",
-        "band",
-        "fix",
-        "without",
-        "deploy",
-        "no_baselines",
-        "no_prior",
-        "minimize",
-    ),
+    *("flip", "skip_bad", "data_range", "sampler", "seed", "band", "fix", "without", "deploy"),
+    *("no_baselines", "no_prior", "minimize"),
     *("warm_start", "prescreen", "prescreen_by", "metric", "evaluate"),
 )
 SHOWN = 3

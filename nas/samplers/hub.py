@@ -143,12 +143,10 @@ def licence() -> str:
     beside = HERE.parents[1] / "LICENSE"
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
-    found = [file for file in metadata.files(command.DISTRIBUTION) or () if file.name == "LICENSE"]
-    return (
-        found[0].read_text(encoding="utf-8")
-        if found
-        else "Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0\n"
-    )
+    installed = [file for file in metadata.files(command.DISTRIBUTION) or () if file.name == "LICENSE"]
+    if installed:
+        return installed[0].read_text(encoding="utf-8")
+    return "Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0\n"
 
 
 def main(arguments: Sequence[str]) -> int:
