@@ -41,7 +41,8 @@ def recall(space: Space) -> Sources:
             kept = [(a or b, y, u if a else math.hypot(u, UNSURE_LIKE)) for a, b, y, u in rows if a or b]
             if kept:
                 points, y, unsure = zip(*kept, strict=True)
-                found.append(Source(source.run, source.budget, source.dataset, source.train, False, points, y, unsure))
+                run = source.run if all(own) else f"{source.run}, moved to the nearest networks of this space"
+                found.append(Source(run, source.budget, source.dataset, source.train, False, points, y, unsure))
     return Sources(tuple(found) if sum(len(source.y) for source in found) >= START else ())
 
 

@@ -160,6 +160,12 @@ class Slots:
         return changed
 
 
+def keep(node: dict[str, Any], places: Iterable[int]) -> None:
+    """Leave of a choice in a file the options at these places, with their weights, in place."""
+    kept = list(places)
+    node |= {part: [values[place] for place in kept] for part, values in node.items()}
+
+
 def at(data: Any, location: Location) -> Any:
     for part in location:
         data = data[part]

@@ -440,9 +440,7 @@ class Space:
             options = space.choices[name]
             kept = [option for option in options if not rules.broken(space.arch({**first, name: option}))]
             if kept and len(kept) < len(options):
-                node = free.at(data, space._locations[name])
-                places = [options.index(option) for option in kept]
-                node |= {part: [values[place] for place in places] for part, values in node.items()}
+                free.keep(free.at(data, space._locations[name]), map(options.index, kept))
         return Space({**data, "deploy": plain(rules)}, self.source)
 
     def deploys(self, arch: Arch) -> bool:

@@ -40,11 +40,13 @@ def test_a_narrowed_space_has_it_of_the_networks_that_are_most_like() -> None:
     whole = prior.recall(space).evidence
     assert prior.recall(space.fix(["num_classes=7", "resolution=64"])).evidence == whole
     assert prior.recall(Space.load("mobile_wide")).evidence == whole
+    assert not any("moved" in str(source) for source in prior.recall(space).sources)
     several = space.at_resolutions((64, 128))
     assert {one.point["resolution"] for one in prior.recall(several).evidence} == {128}
     for narrow in (space.without(["hard_swish"]), space.deploy("edgetpu"), space.fix(["head.width=640"])):
         found = prior.recall(narrow).evidence
         assert len(found) == len(whole)
+        assert all("moved to the nearest networks" in str(source) for source in prior.recall(narrow).sources)
         for one, before in zip(found, whole, strict=True):
             assert all(one.point[name] in options for name, options in narrow.choices.items())
             assert one.point.keys() == narrow.choices.keys()
