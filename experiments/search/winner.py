@@ -1,14 +1,16 @@
 """Claim: the network that a search names is better than the best textbook network, and as good as the search says.
 
     python -m experiments.search.winner --dataset path/to/cifar10 --images 10000  # hours of two cores; carries on
+    python -m experiments.search.winner --dataset path/to/imagenette64 --also path/to/cifar10 --images 2000
     python -m experiments.search.winner --dataset path/to/cifar10 --budget 300MFLOPs --searches 1
     python -m experiments.search.winner --smoke  # a minute: one search on digits
 
-`python -m nas.search` with its defaults, from several seeds (their run folders lie beside the results). The network
-that each names, what it would have named without finals, and the textbook networks that were best in the searches are
-then trained long from fresh seeds, on a split of another seed. The gain is over the textbook network that is best
-there, on average over its trainings: the hardest rival, chosen with hindsight. Beside it what the search itself
-printed, and how far that is from fresh trainings of its network with the recipe, images and epochs of finals.
+`python -m nas.search` with its defaults, from several seeds (their run folders lie beside the results), with what ships
+from earlier searches on other datasets, but nothing of the dataset's own. The network that each names, what it would
+have named without finals, and the textbook networks that were best in the searches are then trained long from fresh
+seeds, on a split of another seed. The gain is over the textbook network that is best there, on average over its
+trainings: the hardest rival, chosen with hindsight. Beside it what the search itself printed, and how far that is from
+fresh trainings of its network with the recipe, images and epochs of finals.
 """
 
 from __future__ import annotations
@@ -40,13 +42,14 @@ from searchspace import Arch, Budget, InputError
 
 BUDGET = "30MFLOPs"
 NAMED, SCORED = "named", "best score"
+GAINS = ("gain", "gain without finals")
 FRESH = 10**6  # a seed that no search has
 
 
-def searched(args: argparse.Namespace, seed: int) -> Run:
+def searched(args: argparse.Namespace, dataset: str, seed: int) -> Run:
     """The search of a seed, carried on where it stands."""
-    folder: Path = args.out / f"winner-{Path(args.dataset).name}-{args.budget}-{seed}"
-    command = [sys.executable, "-m", "nas.search", "--budget", args.budget, "--dataset", args.dataset]
+    folder: Path = args.out / f"winner-{Path(dataset).name}-{args.budget}-{seed}"
+    command = [sys.executable, "-m", "experiments.unseen", "--budget", args.budget, "--dataset", dataset]
     command += ["--trials", str(args.trials), "--seed", str(seed), "--run", str(folder), *args.options]
     if args.images is not None:
         command += ["--images", str(args.images)]
@@ -89,14 +92,14 @@ def summary(rows: Sequence[dict[str, Any]], column: str) -> str:
     return f"{mean:+.4f} ± {sd / math.sqrt(len(values)):.4f} (n = {len(values)}, worst {min(values):+.4f})"
 
 
-def optimism(run: Run, args: argparse.Namespace, page: findings.Page, log: Path) -> float | None:
+def optimism(run: Run, dataset: str, args: argparse.Namespace, page: findings.Page, log: Path) -> float | None:
     """What a search printed of its network, minus fresh trainings of that like those of the finals."""
     found, identity = duel(run.finals) if run.finals else None, run.config.identity
     if found is None:
         return None
     train = replace(identity.train, epochs=found.epochs)
     split = trainings.images(
-        args.dataset, number_of_training_images(identity.data, list_classes(identity.data)[1]), seed=FRESH
+        dataset, number_of_training_images(identity.data, list_classes(identity.data)[1]), train.resolution, FRESH
     )
     jobs = [Job(NAMED, found.winner.arch, train, FRESH + seed) for seed in range(args.seeds)]
     fresh: list[Record] = trainings.carry_out(jobs, split, page.device, log, page.console)
@@ -113,8 +116,32 @@ def draw(scores: Mapping[str, Sequence[float]], note: str) -> Figure:
     return figure
 
 
+def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> list[dict[str, Any]]:
+    """Search on a dataset, train what was found and tell of it: a row for each search."""
+    name = f"winner-{Path(dataset).name}-{args.budget}"
+    runs = [searched(args, dataset, seed) for seed in range(args.searches)]
+    archs = networks(runs, args.rivals)
+    jobs = trainings.repeated(archs, replace(full_recipe(dataset), epochs=args.epochs), args.seeds)
+    split = trainings.images(dataset, args.long_images, seed=FRESH)
+    log = args.out / f"{name}.jsonl"
+    records = trainings.carry_out(jobs, split, page.device, log, page.console)
+    page.trained(records)
+    scores = trainings.accuracies(records)
+    rows = rows_of(runs, scores, [known for known in archs if not known.startswith((NAMED, SCORED))])
+    note = f"within {args.budget}: {args.epochs} epochs of {trainings.described(split)}"
+    page.table(name, note, rows)
+    for column in GAINS:
+        page.say(f"{column} over the best textbook network: {summary(rows, column)}")
+    off = [one for run in runs if (one := optimism(run, dataset, args, page, log)) is not None]
+    if off:
+        page.say(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
+    page.figure(name, draw(scores, note))
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, __file__, "one search of 12 trials on digits, two epochs")
+    parser.add_argument("--also", action="append", default=[], metavar="DATASET", help="another one, searched alike")
     parser.add_argument("--budget", default=BUDGET, help="at 224 px (30MFLOPs)")
     parser.add_argument("--searches", type=int, default=3, help="seeds (3)")
     parser.add_argument("--trials", type=int, default=48, help="of a search (48)")
@@ -128,31 +155,17 @@ def main(arguments: list[str] | None = None) -> None:
     if args.smoke:
         args.dataset, args.searches, args.trials, args.images, args.seeds = "digits", 1, 12, None, 1
         args.epochs, args.long_images, args.budget = 2, 200, "8MFLOPs"
-        args.options = ["--epochs", "1", "--resolution", "32"]
+        args.also, args.options = [], ["--epochs", "1", "--resolution", "32"]
     page = findings.Page(
         __doc__, __file__, args, arguments, "winner" if args.budget == BUDGET else f"winner-{args.budget}"
     )
     Budget.parse(args.budget)
-    runs = [searched(args, seed) for seed in range(args.searches)]
-    archs = networks(runs, args.rivals)
-    train = replace(full_recipe(args.dataset), epochs=args.epochs)
-    jobs = trainings.repeated(archs, train, args.seeds)
-    split = trainings.images(args.dataset, args.long_images, seed=FRESH)
-    log = args.out / f"winner-{Path(args.dataset).name}-{args.budget}.jsonl"
-    records = trainings.carry_out(jobs, split, page.device, log, page.console)
-    scores = trainings.accuracies(records)
-    known = [name for name in archs if not name.startswith((NAMED, SCORED))]
-    rows = rows_of(runs, scores, known)
-    name = f"winner-{Path(args.dataset).name}-{args.budget}"
-    note = f"within {args.budget}: {args.epochs} epochs of {trainings.described(split)}"
-    page.table(name, note, rows)
-    for column in ("gain", "gain without finals"):
-        page.say(f"{column} over the best textbook network: {summary(rows, column)}")
-    off = [one for run in runs if (one := optimism(run, args, page, log)) is not None]
-    if off:
-        page.say(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
-    page.figure(name, draw(scores, note))
-    page.trained(records)
+    gains: list[dict[str, Any]] = []
+    for dataset in (args.dataset, *args.also):
+        gains += one_dataset(dataset, args, page)
+    if args.also:
+        for column in GAINS:
+            page.say(f"on all datasets, {column} over the best textbook network: {summary(gains, column)}")
     page.write(n=f"{args.searches} searches of {args.trials} trials, {args.seeds} long trainings of each network")
 
 
