@@ -279,7 +279,11 @@ def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
     before, after = (_flat(plain(one, (*SAVED_IN_FULL, Metric))) for one in (old, new))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key, 'default')} → {after.get(key, 'default')}" for key in keys]
+    return [f"{key}: {_word(before.get(key, 'default'))} → {_word(after.get(key, 'default'))}" for key in keys]
+
+
+def _word(value: object) -> object:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

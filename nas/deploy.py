@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     from nas.full_training import training_folder
     from nas.run import deploy
     from nas.run.run import Run
-    from nas.run.search import Search
+    from nas.run.search import Search, carry_out_command
 
     if args.full_epochs is not None:
         deploy.check_epochs(args.full_epochs)
@@ -43,14 +43,15 @@ def main(arguments: Sequence[str]) -> int:
     bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
     trained = run / deploy.TRAINED
+    args.command = search.command_line(deploy.search_words(arguments), args)
+    begun = Search(args)  # refuses another search of the same run folder
     if training_folder.is_folder(trained):
-        Search(args)  # refuses another search of the same run folder
         if not args.quiet:
             command.console().print(f"the full training in {trained} has begun: the search stays as it is")
     else:
         if not args.dry_run:
-            deploy.check_test_images(Search(args).config, command.console(), args.quiet)
-        code = search.main(deploy.search_words(arguments))
+            deploy.check_test_images(begun.config, command.console(), args.quiet)
+        code = carry_out_command(begun)
         if code or args.dry_run:
             return code
     config = Run.config_of(run)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from nas.run import search_options
 from searchspace import command
+
+
+def command_line(words: Sequence[str], args: argparse.Namespace) -> str:
+    """The command of these words, as a run keeps it: without a password."""
+    return command.line("nas.search", search_options.without_password(words, args.storage))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -13,8 +19,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from nas.run.search import Search, carry_out_command
 
-    words = search_options.without_password(arguments, args.storage)
-    args.command = command.line("nas.search", words)
+    args.command = command_line(arguments, args)
     return carry_out_command(Search(args))
 
 

@@ -24,6 +24,10 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class UnmetError(InputError):
+    """A budget that no network of a space is within: all cost more."""
+
+
 def reason(error: BaseException) -> str:
     """Why something that a user wrote failed, in one line."""
     said = next(iter(str(error).splitlines()), "no reason given")[:300]

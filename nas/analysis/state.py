@@ -34,7 +34,7 @@ class State:
         if self.asked:
             begun = f"; {list_trials(self.running).lower()} asked and not told" if self.running else ""
             return f"Asked and told by its caller: {count_of(self.ended, 'trial')} ended{begun}."
-        done = f"{self.ended} of {self.wanted} trials have ended"
+        done = f"{self.ended} of {self.wanted} trials ended"
         if self.alive:
             now = "1 is" if len(self.running) == 1 else f"{len(self.running)} are"
             return f"The search is running: {done}, {now} being trained."

@@ -62,7 +62,7 @@ class Run:
 
     def __repr__(self) -> str:
         ended = sum(record.state != "running" for record in self.trials)
-        return f"Run({str(self.folder)!r}: {ended} of {self.config.conduct.trials} trials have ended)"
+        return f"Run({str(self.folder)!r}: {ended} of {self.config.conduct.trials} trials ended)"
 
     @property
     def name(self) -> str:

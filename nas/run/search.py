@@ -33,6 +33,7 @@ from nas.study.passwords import without_password
 from nas.study.proposals import Proposal, baselines_within
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
+from nas.views.advice import suggest_for_unmet
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import gpu_sharing, tuner
@@ -42,8 +43,8 @@ from searchspace import command, signals
 from searchspace.budget import Budget
 from searchspace.costs.latency import LatencyTable
 from searchspace.document import plain
-from searchspace.errors import InputError
-from searchspace.space.preflight import preflight
+from searchspace.errors import InputError, UnmetError
+from searchspace.space.preflight import Preflight, preflight
 from searchspace.space.space import Space
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ class Search:
             check_known(space, config.identity.minimize)
             taught = taught or self._teach(space)
             if not self.quiet:
-                found = preflight(space, config.budget, config.identity.band)
+                found = self._look_ahead(space)
         if found is None:
             return taught, space
         whose = search_options.classes_of(args, config) if self.old is None else ""
@@ -330,6 +331,15 @@ class Search:
                 f"prior: {source}; --no-prior leaves it out" if config.identity.prior else f"warm start: {source}"
             )
         return taught, space
+
+    def _look_ahead(self, space: Space) -> Preflight:
+        """What the budget leaves of the space; `InputError` with a way out where that is nothing."""
+        budget, band = self.config.budget, self.config.identity.band
+        try:
+            return preflight(space, budget, band)
+        except UnmetError as error:
+            ways = suggest_for_unmet(space, budget, band)
+            raise InputError(f"{error}" + (f"; it can with {' or '.join(ways)}" if ways else "")) from None
 
     def _teach(self, space: Space) -> warm_start.Sources:
         """What the search is to learn from at its start."""

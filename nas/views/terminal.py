@@ -29,12 +29,12 @@ from nas.study.proposals import Proposal
 from nas.study.records import interruption_sentences
 from nas.study.study import Study
 from nas.trial import Result, Trial, TrialRecord, after_trials
+from nas.views.advice import suggest_for_small
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
-from searchspace.budget import DEPLOYED, OWN_COSTS, Limit, amount, unit_of
+from searchspace.budget import DEPLOYED, OWN_COSTS, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
-from searchspace.space.space import Space
 
 SHOWN, BEST = 8, 5
 WIDTH = 80
@@ -46,8 +46,6 @@ OUTCOMES = ("complete", "pruned", "failed")
 LINE = "{:>5} {:<8} {:>8} {:>7}{ms:>{gap}} {:>6} {:>9} {:>7} {:>9}"
 HEADER = ("trial", "role", "FLOPs M", "Par. M", "epoch", "score", "img/s", "outcome")
 MS_GAP = 9
-# A median network this many times the budget is shrunk to where widths come to their floors.
-DEAR, LEAST_PIXELS, DENSE, SMALLER = 8.0, 96, ("fused_mbconv", "inverted"), "mobile_small"
 
 
 class Display:
@@ -249,7 +247,7 @@ def print_preflight(
         typical = f"typical width multiplier {found.width_mult:.2g} (first stage {found.first_width} channels)"
         changed = f"in {100 * found.changed:.0f} % blocks, expansions or depths were changed too"
         lines.append(typical + (f"; {changed}" if found.changed else ""))
-    lines += advice(found, space, limit)
+    lines += suggest_for_small(found, space, limit)
     lines += [
         f"known network {name} is left out as a point of the space: {why}" for name, why in found.left_out.items()
     ]
@@ -259,26 +257,6 @@ def print_preflight(
         lines.append(f"{len(textbook)} of the trials {are}, scaled in width to the budget: {named}")
     for line in lines:
         console.print(line)
-
-
-def advice(found: Preflight, space: Space, limit: Limit) -> list[str]:
-    """What else a budget could be kept by that is small for the space; nothing where it is not."""
-    over = found.quantile(0.5) / limit.high
-    if over < DEAR or not space.fit_range:
-        return []
-    levers = []
-    if limit.currency != "params" and len(space.resolutions) == 1 and space.resolutions[0] > LEAST_PIXELS:
-        smaller = [str(pixels) for pixels in (96, 128, 160) if pixels < space.resolutions[0]]
-        levers.append(f"--resolution {','.join(smaller)}")
-    dear = [block for block in DENSE if any(block in options for options in space.choices.values())]
-    if dear:
-        levers.append(f"--without {','.join(dear)}")
-    if space.source != f"{SMALLER}.yaml" and limit.currency != "params":
-        levers.append(f"--space {SMALLER}")
-    return [
-        f"the budget is small for this space: half of its networks cost {over:.0f} times as much or more; "
-        f"{' or '.join(levers)} would leave wider networks"
-    ] * bool(levers)
 
 
 def latency_notes(table: LatencyTable | None, predicted: bool, busy: str) -> list[str]:

@@ -23,7 +23,7 @@ from searchspace.budget import Budget, Cost, amount
 from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost, outline_cost
 from searchspace.document import Location, parse, plain, read_yaml, scalar
-from searchspace.errors import InputError
+from searchspace.errors import InputError, UnmetError
 from searchspace.format.network import MIN_EXPANSION, check_expansion, parse_network, with_defaults
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
@@ -334,7 +334,7 @@ class Space:
         ]
         reachable = f"networks of {self.source} cost {' to '.join(said)}"
         if budget.share_used(few) > 1:
-            raise InputError(f"budget {budget} cannot be met: {reachable}")
+            raise UnmetError(f"budget {budget} cannot be met: {reachable}")
         short = any(limit.of(many) < limit.low for limit in budget.limits)
         if short or (self.fit_range is not None and budget.share_used(many) < band):
             raise InputError(f"budget {budget} is not reached: {reachable}")

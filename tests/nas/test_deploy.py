@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from nas import deploy, export, search, train
+import nas.run.search as run_search
+from nas import deploy, export, train
 from nas.config import DataConfig
 from nas.full_training import training_folder
-from nas.run import search_options
+from nas.run.search import Search
 from searchspace import InputError, zoo
 from searchspace.document import plain, write_yaml
 
@@ -24,10 +26,10 @@ class Stages:
     def __init__(self, codes: dict[str, int]) -> None:
         self.codes, self.calls = codes, []  # type: ignore[var-annotated]
 
-    def search(self, words: Sequence[str]) -> int:
-        Path("run").mkdir(exist_ok=True)
-        search_options.config_from_args(search_options.parser().parse_args(words)).save(Path("run"))
-        return self.ended("search", words)
+    def search(self, begun: Search) -> int:
+        begun.folder.mkdir(exist_ok=True)
+        begun.config.save(begun.folder)
+        return self.ended("search", shlex.split(begun.args.command)[3:])
 
     def train(self, words: Sequence[str]) -> int:
         folder = Path(train.parser().parse_args(words).out)
@@ -49,7 +51,8 @@ class Stages:
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     stages = Stages({})
     monkeypatch.chdir(tmp_path)
-    for module, stage in ((search, stages.search), (train, stages.train), (export, stages.export)):
+    monkeypatch.setattr(run_search, "carry_out_command", stages.search)
+    for module, stage in ((train, stages.train), (export, stages.export)):
         monkeypatch.setattr(module, "main", stage)
     return stages
 

@@ -68,7 +68,7 @@ def test_a_search_by_ones_own_training_has_all_that_a_search_has(run: Run) -> No
     assert run.images == 50
     assert run.best.number in [trial.number for trial in run.front]
     assert run.trial(0) == run.trials[0]
-    assert "4 of 4 trials have ended" in repr(run)
+    assert "4 of 4 trials ended" in repr(run)
     assert Arch.load(run.folder / "best.yaml") == run.best.arch
     assert len(list((run.folder / "tensorboard").glob("trial-*/events*"))) == 4
     assert "watcher Notes failed at ended: RuntimeError: the tracker is down" in (run.folder / "log.txt").read_text()

@@ -89,7 +89,7 @@ def test_a_run_keeps_what_it_began_with(tmp_path: Path) -> None:
     begun.save(new)
     assert resume.carry_on(args, new, SearchConfig.load(new)).identity.prior
     args = search_options.parser().parse_args([*WORDS, "--run", str(new), "--no-prior"])
-    with pytest.raises(InputError, match="prior: True → False"):
+    with pytest.raises(InputError, match="prior: on → off"):
         resume.carry_on(args, new, SearchConfig.load(new))
 
 

@@ -73,16 +73,12 @@ def test_a_search_that_is_not_known_is_not_told() -> None:
 
 def test_how_far_a_run_is() -> None:
     running = [outcome(0), outcome(1, end="running"), outcome(2, end="running")]
-    assert state(running, 9, [], True).sentences == [
-        "The search is running: 1 of 9 trials have ended, 2 are being trained."
-    ]
+    assert state(running, 9, [], True).sentences == ["The search is running: 1 of 9 trials ended, 2 are being trained."]
     stopped = state(running, 9, ["1 interrupted trial (3) was asked again as 4."], False).sentences
-    assert stopped[0].startswith(
-        "The search has stopped: 1 of 9 trials have ended; trials 1 and 2 began and did not end"
-    )
+    assert stopped[0].startswith("The search has stopped: 1 of 9 trials ended; trials 1 and 2 began and did not end")
     assert stopped[1:] == ["1 interrupted trial (3) was asked again as 4."]
-    assert state(running[:1], 1, [], False).sentences == ["The search is finished: 1 of 1 trials have ended."]
-    assert state([], 4, [], False).sentences[0].startswith("The search has stopped: 0 of 4 trials have ended.")
+    assert state(running[:1], 1, [], False).sentences == ["The search is finished: 1 of 1 trials ended."]
+    assert state([], 4, [], False).sentences[0].startswith("The search has stopped: 0 of 4 trials ended.")
     assert "not finished" in state(running, 9, [], None).sentences[0]
     many = state([outcome(number, end="running") for number in range(30)], 99, [], False).sentences[0]
     assert "trials 0, 1, 2, 3, 4, 5, 6, 7, 8 and 21 more began and did not end" in many

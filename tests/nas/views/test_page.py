@@ -179,7 +179,7 @@ def test_a_run_of_few_trials_or_only_failures_has_a_page(count: int, fails: bool
     assert shown.count('<svg class="sketch"') == count
     assert ("No trial is complete yet." in shown) == (fails or not count)
     assert "What to do next" in shown
-    assert f"The search has stopped: {count} of 8 trials have ended" in shown
+    assert f"The search has stopped: {count} of 8 trials ended" in shown
 
 
 def told(run: Path, count: int, fails: bool = False) -> Path:
@@ -204,9 +204,7 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
     with folder.lock_run(run, config):
         open_study(run, config).ask()
         assert Run.open(run).alive
-        assert "The search is running: 2 of 8 trials have ended, 1 is being trained." in page.page(
-            findings(Run.open(run))
-        )
+        assert "The search is running: 2 of 8 trials ended, 1 is being trained." in page.page(findings(Run.open(run)))
     gc.collect()  # a study that nobody holds any more keeps its lock until then
     assert Run.open(run).alive is False
     with folder.lock_run(run, config):
