@@ -32,8 +32,8 @@ from nas import train
 from nas.bundle import bundle
 from nas.full_training import estimate
 from nas.run import environment, folder, latencies, search_options
+from nas.run.opening import open_study, taught_by
 from nas.run.run import TABLE, Run
-from nas.run.search import open_study, taught_by
 from nas.study import warm_start
 from nas.trial import Result
 from nas.views import figures, server

@@ -9,7 +9,7 @@ import pytest
 from nas import report
 from nas.analysis import comparison
 from nas.run.folder import lock_run as folder_opened
-from nas.run.search import open_study
+from nas.run.opening import open_study
 from nas.run.search_options import config_from_args, parser
 from nas.samplers import SAMPLERS
 from nas.search import main

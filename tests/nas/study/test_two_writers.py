@@ -20,7 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.run import folder, search_options
-from nas.run.search import open_study
+from nas.run.opening import open_study
 from nas.study import lock
 from nas.study.drivers import MissingError
 from nas.study.lock import HeldError

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from nas.config import SearchConfig, SearchSpec, TrainConfig
-from nas.run.search import open_study, taught_by
+from nas.run.opening import open_study, taught_by
 from nas.samplers import Predictor
 from nas.samplers.domain import Domain
 from nas.samplers.observations import PriorObservation
