@@ -2,6 +2,7 @@
 
     python -m experiments.search.prior --dataset path/to/imagenette64  # two hours of one core; carries on
     python -m experiments.search.prior --learn RUN RUN                 # makes the prior of `mobile` of these runs
+    python -m experiments.search.prior --learn RUN --beside            # adds what these have taught to what ships
     python -m experiments.search.prior --smoke                         # a minute: one pair of searches on digits
 
 Two measurements, on images that the prior is not of. Random networks of `mobile` are trained briefly, and what the
@@ -51,14 +52,14 @@ WITH, WITHOUT = "with", "without"
 FRESH = 10**6  # a seed that no search has
 
 
-def learn(paths: Sequence[str]) -> None:
-    """Write the prior of runs, those of one task together."""
+def learn(paths: Sequence[str], beside: bool) -> None:
+    """Write the prior of runs, those of one task together, `beside` what ships or in its place."""
     tasks: dict[str, list[Run]] = {}
     for path in paths:
         run = Run.open(path)
         i = run.config.identity
         tasks.setdefault(f"{Path(i.data.dataset).name} {i.budget} {i.train}", []).append(run)
-    space, sources = Space.load(SPACE), []
+    space, sources = Space.load(SPACE), list(prior.read(SPACE).sources) if beside else []
     for runs in tasks.values():
         source = prior.learn(f"{len(runs)} searches", [(run.config, run.study) for run in runs], space)
         sources.append(replace(source, dataset=Path(source.dataset).name))
@@ -137,6 +138,7 @@ def draw(rows: Sequence[Mapping[str, Any]], note: str) -> Figure:
 def main(arguments: list[str] | None = None) -> None:
     parser = findings.options(__doc__, __file__, "one pair of searches of 12 trials on digits, 6 random networks")
     parser.add_argument("--learn", nargs="+", metavar="RUN", help="make the prior of these runs, and no more")
+    parser.add_argument("--beside", action="store_true", help="with --learn: what ships stays, these are added")
     parser.add_argument("--budget", default="30MFLOPs", help="of the searches, at 224 px (30MFLOPs)")
     parser.add_argument("--other-budget", default="40MFLOPs", help="of the random networks (40MFLOPs)")
     parser.add_argument("--networks", type=int, default=30, help="random ones (30)")
@@ -150,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("options", nargs="*", help="more options of the searches, after --")
     args = parser.parse_args(arguments)
     if args.learn:
-        learn(args.learn)
+        learn(args.learn, args.beside)
         return
     if args.smoke:
         args.dataset, args.networks, args.searches, args.trials, args.seeds, args.epochs = "digits", 6, 1, 12, 1, 1
