@@ -85,6 +85,7 @@ class Structure:
     `grouped`: the width on both of its sides; empty where they differ.
     `kernel_optional`: a kernel of 0 leaves the spatial convolution out.
     `narrowest`: the fewest channels that it puts out.
+    `parity`: whether it has other layers where its hidden or its output width is odd.
     `options`: fields of its own, each with the values that it accepts, the default first.
     `paper`: what its paper chooses, as fields of a stage.
     """
@@ -96,6 +97,7 @@ class Structure:
     colour: str = PLAIN_COLOUR
     kernel_optional: bool = False
     narrowest: int = 1
+    parity: bool = False
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
 
@@ -129,12 +131,13 @@ def declare(
     colour: str = PLAIN_COLOUR,
     kernel_optional: bool = False,
     narrowest: int = 1,
+    parity: bool = False,
     options: Mapping[str, Sequence[Option]] | None = None,
     **paper: Any,
 ) -> Callable[[Layers], Layers]:
     """Declare a kind of block, by the function that writes its layers; see `Structure`."""
     accepted = {name: tuple(values) for name, values in (options or {}).items()}
-    how = (divides, grouping, grouped, colour, kernel_optional, narrowest)
+    how = (divides, grouping, grouped, colour, kernel_optional, narrowest, parity)
 
     def add(layers: Layers) -> Layers:
         STRUCTURES[name] = Structure(layers, *how, accepted, paper)
@@ -343,10 +346,10 @@ def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | No
     if norm.kind == "none":
         return None
     if norm.width:
-        if channels % norm.width:
+        if int(channels) % norm.width:
             raise ValueError(f"norm.width: {norm.width} channels a group do not divide {channels} channels")
         norm = replace(norm, groups=int(channels) // norm.width, width=0)
-    if norm.kind == "group" and channels % norm.groups:
+    if norm.kind == "group" and int(channels) % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
     if norm.kind == "group" and pooled and channels == norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} leaves one number a group of {channels} pooled channels")
@@ -632,6 +635,7 @@ def star(b: Block) -> Sequential:
     grouping="depthwise",
     grouped="hidden",
     colour="#8c8cff",
+    parity=True,
     expansion=3.0,
     spatial_act="none",
     shortcut="separable",

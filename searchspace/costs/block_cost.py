@@ -99,10 +99,11 @@ class Width(int):
     """
 
     name: str
+    parity: bool  # whether the formulas' keys know if it is odd
 
-    def __new__(cls, number: int, name: str) -> Self:
+    def __new__(cls, number: int, name: str, parity: bool = False) -> Self:
         made = super().__new__(cls, number)
-        made.name = name
+        made.name, made.parity = name, parity
         return made
 
     def __add__(self, other: Any) -> Any:
@@ -136,6 +137,12 @@ class Width(int):
         name = f"(-(-{self.name}//{parts}))" if up else f"max(1,{self.name}//{parts})"
         return Width(share(int(self), parts, up), name)
 
+    def __mod__(self, other: int) -> int:
+        """The remainder by 2, of a block that is declared to ask for it."""
+        if other != 2 or not self.parity:
+            raise TypeError(f"{self.name} % {other} differs from network to network of a kind")
+        return int(self) % 2
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Width) and other.name != self.name and {self.name, other.name} not in COMPARED:
             raise TypeError(f"whether {self.name} and {other.name} are equal differs from network to network of a kind")
@@ -154,7 +161,14 @@ class Width(int):
     def _refuse(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: a formula has sums, products and // by a number; nothing else is known of it")
 
-    __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = _refuse  # type: ignore[assignment]
+    __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __pow__ = __rpow__ = _refuse  # type: ignore[assignment]
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = _refuse
+    __divmod__ = __rdivmod__ = _refuse
+
+    def _refuse_alone(self, *_: Any) -> NoReturn:
+        self._refuse(None)
+
+    __neg__ = __abs__ = __invert__ = __float__ = __round__ = _refuse_alone
 
 
 class Groups(int):

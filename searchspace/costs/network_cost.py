@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from searchspace import limits
 from searchspace.arch import Arch, check_arch
-from searchspace.blocks.blocks import BETWEEN, Block, Options, lower_block, structure
+from searchspace.blocks.blocks import BETWEEN, STRUCTURES, Block, Options, lower_block, structure
 from searchspace.blocks.layers import (
     JOINS,
     Activate,
@@ -183,7 +183,8 @@ def outline_cost(outline: OpenNetwork, latency: LatencyTable | None = None, own:
         added = shortcut(choices["shortcut"], width, out, stride)
         fixed, group_width = _grouping(choices["block"], width, hidden, groups)
         pointwise = pointwise_groups(choices, width, hidden, out)
-        key = (kind, side, stride, added, fixed, pointwise, hidden == width, width == out)
+        odd = _odd(choices["block"], hidden, out)
+        key = (kind, side, stride, added, fixed, pointwise, hidden == width, width == out, odd)
         count = _COUNTS.get(key) or _count_of(block(_any_groups(step)), side)
         parts.append(count(width, hidden, out, squeezed_width(choices, width, hidden, out), group_width))
         side = parts[-1][-1]
@@ -340,13 +341,21 @@ def _count_of(b: Block, side: int) -> Count:
     same = b.in_channels == b.out_channels
     added = "identity" if same and b.shortcut == "partial" else b.shortcut  # with equal widths nothing is padded
     pointwise = (b.expand_groups, b.project_groups)
-    key = (kind, side, b.stride, added, fixed, pointwise, b.hidden == b.in_channels, same)
+    odd = _odd(b.type, b.hidden, b.out_channels)
+    key = (kind, side, b.stride, added, fixed, pointwise, b.hidden == b.in_channels, same, odd)
     return _COUNTS.get(key) or compile_formula(key, *_with_named_widths(b, side), BLOCK_WIDTHS)
+
+
+def _odd(type: str, hidden: int, out: int) -> tuple[int, ...]:
+    """Whether widths are odd, of a block whose layers hang on that."""
+    return (hidden % 2, out % 2) if STRUCTURES[type].parity else ()
 
 
 def _with_named_widths(b: Block, side: int) -> tuple[Layer, Shape]:
     """The block's layers and its input, with named widths."""
-    width, hidden, out = Width(b.in_channels, "width"), Width(b.hidden, "hidden"), Width(b.out_channels, "out")
+    parity = structure(b.type).parity
+    width = Width(b.in_channels, "width")
+    hidden, out = Width(b.hidden, "hidden", parity), Width(b.out_channels, "out", parity)
     fixed, group_width = _grouping(b.type, b.in_channels, b.hidden, b.groups)
     groups = fixed or Groups(b.groups, Width(group_width, "group_width"))
     se = with_named_widths(b.se, channels=Width(b.se.channels, "squeezed")) if b.se else None

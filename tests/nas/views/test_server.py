@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from typing import Any
 
@@ -33,12 +34,11 @@ def port() -> Iterator[int]:
 
 
 def asked(port: int, method: str = "GET", path: str = "/", body: Any = None, **headers: str) -> tuple[int, bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-    answer = connection.getresponse()
-    said = answer.read()
-    connection.close()
-    return answer.status, said
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        with suppress(BrokenPipeError):  # refused before all of it was sent
+            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.workers.evaluate import AuditError, audit
 from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
 from searchspace.arch import sections
-from searchspace.blocks.blocks import Block, lower_block
+from searchspace.blocks.blocks import Block, GateForm, SqueezeExcite, lower_block
 from searchspace.blocks.layers import Sequential
 from searchspace.blocks.stem_head import Head, Output, Stem
 from searchspace.budget import Cost
@@ -101,6 +101,20 @@ def test_a_partial_shortcut_of_equal_widths_pads_nothing() -> None:
 
     for width in (16, 24, 16):
         assert section_costs(arch(width)) == walked(arch(width))
+
+
+@pytest.mark.parametrize("form", ["squeeze", "eca"])
+def test_a_ghost_block_of_odd_width_is_not_counted_as_one_of_even_width(form: GateForm) -> None:
+    """Of an odd width it cuts a channel off, which its gate does not see; whatever was counted before."""
+    gate = SqueezeExcite(3, position="after", form=form)
+
+    def arch(hidden: int, out: int) -> Arch:
+        block = Block("ghost", 10, hidden, out, groups=hidden, se=gate, shortcut="separable", shortcut_kernel=3)
+        return Arch(Stem(10), (block,), Head(), resolution=33, num_classes=2)
+
+    for odd in ((5, 7), (5, 8), (6, 7)):
+        for hidden, out in ((6, 8), odd, (6, 8)):
+            assert section_costs(arch(hidden, out)) == walked(arch(hidden, out))
 
 
 def walked(arch: Arch) -> list[Part]:

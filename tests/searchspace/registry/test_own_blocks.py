@@ -172,6 +172,7 @@ class Shuffle(Layer):
         (lambda b: inverted(b, math.gcd(b.hidden, b.out_channels)), {}, "its cost is no polynomial of its widths"),
         (lambda b: inverted(b, max(b.hidden, b.out_channels)), {}, r"no polynomial of its widths \(.* larger differs"),
         (lambda b: inverted(b, b.hidden / 2), {}, "its cost is no polynomial"),
+        (lambda b: inverted(b, b.hidden + b.hidden % 2), {}, r"no polynomial of its widths \(hidden % 2 differs"),
         (lambda b: sequential(("project", last(b, b.in_channels, 1))), {}, r"at stride 2, \(24, 28, 28\) becomes"),
         (lambda b: sequential(("expand", expand(b, b.in_channels))), {}, r"becomes .* and not \(40, 28, 28\)"),
         (lambda b: None, {}, "its function returns sequential"),
