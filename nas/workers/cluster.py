@@ -19,7 +19,7 @@ from typing import Any
 
 import nas
 import searchspace
-from nas.workers import leftovers, ray_private
+from nas.workers import leftovers, memory, ray_private
 from nas.workers.gpu_sharing import side_by_side
 from nas.workers.ray_private import preloading, starting
 from searchspace import machine, signals
@@ -218,7 +218,7 @@ class Cluster:
         import ray
 
         # Not as a runtime environment: for that the workers that Ray starts with would not do.
-        cores = machine.cores()
+        cores = memory.room_for_workers()
         modules = preloading(PRELOADED if cores <= PRELOADED_CORES else [])
         own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
         self.side_by_side = own is not None
@@ -249,7 +249,13 @@ class Cluster:
 
 
 def check_limits() -> None:
-    """`LostClusterError` under limits with which Ray waits, perhaps for ever, for processes that cannot start."""
+    """`LostClusterError` under limits with which Ray waits, perhaps for ever, for processes that cannot start, or with
+    which they are killed."""
+    if memory.room_for_workers() < 1:
+        raise LostClusterError(
+            f"Ray and one trial need {memory.NEEDED / 1e9:.2g} GB of memory, and {machine.memory() / 1e9:.2g} GB are "
+            f"granted here (of a cgroup or container, or all that there is); {SAFE}"
+        )
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= files < FILES:
         raise LostClusterError(f"Ray needs {FILES} open files for a process, and ulimit -n allows {files}; {SAFE}")

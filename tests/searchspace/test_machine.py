@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.data import decoding
-from nas.workers import gpu_sharing
+from nas.workers import gpu_sharing, memory
 from searchspace import machine
 
 GB = 10**9
@@ -84,3 +84,11 @@ def test_workers_and_images_are_planned_by_what_is_granted(large: Path) -> None:
     write(large, "0::/\n", {"cpu.max": "100000 100000", "memory.max": f"{2 * GB}"})
     assert gpu_sharing.here()["CPU"] == 1
     assert decoding.memory_limit() == int(decoding.MEMORY_SHARE * 2 * GB)
+
+
+@pytest.mark.parametrize(("granted", "workers"), [(64.0, 8), (3.0, 5), (1.4, 1), (1.0, 0), (0.3, 0)])
+def test_no_more_workers_are_begun_than_there_is_memory_for(large: Path, granted: float, workers: int) -> None:
+    """With 1.4 GB for two workers they were killed in turns, with 1.0 every trial failed, with 0.3 the driver died."""
+    write(large, "0::/\n", {"memory.max": str(int(granted * GB))})
+    assert memory.room_for_workers() == workers
+    assert gpu_sharing.here()["CPU"] == max(1, workers)
