@@ -256,7 +256,7 @@ def _links(trials: Sequence[TrialRecord]) -> list[str | None]:
 
 
 @contextmanager
-def _undated() -> Iterator[None]:
+def _hide_date() -> Iterator[None]:
     """Matplotlib measures a figure by writing it with the date of a variable, which need not be a number."""
     date = os.environ.pop("SOURCE_DATE_EPOCH", None)
     try:
@@ -269,7 +269,7 @@ def _undated() -> Iterator[None]:
 def svg(figure: Figure, titles: dict[int, str] | None = None) -> str:
     """The figure as an <svg> element, the same for the same figure; `titles` says what a trial's dots tell."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(SVG), warnings.catch_warnings(), _undated():
+    with matplotlib.rc_context(SVG), warnings.catch_warnings(), _hide_date():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser has letters that our font has not
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -54,6 +54,8 @@ LEAVE_S = 3.0  # for Ray's start, where the process is to end
 GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
 FILES = 64  # open at once in a process; 20 are too few
+THREADS = 200  # of Ray's processes and two workers on two cores, once all have begun; later 243
+LONGEST = 107 - len("/ray/session_2026-11-26_23-01-44_609668_1234567/sockets/plasma_store")  # bytes: see unix(7)
 STORE_SHARE, ADDRESSES = 0.3, 5e9  # of the memory, which Ray maps for its objects in every process; and what torch maps
 SAFE = "what has ended is kept: the same command carries on"
 
@@ -228,6 +230,11 @@ class Cluster:
             raise LostClusterError(
                 f"Ray needs {ROOM // 10**6} MB of room in {temporary} (TMPDIR names another); {SAFE}"
             )
+        if (length := len(os.fsencode(temporary))) > LONGEST:
+            raise LostClusterError(
+                f"Ray has sockets in {temporary}, a path of {length} bytes; at most {LONGEST} are accepted "
+                f"(TMPDIR or RAY_TMPDIR=/tmp names another); {SAFE}"
+            )
         try:
             with (
                 starting(self.command),
@@ -259,6 +266,11 @@ def check_limits() -> None:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= files < FILES:
         raise LostClusterError(f"Ray needs {FILES} open files for a process, and ulimit -n allows {files}; {SAFE}")
+    if machine.processes() < THREADS:
+        raise LostClusterError(
+            f"Ray begins {THREADS} processes and threads or more, and {machine.processes():.0f} are left here "
+            f"(pids.max of a cgroup or container); {SAFE}"
+        )
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     needed = STORE_SHARE * machine.memory() + ADDRESSES
     if 0 <= space < needed:

@@ -115,6 +115,7 @@ def ran(script: str, *before: str) -> subprocess.CompletedProcess[str]:
         ("raise KeyboardInterrupt", "run", 130, "it: interrupted"),
         ("raise MemoryError", "run", 1, "it: out of memory (MemoryError); the machine has no more"),
         ("raise RuntimeError('std::bad_alloc')", "run", 1, "it: out of memory (std::bad_alloc)"),
+        ('raise RuntimeError("can\'t start new thread")', "run", 1, "it: no other thread may begin here"),
         ("raise ImportError('x.so: failed to map segment from shared object')", "run", 1, "it: out of memory (x.so"),
     ],
 )

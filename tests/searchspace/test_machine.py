@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def write(folder: Path, own: str, files: dict[str, str]) -> None:
 def test_what_a_cgroup_grants(large: Path, own: str, files: dict[str, str], granted: tuple[int, int]) -> None:
     write(large, own, files)
     assert (machine.cores(), machine.memory() / GB) == granted
+
+
+def test_processes_are_what_a_cgroup_leaves(large: Path) -> None:
+    write(large, "0::/\n", {"pids.max": "max", "pids.current": "7"})
+    assert machine.processes() == math.inf
+    write(large, "3:pids:/a/b\n", {"pids/a/b/pids.max": "max", "pids/a/pids.max": "100", "pids/a/pids.current": "30"})
+    assert machine.processes() == 70
 
 
 def test_a_batch_system_grants_cores_by_affinity(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
