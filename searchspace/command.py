@@ -172,6 +172,8 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
         pass
     except OSError as error:
         where = error.filename if output_works() else "standard output"
+        if where is None and error.errno == errno.ENOENT:  # of a path that is none: where we are
+            where = "the current folder is gone; cd to another"
         complain(": ".join(str(part) for part in (name, where, error.strerror or error) if part is not None))
         code = WRONG if blames(error, arguments) else FAILED
     sys.exit(code if output_works() else FAILED)
