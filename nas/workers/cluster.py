@@ -53,6 +53,7 @@ LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, 
 LEAVE_S = 3.0  # for Ray's start, where the process is to end
 GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
+SHARED = "/dev/shm"
 FILES = 64  # open at once in a process; 20 are too few
 THREADS = 200  # of Ray's processes and two workers on two cores, once all have begun; later 243
 LONGEST = 107 - len("/ray/session_2026-11-26_23-01-44_609668_1234567/sockets/plasma_store")  # bytes: see unix(7)
@@ -235,6 +236,8 @@ class Cluster:
                 f"Ray has sockets in {temporary}, a path of {length} bytes; at most {LONGEST} are accepted "
                 f"(TMPDIR or RAY_TMPDIR=/tmp names another); {SAFE}"
             )
+        # Where its usual folder for objects cannot be written, its raylet would end.
+        objects = {} if os.access(SHARED, os.W_OK) else {"_plasma_directory": str(temporary)}
         try:
             with (
                 starting(self.command),
@@ -243,7 +246,9 @@ class Cluster:
                 ray_private.on_loopback() as local,
             ):
                 threading.Thread(target=self._watch, name="watch Ray", daemon=True).start()
-                ray.init(address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **common)
+                ray.init(
+                    address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **objects, **common
+                )
             session = ray_private.session_folder()
             session.chmod(0o700)
             leftovers.remove(session.parent, "session_*")
