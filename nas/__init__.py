@@ -3,11 +3,15 @@
 import os
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 # CPU threads that wait for each other sleep: spinning, all wait for the one whose core another program has (measured:
 # 7 times the CPU time). OpenMP reads this when torch is first imported; what a user has set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What scikit-learn's joblib says where /dev/shm cannot be written: nothing here needs its processes.
+warnings.filterwarnings("ignore", ".*joblib will operate in serial mode", UserWarning)
 
 # `python -m nas.search` imports for a second or two: Ctrl-C then ends it without a traceback. Only such a command has
 # this argument here, and from where its work begins `searchspace.command` decides.

@@ -37,6 +37,7 @@ WRONG_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISD
 # What torch and the loader of libraries say where they are refused memory, as errors of many kinds.
 NO_MEMORY = ("bad_alloc", "allocate memory", "failed to map segment")
 LEAST_MEMORY = 1e9
+NO_THREAD = "can't start new thread"  # Python's words
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -161,13 +162,18 @@ def run(main: Callable[[Sequence[str]], int], name: str) -> NoReturn:
             complain(f"{name}: interrupted")
         code = exit_code(stopped)
     except (MemoryError, RuntimeError, ImportError) as error:
-        if not lacks_memory(error):
+        if NO_THREAD in str(error):
+            complain(f"{name}: no other thread may begin here (ulimit -u, or pids.max of a cgroup or container)")
+        elif not lacks_memory(error):
             raise
-        complain(f"{name}: out of memory ({str(error) or type(error).__name__}); {memory_limit()}")
+        else:
+            complain(f"{name}: out of memory ({str(error) or type(error).__name__}); {memory_limit()}")
     except BrokenPipeError:  # the reader of a pipe has gone, as in `… | head`
         pass
     except OSError as error:
         where = error.filename if output_works() else "standard output"
+        if where is None and error.errno == errno.ENOENT:  # of a path that is none: where we are
+            where = "the current folder is gone; cd to another"
         complain(": ".join(str(part) for part in (name, where, error.strerror or error) if part is not None))
         code = WRONG if blames(error, arguments) else FAILED
     sys.exit(code if output_works() else FAILED)

@@ -1,9 +1,10 @@
-"""What of a machine this process may use: its cores and its memory, of which a container or a batch system grants a
-part. A cgroup, of either version, limits what is within it, and so do those that it is in.
+"""What of a machine this process may use: its cores, its memory and its number of processes, of which a container or a
+batch system grants a part. A cgroup, of either version, limits what is within it, and so do those that it is in.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,11 @@ def memory() -> int:
     return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_memory_limits()])
 
 
+def processes() -> float:
+    """How many processes and threads this process may still begin, by its cgroups; infinite where nothing says."""
+    return min([math.inf, *_process_limits()])
+
+
 def _core_limits() -> Iterator[int]:
     """In whole cores: what is left of a second one would hold up what runs on it."""
     for folder in _folders("cpu"):
@@ -38,6 +44,13 @@ def _memory_limits() -> Iterator[int]:
     for folder in _folders("memory"):
         words = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
         yield from (int(word) for word in words if word.isdigit())
+
+
+def _process_limits() -> Iterator[int]:
+    for folder in _folders("pids"):
+        most, there = _words(folder / "pids.max"), _words(folder / "pids.current")
+        if most and there and most[0].isdigit() and there[0].isdigit():  # else max
+            yield max(0, int(most[0]) - int(there[0]))
 
 
 def _folders(controller: str) -> Iterator[Path]:

@@ -21,7 +21,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 # Files of few and long tests, whole searches among them: begun first, so that no process has one left at the end.
-LONGEST_FIRST = ("nas/run/", "nas/test_", "nas/bundle/", "nas/training/", "nas/latency/", "system/", "experiments/", "nas/")
+LONGEST_FIRST = (
+    "nas/run/",
+    "nas/test_",
+    "nas/bundle/",
+    "nas/training/",
+    "nas/latency/",
+    "system/",
+    "experiments/",
+    "nas/",
+)
 os.environ["NAS_CACHE"] = tempfile.mkdtemp(prefix="nas-tests-")
 atexit.register(shutil.rmtree, os.environ["NAS_CACHE"], ignore_errors=True)
 

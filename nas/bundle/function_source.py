@@ -41,7 +41,8 @@ def standalone(*functions: Part) -> tuple[set[str], str]:
             elif isinstance(found, ModuleType) or hasattr(found, "__module__"):
                 imports.add(_import(name, found))
             else:
-                constants[name] = f"{name} = {_literal(found)}\n"
+                constant = f"{name} = {_literal(found)}\n"
+                assert constants.setdefault(name, constant) == constant, f"two modules have a {name}"
     if modules:
         imports.add("from types import SimpleNamespace")
     blocks = ["".join(constants.values()), *code.values(), "".join(map(_namespace, modules, modules.values()))]

@@ -7,12 +7,12 @@ import textwrap
 from nas.bundle.card import PREDICTION, TrainingRecord, preparation
 from nas.bundle.function_source import sort_imports, standalone
 from nas.data.decoding import pixels
-from nas.data.pictures import picture
+from nas.data.pictures import picture, read_file
 from searchspace.arch import Arch
 
 # What prepares an image for training, and how it is called on the file at `path`.
-PARTS = (picture, pixels)
-READ = "pixels(picture(path.read_bytes(), CHANNELS), SIZE, CHANNELS, DATA_RANGE)"
+PARTS = (picture, pixels, read_file)
+READ = "pixels(picture(read_file(path), CHANNELS), SIZE, CHANNELS, DATA_RANGE)"
 
 SCRIPT = '''\
 """The classes of image files: python predict.py photo.jpg folder …
@@ -68,7 +68,7 @@ def loaded(model):
 def files(paths):
     """The paths; in place of a folder the image files in it, at any depth."""
     kinds = Image.registered_extensions().items()
-    known = {{suffix for suffix, kind in kinds if kind in Image.OPEN}} | {{".npy", ".npz"}}
+    known = {{suffix for suffix, kind in kinds if kind in FORMATS}} | {{".npy", ".npz"}}
     for path in paths:
         try:
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and shown(file, path))

@@ -80,7 +80,7 @@ def tiff(data: bytes) -> Array:
 
 
 def _shape(tags: Tags) -> tuple[int, ...]:
-    return tags[WIDTH][0], tags[HEIGHT][0], tags.get(SAMPLES, (1,))[0], *tags.get(BITS, (1,))
+    return tags.get(WIDTH, (0,))[0], tags.get(HEIGHT, (0,))[0], tags.get(SAMPLES, (1,))[0], *tags.get(BITS, (1,))
 
 
 def _check_size(values: int) -> None:
@@ -122,6 +122,13 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[Tags, int]:
 
 def _page(data: bytes, tags: Tags, order: str) -> Array:
     """One page as (H, W, bands), put together from its strips or tiles."""
+    for tag in (
+        WIDTH,
+        HEIGHT,
+        *((TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS) if TILE_WIDTH in tags else (OFFSETS, COUNTS)),
+    ):
+        if tag not in tags:
+            raise ValueError(f"a TIFF without its tag {tag}")
     width, height, samples = tags[WIDTH][0], tags[HEIGHT][0], tags.get(SAMPLES, (1,))[0]
     _check_size(width * height * samples)
     kind, tiled = _kind(tags, order), TILE_WIDTH in tags

@@ -44,6 +44,7 @@ EXTENSIONS = frozenset(
 )
 SKIPPED = frozenset({"__pycache__", "__MACOSX"})
 SHOWN, KINDS_SHOWN = 5, 8
+MOST_WAYS = 100  # to one folder, by links: two per folder are 2 ** n ways after n folders
 TOLD_EVERY = 1000
 
 Listed = Callable[[int], None]
@@ -122,7 +123,7 @@ def first_images(root: Path, number: int) -> list[str]:
 def _walk(root: Path, left_out: Counter[str], listed: Listed | None) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """Every folder below a root as (its path's parts, the names of its images), with what is no image counted."""
     waiting: list[tuple[tuple[str, ...], frozenset[tuple[int, int]]]] = [((), frozenset())]
-    number = 0
+    number, ways = 0, Counter[tuple[int, int]]()
     while waiting:
         parts, above = waiting.pop()
         folder = root.joinpath(*parts)
@@ -132,6 +133,9 @@ def _walk(root: Path, left_out: Counter[str], listed: Listed | None) -> Iterator
             here = (status.st_dev, status.st_ino)
             if here in above:  # a link to a folder that it is in
                 continue
+            ways[here] += 1
+            if ways[here] > MOST_WAYS:
+                raise InputError(f"dataset {root}: links lead to one folder in more than {MOST_WAYS} ways: {folder}")
             for entry in os.scandir(folder):
                 if entry.name.startswith(".") or entry.name in SKIPPED:
                     left_out["hidden"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from nas.data import bands
 from searchspace.errors import InputError
 
-MOST_PIXELS = 500 * 10**6
+MOST_PIXELS, MOST_BYTES = 500 * 10**6, 4 * 10**9
+# Pillow's names of what is accepted. Others it hands to programs, as PostScript to Ghostscript, whatever a file's name.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "AVIF", "ICO", "TGA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,19 @@ def name(index: int, record: Any) -> str:
 
 def read_encoded(record: Any) -> bytes:
     if isinstance(record, File):
-        return Path(record.root, record.path).read_bytes()
+        return read_file(Path(record.root, record.path))
     if isinstance(record, dict):
-        return Path(record["path"]).read_bytes() if record["bytes"] is None else bytes(record["bytes"])
+        return read_file(Path(record["path"])) if record["bytes"] is None else bytes(record["bytes"])
     return bytes(record)
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes, as many as it has: what has none, as the kernel's log in /proc, is not waited for."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ValueError(f"a file of more than {MOST_BYTES // 10**9} GB")
+        return file.read(size)
 
 
 def open_image(record: Any, place: str, channels: int = 3) -> Image.Image | NDArray[Any]:
@@ -101,7 +113,8 @@ def picture(data: bytes, channels: int) -> Image.Image | NDArray[Any]:
                     f"(--fix in_channels={array.shape[2]} of a search)"
                 )
             return array
-    image = Image.open(io.BytesIO(data))
+    Image.init()
+    image = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"{image.width:,} × {image.height:,} px: more than {MOST_PIXELS // 10**6} million pixels")
     if min(image.size) < 1:

@@ -34,7 +34,7 @@ from nas.views.advice import suggest_for_unmet
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import gpu_sharing, tuner
-from nas.workers.cluster import Cluster, LostClusterError
+from nas.workers.cluster import Cluster, LostClusterError, check_limits
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
 from searchspace.budget import Budget
@@ -184,6 +184,8 @@ class Search:
 
         Raises `InputError`, `FailuresError` and `StorageError`.
         """
+        if not (self.existed or self.dry_run or self.config.conduct.ray_address):
+            check_limits()  # at once; a run whose trials are all done needs no Ray
         taught, space = self._prepare()
         if self.dry_run:
             self._print_plan(space)

@@ -52,15 +52,19 @@ class Kept:
 
 
 def _ended_numbers(table: Path) -> list[int]:
-    """The numbers of the trials that have ended, as far as a table can be read."""
+    """The numbers of the trials that have ended, as far as a table can be read; without an object per row, since
+    somebody else's may have millions."""
     if not table.is_file():  # a pipe would wait for a writer
         return []
     try:
-        with table.open(encoding="utf-8", newline="") as rows:
-            found = [(row.get("trial") or "", row.get("outcome")) for row in csv.DictReader(rows)]
-    except (OSError, UnicodeError, csv.Error):
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            heads = next(rows, [])
+            number, outcome = heads.index("trial"), heads.index("outcome")
+            ended = {row[number] for row in rows if len(row) > number and row[outcome : outcome + 1] != ["running"]}
+    except (OSError, ValueError, csv.Error):  # of bytes that are no text, or without these columns
         return []
-    return [int(number) for number, outcome in found if NUMBER.fullmatch(number) and outcome != "running"]
+    return [int(text) for text in ended if NUMBER.fullmatch(text)]
 
 
 def _has_bytes(file: Path) -> bool:

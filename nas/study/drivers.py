@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from nas.samplers import optuna_private as private
-from nas.study.storage import DEAD_AFTER_S, HEARTBEAT_S, ask_disk
+from nas.study.storage import DEAD_AFTER_S, HEARTBEAT_S, UnreachableError, ask_disk
 from searchspace.document import write_text
 
 PATIENCE_S = 120
@@ -156,7 +156,7 @@ class SharedDriver(SingleDriver):
         while True:
             try:
                 return call()
-            except (StorageInternalError, OperationalError, InterfaceError, OSError) as error:
+            except (StorageInternalError, OperationalError, InterfaceError, UnreachableError, OSError) as error:
                 if waited >= PATIENCE_S or self.hurry.is_set():
                     raise StorageError(reason(error)) from None
             self.hurry.wait(1.0)

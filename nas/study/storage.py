@@ -19,7 +19,7 @@ from urllib.parse import quote
 import optuna
 import sqlalchemy
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from nas.config import CONFIG, SearchConfig
 from nas.samplers import optuna_private as private
@@ -48,6 +48,10 @@ PERHAPS = f"{REFUSED}|unable to open|readonly"  # or may not
 WHOLE = "locked|full|[Pp]ermission denied|disk I/O|unable to open|readonly"
 NEEDED = ("role", "digest", "macs", "params", "activations", "peak_memory_mb", "width_mult", "network", "arch")
 _COPIES: dict[Path, tempfile.TemporaryDirectory[str]] = {}
+
+
+class UnreachableError(InputError):
+    """A server does not answer, perhaps for now: at the start of a command its address may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def _of_server(place: StudyLocation) -> optuna.storages.RDBStorage:
         raise InputError(f"storage {url.drivername}: its Python driver is not installed{how}") from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
         said = hide(_brief(error), place.url)
-        raise InputError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
+        raise UnreachableError(f"storage {without_password(place.url)}: cannot be opened ({said})") from None
 
 
 @contextmanager
@@ -312,9 +316,13 @@ def ask_disk(said: str, folder: Path) -> str:
 def damage_error(place: StudyLocation, error: Exception) -> InputError | OSError:
     """What to raise where a study cannot be read: an `OSError` where its disk refuses, which no other command mends."""
     cause: BaseException = error
+    away = False
     while inner := getattr(cause, "orig", None) or cause.__cause__:
+        away = away or isinstance(cause, (OperationalError, InterfaceError))
         cause = inner
     said = hide(_brief(cause), place.url)
+    if place.url and away:
+        return UnreachableError(f"{place}: cannot be read ({said})")
     if not place.url and "unable to open" in said and len(os.fsencode(place.folder.resolve() / FILE)) > LONGEST:
         return InputError(f"{place}: its path is longer than the {LONGEST} bytes that SQLite takes")
     if "no such table: version_info" in said:  # the first of all: it was never made, or is in a file that is not there

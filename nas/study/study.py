@@ -269,7 +269,8 @@ class Study:
         self._check_writer()
         assert self.place is not None
         design = replace(self.design, controls=0, baselines=0, evidence=(), minimize=())
-        made = Study._open(self.place.finals, design, NOTHING)
+        place = self.place.finals
+        made = self.drivers.persist(lambda: Study._open(place, design, NOTHING))
         made._lock = self._lock
         made.close_abandoned()
         return made
@@ -477,7 +478,8 @@ class Study:
         self._check_writer()
         before = sum(bool(known.user_attrs.get("lost")) and digest_of(known) == trial.digest for known in self.trials)
         died = f"its worker died {before + 1} times (killed, or out of memory)"
-        self._annotate(self._id(trial.number), {"lost": True})
+        trial_id = self._id(trial.number)
+        self._try_write(lambda: self._annotate(trial_id, {"lost": True}))
         self.tell(trial, error=INTERRUPTED if before < RETRIES else died)
         return before < RETRIES
 
@@ -572,6 +574,11 @@ class Study:
         return private.storage_of(self.optuna)
 
     @property
+    def _facts(self) -> dict[str, Any]:
+        """What is kept with the study."""
+        return self.drivers.persist(lambda: self.optuna.user_attrs)
+
+    @property
     def _running(self) -> list[FrozenTrial]:
         return self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
@@ -609,7 +616,7 @@ class Study:
     @property
     def validation_images(self) -> int:
         """How many images every score was measured on; 0 before the first run."""
-        return int(self.optuna.user_attrs.get("validation_images", 0))
+        return int(self._facts.get("validation_images", 0))
 
     @validation_images.setter
     def validation_images(self, number: int) -> None:
@@ -623,7 +630,7 @@ class Study:
 
     def check_same_images(self, fingerprint: str, number: int) -> None:
         """`InputError` where the trials that there are were scored on other images."""
-        kept = self.optuna.user_attrs.get("images")
+        kept = self._facts.get("images")
         other = not same_images(kept, fingerprint) if kept else self.validation_images not in (0, number)
         if other and self.finished:
             raise InputError(
@@ -680,7 +687,7 @@ class Study:
     @property
     def busy(self) -> str:
         """What else went on when these were measured (see `records.busy`)."""
-        return records.busy(self.optuna)
+        return self.drivers.persist(lambda: records.busy(self.optuna))
 
     @busy.setter
     def busy(self, words: str) -> None:

@@ -6,9 +6,11 @@ What stands for a trial, a dot or a line, is a link to the trial's network in th
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from itertools import accumulate
 from typing import Any
@@ -253,10 +255,21 @@ def _links(trials: Sequence[TrialRecord]) -> list[str | None]:
     return [*(f"#trial-{trial.number}" for trial in trials), None]
 
 
+@contextmanager
+def _hide_date() -> Iterator[None]:
+    """Matplotlib measures a figure by writing it with the date of a variable, which need not be a number."""
+    date = os.environ.pop("SOURCE_DATE_EPOCH", None)
+    try:
+        yield
+    finally:
+        if date is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = date
+
+
 def svg(figure: Figure, titles: dict[int, str] | None = None) -> str:
     """The figure as an <svg> element, the same for the same figure; `titles` says what a trial's dots tell."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(SVG), warnings.catch_warnings():
+    with matplotlib.rc_context(SVG), warnings.catch_warnings(), _hide_date():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser has letters that our font has not
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

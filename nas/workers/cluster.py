@@ -19,7 +19,7 @@ from typing import Any
 
 import nas
 import searchspace
-from nas.workers import leftovers, ray_private
+from nas.workers import leftovers, memory, ray_private
 from nas.workers.gpu_sharing import side_by_side
 from nas.workers.ray_private import preloading, starting
 from searchspace import machine, signals
@@ -53,7 +53,10 @@ LOOK_EVERY_S, START_S = 0.5, 60.0  # at Ray's daemons, which take 3 s to start, 
 LEAVE_S = 3.0  # for Ray's start, where the process is to end
 GRACE_S = 8.0  # for who uses Ray to end, once a daemon has
 ROOM = 10_000_000  # bytes of a disk, for logs and sockets
+SHARED = "/dev/shm"
 FILES = 64  # open at once in a process; 20 are too few
+THREADS = 200  # of Ray's processes and two workers on two cores, once all have begun; later 243
+LONGEST = 107 - len("/ray/session_2026-11-26_23-01-44_609668_1234567/sockets/plasma_store")  # bytes: see unix(7)
 STORE_SHARE, ADDRESSES = 0.3, 5e9  # of the memory, which Ray maps for its objects in every process; and what torch maps
 SAFE = "what has ended is kept: the same command carries on"
 
@@ -218,7 +221,7 @@ class Cluster:
         import ray
 
         # Not as a runtime environment: for that the workers that Ray starts with would not do.
-        cores = machine.cores()
+        cores = memory.room_for_workers()
         modules = preloading(PRELOADED if cores <= PRELOADED_CORES else [])
         own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
         self.side_by_side = own is not None
@@ -228,6 +231,13 @@ class Cluster:
             raise LostClusterError(
                 f"Ray needs {ROOM // 10**6} MB of room in {temporary} (TMPDIR names another); {SAFE}"
             )
+        if (length := len(os.fsencode(temporary))) > LONGEST:
+            raise LostClusterError(
+                f"Ray has sockets in {temporary}, a path of {length} bytes; at most {LONGEST} are accepted "
+                f"(TMPDIR or RAY_TMPDIR=/tmp names another); {SAFE}"
+            )
+        # Where its usual folder for objects cannot be written, its raylet would end.
+        objects = {} if os.access(SHARED, os.W_OK) else {"_plasma_directory": str(temporary)}
         try:
             with (
                 starting(self.command),
@@ -236,7 +246,9 @@ class Cluster:
                 ray_private.on_loopback() as local,
             ):
                 threading.Thread(target=self._watch, name="watch Ray", daemon=True).start()
-                ray.init(address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **common)
+                ray.init(
+                    address="local", include_dashboard=False, num_cpus=cores, **local, **modules, **objects, **common
+                )
             session = ray_private.session_folder()
             session.chmod(0o700)
             leftovers.remove(session.parent, "session_*")
@@ -249,10 +261,21 @@ class Cluster:
 
 
 def check_limits() -> None:
-    """`LostClusterError` under limits with which Ray waits, perhaps for ever, for processes that cannot start."""
+    """`LostClusterError` under limits with which Ray waits, perhaps for ever, for processes that cannot start, or with
+    which they are killed."""
+    if memory.room_for_workers() < 1:
+        raise LostClusterError(
+            f"Ray and one trial need {memory.NEEDED / 1e9:.2g} GB of memory, and {machine.memory() / 1e9:.2g} GB are "
+            f"granted here (of a cgroup or container, or all that there is); {SAFE}"
+        )
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= files < FILES:
         raise LostClusterError(f"Ray needs {FILES} open files for a process, and ulimit -n allows {files}; {SAFE}")
+    if machine.processes() < THREADS:
+        raise LostClusterError(
+            f"Ray begins {THREADS} processes and threads or more, and {machine.processes():.0f} are left here "
+            f"(pids.max of a cgroup or container); {SAFE}"
+        )
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     needed = STORE_SHARE * machine.memory() + ADDRESSES
     if 0 <= space < needed:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from searchspace import machine
+from nas.workers import memory
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
@@ -62,10 +62,10 @@ def room(gpus: float, share: float) -> int:
 
 
 def here() -> dict[str, float]:
-    """The CPU cores and GPUs that are granted here, as Ray is told to count them."""
+    """The CPU cores that there is memory for, and the GPUs that are granted here, as Ray is told to count them."""
     import torch
 
-    return {"CPU": float(machine.cores()), "GPU": float(torch.cuda.device_count())}
+    return {"CPU": float(max(1, memory.room_for_workers())), "GPU": float(torch.cuda.device_count())}
 
 
 def words(share: float) -> str:

@@ -112,9 +112,16 @@ def ran(script: str, *before: str) -> subprocess.CompletedProcess[str]:
         ("raise OSError(28, 'No space left on device')", "run", 1, "it: No space left on device"),
         ("raise IsADirectoryError(21, 'Is a directory', 'run/best.yaml')", "--run=run", 1, "it: run/best.yaml: Is a"),
         ("print(words[0].encode('utf-8'))", b"\xff\xfe".decode("utf-8", "surrogateescape"), 2, "names in UTF-8"),
+        (
+            "os.chdir(os.mkdir('/tmp/nas-gone') or '/tmp/nas-gone'); os.rmdir(os.getcwd()); os.getcwd()",
+            "x",
+            1,
+            "is gone; cd",
+        ),
         ("raise KeyboardInterrupt", "run", 130, "it: interrupted"),
         ("raise MemoryError", "run", 1, "it: out of memory (MemoryError); the machine has no more"),
         ("raise RuntimeError('std::bad_alloc')", "run", 1, "it: out of memory (std::bad_alloc)"),
+        ('raise RuntimeError("can\'t start new thread")', "run", 1, "it: no other thread may begin here"),
         ("raise ImportError('x.so: failed to map segment from shared object')", "run", 1, "it: out of memory (x.so"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import pytest
 
 from nas.data import decoding
-from nas.workers import gpu_sharing
+from nas.workers import gpu_sharing, memory
 from searchspace import machine
 
 GB = 10**9
@@ -73,6 +74,13 @@ def test_what_a_cgroup_grants(large: Path, own: str, files: dict[str, str], gran
     assert (machine.cores(), machine.memory() / GB) == granted
 
 
+def test_processes_are_what_a_cgroup_leaves(large: Path) -> None:
+    write(large, "0::/\n", {"pids.max": "max", "pids.current": "7"})
+    assert machine.processes() == math.inf
+    write(large, "3:pids:/a/b\n", {"pids/a/b/pids.max": "max", "pids/a/pids.max": "100", "pids/a/pids.current": "30"})
+    assert machine.processes() == 70
+
+
 def test_a_batch_system_grants_cores_by_affinity(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5})
     write(large, "0::/\n", {"cpu.max": "400000 100000"})
@@ -84,3 +92,11 @@ def test_workers_and_images_are_planned_by_what_is_granted(large: Path) -> None:
     write(large, "0::/\n", {"cpu.max": "100000 100000", "memory.max": f"{2 * GB}"})
     assert gpu_sharing.here()["CPU"] == 1
     assert decoding.memory_limit() == int(decoding.MEMORY_SHARE * 2 * GB)
+
+
+@pytest.mark.parametrize(("granted", "workers"), [(64.0, 8), (3.0, 5), (1.4, 1), (1.0, 0), (0.3, 0)])
+def test_no_more_workers_are_begun_than_there_is_memory_for(large: Path, granted: float, workers: int) -> None:
+    """With 1.4 GB for two workers they were killed in turns, with 1.0 every trial failed, with 0.3 the driver died."""
+    write(large, "0::/\n", {"memory.max": str(int(granted * GB))})
+    assert memory.room_for_workers() == workers
+    assert gpu_sharing.here()["CPU"] == max(1, workers)

@@ -193,9 +193,10 @@ def test_a_study_on_a_disk_of_any_size_says_that_it_is_full_and_carries_on(small
 
 
 @pytest.mark.slow
-def test_a_small_shared_memory_is_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["size=4m", "ro"])
+def test_a_small_or_closed_shared_memory_is_enough(tmp_path: Path, how: str) -> None:
     """As containers have it: Ray puts its objects elsewhere."""
-    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4m none /dev/shm && exec "$@"', "sh"]
+    alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o {how} none /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     words = [sys.executable, "-m", "nas.search", *SMALL, "--epochs", "1", "--trials", "2"]

@@ -104,6 +104,15 @@ def test_pages_of_one_band_are_bands() -> None:
     assert np.array_equal(bands.tiff(file.getvalue())[:, :, 3], SMOOTH + 3)
 
 
+def test_a_tiff_without_what_it_takes_says_which_tag() -> None:
+    """It was a number alone."""
+    entries = [(256, 2), (257, 2), (258, 8), (277, 5)]
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries) + bytes(4)
+    with pytest.raises(ValueError, match="a TIFF without its tag 273"):
+        bands.tiff(data)
+
+
 def test_photos_in_tiff_are_no_bands() -> None:
     for mode in ("L", "RGB", "RGBA", "LA", "CMYK", "P", "1", "I;16", "F"):
         file = io.BytesIO()

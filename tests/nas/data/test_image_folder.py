@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from rich.console import Console
 
 from nas import cache, search
@@ -178,6 +180,36 @@ def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
     (root / "cat" / "again").symlink_to(root)
     (root / "bird").symlink_to(root / "dog")
     assert np.bincount(loaded(root)[0].train_labels).size == 3
+
+
+def test_links_that_multiply_the_ways_to_a_folder_are_refused(tmp_path: Path) -> None:
+    """Two per folder are 2 ** 40 ways after 40 folders; a link to / is one too."""
+    root = images(tmp_path, ["cat", "dog"], 5)
+    for index in range(40):
+        (root / f"n{index}").mkdir()
+        for name in ("x", "y"):
+            (root / f"n{index}" / name).symlink_to(root / f"n{index + 1}")
+    assert "links lead to one folder in more than 100 ways" in refused(lambda: loaded(root))
+
+
+def test_no_image_is_handed_to_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow knows PostScript by its contents and runs Ghostscript, whatever the file is called."""
+    root = images(tmp_path, ["cat", "dog"])
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **options: pytest.fail(f"{words} was begun"))
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+    (root / "cat" / "a.png").write_bytes(script)
+    assert "cat/a.png: no image of a known kind" in refused(lambda: loaded(root))
+
+
+def test_a_file_without_an_end_is_not_waited_for(tmp_path: Path) -> None:
+    """The kernel's log is a file to everybody who asks, has no bytes, and gives the next line when there is one."""
+    root = images(tmp_path, ["cat", "dog"])
+    (root / "cat" / "a.png").symlink_to("/proc/kmsg" if os.access("/proc/kmsg", os.R_OK) else "/proc/self/status")
+    (root / "dog" / "b.png").touch()
+    os.truncate(root / "dog" / "b.png", 10**12)
+    said = refused(lambda: loaded(root))
+    assert "cat/a.png: no image of a known kind; dog/b.png: a file of more than 4 GB" in said
 
 
 def test_all_images_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:

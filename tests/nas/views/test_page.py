@@ -152,6 +152,15 @@ def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
         assert f"{escape(name, quote=False)}<" in figures.svg(figures.progress(known))
 
 
+def test_no_figure_has_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib reads one of this variable, and raised where it is no number."""
+    known = Progress(2, [0.5], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], {"a": 0.4})
+    drawn = figures.svg(figures.progress(known))
+    for date in ("0", "abc"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", date)
+        assert figures.svg(figures.progress(known)) == drawn
+
+
 def test_one_random_network_is_a_dot_and_has_no_band() -> None:
     lone = figures.progress(Progress(2, [0.5], [0.4], [0.4], [0.4], {}))
     (control,) = (line for line in lone.axes[0].lines if line.get_label() == "random control: one network")

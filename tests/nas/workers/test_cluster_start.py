@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ import ray
 
 from nas.workers import ray_private
 from nas.workers.cluster import Cluster, LostClusterError
+from searchspace import machine
 
 
 @pytest.mark.parametrize("error", [Exception("timed out\nduring startup"), OSError(28, "No space left on device")])
@@ -55,6 +57,27 @@ def test_limits_with_which_ray_waits_for_ever_are_said_at_once(
     monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("Ray was started"))
     with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=says):
         cluster.ready()
+
+
+def test_too_few_processes_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `docker run --pids-limit 100` leaves them; Ray's start took a minute, or ended in words of its own."""
+    monkeypatch.setattr(machine, "processes", lambda: 70.0)
+    monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("Ray was started"))
+    with Cluster(None, "") as cluster, pytest.raises(LostClusterError, match=r"200 .* and 70 are left here"):
+        cluster.ready()
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets have names of at most 107 bytes; batch systems have folders for every job."""
+    folder = Path(tempfile.mkdtemp(prefix="nas-" + "n" * 49, dir="/tmp"))
+    monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("Ray was started"))
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    with (
+        Cluster(None, "") as cluster,
+        pytest.raises(LostClusterError, match=r"of 66 bytes; at most 39 are accepted \(TMPDIR"),
+    ):
+        cluster.ready()
+    folder.rmdir()
 
 
 def test_ray_is_asked_to_listen_on_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
