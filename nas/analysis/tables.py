@@ -13,6 +13,7 @@ from nas.trial import TrialRecord
 from searchspace.document import part_of, write_text
 
 CSV, PARQUET, FINALS = "trials.csv", "trials.parquet", "finals.csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that a spreadsheet computes
 # The columns after the score, by what they have been called since the first release.
 COLUMNS: dict[str, Callable[[TrialRecord], Any]] = {
     "epochs": lambda t: t.epochs,
@@ -69,7 +70,7 @@ def own_column(name: str) -> str:
 
 def write_csv(records: Sequence[TrialRecord], run: Path) -> None:
     """RUN/trials.csv, replaced in one step."""
-    write_text(run / CSV, frame(records).to_csv(index=False))
+    write_text(run / CSV, _csv_of(frame(records)))
 
 
 def write_finals(trainings: Sequence[TrialRecord], run: Path) -> None:
@@ -93,7 +94,18 @@ def write_finals(trainings: Sequence[TrialRecord], run: Path) -> None:
                 "error": one.error or None,
             }
         )
-    write_text(run / FINALS, pd.DataFrame(rows).to_csv(index=False))
+    write_text(run / FINALS, _csv_of(pd.DataFrame(rows)))
+
+
+def _csv_of(table: pd.DataFrame) -> str:
+    """The table as CSV, in which a spreadsheet takes no text for a formula, whoever wrote it."""
+
+    def as_text(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+    words = table.select_dtypes(exclude=["number", "bool"]).columns
+    told = table.assign(**{str(name): table[name].map(as_text) for name in words})
+    return told.rename(columns=as_text).to_csv(index=False)
 
 
 def write_parquet(records: Sequence[TrialRecord], run: Path) -> None:

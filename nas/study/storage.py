@@ -32,7 +32,7 @@ from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
 FINALS = "/finals"  # what the name of a study's finals ends with
-LOCK_TIMEOUT_S = 60
+LOCK_TIMEOUT_S, LOCKED_S = 60, 8  # of a study that is used, and of one that is opened
 CONNECT_TIMEOUT_S = 10
 EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}  # what brings a server's Python driver
 NOT_READABLE = "!password,!md5"  # a server that asks for a password in clear text, or nearly so, gets none (libpq)
@@ -105,14 +105,14 @@ def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
     return storage
 
 
-def _by_path(path: Path) -> dict[str, Any]:
+def _by_path(path: Path, patience_s: float = LOCK_TIMEOUT_S) -> dict[str, Any]:
     """How SQLAlchemy opens a file: by its path, and not by an address, where ?, % and {} would mean something else."""
-    return {"creator": lambda: _connection(path), "poolclass": sqlalchemy.pool.QueuePool}
+    return {"creator": lambda: _connection(path, patience_s), "poolclass": sqlalchemy.pool.QueuePool}
 
 
-def _connection(path: Path) -> sqlite3.Connection:
+def _connection(path: Path, patience_s: float = LOCK_TIMEOUT_S) -> sqlite3.Connection:
     """A connection that any thread may use; where the folder cannot be written, one that only reads."""
-    options: dict[str, Any] = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+    options: dict[str, Any] = {"timeout": patience_s, "check_same_thread": False}
     if path.exists() and not os.access(path.parent, os.W_OK):
         ahead = path.with_name(AHEAD).exists()
         if ahead and not path.with_name(f"{FILE}-shm").exists():
@@ -179,7 +179,7 @@ def holds(place: StudyLocation) -> bool:
     """Whether the study is there already, with trials; `InputError` where it has lost some, or is another's."""
     if not place.url:
         check_own(*files(place.folder))
-    kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE)
+    kept, by_path = Kept.of(place.folder), _by_path(place.folder / FILE, LOCKED_S)
     if not place.url and not kept.study:
         kept.check(())
         return False

@@ -251,6 +251,16 @@ def test_csv_has_every_trial(tmp_path: Path) -> None:
     assert "accuracy" in (tmp_path / "trials.csv").read_text()
 
 
+def test_no_text_of_a_csv_is_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    """A study of somebody else's may say anything."""
+    hostile = '=HYPERLINK("http://evil.example";"open")'
+    trials = [replace(outcome(0, "search", -0.5), network=hostile, error="+1", notes={"@note": "-1", "n": -1})]
+    tables.write_csv(trials, tmp_path)
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert [*table["network"], *table["error"], *table["'@note"]] == [f"'{hostile}", "'+1", "'-1"]
+    assert (table["accuracy"][0], table["n"][0]) == (-0.5, -1)
+
+
 def test_the_best_is_the_same_everywhere(tmp_path: Path) -> None:
     """Of equal accuracy the lower loss, an unknown loss last, then the lower number: in study, table and outcomes."""
     told = [(0.5, 0.1), (0.9, None), (0.9, 0.5), (0.9, math.nan), (0.9, 0.5), (0.9, 0.4), (0.9, None)]

@@ -6,9 +6,12 @@ import contextlib
 import re
 import shlex
 import socket
+import sqlite3
 import struct
 import sys
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from nas.study.passwords import hide, without_password
 from nas.study.storage import StudyLocation, database
 from nas.study.study import Study
 from searchspace import InputError
+from tests.nas.study.test_study import opened
 
 SECRET = "k3pt-s3cr3t"
 URLS = [
@@ -172,3 +176,19 @@ def test_a_driver_that_is_not_installed_is_named_with_what_brings_it(
     place = StudyLocation(tmp_path, f"{driver}://nas@127.0.0.1:9/runs", "x")
     with pytest.raises(InputError, match=rf"{extra}\]' brings it"):
         database(place)
+
+
+def test_a_study_that_another_program_keeps_locked_is_one_line_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database browser, say; SQLite's own patience is for drivers that write in turns."""
+    with opened(tmp_path) as study:
+        study.ask()
+    monkeypatch.setattr(storage, "LOCKED_S", 0.2)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"cannot be read \(database is locked\)"):
+            Study.read(tmp_path)
+        assert time.monotonic() - started < storage.LOCK_TIMEOUT_S / 2
