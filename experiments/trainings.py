@@ -84,10 +84,10 @@ def held_out(images: int) -> int:
     return VALIDATION_IMAGES if images > VALIDATION_IMAGES else images // 2
 
 
-def images(dataset: str, number: int, resolution: int | None = None, seed: int = 0) -> Split:
-    """So many images to train on and VALIDATION_IMAGES, or half as many where there are few, to score, the same for all
-    scripts, each class with its share; test images are not touched."""
-    scored = held_out(number)
+def images(dataset: str, number: int, resolution: int | None = None, seed: int = 0, scored: int | None = None) -> Split:
+    """So many images to train on and `scored` to score (VALIDATION_IMAGES, or half as many where there are few), the
+    same for all scripts, each class with its share; test images are not touched."""
+    scored = held_out(number) if scored is None else scored
     config = DataConfig(dataset, images=number + scored, validation=scored / (number + scored))
     return load(config, seed=seed, resolution=resolution)
 

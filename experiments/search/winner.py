@@ -38,6 +38,7 @@ from nas import Run
 from nas.analysis.finals import duel
 from nas.config import full_recipe
 from nas.data.datasets import list_classes, number_of_training_images
+from nas.data.labelled import count_of
 from searchspace import Arch, Budget, InputError
 
 BUDGET = "30MFLOPs"
@@ -98,9 +99,10 @@ def optimism(run: Run, dataset: str, args: argparse.Namespace, page: findings.Pa
     if found is None:
         return None
     train = replace(identity.train, epochs=found.epochs)
-    split = trainings.images(
-        dataset, number_of_training_images(identity.data, list_classes(identity.data)[1]), train.resolution, FRESH
-    )
+    there = list_classes(identity.data)[1]
+    trained = number_of_training_images(identity.data, there)
+    scored = min(there - trained, trainings.VALIDATION_IMAGES)  # of a few images the share that is right is a guess
+    split = trainings.images(dataset, trained, train.resolution, FRESH, scored)
     jobs = [Job(NAMED, found.winner.arch, train, FRESH + seed) for seed in range(args.seeds)]
     fresh: list[Record] = trainings.carry_out(jobs, split, page.device, log, page.console)
     page.trained(fresh)
@@ -123,7 +125,7 @@ def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> 
     archs = networks(runs, args.rivals)
     jobs = trainings.repeated(archs, replace(full_recipe(dataset), epochs=args.epochs), args.seeds)
     split = trainings.images(dataset, args.long_images, seed=FRESH)
-    log = args.out / f"{name}.jsonl"
+    log, fresh = args.out / f"{name}.jsonl", args.out / f"{name}-fresh.jsonl"
     records = trainings.carry_out(jobs, split, page.device, log, page.console)
     page.trained(records)
     scores = trainings.accuracies(records)
@@ -132,9 +134,12 @@ def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> 
     page.table(name, note, rows)
     for column in GAINS:
         page.say(f"{column} over the best textbook network: {summary(rows, column)}")
-    off = [one for run in runs if (one := optimism(run, dataset, args, page, log)) is not None]
+    off = [one for run in runs if (one := optimism(run, dataset, args, page, fresh)) is not None]
     if off:
-        page.say(f"printed minus fresh: {fmean(off):+.4f} over {len(off)} searches")
+        mean, sd = comparisons.spread(off)
+        page.say(
+            f"printed minus fresh: {mean:+.4f} ± {sd / math.sqrt(len(off)):.4f} over {count_of(len(off), 'search')}"
+        )
     page.figure(name, draw(scores, note))
     return rows
 
