@@ -477,4 +477,6 @@ def carry_out_command(begun: Search) -> int:
         return command.fail("nas.search", f"{begun.place}: {error}; nothing is lost: the same command carries on")
     if ended.signal:
         return signals.BY_SIGNAL + ended.signal
-    return 0 if ended.found or ended.why else command.FAILED
+    if ended.found or ended.why:
+        return 0
+    return command.fail("nas.search", f"no trial is complete, so there is no network; see {begun.folder / folder.LOG}")

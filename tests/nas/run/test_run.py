@@ -16,7 +16,8 @@ import nas
 from nas import Context, Result, Run, Split, Study, Trial, export, report, search
 from nas.config import CONFIG
 from nas.run import search_options
-from searchspace import Arch, Budget, InputError, Space
+from nas.run.search import Ended, Search, carry_out_command
+from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
 from tests.searchspace.space.test_space import SMALL
 
@@ -259,3 +260,14 @@ def test_the_package_is_light_until_it_is_used() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Rum'"):
         _ = nas.Rum
     assert "nas" in sys.modules
+
+
+def test_a_search_without_a_complete_trial_says_so_where_errors_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Search(search_options.parser().parse_args(["--budget", "2MFLOPs", "--run", str(tmp_path / "run")]))
+    monkeypatch.setattr(Search, "carry_out", lambda self: Ended())
+    assert carry_out_command(begun) == command.FAILED
+    assert capsys.readouterr().err == (
+        f"nas.search: no trial is complete, so there is no network; see {tmp_path}/run/log.txt\n"
+    )
