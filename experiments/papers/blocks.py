@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from experiments import comparisons, findings, trainings
 from nas.analysis.agreement import agreement
@@ -157,14 +159,14 @@ def single(kind: str, width: int, side: int) -> Arch:
     hidden = EXPANSION * width
     groups = hidden if kind == "mbconv" else 1
     acts: dict[str, Any] = {"expand_act": "silu", "spatial_act": "silu"}
-    block = Block(kind, width, hidden, width, groups=groups, shortcut="identity", **acts)  # type: ignore[arg-type]
+    block = Block(kind, width, hidden, width, groups=groups, shortcut="identity", **acts)
     return Arch(Stem(width, kernel=1, stride=1), (block,), resolution=side, in_channels=width, num_classes=1)
 
 
-def compared(places: tuple[tuple[int, int], ...], device: str, batch: int, rounds: int) -> list[dict[str, Any]]:
+def compared(places: Sequence[tuple[int, int]], device: str, batch: int, rounds: int) -> list[dict[str, Any]]:
     """Depthwise and fused blocks of the same widths, alone and in batches."""
     archs = [single(kind, width, side) for width, side in places for kind in ("mbconv", "fused_mbconv")]
-    models = [timing.ready(arch, device)[1] for arch in archs]
+    models = [cast(nn.Sequential, timing.ready(arch, device))[1] for arch in archs]  # the block alone
     alone = timing.network_ms(models, archs, device, 1, 4 * rounds)
     batched = timing.network_ms(models, archs, device, batch, rounds)
     rows = []
@@ -208,7 +210,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of a training (6)")
     parser.add_argument("--seeds", type=int, default=3, help="of each network (3)")
     args = parser.parse_args(arguments)
-    zoo, places = ZOO, PLACES
+    zoo: Mapping[str, dict[str, Any]] = ZOO
+    places: Sequence[tuple[int, int]] = PLACES
     if args.smoke:
         args.dataset, args.images, args.epochs, args.seeds = "digits", 100, 1, 1
         args.budgets, args.batch, args.rounds, places = ["10MFLOPs"], 2, 1, PLACES[-2:]
@@ -236,8 +239,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(
     args: argparse.Namespace,
-    zoo: dict[str, dict[str, Any]],
-    places: tuple[tuple[int, int], ...],
+    zoo: Mapping[str, dict[str, Any]],
+    places: Sequence[tuple[int, int]],
     page: findings.Page,
 ) -> None:
     """All that needs no training."""

@@ -26,6 +26,7 @@ from rich.progress import Progress
 from experiments import findings
 from searchspace import Budget, InputError, Space, cost
 from searchspace.budget import Cost, Currency, Limit
+from searchspace.costs import network_cost
 from searchspace.format.resolve import OpenNetwork
 from searchspace.space import space
 from searchspace.space.preflight import preflight
@@ -135,8 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
     page = findings.Page(__doc__, __file__, args, arguments, device="cpu")
     budgets, number = (2, 5) if args.smoke else (20, 200)
     names = ["rexnet", "resnet"] if args.smoke else ready()
-    counting = Counting(space.outline_cost)
-    space.outline_cost = counting  # type: ignore[assignment]
+    counting = Counting(network_cost.outline_cost)
+    space.outline_cost = counting  # type: ignore[attr-defined, assignment]
     rows, said = [], []
     with Progress(console=page.console, transient=True) as progress:
         task = progress.add_task("proposing", total=len(names) * budgets)
@@ -149,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
                 rows.append(proposed(where, budget, number, counting))
                 progress.update(task, advance=1)
             said.append(ends(where))
-    space.outline_cost = counting.real
+    space.outline_cost = counting.real  # type: ignore[attr-defined]
     title = f"{budgets} budgets a space, {number} proposals a budget"
     page.table("fitting", title, [row._asdict() for row in rows], by_space(rows))
     for line in said:

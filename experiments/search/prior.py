@@ -76,7 +76,7 @@ def expected(space: Space, points: Sequence[Mapping[str, Any]]) -> np.ndarray[An
     rows = [(dict(one.point), one.y, one.unsure) for one in known]
     seen, y, unsure = zip(*rows, strict=True)
     model, read = sampler._model(Observations(list(seen), np.array(y), np.array(unsure), []))
-    return model.predict(read(points))[0]  # type: ignore[no-any-return]
+    return model.predict(read([dict(point) for point in points]))[0]
 
 
 def ranking(believed: np.ndarray[Any, Any], scores: Sequence[float]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     page.table(name, title, rows)
     for what in ("best score", "mean of the search's own", "trained"):
         ends = [[float(row[f"{what}, {way}"]) for row in rows] for way in (WITH, WITHOUT)]
-        mean, low, high = comparisons.difference(*ends)
+        mean, low, high = comparisons.difference(ends[0], ends[1])
         page.say(f"{what}, with − without: {mean:+.4f} [{low:+.4f}, {high:+.4f}] over {len(rows)} pairs")
     page.figure(name, draw(rows, f"{Path(args.dataset).name}, {args.budget}, {args.trials} trials"))
     page.trained([*records, *found])

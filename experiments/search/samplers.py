@@ -183,7 +183,8 @@ def regrets(run: Run, make: Make, table: Mapping[str, Network]) -> tuple[list[fl
         assert isinstance(sampler, Predictor)
         sampler.evidence = earlier(table, run.seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    luck, curve, seconds, top = random.Random(f"luck {run.seed}"), [], 0.0, (-1.0, -1.0)
+    curve: list[float] = []
+    luck, seconds, top = random.Random(f"luck {run.seed}"), 0.0, (-1.0, -1.0)
     while len(curve) < run.trials:
         start = time.perf_counter()
         trial = study.ask(KINDS)

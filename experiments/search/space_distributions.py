@@ -41,7 +41,8 @@ COLOURS = (findings.QUIET, findings.WARM, findings.ACCENT, "#2471a3", "#b7950b")
 
 def best_tenth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mean of the best tenth of the last axis."""
-    return np.sort(values, -1)[..., -max(1, round(BEST * values.shape[-1])) :].mean(-1)
+    best: np.ndarray[Any, Any] = np.sort(values, -1)[..., -max(1, round(BEST * values.shape[-1])) :].mean(-1)
+    return best
 
 
 def interval(values: Sequence[float], of: Callable[..., Any]) -> tuple[float, np.ndarray[Any, Any]]:

@@ -51,7 +51,8 @@ class Block(nn.Module):
         self.body, self.skips = nn.Sequential(*parts), stride == 1 and a == b
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x) if self.skips else self.body(x)
+        y: Tensor = self.body(x)
+        return x + y if self.skips else y
 
 
 def network(params: dict[str, Any], classes: int) -> nn.Sequential:

@@ -170,6 +170,7 @@ def stages(split: Split, train: TrainConfig, number: int, device: str) -> list[d
             start, steps = time.perf_counter(), 0.0
             with clocked(seconds):
                 for result in evaluate(trial, split, train, device, Path(folder)):
+                    assert result.images_per_s
                     steps += len(split.train_labels) / result.images_per_s
             seconds |= {"training steps": steps, "whole trial": time.perf_counter() - start}
             if trial.number:

@@ -202,7 +202,8 @@ def short(one: Row) -> Row:
 
 
 def ended(one: Row) -> str:
-    verdict = {True: "passed", False: "FAILED"}.get(one.get("passed"), "measured")
+    passed = one.get("passed")
+    verdict = "measured" if passed is None else "passed" if passed else "FAILED"
     return str(one.get("error") or one.get("left out") or verdict)
 
 

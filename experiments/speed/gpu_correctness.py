@@ -122,7 +122,7 @@ def compared(arch: Arch, device: str) -> Found:
 
     def gone_through(where: str, lower: bool) -> tuple[Tensor, Tensor]:
         """(logits, gradients of all weights in one row)"""
-        model.to(where, memory_format=torch.channels_last).zero_grad()
+        model.to(where, memory_format=torch.channels_last).zero_grad()  # type: ignore[call-overload]
         with torch.autocast(where, torch.bfloat16, enabled=lower):
             logits = model(x.to(where, memory_format=torch.channels_last))
             loss = torch.nn.functional.cross_entropy(logits.float(), told.to(where))

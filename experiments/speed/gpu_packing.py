@@ -183,7 +183,7 @@ class Counted:
 
 def child(images: str, device: str, graphs: bool, smoke: bool) -> None:
     """One training beside others, which goes on whenever a window comes; its convolutions are those of a trial."""
-    trainer.PLANS_PAY = math.inf
+    trainer.PLANS_PAY = math.inf  # type: ignore[attr-defined, assignment]
     torch.set_num_threads(1)
     batch, number = (16, 320) if smoke else (BATCH, IMAGES)
     split = throughput.kept_images(images, number)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiled
 
@@ -61,12 +62,13 @@ def plans(args: argparse.Namespace, note: Note) -> None:
     widths = PLANNED_WIDTHS[: 1 if args.smoke else None]
     for name, kernel, grouped in PLANNED:
         for way in ("cuDNN", "without plans"):
-            first, again = [], []
+            first: list[float] = []
+            again: list[float] = []
             for channels in widths:
                 layer = nn.Conv2d(
                     channels, channels, kernel, padding=kernel // 2, groups=channels if grouped else 1, bias=False
                 )
-                model = nn.Sequential(layer).to(args.device, torch.bfloat16, memory_format=torch.channels_last)
+                model = nn.Sequential(layer).to(args.device, torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if way == "without plans":
                     use_unplanned_convolutions(model)
                 shape = (BATCH, channels, SIDE, SIDE)
@@ -127,7 +129,7 @@ def step(name: str, batch: int, device: str, graphs: bool, activities: list[Prof
     with suppress(EnoughError):
         list(run)
     ms = 1000 * (marks["end"] - marks["start"]) / timed
-    wanted = torch.autograd.DeviceType.CUDA if device == "cuda" else torch.autograd.DeviceType.CPU
+    wanted = DeviceType.CUDA if device == "cuda" else DeviceType.CPU
     events = [event for event in profiler.events() if event.device_type == wanted]
     times = sorted(event.time_range.elapsed_us() for event in events if not event.name.startswith(SPANS))
     found = {"ms a step": round(ms, 3), "images/s": round(1000 * batch / ms), "why no graphs": why_not()}

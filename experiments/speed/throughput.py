@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ def kept_images(path: str, number: int = BATCH * STEPS) -> Any:
     return Split("kept", images, labels, images[:64], labels[:64], tuple(map(str, range(CLASSES))), flip=True)
 
 
-def users_loop(name: str, split: Any, device: str, workers: int = 2) -> Iterator[int]:
+def users_loop(name: str, split: Any, device: str, workers: int = 2) -> Generator[int]:
     """What a tutorial has: yields the images of every step."""
     import torch
     from PIL import Image
@@ -129,7 +129,7 @@ def users_loop(name: str, split: Any, device: str, workers: int = 2) -> Iterator
     )
     pixels = split.train_images.transpose(0, 2, 3, 1)
 
-    class Images(Dataset):
+    class Images(Dataset[Any]):
         def __len__(self) -> int:
             return 16 * len(pixels)
 
@@ -151,7 +151,7 @@ def users_loop(name: str, split: Any, device: str, workers: int = 2) -> Iterator
             yield len(y)
 
 
-def plain_loop(name: str, split: Any, device: str) -> Iterator[int]:
+def plain_loop(name: str, split: Any, device: str) -> Generator[int]:
     """timm's network, eager, bfloat16, over images that lie on the device as numbers already."""
     import torch
 
@@ -196,7 +196,8 @@ def speed_of_ours(model: Any, split: Any, seconds: float, device: str, graphs: b
     train = TrainConfig(epochs=10_000, optimizer="sgd", batch_size=batch, learning_rate=0.01, weight_decay=5e-4)
     epochs = fit(model, split, train, 0, device, graphs)
     next(epochs)
-    start, speeds = time.perf_counter(), []
+    speeds: list[float] = []
+    start = time.perf_counter()
     while not speeds or time.perf_counter() - start < seconds:
         speeds.append(next(epochs).images_per_s)
     return len(speeds) / sum(1 / speed for speed in speeds)
@@ -236,9 +237,11 @@ def measured(row: str, name: str, device: str, kept: Path, seconds: float) -> fl
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     children = [subprocess.Popen(command, **pipes) for _ in range(number)]
     for process in children:
+        assert process.stdout
         if process.stdout.readline().strip() != "ready":
             raise SystemExit(f"{row}, {name}: could not be measured; is timm installed (make oracles)?")
     for process in children:
+        assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
     return sum(float(process.communicate()[0]) for process in children)
@@ -277,7 +280,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.child:
-        child(*args.child, args.seconds)
+        row, name, device, kept = args.child
+        child(row, name, device, kept, args.seconds)
     from rich.progress import track
 
     name = "throughput" if args.side == 32 else f"throughput_{args.side}px"
