@@ -28,7 +28,7 @@ from nas.trial import Final, TrialRecord, rank, training
 from searchspace.errors import InputError
 from searchspace.space.space import Candidate
 
-TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network, of which there is one at least
+TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network
 LONGER, LONGEST = 1.5, 2.5  # epochs, as multiples of a trial's
 GOING_ON, LAST = 4, 2  # networks after the first round and after the second
 HELD = "held"  # the attribute of their study that says who took part in those that are over
@@ -57,12 +57,17 @@ def number_of_finalists(finalists: int | None, trials: int) -> int:
     return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // TRIALS_PER_FINALIST)
 
 
+def textbook_entrants(finalists: int) -> int:
+    """How many textbook networks enter: which of them is the best, brief scores say no better than of others."""
+    return max(1, math.ceil(finalists / TEXTBOOK_PER))
+
+
 def contenders(trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None) -> list[TrialRecord]:
     """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network; and
     the last two of finals that were held before, since what they measured counts more than a brief score."""
     complete = rank(trials)
     found = [trial for trial in complete if trial.role != "baseline"][:finalists]
-    found += [trial for trial in complete if trial.role == "baseline"][: max(1, finalists // TEXTBOOK_PER)]
+    found += [trial for trial in complete if trial.role == "baseline"][: textbook_entrants(finalists)]
     if not any(trial.role == "control" for trial in found):
         found += [trial for trial in complete if trial.role == "control"][:CONTROLS]
     known = {trial.number for trial in found}
@@ -74,7 +79,7 @@ def effort(finalists: int, epochs: int, textbook: int) -> tuple[int, int]:
     networks are there to enter."""
     if not finalists:
         return 0, 0
-    enter = finalists + min(textbook, max(1, finalists // TEXTBOOK_PER)) + CONTROLS
+    enter = finalists + min(textbook, textbook_entrants(finalists)) + CONTROLS
     trained = sizes(enter, rounds(epochs))
     return sum(trained.values()), sum(size * played.epochs for played, size in trained.items())
 

@@ -71,6 +71,7 @@ def test_the_best_enter_with_textbook_networks_and_a_random_one() -> None:
     trials += [trial(10 + n, 0.3 + n / 100, "baseline") for n in range(3)] + [trial(20, 0.2, "control")]
     trials += [record(30, "pruned", 0.9, digest="30"), record(31, "failed", None, digest="31")]
     assert [one.number for one in contenders(trials, 4)] == [5, 4, 3, 2, 12, 11, 20]
+    assert [one.number for one in contenders(trials, 3)] == [5, 4, 3, 12, 11, 20]
     assert [one.number for one in contenders(trials, 1)] == [5, 12, 20]
     assert [one.number for one in contenders([*trials, trial(21, 0.99, "control")], 2)] == [21, 5, 12]
     assert contenders(trials[-2:], 4) == []
