@@ -38,7 +38,6 @@ from nas import Run
 from nas.analysis.finals import duel
 from nas.config import full_recipe
 from nas.data.datasets import list_classes, number_of_training_images
-from nas.data.labelled import count_of
 from searchspace import Arch, Budget, InputError
 
 BUDGET = "30MFLOPs"
@@ -137,9 +136,7 @@ def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> 
     off = [one for run in runs if (one := optimism(run, dataset, args, page, fresh)) is not None]
     if off:
         mean, sd = comparisons.spread(off)
-        page.say(
-            f"printed minus fresh: {mean:+.4f} ± {sd / math.sqrt(len(off)):.4f} over {count_of(len(off), 'search')}"
-        )
+        page.say(f"printed minus fresh: {mean:+.4f} ± {sd / math.sqrt(len(off)):.4f} over {len(off)} searches")
     page.figure(name, draw(scores, note))
     return rows
 

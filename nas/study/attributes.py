@@ -100,11 +100,11 @@ def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], 
     where = f"{place}: trial {trial.number}"
     kept = _parse_known(TrialAttributes, trial.user_attrs, where)
     if kept.minimize.keys() != set(minimized):
-        raise InputError(f"{where}: minimize: has {', '.join(kept.minimize) or 'nothing'}; the study is damaged")
+        raise InputError(f"{where}: minimize: has {', '.join(kept.minimize)[:80] or 'nothing'}; the study is damaged")
     final = (trial.values or ()) if trial.state == TrialState.COMPLETE else ()
     for gain in (*trial.intermediate_values.values(), *final):
         if not isinstance(gain, float) or not math.isfinite(gain):
-            raise InputError(f"{where}: a score of {gain}; the study is damaged")
+            raise InputError(f"{where}: a score of {gain!s:.80}; the study is damaged")
         try:
             metric.check(metric.natural(gain))
         except InputError as error:

@@ -188,12 +188,15 @@ def holds(place: StudyLocation) -> bool:
         programs = [] if place.url else _programs(engine)
         names = [] if programs else _names(engine)
         states = _states(engine, place.name) if place.name in names else {}
+        lost = sorted(private.models().BaseModel.metadata.tables.keys() - _tables(engine)) if states else []
     except Exception as error:  # a damaged file may raise nearly anything
         raise damage_error(place, error) from None
     finally:
         engine.dispose()
     if programs:
         raise InputError(f"{place}: holds {programs[0][:80]!r}, a view or a trigger; it is of no search, or damaged")
+    if lost:
+        raise InputError(f"{place}: has no table {lost[0]}; it may be damaged")
     if place.is_finals:
         return bool(states)
     if names and place.name not in names and not place.url:
@@ -217,6 +220,10 @@ def _programs(engine: sqlalchemy.Engine) -> list[str]:
     query = sqlalchemy.text("SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
     with engine.connect() as connection:
         return list(connection.execute(query).scalars())
+
+
+def _tables(engine: sqlalchemy.Engine) -> set[str]:
+    return set(sqlalchemy.inspect(engine).get_table_names())
 
 
 def _names(engine: sqlalchemy.Engine) -> list[str]:

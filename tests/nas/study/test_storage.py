@@ -192,3 +192,19 @@ def test_a_study_that_another_program_keeps_locked_is_one_line_in_time(
         with pytest.raises(InputError, match=r"cannot be read \(database is locked\)"):
             Study.read(tmp_path)
         assert time.monotonic() - started < storage.LOCK_TIMEOUT_S / 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("drop table study_system_attributes", "has no table study_system_attributes; it may be damaged"),
+        (f"update trial_values set value = '{'[' * 9000}'", r"trial 0: a score of \[{80}; the study is damaged"),
+    ],
+)
+def test_a_study_that_was_changed_is_one_short_line(statement: str, says: str, tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        study.tell(study.ask(), 0.5)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other, other:
+        other.execute(statement)
+    with pytest.raises(InputError, match=says):
+        assert Study.read(tmp_path).records
