@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,13 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
 from nas.run.finals import FINALS, finalists, hold
 from nas.run.images import describe, read_images
-from nas.run.opening import open_study, taught_by, textbook_networks, with_known
 from nas.run.run import Run
 from nas.run.watchers import Watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
 from nas.study.objectives import check_known
+from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
@@ -465,6 +465,18 @@ def number_ended(run: Path) -> int:
     if not storage.holds(StudyLocation(run)):
         return 0
     return sum(record.state != "running" for record in Run.open(run).trials)
+
+
+def taught_by(runs: Iterable[str | Path], config: SearchConfig) -> warm_start.Sources:
+    """What earlier runs teach a search; `InputError` for a folder that is no run, or teaches nothing."""
+    found = []
+    for path in runs:
+        try:
+            run = Run.open(path)
+        except InputError as error:
+            raise InputError(f"warm-start {error}") from None
+        found.append((str(path), run.config, run.study))
+    return warm_start.gather(found, config)
 
 
 def carry_out_command(begun: Search) -> int:

@@ -16,8 +16,8 @@ from PIL import Image
 from nas import report
 from nas.config import SearchConfig
 from nas.run import folder, search_options
-from nas.run.opening import open_study
 from nas.run.run import Run
+from nas.study.opening import open_study
 from nas.study.storage import load
 from nas.trial import Result
 from nas.views import notes

@@ -21,8 +21,8 @@ from nas.config import DataConfig, Execution, Prescreen, TrainConfig
 from nas.data.datasets import load
 from nas.latency import device_table, timing
 from nas.run import estimate, folder, latencies, search_options
-from nas.run.opening import open_study
 from nas.run.run import TABLE
+from nas.study.opening import open_study
 from nas.training.prescreen import Screen
 from nas.trial import after_trials
 from searchspace import Budget, InputError, Space, build

@@ -22,10 +22,10 @@ import yaml
 from nas import dashboard, export, search, train
 from nas.config import DataConfig, SearchConfig
 from nas.run import folder, resume, search_options
-from nas.run.opening import open_study
 from nas.run.run import Run
 from nas.run.subject import Subject, subject
 from nas.study import storage
+from nas.study.opening import open_study
 from nas.study.records import trial_records
 from nas.study.storage import load
 from nas.study.study import Study

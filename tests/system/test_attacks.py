@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from nas.run import folder, search_options
-from nas.run.opening import open_study
+from nas.study.opening import open_study
 from nas.trial import Result
 from searchspace import command, zoo
 from tests.nas.study.test_study import score

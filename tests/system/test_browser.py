@@ -16,7 +16,7 @@ import pytest
 
 from nas import report
 from nas.run import folder, search_options
-from nas.run.opening import open_study
+from nas.study.opening import open_study
 from nas.trial import Result
 from tests.support.paths import ROOT
 

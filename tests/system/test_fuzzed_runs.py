@@ -32,9 +32,10 @@ from nas import train
 from nas.bundle import bundle
 from nas.full_training import estimate
 from nas.run import environment, folder, latencies, search_options
-from nas.run.opening import open_study, taught_by
 from nas.run.run import TABLE, Run
+from nas.run.search import taught_by
 from nas.study import warm_start
+from nas.study.opening import open_study
 from nas.trial import Result
 from nas.views import figures, server
 from nas.workers import tuner

@@ -16,7 +16,7 @@ from nas.analysis import agreement
 from nas.full_training import training_folder
 from nas.metric import Metric
 from nas.run import folder, search_options
-from nas.run.opening import open_study
+from nas.study.opening import open_study
 from nas.training import checkpoint
 from nas.trial import Result, TrialRecord
 from searchspace.errors import InputError

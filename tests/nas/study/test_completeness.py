@@ -15,9 +15,9 @@ from optuna.exceptions import StorageInternalError
 
 from nas import dashboard, export, report, search
 from nas.run import folder, search_options
-from nas.run.opening import open_study
 from nas.run.run import Run
 from nas.study import storage
+from nas.study.opening import open_study
 from nas.study.storage import StudyLocation, load
 from nas.study.study import Study
 from nas.trial import Result

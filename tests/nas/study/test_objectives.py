@@ -9,12 +9,12 @@ import pytest
 from nas import report
 from nas.analysis import comparison
 from nas.run.folder import lock_run as folder_opened
-from nas.run.opening import open_study
 from nas.run.search_options import config_from_args, parser
 from nas.samplers import SAMPLERS
 from nas.search import main
 from nas.study import objectives
 from nas.study.objectives import check_known
+from nas.study.opening import open_study
 from nas.study.records import hypervolumes
 from nas.study.study import Study
 from nas.trial import Result, TrialRecord

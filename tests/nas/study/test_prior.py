@@ -11,9 +11,9 @@ import pytest
 
 from nas.config import SearchConfig
 from nas.run import resume, search_options
-from nas.run.opening import open_study
 from nas.run.search import Search
 from nas.study import prior, warm_start
+from nas.study.opening import open_study
 from nas.study.warm_start import Sources
 from searchspace import InputError, Space
 

@@ -20,10 +20,10 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.run import folder, search_options
-from nas.run.opening import open_study
 from nas.study import lock
 from nas.study.drivers import MissingError
 from nas.study.lock import HeldError
+from nas.study.opening import open_study
 from nas.study.storage import load
 from nas.study.study import Study
 from nas.trial import Result, Trial

@@ -9,11 +9,12 @@ import optuna
 import pytest
 
 from nas.config import SearchConfig, SearchSpec, TrainConfig
-from nas.run.opening import open_study, taught_by
+from nas.run.search import taught_by
 from nas.samplers import Predictor
 from nas.samplers.domain import Domain
 from nas.samplers.observations import PriorObservation
 from nas.study import warm_start
+from nas.study.opening import open_study
 from nas.study.study import Study
 from searchspace import InputError, Space
 from tests.nas.samplers.test_samplers import BUDGET, CHOICES, advanced, macs, score

@@ -23,9 +23,9 @@ from nas import report
 from nas.analysis.comparison import Progress
 from nas.config import SearchConfig
 from nas.run import environment, folder, search_options
-from nas.run.opening import open_study
 from nas.run.report import findings
 from nas.run.run import Run
+from nas.study.opening import open_study
 from nas.trial import Result
 from nas.views import figures, page, trial_details
 from searchspace import Space

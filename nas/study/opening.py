@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nas.config import SearchConfig
-from nas.run.run import Run
 from nas.study import warm_start
 from nas.study.design import Design
 from nas.study.proposals import Proposal, baselines_within
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
 from searchspace.document import plain
-from searchspace.errors import InputError
 from searchspace.space.space import Space
 
 
@@ -61,18 +59,6 @@ def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
     if (config.budget.limits_latency or "latency" in i.minimize) and space.latency is not None:
         said["latency_table"] = hashlib.sha256(json.dumps(plain(space.latency)).encode()).hexdigest()[:16]
     return said
-
-
-def taught_by(runs: Iterable[str | Path], config: SearchConfig) -> warm_start.Sources:
-    """What earlier runs teach a search; `InputError` for a folder that is no run, or teaches nothing."""
-    found = []
-    for path in runs:
-        try:
-            run = Run.open(path)
-        except InputError as error:
-            raise InputError(f"warm-start {error}") from None
-        found.append((str(path), run.config, run.study))
-    return warm_start.gather(found, config)
 
 
 def with_known(config: SearchConfig, space: Space) -> SearchConfig:
