@@ -60,7 +60,7 @@ def _ended_numbers(table: Path) -> list[int]:
         with table.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             heads = next(rows, [])
-            number, outcome = heads.index("trial"), heads.index("outcome")
+            number, outcome = (heads.index(name) if name in heads else len(heads) for name in ("trial", "outcome"))
             ended = {row[number] for row in rows if len(row) > number and row[outcome : outcome + 1] != ["running"]}
     except (OSError, ValueError, csv.Error):  # of bytes that are no text, or without these columns
         return []

@@ -63,7 +63,7 @@ def ended(run: Path) -> int:
 
 
 def wait_until(run: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while ended(run) < count and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,6 @@ def test_what_would_forget_the_name_is_refused(made: Callable[[Width], Any]) -> 
 def test_a_width_is_the_number_that_it_is() -> None:
     width = Width(32, "x")
     assert {width: "here"}[32] == "here"
-    assert width % 5 == 2
     assert width == Width(32, "x") == 32
 
 
@@ -79,6 +79,9 @@ def test_a_width_is_the_number_that_it_is() -> None:
         lambda hidden, width, out: hidden != out,
         lambda hidden, width, out: hidden + width > 64,
         lambda hidden, width, out: (hidden + width) // 2,
+        lambda hidden, width, out: hidden % 2,
+        lambda hidden, width, out: hidden & 1,
+        lambda hidden, width, out: math.sqrt(hidden),
     ],
 )
 def test_what_differs_within_a_kind_of_block_is_refused(asked: Callable[..., Any]) -> None:
@@ -87,6 +90,12 @@ def test_what_differs_within_a_kind_of_block_is_refused(asked: Callable[..., Any
     assert widths[0] != widths[1] == widths[2]  # which the kind says
     with pytest.raises(TypeError, match=r"differs from network to network|nothing else is known"):
         asked(*widths)
+
+
+def test_a_block_that_is_declared_to_ask_is_told_whether_a_width_is_odd() -> None:
+    assert [Width(number, "hidden", parity=True) % 2 for number in (7, 8)] == [1, 0]
+    with pytest.raises(TypeError, match="hidden % 4 differs from network to network"):
+        Width(8, "hidden", parity=True) % 4
 
 
 def test_only_what_may_be_largest_is_kept() -> None:
