@@ -272,7 +272,15 @@ def as_begun(images: Any) -> None:
 def resume(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
-    return replace(new, data=replace(new.data, flip=flip), controls=old.controls, baselines=old.baselines)
+    dataset = old.data.dataset if _same_folder(old.data.dataset, new.data.dataset) else new.data.dataset
+    data = replace(new.data, flip=flip, dataset=dataset)
+    return replace(new, data=data, controls=old.controls, baselines=old.baselines)
+
+
+def _same_folder(one: str, other: str) -> bool:
+    """Whether two datasets are one folder or file, however its path is written."""
+    paths = Path(one), Path(other)
+    return all(path.exists() for path in paths) and paths[0].resolve() == paths[1].resolve()
 
 
 def differences(old: object, new: object) -> list[str]:

@@ -18,7 +18,7 @@ from nas.analysis import tables
 from nas.config import CONFIG, SearchConfig, differences, resume
 from nas.run import environment
 from nas.run.run import TABLE, Run
-from nas.study import lock, servers, storage
+from nas.study import lock, servers, storage, warm_start
 from nas.study.completeness import BEST
 from nas.study.finals import best_of
 from nas.study.passwords import without_password
@@ -33,6 +33,7 @@ CHECKPOINTS = "checkpoints"
 LOG = "log.txt"
 PART_S = 60  # after which a half written file is nobody's, also where its writer is on another machine
 SMALL, SHARE = 200, 0.02
+BESIDE = (TABLE, LOG, environment.FILE, lock.FILE, warm_start.FILE)  # what a start makes beside its study
 
 
 def can_resume(run: Path, config: SearchConfig) -> bool:
@@ -43,7 +44,7 @@ def can_resume(run: Path, config: SearchConfig) -> bool:
         raise InputError(f"run {run}: a folder is accepted, not a file")
     begun = Run.config_of(run)
     if begun is None:
-        if any(run.iterdir()):
+        if any(path.name != warm_start.FILE for path in run.iterdir()):  # which a start has left
             raise InputError(f"run {run}: the folder is no run (no {CONFIG}) and not empty; give another")
         return False
     _check_same(run, begun, config)
@@ -74,10 +75,7 @@ def discard(run: Path) -> None:
         storage.FILE,
         f"{storage.FILE}-wal",
         f"{storage.FILE}-shm",
-        TABLE,
-        LOG,
-        environment.FILE,
-        lock.FILE,
+        *BESIDE,
     ):
         (run / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it

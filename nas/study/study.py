@@ -294,7 +294,7 @@ class Study:
                 self._interrupt(self.drivers.abandoned(self._running))
             trials = self.trials
             if total is not None and has_taken(trials, total):
-                raise FullError
+                raise FullError(f"{total} trials have ended or run, as many as were asked for")
             trial = self._record(self.proposals.next(trials))
             self.drivers.take(self._ids[trial.number])
             return trial

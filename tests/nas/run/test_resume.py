@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from nas.config import CONFIG, SearchConfig
+from nas.run import folder as run_folder
 from nas.run import resume, search_options
 from nas.run.run import Run
 from searchspace import InputError, Space, presets
@@ -185,3 +187,34 @@ def test_a_known_network_runs_in_small_runs_too(tmp_path: Path) -> None:
     words = ["--budget", "100MFLOPs", "--space", "rexnet", "--trials"]
     for trials, baselines in (("2", 0), ("8", 1), ("12", 2)):
         assert begin(tmp_path / trials, *words, trials).identity.baselines == baselines
+
+
+def test_a_dataset_is_the_same_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "others"):
+        for label in ("ham", "spam"):
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (8, 8), (90 * number, 0, 0)).save(tmp_path / name / label / f"{number}.png")
+    config = search_options.config_from_args
+    begun = config(search_options.parser().parse_args([*WORDS, "--dataset", "photos"]))
+    (tmp_path / "run").mkdir()
+    begun.save(tmp_path / "run")
+    for same in ("./photos/", str(tmp_path / "photos"), "others/../photos"):
+        again = config(search_options.parser().parse_args([*WORDS, "--dataset", same]))
+        assert run_folder.can_resume(tmp_path / "run", again)
+    with pytest.raises(InputError, match="is another search"):
+        run_folder.can_resume(
+            tmp_path / "run", config(search_options.parser().parse_args([*WORDS, "--dataset", "others"]))
+        )
+
+
+def test_a_start_without_trials_leaves_nothing_that_the_next_would_refuse(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    config = search_options.config_from_args(search_options.parser().parse_args(WORDS))
+    (run / "evidence.json").write_text("{}")
+    assert not run_folder.can_resume(run, config)
+    config.save(run)
+    run_folder.discard(run)
+    assert not run.exists()
