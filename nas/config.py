@@ -291,7 +291,7 @@ def differences(old: object, new: object) -> list[str]:
 
 
 def _word(value: object) -> object:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

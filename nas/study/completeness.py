@@ -62,7 +62,7 @@ def _ended_numbers(table: Path) -> list[int]:
             heads = next(rows, [])
             number, outcome = (heads.index(name) if name in heads else len(heads) for name in ("trial", "outcome"))
             ended = {row[number] for row in rows if len(row) > number and row[outcome : outcome + 1] != ["running"]}
-    except (OSError, ValueError, csv.Error):  # of bytes that are no text, or without these columns
+    except (OSError, UnicodeError, csv.Error):
         return []
     return [int(text) for text in ended if NUMBER.fullmatch(text)]
 
