@@ -21,9 +21,11 @@ setup: .venv/done
 search: setup
 	$(BIN)/python -m nas.search $(SEARCH) $(ARGS)
 
-# Reference implementations for tests; without their own requirements, which would bring a CUDA build of torch.
+# Reference implementations for tests; without their own requirements, which would bring a CUDA build of torch. Triton is
+# in no constraints: a CUDA build of torch brings the one that it needs.
 oracles: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt torchvision timm
+	@$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --no-deps triton==3.9.0
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not readme' $(ARGS)

@@ -20,6 +20,7 @@ import torch
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, which commands under test inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
+os.environ["TRITON_INTERPRET"] = "1"  # kernels for a GPU are carried out here, number by number
 # Files of few and long tests, whole searches among them: begun first, so that no process has one left at the end.
 LONGEST_FIRST = (
     "nas/run/",

@@ -248,8 +248,8 @@ def evaluate_training(
                 state = training_folder.resume(out, plan, split, args.device)
                 state.each = pace
                 training_folder.train_remaining(out, state, watch, plan.metric)
-                if state.why_no_graphs:
-                    console.print(f"trained without CUDA graphs: {state.why_no_graphs}")
+                for said in state.notes:
+                    console.print(said)
             else:
                 data_parallel.carry_out(out, plan, split, args.device, args.workers, watch, pace)
                 state = training_folder.resume(out, plan, split, args.device)

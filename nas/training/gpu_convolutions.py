@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from nas import torch_private
 from nas.training.cpu_convolutions import replace_convolutions
 
-# Images of a training from which on cuDNN's plans cost less than they save: some 300,000 for one alone, as is reckoned
-# from the seconds above, and some 100,000 where eight share a GPU.
-PLANS_PAY = 150_000
+# Pixels of a training's images from which on cuDNN's plans cost less than they save: some 300,000 images of 32 pixels a
+# side for one alone, as is reckoned from the seconds above, and some 100,000 where eight share a GPU.
+PLANS_PAY = 150_000 * 32**2
 
 
 def use_unplanned_convolutions(model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from nas import torch_private
 from nas.config import TrainConfig
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
+from nas.training import gpu_layers
 from nas.training.augment import mix_pairs, randaugment
 from nas.training.batches import BatchLoader, equal_parts
 from nas.training.bfloat16_weights import Bfloat16Weights
@@ -23,6 +24,7 @@ from nas.training.cpu_convolutions import use_fast_convolutions
 from nas.training.cuda_graphs import CudaGraphStep, eager
 from nas.training.fake_quantisation import FakeQuantisation
 from nas.training.gpu_convolutions import PLANS_PAY, use_unplanned_convolutions
+from nas.training.gpu_layers import use_triton_layers
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
@@ -109,7 +111,12 @@ class Training:
         if device == "cpu":
             use_fast_convolutions(model)
         on_gpu = device.startswith("cuda")
-        if on_gpu and config.epochs * len(split.train_labels) < PLANS_PAY:
+        own_kernels = on_gpu and graphs and not config.qat
+        self.why_no_kernels = gpu_layers.why_not(device) if own_kernels else ""
+        seen = config.epochs * len(split.train_labels) * (pixels or split.resolution) ** 2
+        if own_kernels and not self.why_no_kernels:
+            use_triton_layers(model, depthwise=seen < gpu_layers.PLANS_PAY)
+        elif on_gpu and seen < PLANS_PAY:
             use_unplanned_convolutions(model)
         self.lower = Bfloat16Weights(model) if graphs and on_gpu else None
         self.learning = self.lower or gang.wrap(model)
@@ -132,6 +139,12 @@ class Training:
     def why_no_graphs(self) -> str:
         """Why steps that were to be replayed as CUDA graphs are not; empty where they are, or were not to be."""
         return self.carry_out.why_not if isinstance(self.carry_out, CudaGraphStep) else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What would have made it faster on a GPU and could not be had, and why."""
+        missing = {"CUDA graphs": self.why_no_graphs, "Triton's kernels": self.why_no_kernels}
+        return tuple(f"trained without {what}: {why}" for what, why in missing.items() if why)
 
     def __iter__(self) -> Iterator[Epoch]:
         while self.done < self.config.epochs:

@@ -260,7 +260,7 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
             contended_ms=context.contended_ms,
             images=len(split.val_labels),
             correct=correct(training, split) if trial.final and epoch.number == context.epochs else "",
-            note=f"trained without CUDA graphs: {training.why_no_graphs}" if training.why_no_graphs else "",
+            note="; ".join(training.notes),
         )
         results.append(result)
         due = time.perf_counter() - kept_at >= CHECKPOINT_EVERY_S[context.device]

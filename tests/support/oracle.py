@@ -21,7 +21,7 @@ _declared: list[torch.library.Library] = []
 
 
 def library(name: str) -> Any:
-    """torchvision or timm; where it is not installed the test is skipped, or fails where CI says that it has to run."""
+    """torchvision, timm or triton; where it is missing the test is skipped, or fails where CI says it has to run."""
     try:
         _torchvision()
         return importlib.import_module(name)
