@@ -14,6 +14,7 @@ speeds beside timm's networks need timm and torchvision, trials fvcore, searches
     training    the same trainings on the CPU, on the GPU and there with steps replayed as CUDA graphs: losses, weights
     oom         a trial that is out of memory, and one whose steps cannot be captured: the next one trains
     memory      many trials in one process, every other with CUDA graphs: what stays in the GPU's memory
+    kernels     this project's own: errors against float64, microseconds beside PyTorch's
     plans       milliseconds of the first convolution of a shape and of the next, with cuDNN's plans and without
     profile     kernels of a step, and how long the GPU has nothing to do
     speed       images a second: a user's loop, a plain one, ours eager and as CUDA graphs, at 32 and 128 px
@@ -50,6 +51,7 @@ PARTS: dict[str, tuple[str, int, bool]] = {
     "training": ("experiments.speed.gpu_correctness", 90, True),
     "oom": ("experiments.speed.gpu_correctness", 60, True),
     "memory": ("experiments.speed.gpu_correctness", 90, True),
+    "kernels": ("experiments.speed.gpu_kernels", 60, False),
     "plans": ("experiments.speed.gpu_speed", 60, False),
     "profile": ("experiments.speed.gpu_speed", 60, False),
     "speed": ("experiments.speed.gpu_speed", 200, False),

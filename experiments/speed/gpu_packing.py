@@ -31,7 +31,7 @@ from experiments.speed import throughput
 from experiments.speed.gpu_rows import Note
 from experiments.speed.gpu_steps import EnoughError, mobile, settled, watch
 from nas.config import TrainConfig
-from nas.training import trainer
+from nas.training import gpu_layers, trainer
 from nas.training.trainer import Training
 from nas.views.gpu_use import query
 from nas.workers.gpu_sharing import is_installed, side_by_side
@@ -39,7 +39,7 @@ from nas.workers.gpu_sharing import is_installed, side_by_side
 # Processes that are started together, and of how many of them at a time images are counted: others wait.
 MODULE = "experiments.speed.gpu_packing"
 EAGER, GRAPHS, MPS = "eager", "CUDA graphs", "CUDA graphs under MPS"
-SETTINGS = {GRAPHS: (8, 4, 2, 1), MPS: (12, 8, 4), EAGER: (4, 1)}
+SETTINGS = {MPS: (12, 8, 4, 1), GRAPHS: (8, 4, 1), EAGER: (4, 1)}
 SMOKE_SETTINGS = {EAGER: (2, 1)}
 BATCH, IMAGES, WARM_STEPS = 64, 51_200, 16
 WINDOW_S, AHEAD_S, EVERY_S, READY_S, END_S = 5.0, 0.5, 0.2, 60.0, 5.0
@@ -183,7 +183,7 @@ class Counted:
 
 def child(images: str, device: str, graphs: bool, smoke: bool) -> None:
     """One training beside others, which goes on whenever a window comes; its convolutions are those of a trial."""
-    trainer.PLANS_PAY = math.inf  # type: ignore[attr-defined, assignment]
+    trainer.PLANS_PAY = gpu_layers.PLANS_PAY = math.inf  # type: ignore[attr-defined, assignment]
     torch.set_num_threads(1)
     batch, number = (16, 320) if smoke else (BATCH, IMAGES)
     split = throughput.kept_images(images, number)
