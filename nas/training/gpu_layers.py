@@ -9,6 +9,7 @@ Results are PyTorch's but for rounding.
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -31,6 +32,9 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 # Pixels of a training's images from which on cuDNN's plans of depthwise convolutions, 3 to 9 s a network, pay: a step
 # of a random network is some 8 % shorter with them, as is reckoned from times of single kernels at 32 pixels a side.
 PLANS_PAY = 1_000_000 * 32**2
+WIDEST = 7  # columns of a depthwise kernel, each of which is a sum of its own
+MOST_NUMBERS = 2**30  # of a tensor: offsets have 31 bits, and outputs may be a little larger than what is read
+INTERPRETER = "TRITON_INTERPRET"  # the environment variable by which kernels are carried out on a CPU
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": F.relu,
@@ -66,12 +70,17 @@ def own_kernels() -> ModuleType:
     return triton_kernels
 
 
+def has_kernels(x: Tensor) -> bool:
+    """Whether a tensor is on a GPU, or read by Triton's interpreter, and has neither no numbers nor too many."""
+    return (x.is_cuda or os.environ.get(INTERPRETER) == "1") and 0 < x.numel() <= MOST_NUMBERS
+
+
 class TritonDepthwise(UnplannedDepthwise):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (stride, other), (dilation, too) = self.stride, self.dilation
         assert not isinstance(self.padding, str)
-        wide = weight.shape[3] > own_kernels().WIDEST or stride != other or dilation != too
-        if wide or not 0 < 2 * input.numel() <= own_kernels().MOST_NUMBERS:
+        known = weight.shape[3] <= WIDEST and stride == other and dilation == too
+        if not known or not has_kernels(input):
             return super()._conv_forward(input, weight, bias)
         how = stride, self.padding, dilation
         found: Tensor = _Depthwise.apply(input, weight.to(input.dtype), *how)  # type: ignore[no-untyped-call]
@@ -84,7 +93,7 @@ class TritonNorm(nn.BatchNorm2d):
     kind: str = "none"
 
     def forward(self, input: Tensor) -> Tensor:
-        own = self.training and not self.track_running_stats and 0 < input.numel() <= own_kernels().MOST_NUMBERS
+        own = self.training and not self.track_running_stats and has_kernels(input)
         how = self.weight, self.bias, self.eps, self.kind
         if not own:
             return FUNCTIONS[self.kind](super().forward(input))

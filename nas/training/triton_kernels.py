@@ -2,7 +2,7 @@
 
 All tensors lie channels last, so that an image's pixels are rows of channels. Of each operation there are a forward
 pass and its gradients. Sums over pixels are made of parts, whose number depends on the shape alone: the same input
-gives the same bits. Offsets are of 32 bits: tensors of at most `MOST_NUMBERS` are accepted.
+gives the same bits. Offsets are of 32 bits, and kernels of up to seven columns: see `gpu_layers.py`.
 
 This module alone imports Triton, which comes with PyTorch for CUDA and needs a C compiler.
 """
@@ -16,8 +16,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST_NUMBERS = 2**31 - 1
-WIDEST = 7  # columns of a kernel, each of which has a sum of its own in `_depthwise_weights`
 KINDS = "none", "relu", "relu6", "silu", "hard_swish"  # of nonlinearities, as `_activate` numbers them
 VECTORS = 8, 4, 2, 1  # channels that are read at once, where their number can be divided so: each is a compilation
 # (pixels, channels, warps) of a program's tile, by what is computed, and in how many parts: the fastest of twelve on an

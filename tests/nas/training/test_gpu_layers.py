@@ -125,6 +125,19 @@ def test_layers_train_and_score_as_those_they_replace(kernels: ModuleType, activ
     torch.testing.assert_close(other.state_dict()["1.running_var"], plain.state_dict()["1.running_var"])
 
 
+def test_a_network_that_has_left_the_gpu_needs_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr(gpu_layers, "own_kernels", lambda: pytest.fail("used on a CPU"))
+    model = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.BatchNorm2d(6), nn.ReLU())
+    other = copy.deepcopy(model)
+    use_triton_layers(other)
+    x = torch.randn(4, 6, 8, 8)
+    for each in (with_batch_statistics(model), with_batch_statistics(other)):
+        each(x)
+    torch.testing.assert_close(other(x), model(x))
+    torch.testing.assert_close(other.eval()(x), model.eval()(x))
+
+
 def test_a_norm_in_two_places_keeps_the_nonlinearities_after_it() -> None:
     norm = nn.BatchNorm2d(3)
     model = nn.Sequential(nn.Sequential(norm, nn.ReLU()), nn.Sequential(norm, nn.SiLU()))
