@@ -94,6 +94,7 @@ def check(folder: Path, plan: TrainingPlan) -> None:
         bundle.check_free(folder)
         if (folder / bundle.WEIGHTS).exists():
             raise InputError(f"out {folder}: has the weights of another training; give another --out")
+        bundle.check_replaced(folder, bundle.planned_files(trained=True, confused=True, onnx=False))
     elif has_epochs(folder):
         old = load_plan(folder)
         old = replace(old, data=replace(old.data, skip_bad=plan.data.skip_bad))  # the images' fingerprint tells

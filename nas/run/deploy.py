@@ -8,11 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nas.bundle import bundle
+from nas.bundle.bundle import TFLITE
 from nas.config import OWN_DATA, SearchConfig, TrainConfig
 from nas.data.datasets import load, load_test
 from nas.full_training import training_folder
 from nas.views.meter import meter
 from searchspace.errors import InputError
+from searchspace.space.target import SPACE as TARGET_SPACE
 
 TRAINED = "trained"
 OWN = ("--out", "--full-epochs")
@@ -34,6 +37,19 @@ def check_test_images(config: SearchConfig, console: Console, quiet: bool) -> No
     channels = config.space.network.in_channels
     with meter(console, f"reading {i.data.dataset}", quiet) as told:
         load_test(load(i.data, i.seed, i.train.resolution, told, i.largest, channels), told)
+
+
+def export_words(config: SearchConfig) -> list[str]:
+    """The options of the export: networks of the space for boards are written for microcontrollers too."""
+    return ["--format", TFLITE] if config.space_name == f"{TARGET_SPACE}.yaml" else ["--onnx"]
+
+
+def check_out(out: Path, config: SearchConfig) -> None:
+    """`InputError` for a folder that the export would refuse, once the training is done."""
+    bundle.check_new(out)
+    others = [TFLITE] if TFLITE in export_words(config) else []
+    made = bundle.planned_files(trained=True, confused=True, onnx=True, int8=bool(others), others=others)
+    bundle.check_replaced(out, made)
 
 
 def search_words(arguments: Sequence[str]) -> list[str]:

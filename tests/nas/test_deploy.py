@@ -11,6 +11,7 @@ from PIL import Image
 
 import nas.run.search as run_search
 from nas import deploy, export, train
+from nas.bundle import card
 from nas.config import DataConfig
 from nas.full_training import training_folder
 from nas.run.search import Search
@@ -106,6 +107,15 @@ def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) 
         deploy.main([*WORDS, "--out", "there"])
     with pytest.raises(InputError, match=r"--out is missing, as in: python -m nas\.deploy"):
         deploy.main(WORDS)
+    assert not stages.calls
+
+
+def test_files_of_a_richer_export_are_named_before_anything_runs(stages: Stages) -> None:
+    Path("there").mkdir()
+    Path("there/card.md").write_text(card.MARK)
+    Path("there/model.int8.onnx").write_text("")
+    with pytest.raises(InputError, match=r"there: has model\.int8\.onnx of an earlier export.*--int8"):
+        deploy.main([*WORDS, "--out", "there"])
     assert not stages.calls
 
 
