@@ -39,6 +39,7 @@ from searchspace.errors import InputError
 from searchspace.registry.plugins import load_all, plugin_option
 from searchspace.space.deployment import deployments
 from searchspace.space.space import ARENA_BAND, FIT_BAND, Space, band_of, ready
+from searchspace.space.target import RULES as TARGET_RULES
 from searchspace.space.target import SPACE as TARGET_SPACE
 from searchspace.space.target import Target, boards
 
@@ -87,7 +88,8 @@ def parser() -> command.Parser:
     p.add_argument(
         "--target",
         metavar="BOARD",
-        help=f"{', '.join(boards())} or a YAML file: int8, within its RAM and flash, in space {TARGET_SPACE}",
+        help=f"{', '.join(boards())} or a YAML file: int8, within its RAM and flash, in space {TARGET_SPACE}, "
+        f"--deploy {TARGET_RULES}",
     )
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
@@ -250,13 +252,17 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
 def settle_budget(args: argparse.Namespace) -> argparse.Namespace:
     """The options with what `--target` and `--dtype` mean written into the budget and the space.
 
-    A limit that is given takes the place of the board's. `InputError` where nothing limits anything.
+    A limit that is given takes the place of the board's. Networks for a board, and of the space for boards, keep to a
+    microcontroller's rules, textbook networks too, unless other rules are given. `InputError` where nothing limits
+    anything.
     """
     if args.target is None and not args.budget:
         raise InputError("--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs")
-    if args.target is None and args.dtype is None:
-        return args
     settled = argparse.Namespace(**vars(args))
+    if args.target is not None or args.space == TARGET_SPACE:
+        settled.deploy = args.deploy or TARGET_RULES
+    if args.target is None and args.dtype is None:
+        return settled
     given = Budget.parse(args.budget).limits if args.budget else ()
     if args.target is not None:
         board = Target.load(args.target)
