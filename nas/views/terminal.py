@@ -32,7 +32,7 @@ from nas.trial import Result, Trial, TrialRecord, after_trials
 from nas.views.advice import suggest_for_small
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
-from searchspace.budget import DEPLOYED, OWN_COSTS, amount, unit_of
+from searchspace.budget import BYTES, OWN_COSTS, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
 
@@ -340,7 +340,7 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     scored = [metric.words, "interval"] if timed else [metric.short.replace("acc.", metric.words), "90 % interval"]
     if not any(intervals):
         scored.pop()
-    own = [limit.currency for limit in study.budget.limits if limit.currency in (*OWN_COSTS, *DEPLOYED)]
+    own = [limit.currency for limit in study.budget.limits if limit.currency in (*OWN_COSTS, *BYTES)]
     second = [unit_of(name).removesuffix(" int8") for name in own] or ["MParams"]  # 80 columns have no room for more
     first = ["MFLOPs"] if len(own) < SEVERAL else []
     for name in ("trial", "role", *scored, *first, *second, *(["pred."] if timed else []), "ms"):

@@ -146,6 +146,29 @@ def test_tables_have_intervals_and_no_latency_of_a_busy_machine(shown: str) -> N
     assert all(head.get("title") for head in every.findall(".//th") if head.text in ("role", "MFLOPs", "ms (alone)"))
 
 
+@pytest.mark.parametrize(
+    ("budget", "columns", "near"),
+    [
+        (["100MFLOPs"], [], "FLOPs"),
+        (["5MParams"], [], "parameters"),
+        (["4MB"], ["peak memory (kB)"], "peak memory"),
+        (["300kB int8", "900kBFlash int8"], ["int8 arena (kB)", "int8 flash (kB)"], None),
+    ],
+)
+def test_what_the_budget_limits_is_shown_and_said_to_differ_little(
+    run: Path, budget: list[str], columns: list[str], near: str | None
+) -> None:
+    found = findings(Run.open(run))
+    identity = replace(found.config.identity, budget=tuple(budget))
+    told = replace(found, config=replace(found.config, identity=identity))
+    cells = page.row(found.trials[1], told)
+    assert [name for name in cells if name.endswith("(kB)")] == columns
+    assert all(float(cells[name]) > 0 for name in columns)
+    drawn = [(one.axes[0].get_title().removeprefix("Accuracy against "), said) for one, said in page.costs(told)]
+    assert [title for title, said in drawn if "differ little" in said] == [near] * (near is not None)
+    assert {name.removesuffix(" (kB)") for name in columns} <= {title for title, _ in drawn}
+
+
 def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
     for name in (r"$\frac{", "_hidden", "a$b$c", "<b>&", "日本"):
         known = Progress(2, [0.5], [0.4, 0.5], [0.3, 0.4], [0.5, 0.6], {name: 0.4})
