@@ -181,10 +181,14 @@ def meaning(trials: Sequence[TrialRecord]) -> str:
     )
 
 
-def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None = None) -> list[str]:
-    """What the run shows, in sentences; with `finals` these say what the best network is."""
+def findings(
+    trials: Sequence[TrialRecord], images: int, finals: Finals | None = None, alive: bool | None = True
+) -> list[str]:
+    """What the run shows, in sentences; with `finals` these say what the best network is. `alive` is of its state."""
     complete, metric = rank(trials), metric_of(trials)
-    counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    words = {"running": "not ended"} if alive is False else {}
+    ends = ("complete", "pruned", "failed", "running")
+    counts = [f"{sum(t.state == end for t in trials)} {words.get(end, end)}" for end in ends]
     lines = [f"{len(trials)} trial{'s' * (len(trials) != 1)}: {', '.join(counts)}."]
     if complete:
         best = complete[0]

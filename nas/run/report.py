@@ -54,7 +54,7 @@ def sentences(run: Run) -> list[str]:
     """What a run shows."""
     state, trials, retrained = run.state, run.trials, run.retrained
     lines = list(state.sentences) if state.unfinished or state.interruptions else []
-    lines += comparison.findings(trials, run.images, run.finals)
+    lines += comparison.findings(trials, run.images, run.finals, state.alive)
     if trials and any(trial.curve for trial in trials):
         lines.append(importances(trials).line)
     return lines + (agreement.sentences(retrained) if retrained else [])

@@ -161,9 +161,12 @@ class Run:
     def state(self) -> State:
         """How far it is."""
         from nas.analysis.state import state
+        from nas.study.finals import finalists, trainings_of
 
-        wanted = None if self.config.identity.evaluate == CALLER else self.config.conduct.trials
-        return state(self.trials, wanted, self.interruptions, self.alive)
+        asked = self.config.identity.evaluate == CALLER
+        wanted = None if asked else self.config.conduct.trials
+        due = not asked and bool(finalists(self.config) and self.ranked and self.finals is None)
+        return state(self.trials, wanted, self.interruptions, self.alive, trainings_of(self.study), due)
 
     @property
     def latency_table(self) -> LatencyTable | None:

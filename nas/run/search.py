@@ -18,13 +18,14 @@ from nas.data.labelled import count_of
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
-from nas.run.finals import FINALS, finalists, hold
+from nas.run.finals import FINALS, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
+from nas.study.finals import finalists
 from nas.study.objectives import check_known
 from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password

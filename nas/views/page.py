@@ -106,7 +106,7 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, found.finals)]
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, found.finals, found.state.alive)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 

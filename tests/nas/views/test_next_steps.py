@@ -80,5 +80,14 @@ def test_how_far_a_run_is() -> None:
     assert state(running[:1], 1, [], False).sentences == ["The search is finished: 1 of 1 trials ended."]
     assert state([], 4, [], False).sentences[0].startswith("The search has stopped: 0 of 4 trials ended.")
     assert "not finished" in state(running, 9, [], None).sentences[0]
+    over, trained = [outcome(0)], [outcome(5), outcome(6), outcome(7, end="running")]
+    said = "1 of 1 trials ended; its finals are not over, 2 trainings ended"
+    assert state(over, 1, [], True, trained, due=True).sentences == [
+        f"The search is running: {said}, 1 is being trained."
+    ]
+    assert state(over, 1, [], True).sentences == ["The search is running: 1 of 1 trials ended."]
+    cut = state(over, 1, [], False, trained, due=True)
+    assert cut.unfinished
+    assert cut.sentences[0] == f"The search has stopped: {said}. The same command carries on."
     many = state([outcome(number, end="running") for number in range(30)], 99, [], False).sentences[0]
     assert "trials 0, 1, 2, 3, 4, 5, 6, 7, 8 and 21 more began and did not end" in many

@@ -80,7 +80,7 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
     assert "<b>run</b>" not in page
     assert not re.search(r"(src|href)=.http", page)
     said = capsys.readouterr().out
-    assert "6 trials: 3 complete, 1 pruned, 1 failed, 1 running." in said
+    assert "6 trials: 3 complete, 1 pruned, 1 failed, 1 not ended." in said
     assert "trial 3 (search), validation accuracy 0.8000" in said
 
 
@@ -239,6 +239,10 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
         assert "The search is running: 2 of 8 trials ended, 1 is being trained." in page.page(findings(Run.open(run)))
     gc.collect()  # a study that nobody holds any more keeps its lock until then
     assert Run.open(run).alive is False
+    said = Run.open(run).describe()
+    assert "trial 2 began and did not end" in said
+    assert "1 not ended." in said
+    assert "running" not in said
     with folder.lock_run(run, config):
         open_study(run, config)  # closes the trial of the run that is gone
     shown = page.page(findings(Run.open(run)))
