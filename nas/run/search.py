@@ -22,6 +22,7 @@ from nas.run.finals import FINALS, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
+from nas.run.watchers import check as check_watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
@@ -112,8 +113,7 @@ def search(
     """
     if metric is not None and not isinstance(metric, (str, Metric)):
         raise InputError(f"metric: a name or a Metric is accepted, not {metric!r}")
-    if not isinstance(watchers, (list, tuple)):
-        raise InputError(f"watchers: a list of objects is accepted, not {watchers!r}")
+    check_watchers(watchers)
     objects = Given(
         space=None if isinstance(space, (str, Path, type(None))) else Space.of(space),
         dataset=None if isinstance(dataset, (str, Path, type(None))) else dataset,

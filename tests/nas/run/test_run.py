@@ -152,6 +152,8 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"storage": "foo"}, "storage: not an address of a database"),
         ({"metric": len}, "metric: a name or a Metric is accepted"),
         ({"watchers": 3}, "watchers: a list of objects is accepted"),
+        ({"watchers": [print]}, "at least one of the methods started, epoch, ended, close is accepted, not <built-in"),
+        ({"watchers": [Notes]}, "watchers: an object with at least one of"),
         ({"device": "tpu"}, "device 'tpu': auto, cpu, cuda"),
         ({"time_limit": "x"}, "time_limit 'x'"),
         ({"prescreen": 2, "minimize": "params"}, "not with minimize="),
