@@ -237,6 +237,11 @@ class SearchConfig:
     def budget(self) -> Budget:
         return Budget.parse(self.identity.budget)
 
+    @property
+    def wanted(self) -> int | None:
+        """The run's total of trials; None where its caller asks for as many as it likes."""
+        return None if self.identity.evaluate == CALLER else self.conduct.trials
+
     def save(self, run: Path) -> None:
         title = "what this run is (identity) and how it is carried out (conduct)"
         write_yaml(run / CONFIG, plain(self, SAVED_IN_FULL), title)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import CALLER, CONFIG, SearchConfig
+from nas.config import CONFIG, SearchConfig
 from nas.metric import Metric
 from nas.study import storage
 from nas.study.study import Study, config_of_caller
@@ -62,7 +62,8 @@ class Run:
 
     def __repr__(self) -> str:
         ended = sum(record.state != "running" for record in self.trials)
-        return f"Run({str(self.folder)!r}: {ended} of {self.config.conduct.trials} trials ended)"
+        of = "" if self.config.wanted is None else f"of {self.config.wanted} "
+        return f"Run({str(self.folder)!r}: {ended} {of}trials ended)"
 
     @property
     def name(self) -> str:
@@ -163,9 +164,8 @@ class Run:
         from nas.analysis.state import state
         from nas.study.finals import finalists, trainings_of
 
-        asked = self.config.identity.evaluate == CALLER
-        wanted = None if asked else self.config.conduct.trials
-        due = not asked and bool(finalists(self.config) and self.ranked and self.finals is None)
+        wanted = self.config.wanted
+        due = wanted is not None and bool(finalists(self.config) and self.ranked and self.finals is None)
         return state(self.trials, wanted, self.interruptions, self.alive, trainings_of(self.study), due)
 
     @property

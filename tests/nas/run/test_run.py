@@ -17,6 +17,7 @@ from nas import Context, Result, Run, Split, Study, Trial, export, report, searc
 from nas.config import CONFIG
 from nas.run import search_options
 from nas.run.search import Ended, Search, carry_out_command
+from nas.views import notes
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
 from tests.searchspace.space.test_space import SMALL
@@ -247,6 +248,10 @@ def test_a_study_that_is_asked_and_told_is_a_run(tmp_path: Path, capsys: pytest.
     assert run.best.digest == study.ranked[0].digest
     assert report.main([str(tmp_path / "run")]) == 0
     assert run.state.sentences[0] == "Asked and told by its caller: 3 trials ended."
+    assert repr(run).endswith(": 3 trials ended)")
+    told = notes.of_run(run.config, run.trials, 0)
+    assert "\n3 trials done. " in told
+    assert "scored by the caller; the objective" in told
     assert "carries on" not in capsys.readouterr().out
     assert "scored by the caller" in (tmp_path / "run" / "report.html").read_text()
     assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "home")]) == 0
