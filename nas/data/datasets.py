@@ -36,7 +36,7 @@ from nas.data.decoding import (
 )
 from nas.data.holding_out import hold_out, name_unscored
 from nas.data.image_folder import ImageFolder, first_images, image_folder
-from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
+from nas.data.labelled import Labelled, Rows, count_of, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror
 from nas.data.pictures import File, misfit
@@ -205,7 +205,7 @@ def _make_split(
     notes = notes + name_unscored(labels[val], found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
-    notes = found.notes + notes + inequality(labels, found.classes) + repetitions(images, labels, found.classes)
+    notes = found.notes + notes + repetitions(images, labels, found.classes)
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 

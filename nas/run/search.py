@@ -392,13 +392,14 @@ class Search:
         i, channels = self.config.identity, self.config.space.network.in_channels
         if self.own_data:
             return None
+        metric = None if self.evaluate else i.metric
         if self.split is not None:
-            for line in () if self.quiet else describe(self.split):
+            for line in () if self.quiet else describe(self.split, metric):
                 self._say(line)
             split = self.split
         else:
             pixels = i.train.resolution
-            split = read_images(i.data, i.seed, pixels, self.console, self.quiet, i.largest, channels)
+            split = read_images(i.data, i.seed, pixels, self.console, self.quiet, i.largest, channels, metric)
         if i.metric != DEFAULT_METRIC and self.evaluate is None:
             from nas.training import scoring
 
