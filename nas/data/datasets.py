@@ -124,6 +124,11 @@ class Split:
         return len(self.classes)
 
     @property
+    def commonest(self) -> float:
+        """The share of the images to score on that are of the commonest class."""
+        return float(np.bincount(self.val_labels).max() / len(self.val_labels))
+
+    @property
     def fingerprint(self) -> str:
         """What tells the classes, the labels of all images, their files and what they show from those of others (see
         `config.same_images`)."""

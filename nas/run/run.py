@@ -143,6 +143,11 @@ class Run:
         return int(self.study.user_attrs.get("validation_images", 0))
 
     @property
+    def commonest(self) -> float:
+        """The share of these images that are of the commonest class; 0 where that is not known."""
+        return float(self.study.user_attrs.get("commonest", 0.0))
+
+    @property
     def interruptions(self) -> list[str]:
         """Sentences about trials that began and were lost."""
         from nas.study.records import interruption_sentences, interruptions

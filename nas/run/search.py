@@ -245,7 +245,9 @@ class Search:
             environment.note(self.folder)
             if self.images is not None:
                 try:
-                    study.check_images(self.images.fingerprint, len(self.images.val_labels))
+                    number = len(self.images.val_labels)
+                    commonest = 0.0 if self.evaluate else self.images.commonest  # whose scores are of these images
+                    study.check_images(self.images.fingerprint, number, commonest)
                 except InputError as error:
                     raise InputError(f"run {self.folder}: {error}") from None
         return self.images

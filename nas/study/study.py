@@ -650,10 +650,17 @@ class Study:
                 f"those of now ({number} to score on): the dataset has changed since; give another --run"
             )
 
-    def check_images(self, fingerprint: str, number: int) -> None:
-        """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
+    @property
+    def commonest(self) -> float:
+        """The share of these images that are of the commonest class; 0 where it is not known."""
+        return float(self._facts.get("commonest", 0.0))
+
+    def check_images(self, fingerprint: str, number: int, commonest: float = 0.0) -> None:
+        """Keep what images the trials are scored on, `number` of them, and the share of the commonest class;
+        `InputError` where earlier ones had others."""
         self.check_same_images(fingerprint, number)
         self.validation_images = number
+        self.keep("commonest", commonest)
         self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
 
     @property

@@ -45,7 +45,8 @@ MEMORY = {
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a run's page is made of. `folder` is the run's as it was given, `volumes` are hypervolumes by trial where
-    costs are minimised, `confusions` are of the trials that were trained in full."""
+    costs are minimised, `confusions` are of the trials that were trained in full, `commonest` is the share of the
+    commonest class among the validation images."""
 
     name: str
     config: SearchConfig
@@ -61,6 +62,7 @@ class Findings:
     retrained: Sequence[Retrained] = ()
     confusions: dict[int, Confusion] = field(default_factory=dict)
     finals: Finals | None = None
+    commonest: float = 0.0
 
     @property
     def titles(self) -> dict[int, str]:
@@ -106,7 +108,8 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, found.finals, found.state.alive)]
+    told = found.finals, found.state.alive, found.commonest
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, *told)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 
@@ -134,7 +137,7 @@ def best(found: Findings) -> str:
 
 def main_table(trials: Sequence[TrialRecord], found: Findings) -> str:
     """Complete trials as a table without what nobody measured, and in words what its two latencies are."""
-    rows = [row(trial, found) for trial in trials]
+    rows = [row(trial, found.images, found.memory) for trial in trials]
     empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
     kept = [{name: cell for name, cell in cells.items() if name not in empty} for cells in rows]
     both = {"ms (predicted)", "ms (alone)"} - empty
@@ -148,7 +151,7 @@ def everything(found: Findings) -> str:
     if not trials:
         return "<p>No trial has begun.</p>"
     others = {trial.number for trial in trials} - {trial.number for trial in shown}
-    rows = [row(trial, found) | timing(trial) for trial in trials]
+    rows = [row(trial, found.images, found.memory) | timing(trial) for trial in trials]
     left_out = (
         f"<p>Of {len(trials)} networks these are the known ones, the Pareto front and the best; "
         "<code>python -m nas.export RUN --trial N --out DIR</code> takes any home.</p>"
@@ -384,19 +387,19 @@ def training_of(evaluate: str) -> str:
     return evaluate if evaluate == CALLER else f"after a training of the searcher's own, {evaluate}"
 
 
-def row(trial: TrialRecord, found: Findings) -> Row:
-    """A trial's cells, by column."""
+def row(trial: TrialRecord, images: int, memory: Sequence[str] = ()) -> Row:
+    """A trial's cells, by column; `memory` are the bytes that are shown."""
     latencies = {"ms (predicted)": trial.predicted_ms, "ms (alone)": trial.alone_ms}
     return {
         "trial": str(trial.number),
         "role": trial.name,
         "outcome": trial.state,
         trial.metric.words: "" if trial.score is None else f"{trial.score:.4f}",
-        "90 % interval": trial_details.interval(trial, found.images),
+        "90 % interval": trial_details.interval(trial, images),
         "epochs": str(trial.epochs),
         "MFLOPs": million(trial.cost.macs),
         "MParams": million(trial.cost.params),
-        **{MEMORY[name]: kilo(trial.cost.of(name)) for name in found.memory},
+        **{MEMORY[name]: kilo(trial.cost.of(name)) for name in memory},
         **{name: amount(spent, name) for name, spent in trial.cost.own},
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
         "network": trial.network,

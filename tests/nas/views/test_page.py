@@ -161,7 +161,7 @@ def test_what_the_budget_limits_is_shown_and_said_to_differ_little(
     found = findings(Run.open(run))
     identity = replace(found.config.identity, budget=tuple(budget))
     told = replace(found, config=replace(found.config, identity=identity))
-    cells = page.row(found.trials[1], told)
+    cells = page.row(found.trials[1], told.images, told.memory)
     assert [name for name in cells if name.endswith("(kB)")] == columns
     assert all(float(cells[name]) > 0 for name in columns)
     drawn = [(one.axes[0].get_title().removeprefix("Accuracy against "), said) for one, said in page.costs(told)]
