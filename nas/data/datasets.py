@@ -34,7 +34,7 @@ from nas.data.decoding import (
     part,
     pixels,
 )
-from nas.data.holding_out import hold_out, name_unscored
+from nas.data.holding_out import hold_out, list_names, name_unscored
 from nas.data.image_folder import ImageFolder, first_images, image_folder
 from nas.data.labelled import Labelled, Rows, count_of, purposes
 from nas.data.labelled import Labels as Labels
@@ -207,7 +207,7 @@ def _make_split(
     contents: str = "",
 ) -> Split:
     train, val = _stratify(labels, share, seed, name, found.classes)
-    notes = notes + name_unscored(labels[val], found.classes)
+    notes = notes + name_unscored(labels[val], labels, found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
     notes = found.notes + notes + repetitions(images, labels, found.classes)
@@ -380,9 +380,8 @@ def _check_classes(labels: Labels, name: str, classes: Sequence[str]) -> None:
     """`InputError` for a class of one image."""
     alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
     if len(alone):
-        said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
-        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
-        which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
+        named = list_names(alone, classes)
+        which = f"the classes {named} have" if len(alone) > 1 else f"the class {named} has"
         raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
 
 
