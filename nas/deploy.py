@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         code = carry_out_command(begun)
         if code or args.dry_run:
             return code
+        if begun.config.identity.minimize and not args.quiet:
+            command.console().print(deploy.describe_choice(Run.open(run)))
     config = Run.config_of(run)
     assert config is not None
     code = train.main(deploy.training_words(run, config.identity.data.dataset, args))

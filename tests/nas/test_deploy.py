@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,9 +15,11 @@ from nas import deploy, export, train
 from nas.bundle import card
 from nas.config import DataConfig
 from nas.full_training import training_folder
+from nas.run.run import Run
 from nas.run.search import Search
 from searchspace import InputError, zoo
 from searchspace.document import plain, write_yaml
+from tests.support.records import record
 
 WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
 
@@ -80,6 +83,20 @@ def test_search_then_training_then_export(stages: Stages) -> None:
         ("train", ["run", "--dataset=digits", "--out=run/trained", "--device=auto", "--epochs=7"]),
         ("export", ["run/trained", "--out", "there", "--onnx"]),
     ]
+
+
+def test_it_says_which_network_of_a_front_it_trains(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = [
+        record(n, score=score, curve={1: score}, role="search", minimized={"params": params})
+        for n, score, params in ((0, 0.5, 1e6), (1, 0.7, 3e6), (2, 0.6, 2e6))
+    ]
+    found = SimpleNamespace(best=trials[1], front=trials, folder=Path("run"))
+    monkeypatch.setattr(Run, "open", lambda folder: found)
+    assert deploy.main([*WORDS, "--out", "there", "--minimize", "params"]) == 0
+    said = "of the front of 3 networks the one with the best accuracy is trained in full: trial 1, 0.7000, 3MParams; "
+    assert f"{said}python -m nas.export run --trial N --out DIR takes another" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("stage", "code"), [("search", 1), ("search", 130), ("train", 1), ("export", 1)])
