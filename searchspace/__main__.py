@@ -118,7 +118,6 @@ def show_rules(console: Console, rules: Deployment) -> None:
 
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
-    currency = budget.limits[0].currency
     columns = (TextColumn("{task.description}", markup=False), *Progress.get_default_columns()[1:])
     with (
         processes(0 if has_sourceless() else sample, MANY, partial(load_all, sources())) as mapped,
@@ -146,7 +145,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         at = " at width multiplier 1"
     console.print(f"{len(found.costs):,} random points{at}:")
     for share, name in ((0.05, "5 %"), (0.25, "25 %"), (0.5, "median"), (0.75, "75 %"), (0.95, "95 %")):
-        console.print(f"{name:>9}: {amount(found.quantile(share), currency)}")
+        console.print(f"{name:>9}: {budget.amounts(found.quantiles(share))}")
     for line in histogram(found.costs, budget.limits[0]):
         console.print(line)
     console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
@@ -159,7 +158,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     for name, why in found.left_out.items():
         console.print(f"known network {name} is left out as a point of the space: {why}")
     for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
-        console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
+        console.print(f"{name:>9}: {budget.amounts(spent)}: {summary(arch)}")
     networks = known_within(space, budget)
     console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
     for name, arch, spent in networks[:KNOWN]:

@@ -230,8 +230,8 @@ def print_preflight(
     space, budget, minimize = config.space, config.budget, config.identity.minimize
     limit = budget.limits[0]
     whose = f" ({classes_of})" if classes_of else ""
-    low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
-    half = amount(found.quantile(0.5), limit.currency)
+    low, high = (budget.amounts(spent) for _, spent in (found.smallest, found.largest))
+    half = budget.amounts(found.quantiles(0.5)).replace(" and ", ", half more than ")
     scaled = "before widths are scaled to the budget, " if space.fit_range else ""
     band = f"{100 * config.identity.band:g}-100 % of the budget" if space.fit_range else "85-100 % of the budget"
     lines = [

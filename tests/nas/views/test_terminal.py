@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,11 @@ def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_els
     assert lines[5].endswith(f"times as much or more; {levers} would leave wider networks")
     why = "it has stem.width=32, which this space has not"
     assert lines[6:] == [f"known network rexnet_100 is left out as a point of the space: {why}"]
+    both = told("--budget", "40MFLOPs", "--budget", "2MParams")[2]
+    numbers = r"[\d.]+\w?FLOPs and [\d.]+\w?Params"
+    assert re.match(
+        f"its networks cost {numbers} to {numbers}; .*more than [0-9.]+.FLOPs, half more than .*Params$", both
+    )
     minimized = told("--budget", "40MFLOPs", "--minimize", "params")[3]
     assert minimized.endswith(" % of the budget; with costs minimised such and cheaper ones are trained")
 
