@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nas.analysis import agreement
 from nas.bundle import bundle
 from nas.bundle.bundle import TFLITE
 from nas.config import OWN_DATA, SearchConfig, TrainConfig
@@ -21,7 +22,7 @@ from nas.views.meter import meter
 from searchspace.errors import InputError
 from searchspace.space.target import SPACE as TARGET_SPACE
 
-TRAINED = "trained"
+TRAINED = agreement.DEPLOYED
 OWN = ("--out", "--full-epochs")
 
 

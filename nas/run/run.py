@@ -195,18 +195,17 @@ class Run:
 
     @property
     def retrained(self) -> list[Retrained]:
-        """Its networks that were trained in full, best first."""
+        """Its networks that were trained in full, by `nas.train RUN --top` or `nas.deploy`, best first."""
         from nas.analysis import agreement
 
-        return agreement.load(self.folder / agreement.FOLDER, self.trials)
+        return agreement.load(self.folder / agreement.FOLDER, self.trials, self.folder / agreement.DEPLOYED)
 
     @property
     def confusions(self) -> dict[int, Confusion]:
         """Of these, by trial, which classes they take for which."""
-        from nas.analysis import agreement, confusion
+        from nas.analysis import confusion
 
-        base = self.folder / agreement.FOLDER
-        found = {row.trial: confusion.load(base / f"{agreement.PREFIX}{row.trial}") for row in self.retrained}
+        found = {row.trial: confusion.load(row.folder) for row in self.retrained}
         return {number: one for number, one in found.items() if one is not None}
 
     def describe(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,15 @@ def outcome(number: int, role: str = "search", end: Any = "complete") -> TrialRe
 
 
 TRIALS = [outcome(0, "baseline"), *(outcome(n, "control") for n in (1, 2)), outcome(3), outcome(4, end="pruned")]
-TRAINED = [Retrained(3, "search", 0.5, 10, 0.9, 100, 0.8, 100)]
+TRAINED = [Retrained(3, "search", 0.5, 10, 0.9, 100, 0.8, 100, folder=Path("runs/a/retrained/trial-3"))]
 
 
 @pytest.mark.parametrize("run", ["runs/a", 'my runs/it\'s $(rm) "a"', "-q", "--help", "ü/[b]"])
 @pytest.mark.parametrize("found", [FINISHED, State(5, 6), State(5, 6, (5,)), State(0, 6, alive=True)])
 @pytest.mark.parametrize("trained", [[], TRAINED])
 def test_every_command_is_accepted_and_names_the_run(run: str, found: State, trained: list[Retrained]) -> None:
-    told = list(steps(Path(run), BEGUN, found, TRIALS, trained))
+    there = [replace(row, folder=Path(run) / "retrained" / "trial-3") for row in trained]
+    told = list(steps(Path(run), BEGUN, found, TRIALS, there))
     assert told
     for step in told:
         python, _, module, *words = shlex.split(step.command)
