@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
             command.console().print(deploy.describe_choice(Run.open(run)))
     config = Run.config_of(run)
     assert config is not None
-    code = train.main(deploy.training_words(run, config.identity.data.dataset, args))
+    code = train.main(deploy.training_words(run, config.identity.data.location, args))
     if code or args.dry_run:
         return code
     return export.main([str(trained), "--out", str(args.out), *deploy.export_words(config)])

@@ -157,7 +157,7 @@ def load(
 
     Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
     """
-    name = config.dataset
+    name = config.location
     found = _training(name, progress)
     if name != "digits":
         return _decode_split(found, name, config, seed, resolution, progress, largest, channels)
@@ -251,14 +251,14 @@ def _decode_table(table: Any, config: DataConfig, seed: int, resolution: int | N
 
 def list_classes(config: DataConfig) -> tuple[tuple[str, ...], int]:
     """The classes of a dataset and how many training images it has, without one being decoded."""
-    found = _training(config.dataset, None)
+    found = _training(config.location, None)
     return found.classes, len(found.labels)
 
 
 def check_part(config: DataConfig, seed: int) -> None:
     """`InputError` where fewer images are asked for than a split by class needs, before one is decoded."""
     if config.images is not None:
-        _part(_training(config.dataset, None), config.images, seed, config.dataset)
+        _part(_training(config.location, None), config.images, seed, config.dataset)
 
 
 def load_test(
@@ -285,7 +285,7 @@ def check_channels(config: DataConfig, channels: int) -> None:
 
     Of photos any network of 1 or 3 channels can; so images are looked at where they may be something else.
     """
-    name = config.dataset
+    name = config.location
     if name == "digits":
         if channels not in (1, 3):
             raise InputError(

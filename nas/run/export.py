@@ -15,7 +15,7 @@ from nas.analysis.finals import sentences
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escape
 from nas.bundle.int8_file import Calibration
-from nas.config import CONFIG, DataConfig, SearchConfig, load_plugins
+from nas.config import CONFIG, DataConfig, SearchConfig, base_of, load_plugins
 from nas.full_training import training_folder
 from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
@@ -78,7 +78,9 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
         raise InputError(f"int8: {facts.title} has no trained weights to quantise; python -m nas.train makes them")
     if number < 1:
         raise InputError(f"calibration-images: at least 1, not {number}")
-    data = facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset)
+    data = (
+        facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset, base=base_of(dataset))
+    )
     if data is None or data.dataset in NAMELESS:
         raise InputError(f"int8: nothing says which images {facts.title} was trained on; give --dataset")
     split = read_images(data, trained.seed, arch.resolution, console, quiet=False, channels=arch.in_channels)

@@ -27,7 +27,7 @@ def read_images(
 ) -> Split:
     """The training images, with lines that say what was found, what is used and what was left out. `metric` is what a
     search scores by."""
-    with meter(console, f"reading {data.dataset}", quiet) as told:
+    with meter(console, f"reading {data.location}", quiet) as told:
         split = load(data, seed, resolution, told, largest, channels)
     if not quiet:
         for text in describe(split, metric):

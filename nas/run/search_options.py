@@ -27,6 +27,7 @@ from nas.config import (
     Prescreen,
     SearchConfig,
     SearchSpec,
+    base_of,
     recipe,
     trial_epochs,
 )
@@ -480,6 +481,8 @@ def image_options_of(args: argparse.Namespace) -> DataConfig:
 
 def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
     given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
+    if args.dataset is not None:
+        given["base"] = base_of(args.dataset)
     try:
         return replace(base, **drop_unset(given))
     except ValueError as error:
