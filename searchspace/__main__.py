@@ -52,6 +52,7 @@ def parser() -> command.Parser:
         "--deploy", metavar="RULES", help=f"keep to a compiler's: {', '.join(deployments())} or a file"
     )
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
+    describe.add_argument("--num-classes", type=int, metavar="N", help="deployment classes (default: the space's)")
     describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
     describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
     describe.add_argument("--latency-table", metavar="FILE", help="a device's layer times, by nas.measure, for 12ms")
@@ -76,7 +77,10 @@ def main(arguments: Sequence[str]) -> int:
     else:
         if args.points < 1:
             raise InputError(f"points: at least 1, not {args.points}")
+        if args.num_classes is not None and args.num_classes < 2:
+            raise InputError(f"num-classes: at least 2, not {args.num_classes}")
         space = Space.load(args.space)
+        space = space if args.num_classes is None else space.fix([f"num_classes={args.num_classes}"])
         space = space.deploy(args.deploy) if args.deploy else space
         if args.latency_table:
             space = space.with_latencies(LatencyTable.load(args.latency_table))
@@ -133,6 +137,8 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
             mapped=mapped,
         )
     exact = f"{found.distinct:,}" if found.distinct else f"at least {number(found.at_least)}"
+    ends = f"{space.network.num_classes:,} classes" if space.network.head.output == "logits" else "no classifier"
+    console.print(f"budget {budget} for the network as deployed: {space.pixels}, {ends}")
     console.print(
         f"{space.source}: {number(found.points)} points in {len(space.choices)} choices, {exact} different networks"
     )

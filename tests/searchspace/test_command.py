@@ -18,6 +18,7 @@ from nas import __main__ as overview
 from nas import deploy, search
 from nas.run import search_options
 from searchspace import InputError, command
+from searchspace.__main__ import main as describe
 from tests.support.paths import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
@@ -71,6 +72,19 @@ def test_options_of_a_subcommand_are_its_own() -> None:
     main = import_module("searchspace.__main__").main
     assert "no such option --plo; did you mean --plot?" in refusal(main, "show", "rexnet_100", "--plo", "x.png")
     assert "show" in refusal(main, "shwo")
+
+
+def test_describe_says_how_many_classes_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["describe", "rexnet", "--budget", "2MParams", "--points", "20"]
+    smallest = []
+    for more, classes in (([], "1,000"), (["--num-classes", "10"], "10")):
+        assert describe([*words, *more]) == 0
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first == f"budget 2MParams for the network as deployed: 224 px, {classes} classes"
+        smallest.append(next(line for line in lines if line.strip().startswith("smallest")))
+    assert smallest[0] != smallest[1]
+    with pytest.raises(InputError, match="num-classes: at least 2, not 1"):
+        describe([*words, "--num-classes", "1"])
 
 
 def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFixture[str]) -> None:
