@@ -89,14 +89,15 @@ class Split:
         """A split of images that are in memory: (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats from 0 to 1.
 
         `labels` are numbers or names, one per image; `classes` name them in their sorted order. The share `validation`
-        is held out by class and `seed` to score on. `InputError` for what does not fit together.
+        is held out by class and `seed` to score on. `flip` None mirrors training images unless the classes' names speak
+        of sides, digits or text; numbers alone are no names. `InputError` for what does not fit together.
         """
         found = as_images(images)
-        numbers, kinds = as_labels(labels, len(found))
+        numbers, kinds, named = as_labels(labels, len(found))
         kinds = class_names(classes, kinds)
         config = DataConfig(name, validation, flip=flip)
         train, val = _stratify(numbers, config.validation, seed, name, kinds)
-        mirror, why = may_mirror(kinds, True) if flip is None else (flip, "as the caller says")
+        mirror, why = may_mirror(kinds, named or classes is not None) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]
         return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
 
