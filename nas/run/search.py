@@ -167,6 +167,8 @@ class Search:
             self.split = self._object()
             args.dataset = self.split.name
         self.evaluate = given.evaluate or self._load_function("evaluate", args.evaluate)
+        if self.evaluate is not None:
+            search_options.check_evaluate(self.evaluate)
         self.sampler = given.sampler or self._load_function("sampler", args.sampler)
         config = self._new() if self.old is None else resume.carry_on(args, self.folder, self.old)
         latencies.check_device(config.conduct)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import inspect
 import math
 import re
 import shlex
@@ -402,6 +403,19 @@ def function(what: str, text: str) -> Any:
     if not callable(found):
         raise InputError(f"{what} {text}: {module} has no such function; from Python, {what}= takes it itself")
     return found
+
+
+def check_evaluate(given: Any) -> None:
+    """`InputError` for a training that cannot be called with a trial and its context."""
+    try:
+        signature = inspect.signature(given)
+    except (TypeError, ValueError):  # of what is not written in Python
+        return
+    try:
+        signature.bind("trial", "context")
+    except TypeError as error:
+        takes = f"{name_of('evaluate', given)}({', '.join(signature.parameters)})"
+        raise InputError(f"evaluate: a function of (trial, context) is accepted, not {takes}: {error}") from None
 
 
 def check(args: argparse.Namespace) -> None:

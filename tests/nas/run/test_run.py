@@ -33,6 +33,10 @@ def half_of_the_parameters(trial: Trial, context: Context) -> Iterator[Result]:
         yield Result(score=1 - trial.cost.params / context.data["scale"] + 0.1 / (epoch + 1), images=50)
 
 
+def untold(trial: Trial) -> float:
+    return 0.5
+
+
 class Notes:
     """A watcher of somebody's own, without a method for epochs, which fails when a trial ends."""
 
@@ -138,6 +142,9 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"evaluate": "nowhere"}, "evaluate 'nowhere': module:function is accepted"),
         ({"evaluate": "nowhere:train"}, "evaluate nowhere:train: nowhere cannot be imported"),
         ({"evaluate": "nas.trial:train"}, "nas.trial has no such function"),
+        ({"evaluate": "tests.nas.run.test_run:untold"}, "accepted, not tests.nas.run.test_run:untold(trial): too many"),
+        ({"evaluate": lambda: 0.5}, "evaluate: a function of (trial, context) is accepted, not "),
+        ({"evaluate": lambda trial, context, *, extra: 0.5}, "(trial, context, extra): missing a required"),
         ({"evaluate": 7}, "evaluate: a function or module:function is accepted, not 7"),
         ({"data": 7}, "data: goes with evaluate="),
         ({"sampler": "best"}, "sampler 'best': random, tpe"),
