@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             command.console().print(f"the full training in {trained} has begun: the search stays as it is")
     else:
         if not args.dry_run:
+            begun.check_budget()
             deploy.check_test_images(begun.config, command.console(), args.quiet)
         code = carry_out_command(begun)
         if code or args.dry_run:

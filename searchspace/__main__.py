@@ -27,6 +27,7 @@ from searchspace.space.deployment import Deployment, deployments
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known_within, preflight
 from searchspace.space.space import Space, band_of, ready
+from searchspace.space.unmet import advice
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
@@ -126,6 +127,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     with (
         processes(0 if has_sourceless() else sample, MANY, partial(load_all, sources())) as mapped,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown,
+        advice(space, budget, band_of(budget), "nas.search"),
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
         found = preflight(

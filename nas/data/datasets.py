@@ -251,8 +251,10 @@ def _decode_table(table: Any, config: DataConfig, seed: int, resolution: int | N
 
 
 def list_classes(config: DataConfig) -> tuple[tuple[str, ...], int]:
-    """The classes of a dataset and how many training images it has, without one being decoded."""
+    """The classes of a dataset and how many training images it has, without one being decoded; `InputError` for a class
+    of one image."""
     found = _training(config.location, None)
+    _check_classes(found.labels, config.dataset, found.classes)
     return found.classes, len(found.labels)
 
 

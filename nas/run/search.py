@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,6 @@ from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
-from nas.views.advice import suggest_for_unmet
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import gpu_sharing, tuner
@@ -41,9 +41,10 @@ from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
 from searchspace.budget import Budget
 from searchspace.costs.latency import LatencyTable
-from searchspace.errors import InputError, UnmetError
+from searchspace.errors import InputError
 from searchspace.space.preflight import Preflight, preflight
 from searchspace.space.space import Space
+from searchspace.space.unmet import advice
 
 if TYPE_CHECKING:
     from nas.workers.evaluate import Evaluate
@@ -319,7 +320,9 @@ class Search:
             self.config = config = config if self.existed else with_known(config, space)
             check_known(space, config.identity.minimize)
             taught = taught or self._teach(space)
-            if not self.quiet:
+            if self.quiet:
+                self.check_budget()
+            else:
                 found = self._look_ahead(space)
         if found is None:
             return taught, space
@@ -338,11 +341,16 @@ class Search:
     def _look_ahead(self, space: Space) -> Preflight:
         """What the budget leaves of the space; `InputError` with a way out where that is nothing."""
         budget, band = self.config.budget, self.config.identity.band
-        try:
+        with advice(space, budget, band):
             return preflight(space, budget, band)
-        except UnmetError as error:
-            ways = suggest_for_unmet(space, budget, band)
-            raise InputError(f"{error}" + (f"; it can with {' or '.join(ways)}" if ways else "")) from None
+
+    def check_budget(self) -> None:
+        """`InputError` with a way out where no network of a new search keeps the budget: before images are read. Of
+        milliseconds that is known later, once there are layer times."""
+        space, budget, band = self.config.space, self.config.budget, self.config.identity.band
+        if not self.existed and not budget.limits_latency:
+            with advice(space, budget, band):
+                space.reach(budget, band, random.Random(0))
 
     def _teach(self, space: Space) -> warm_start.Sources:
         """What the search is to learn from at its start."""

@@ -15,13 +15,14 @@ from nas import deploy, export, train
 from nas.bundle import card
 from nas.config import DataConfig
 from nas.full_training import training_folder
+from nas.run import deploy as run_deploy
 from nas.run.run import Run
 from nas.run.search import Search
 from searchspace import InputError, zoo
 from searchspace.document import plain, write_yaml
 from tests.support.records import record
 
-WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
+WORDS = ["--budget", "20MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
 
 
 class Stages:
@@ -68,12 +69,21 @@ def test_unreadable_test_images_are_refused_before_the_search(stages: Stages, tm
             for n in range(count):
                 Image.effect_noise((32, 32), 20 + n).save(tmp_path / "photos" / split / label / f"{n}.png")
     (tmp_path / "photos" / "test" / "a" / "0.png").write_bytes(b"")
-    words = ["--budget", "2MFLOPs", "--space", "rexnet", "--dataset", "photos", "--run", "run", "--out", "there"]
+    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "photos", "--run", "run", "--out", "there"]
     with pytest.raises(InputError, match=r"test: unreadable image: test/a/0\.png"):
         deploy.main(words)
     assert stages.calls == []
     assert deploy.main([*words, "--skip-bad"]) == 0
     assert "--skip-bad" in stages.calls[1][1]
+
+
+def test_a_budget_out_of_reach_is_refused_before_images_are_read(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_deploy, "check_test_images", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(InputError, match="budget 1kFLOPs cannot be met"):
+        deploy.main(["--budget", "1kFLOPs", "--run", "run", "--out", "there"])
+    assert stages.calls == []
 
 
 def test_search_then_training_then_export(stages: Stages) -> None:

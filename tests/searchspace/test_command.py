@@ -87,6 +87,13 @@ def test_describe_says_how_many_classes_it_counts(capsys: pytest.CaptureFixture[
         describe([*words, "--num-classes", "1"])
 
 
+def test_describe_says_what_would_meet_a_budget() -> None:
+    with pytest.raises(
+        InputError, match=r"cannot be met: .*; nas\.search can with --resolution 160 or --space mobile_s"
+    ):
+        describe(["describe", "mobile", "--budget", "12MFLOPs", "--points", "20"])
+
+
 def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFixture[str]) -> None:
     assert overview.main([]) == 0
     said = capsys.readouterr().out

@@ -152,6 +152,10 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"trials": 10**9}, "trials: at most 1,000,000"),
         ({"dry_run": True}, "dry_run: the command has it"),
         ({"budget": None}, "budget None: no text"),
+        (
+            {"budget": "12MFLOPs", "space": "mobile", "resolution": 224},
+            "it can with resolution=160 or space=mobile_small",
+        ),
         ({"track": ["x"]}, "track 'x': mlflow, tensorboard, wandb is accepted"),
         ({"track": 3}, "track: a text or a list of texts is accepted, not 3"),
         ({"warm_start": 3}, "warm_start: a text or a list of texts"),
