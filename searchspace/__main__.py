@@ -42,6 +42,8 @@ def parser() -> command.Parser:
     show = commands.add_parser("show", help="a network's table and cost")
     show.add_argument("network", help="a name of the zoo, timm:NAME, or a file: in stages, or an exported arch.yaml")
     plugin_option(show)
+    show.add_argument("--resolution", type=int, metavar="PX", help="pixels (default: the network's, of the zoo 224)")
+    show.add_argument("--num-classes", type=int, metavar="N", help="classes (default: the network's, of the zoo 1000)")
     show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
     keys = commands.add_parser("keys", help="every key of a network or space file, and its default")
     keys.add_argument("section", nargs="?", choices=SECTIONS, help="one section alone")
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     console = command.console()
     if args.command == "show":
-        arch = network(args.network)
+        arch = network(args.network, args.resolution, args.num_classes)
         show(console, arch)
         if args.plot:
             plot(arch, args.plot, args.network)

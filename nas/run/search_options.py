@@ -78,7 +78,13 @@ Exit codes: 0 done or out of time, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SI
 
 def parser() -> command.Parser:
     """Options that make a search what it is (its `Identity`) are None where they are not given: a run may know them."""
-    p = command.Parser(prog="nas.search", description=DESCRIPTION, epilog=EPILOG, example=EXAMPLE)
+    p = command.Parser(
+        prog="nas.search",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        example=EXAMPLE,
+        elsewhere={"--full-epochs": "nas.deploy, which trains the best network in full,"},
+    )
     p.set_defaults(command="")
     p.add_argument(
         "--budget",

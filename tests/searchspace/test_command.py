@@ -17,7 +17,7 @@ from rich.text import Text
 from nas import __main__ as overview
 from nas import deploy, search
 from nas.run import search_options
-from searchspace import InputError, command
+from searchspace import InputError, Space, command
 from searchspace.__main__ import main as describe
 from tests.support.paths import ROOT
 
@@ -38,6 +38,10 @@ def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
         (["--buget=40MFLOPs"], "no such option --buget; did you mean --budget?"),
         (["--budget", "40MFLOPs", "--epoch", "2"], "no such option --epoch; did you mean --epochs?"),
         (["--budget", "40MFLOPs", "--zzzzz"], "no such option --zzzzz (see"),
+        (
+            ["--budget", "40MFLOPs", "--full-epoch", "9"],
+            "no such option --full-epoch; nas.deploy, which trains the best network in full, has --full-epochs",
+        ),
         (["-b", "40MFLOPs"], "no such option -b"),
         (["--epochs", "2"], "--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs"),
         (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
@@ -66,6 +70,29 @@ def test_no_command_takes_a_part_of_an_option_for_it_and_all_tell_the_version(
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.strip() == f"cnn-budget-search {command.version()}"
+
+
+def test_an_option_that_a_command_has_is_not_said_to_be_anothers() -> None:
+    assert "no such option --full-epoch; did you mean --full-epochs?" in refusal(deploy.main, "--full-epoch", "9")
+
+
+def test_a_network_is_shown_at_other_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert describe(["show", "rexnet_100", "--resolution", "64", "--num-classes", "10"]) == 0
+    assert "64 px, 10 classes" in capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "stem: {width: 8}\nschedule: {kind: linear, start: 8, end: 16}\nstages: [{block: mbconv, depth: 1}]"
+    )
+    assert describe(["show", str(file), "--resolution", "64"]) == 0
+    assert "64 px, 1000 classes" in capsys.readouterr().out
+    Space.load(file).arch().save(tmp_path / "arch.yaml")
+    said = refusal(describe, "show", str(tmp_path / "arch.yaml"), "--resolution", "64")
+    assert said.startswith("resolution: a name of the zoo or a file in stages takes it")
+
+
+def test_the_nearest_name_begins_as_the_given_one_does() -> None:
+    assert "the nearest are rexnet_100, rexnet_110" in refusal(describe, "show", "rexnet_10")
+    assert "the nearest are mobilenet_v2," in refusal(describe, "show", "mobilnet_v2")
 
 
 def test_options_of_a_subcommand_are_its_own() -> None:
