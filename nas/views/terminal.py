@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import time
 from collections import Counter, deque
@@ -120,7 +121,7 @@ class Display:
         speed = f"{images:.0f} images/s" if images else "" if self.ended_here else waits
         pace = "   ".join(part for part in (speed, str(self.gpus), self.time_left_text()) if part)
         lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
-        shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
+        shown = textwrap.wrap(self.title, WIDTH, break_on_hyphens=False)  # a path stays whole where it can
         rows = [Text(self.rows[number]) for number in self.recent]
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
 
