@@ -56,9 +56,11 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
 
 
 def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
-    """The options that a run was told and a command leaves out: they stay."""
-    words = []
-    for name, value in (options_of(old) or {}).items():
+    """The options that a run was told and a command leaves out: they stay. A dataset is where it is from here."""
+    words, told = [], dict(options_of(old) or {})
+    if "dataset" in told:
+        told["dataset"] = old.identity.data.location
+    for name, value in told.items():
         if getattr(args, name) is None:
             values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
             words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]

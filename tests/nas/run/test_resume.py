@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,8 @@ def test_a_run_carries_on_from_another_working_folder(tmp_path: Path, monkeypatc
         again = resume.carry_on(parse([*WORDS, *given]), run, old)
         assert again.identity == old.identity
         assert run_folder.can_resume(run, again)
+    told = replace(old, conduct=replace(old.conduct, command=line("nas.search", [*WORDS, "--dataset", "photos"])))
+    assert f"--dataset={photos}" in resume.unsaid(search_options.settle_budget(parse(["--budget", "1MFLOPs"])), told)
     assert load(again.identity.data, 0).found == 8
     args = train.parser().parse_args([str(run), "--epochs", "1"])
     assert load(data_of(args, again.identity.data), 0).name == str(photos)
