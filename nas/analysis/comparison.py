@@ -191,9 +191,10 @@ def findings(
     """What the run shows, in sentences; with `finals` these say what the best network is. `alive` is of its state,
     `commonest` the share of the commonest class among the images."""
     complete, metric = rank(trials), metric_of(trials)
-    words = {"running": "not ended"} if alive is False else {}
-    ends = ("complete", "pruned", "failed", "running")
-    counts = [f"{sum(t.state == end for t in trials)} {words.get(end, end)}" for end in ends]
+    counts = [f"{sum(t.state == end for t in trials)} {end}" for end in ("complete", "pruned", "failed")]
+    left = sum(t.state == "running" for t in trials)
+    if left or alive is not False:
+        counts.append(f"{left} {'not ended' if alive is False else 'running'}")
     lines = [f"{len(trials)} trial{'s' * (len(trials) != 1)}: {', '.join(counts)}."]
     if complete:
         best = complete[0]
