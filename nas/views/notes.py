@@ -48,6 +48,7 @@ def of_run(
     picture: str = "",
     interruptions: Sequence[str] = (),
     finals: Finals | None = None,
+    commonest: float = 0.0,
 ) -> str:
     """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
     about trials that are not among the outcomes."""
@@ -64,6 +65,7 @@ def of_run(
         )
         for t in complete[:SHOWN]
     ]
+    said = findings(trials, images, finals, commonest=commonest)
     of, how = f"of {config.wanted} ", f"trained for at most {identity.train.epochs} epochs on {identity.data.dataset}"
     if config.wanted is None:  # who asks and tells says neither
         of, how = "", CALLER
@@ -72,7 +74,7 @@ def of_run(
         *too_few(trials),
         f"{done} {of}trials done. Networks for {space.pixels} and {space.network.num_classes} classes, {escape(how)}; "
         f"the objective is the {identity.metric.words} on validation images.",
-        "\n".join(f"- {escape(line)}" for line in [*findings(trials, images, finals), *interruptions]),
+        "\n".join(f"- {escape(line)}" for line in [*said, *interruptions]),
     ]
     if best:
         sections += [
