@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ class DataConfig:
 
     `flip` says whether training images are mirrored at random (None: as the classes' names say, see `mirroring`).
     `skip_bad` leaves out images that cannot be read. `data_range` is the value of 16-bit, 32-bit and float images that
-    stands for white (None: 65,535 of whole numbers, 1 of floats).
+    stands for white (None: 65,535 of whole numbers, 1 of floats). `base` is the working folder that a relative path of
+    a dataset was given in: no part of what the images are.
     """
 
     dataset: str = "digits"
@@ -34,6 +36,13 @@ class DataConfig:
     skip_bad: bool = False
     data_range: float | None = None
     spare: bool = False
+    base: str = field(default="", compare=False)
+
+    @property
+    def location(self) -> str:
+        """The dataset's name, or its path as it is found from the working folder of now."""
+        there = Path(self.base, self.dataset)
+        return str(there) if self.base not in ("", os.getcwd()) and there.exists() else self.dataset
 
     def __post_init__(self) -> None:
         if not 0.0 < self.validation < 1.0:
@@ -237,6 +246,11 @@ class SearchConfig:
     def budget(self) -> Budget:
         return Budget.parse(self.identity.budget)
 
+    @property
+    def wanted(self) -> int | None:
+        """The run's total of trials; None where its caller asks for as many as it likes."""
+        return None if self.identity.evaluate == CALLER else self.conduct.trials
+
     def save(self, run: Path) -> None:
         title = "what this run is (identity) and how it is carried out (conduct)"
         write_yaml(run / CONFIG, plain(self, SAVED_IN_FULL), title)
@@ -272,21 +286,31 @@ def as_begun(images: Any) -> None:
 def resume(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
-    dataset = old.data.dataset if _same_folder(old.data.dataset, new.data.dataset) else new.data.dataset
-    data = replace(new.data, flip=flip, dataset=dataset)
+    data = replace(as_written(new.data, old.data), flip=flip)
     return replace(new, data=data, controls=old.controls, baselines=old.baselines)
 
 
-def _same_folder(one: str, other: str) -> bool:
-    """Whether two datasets are one folder or file, however its path is written."""
-    paths = Path(one), Path(other)
+def base_of(dataset: str) -> str:
+    """The working folder, where a dataset is a relative path in it; "" of any other."""
+    path = Path(dataset)
+    return "" if dataset == DataConfig().dataset or path.is_absolute() or not path.exists() else os.getcwd()
+
+
+def as_written(new: DataConfig, old: DataConfig) -> DataConfig:
+    """The images with their folder's path as an older configuration writes it, where that is the same folder."""
+    return replace(new, dataset=old.dataset, base=old.base) if is_same_folder(new, old) else new
+
+
+def is_same_folder(one: DataConfig, other: DataConfig) -> bool:
+    """Whether two datasets are one folder or file, however its path is written, and from wherever."""
+    paths = Path(one.location), Path(other.location)
     return all(path.exists() for path in paths) and paths[0].resolve() == paths[1].resolve()
 
 
 def differences(old: object, new: object) -> list[str]:
     """What differs between two identities of one kind, each as `name: old → new`."""
     before, after = (_flat(plain(one, (*SAVED_IN_FULL, Metric))) for one in (old, new))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key != "data.base"]
     return [f"{key}: {_word(before.get(key, 'default'))} → {_word(after.get(key, 'default'))}" for key in keys]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from nas import export, search, train
 from nas.run import search_options
 from searchspace import command
-from searchspace.space.target import SPACE as TARGET_SPACE
 
 EXAMPLE = "python -m nas.deploy --budget 40MFLOPs --dataset path/to/images --out deploy"
 EPILOG = """All other options are those of nas.search; the full training has all images, whatever --images says. Once
@@ -40,27 +39,29 @@ def main(arguments: Sequence[str]) -> int:
     if args.full_epochs is not None:
         deploy.check_epochs(args.full_epochs)
     bundle.require_onnx()
-    bundle.check_new(args.out)
     run = args.run or Path("runs") / search_options.default_name(args)
     trained = run / deploy.TRAINED
     args.command = search.command_line(deploy.search_words(arguments), args)
     begun = Search(args)  # refuses another search of the same run folder
+    deploy.check_out(args.out, begun.config)
     if training_folder.is_folder(trained):
         if not args.quiet:
             command.console().print(f"the full training in {trained} has begun: the search stays as it is")
     else:
         if not args.dry_run:
+            begun.check_budget()
             deploy.check_test_images(begun.config, command.console(), args.quiet)
         code = carry_out_command(begun)
         if code or args.dry_run:
             return code
+        if begun.config.identity.minimize and not args.quiet:
+            command.console().print(deploy.describe_choice(Run.open(run)))
     config = Run.config_of(run)
     assert config is not None
-    code = train.main(deploy.training_words(run, config.identity.data.dataset, args))
+    code = train.main(deploy.training_words(run, config.identity.data.location, args))
     if code or args.dry_run:
         return code
-    kind = ["--format", "tflite"] if config.space_name == f"{TARGET_SPACE}.yaml" else ["--onnx"]
-    return export.main([str(trained), "--out", str(args.out), *kind])
+    return export.main([str(trained), "--out", str(args.out), *deploy.export_words(config)])
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from searchspace.errors import InputError
 
-# A whole command stays as it is; `--images 200` and `--images N` keep their value.
-OPTION = re.compile(r"python -m [^;()]*|--([a-z][a-z-]*)(?: ([A-Z]+\b|[0-9][^\s;,)]*))?")
+# A whole command stays as it is; `--images 200`, `--images N` and `--space mobile_small` keep their value.
+OPTION = re.compile(r"python -m [^;()]*|--([a-z][a-z-]*)(?: ([A-Z]+\b|[0-9][^\s;,)]*|[a-z]+_\w+))?")
 # The option that a message begins with: `time-limit 'x': …`.
 FIRST = re.compile(r"[a-z]+(?:-[a-z]+)+(?=: | \S+: )")
 

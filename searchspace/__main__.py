@@ -27,6 +27,7 @@ from searchspace.space.deployment import Deployment, deployments
 from searchspace.space.lookup import network
 from searchspace.space.preflight import MANY, known_within, preflight
 from searchspace.space.space import Space, band_of, ready
+from searchspace.space.unmet import advice
 from searchspace.table import Row, summary, table
 
 TABLE_WIDTH = 160
@@ -41,6 +42,8 @@ def parser() -> command.Parser:
     show = commands.add_parser("show", help="a network's table and cost")
     show.add_argument("network", help="a name of the zoo, timm:NAME, or a file: in stages, or an exported arch.yaml")
     plugin_option(show)
+    show.add_argument("--resolution", type=int, metavar="PX", help="pixels (default: the network's, of the zoo 224)")
+    show.add_argument("--num-classes", type=int, metavar="N", help="classes (default: the network's, of the zoo 1000)")
     show.add_argument("--plot", metavar="FILE.png", help="also draw channels and resolution over depth")
     keys = commands.add_parser("keys", help="every key of a network or space file, and its default")
     keys.add_argument("section", nargs="?", choices=SECTIONS, help="one section alone")
@@ -52,6 +55,7 @@ def parser() -> command.Parser:
         "--deploy", metavar="RULES", help=f"keep to a compiler's: {', '.join(deployments())} or a file"
     )
     describe.add_argument("--budget", action="append", required=True, help="300MFLOPs, 5MParams, …; several")
+    describe.add_argument("--num-classes", type=int, metavar="N", help="deployment classes (default: the space's)")
     describe.add_argument("--points", type=int, default=POINTS, help=f"random points to count ({POINTS:,})")
     describe.add_argument("--plot", metavar="FILE.png", help="also draw what they cost")
     describe.add_argument("--latency-table", metavar="FILE", help="a device's layer times, by nas.measure, for 12ms")
@@ -64,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser().parse_args(arguments)
     console = command.console()
     if args.command == "show":
-        arch = network(args.network)
+        arch = network(args.network, args.resolution, args.num_classes)
         show(console, arch)
         if args.plot:
             plot(arch, args.plot, args.network)
@@ -76,7 +80,10 @@ def main(arguments: Sequence[str]) -> int:
     else:
         if args.points < 1:
             raise InputError(f"points: at least 1, not {args.points}")
+        if args.num_classes is not None and args.num_classes < 2:
+            raise InputError(f"num-classes: at least 2, not {args.num_classes}")
         space = Space.load(args.space)
+        space = space if args.num_classes is None else space.fix([f"num_classes={args.num_classes}"])
         space = space.deploy(args.deploy) if args.deploy else space
         if args.latency_table:
             space = space.with_latencies(LatencyTable.load(args.latency_table))
@@ -118,11 +125,11 @@ def show_rules(console: Console, rules: Deployment) -> None:
 
 
 def describe(console: Console, space: Space, budget: Budget, sample: int, picture: str | None) -> None:
-    currency = budget.limits[0].currency
     columns = (TextColumn("{task.description}", markup=False), *Progress.get_default_columns()[1:])
     with (
         processes(0 if has_sourceless() else sample, MANY, partial(load_all, sources())) as mapped,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown,
+        advice(space, budget, band_of(budget), "nas.search"),
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
         found = preflight(
@@ -134,6 +141,8 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
             mapped=mapped,
         )
     exact = f"{found.distinct:,}" if found.distinct else f"at least {number(found.at_least)}"
+    ends = f"{space.network.num_classes:,} classes" if space.network.head.output == "logits" else "no classifier"
+    console.print(f"budget {budget} for the network as deployed: {space.pixels}, {ends}")
     console.print(
         f"{space.source}: {number(found.points)} points in {len(space.choices)} choices, {exact} different networks"
     )
@@ -146,7 +155,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         at = " at width multiplier 1"
     console.print(f"{len(found.costs):,} random points{at}:")
     for share, name in ((0.05, "5 %"), (0.25, "25 %"), (0.5, "median"), (0.75, "75 %"), (0.95, "95 %")):
-        console.print(f"{name:>9}: {amount(found.quantile(share), currency)}")
+        console.print(f"{name:>9}: {budget.amounts(found.quantiles(share))}")
     for line in histogram(found.costs, budget.limits[0]):
         console.print(line)
     console.print(f"{100 * found.inside:.3g} % of them keep {budget} as they are;")
@@ -159,7 +168,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     for name, why in found.left_out.items():
         console.print(f"known network {name} is left out as a point of the space: {why}")
     for name, (arch, spent) in (("smallest", found.smallest), ("largest", found.largest)):
-        console.print(f"{name:>9}: {amount(budget.limits[0].of(spent), currency)}: {summary(arch)}")
+        console.print(f"{name:>9}: {budget.amounts(spent)}: {summary(arch)}")
     networks = known_within(space, budget)
     console.print(f"{len(networks)} known networks keep {budget}{':' if networks else ''}")
     for name, arch, spent in networks[:KNOWN]:

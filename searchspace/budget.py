@@ -213,6 +213,12 @@ class Budget:
         broken = [limit for limit in self.limits if not limit.low <= limit.of(cost) <= limit.high]
         return ", ".join(f"{amount(limit.of(cost), limit.currency)} is outside {limit}" for limit in broken)
 
+    def amounts(self, spent: Cost | Sequence[float]) -> str:
+        """A cost, or a number for each limit, as people read it in every limited currency: `1MParams and 30MFLOPs`."""
+        numbers = [limit.of(spent) for limit in self.limits] if isinstance(spent, Cost) else spent
+        limited = zip(numbers, self.limits, strict=True)
+        return " and ".join(amount(number, limit.currency) for number, limit in limited)
+
     def __str__(self) -> str:
         return " and ".join(str(limit) for limit in self.limits)
 

@@ -17,10 +17,11 @@ import resource
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -38,24 +39,29 @@ WRONG_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISD
 NO_MEMORY = ("bad_alloc", "allocate memory", "failed to map segment")
 LEAST_MEMORY = 1e9
 NO_THREAD = "can't start new thread"  # Python's words
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 STREAMS = ("stdin", "stdout", "stderr")
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line. An option is accepted by its whole name alone, and an unknown one
-    is named before anything else that is wrong. `example` is shown where something is missing."""
+    is named before anything else that is wrong. `example` is shown where something is missing; `elsewhere` says of
+    options that another command has which one that is."""
 
-    def __init__(self, *, example: str = "", **settings: Any) -> None:
+    def __init__(self, *, example: str = "", elsewhere: Mapping[str, str] = NOWHERE, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
-        self.example = example
+        self.example, self.elsewhere = example, elsewhere
         self.add_argument("--version", action="version", version=f"{DISTRIBUTION} {version()}", help="show the version")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = self._join(sys.argv[1:] if args is None else args)
         for word in self._options_in(words):
             if word not in self._option_string_actions:
-                near = difflib.get_close_matches(word, self._option_string_actions, 1)
-                self.error(f"no such option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+                near = difflib.get_close_matches(word, [*self.elsewhere, *self._option_string_actions], 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                if near and near[0] not in self._option_string_actions:
+                    meant = f"; {self.elsewhere[near[0]]} has {near[0]}"
+                self.error(f"no such option {word}{meant}")
         return super().parse_known_args(words, namespace)
 
     def _join(self, words: Sequence[str]) -> list[str]:

@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from nas.analysis.comparison import LEVEL
+from nas.data.labelled import count_of
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.attributes import Count
 from nas.study.finals import Finals, best_first
 from nas.trial import TrialRecord
-from searchspace.document import parse, value
+from searchspace.arch import Arch
+from searchspace.document import parse, read_yaml, value
 from searchspace.errors import InputError
 
 FULL, TEST = DEFAULT_METRIC.name, f"test_{DEFAULT_METRIC.name}"  # what every full training ends with
 FOLDER = "retrained"
 PREFIX = "trial-"
+DEPLOYED, PLAN = "trained", "training.yaml"  # where nas.deploy trains the best network, and what says which that is
 WEIGHTS, STATE = "weights.safetensors", "checkpoint.safetensors"
 RESAMPLES = 2000
 FEWEST = 4
@@ -36,8 +39,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """One network's score after brief training and after `epochs` in full, by which metric each is, and on how many
-    images."""
+    """One network's score after brief training and after `epochs` in full, by which metric each is, on how many images,
+    and in which folder it was trained."""
 
     trial: int
     role: str
@@ -49,6 +52,7 @@ class Retrained:
     test_images: int
     metric: Metric = DEFAULT_METRIC
     brief_metric: Metric = DEFAULT_METRIC
+    folder: Path = Path()
 
 
 @value
@@ -101,12 +105,28 @@ def folder_of(base: Path, trial: TrialRecord) -> Path:
     return base / f"{PREFIX}{trial.number}"
 
 
-def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
-    """Every trial whose full training is finished, best first."""
-    found = []
+def is_finished(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() and not (folder / STATE).is_file()
+
+
+def trained_digest(folder: Path) -> str:
+    """Which network of a search was trained in a folder; "" where none has been."""
+    if not (folder / PLAN).is_file() or not is_finished(folder):
+        return ""
+    plan, _ = read_yaml(folder / PLAN)
+    if not isinstance(plan, dict) or "arch" not in plan:
+        raise InputError(f"{folder / PLAN}: says of no network that it is trained")
+    return Arch.from_dict(plan["arch"], f"{folder / PLAN}: arch").digest
+
+
+def load(base: Path, trials: Sequence[TrialRecord], deployed: Path | None = None) -> list[Retrained]:
+    """Every trial whose full training is finished, best first. Those in the folders of `base`, and of `nas.deploy`."""
+    found, digest = [], trained_digest(deployed) if deployed else ""
     for trial in trials:
         folder = folder_of(base, trial)
-        if (folder / WEIGHTS).is_file() and not (folder / STATE).is_file() and trial.score is not None:
+        if deployed and trial.digest == digest and not is_finished(folder):
+            folder = deployed
+        if is_finished(folder) and trial.score is not None:
             told = _read_outcome(folder / WEIGHTS)
             own = told.score is not None  # by the search's metric, which is not what all trainings measure
             row = Retrained(
@@ -120,6 +140,7 @@ def load(base: Path, trials: Sequence[TrialRecord]) -> list[Retrained]:
                 told.test_images,
                 Metric.of(told.metric) if own else DEFAULT_METRIC,
                 trial.metric,
+                folder,
             )
             for score in (row.full, row.test):
                 if score is not None:
@@ -177,6 +198,8 @@ def _interval(measure: Callable[[Array, Array], float], samples: Sequence[Array]
 
 def sentences(rows: Sequence[Retrained]) -> list[str]:
     """How well brief scores predicted full training, on validation images and, where all were tested, test images."""
+    if len(rows) == 1:
+        return [_sentence_of_one(rows[0])]
     lengths = sorted({row.epochs for row in rows})
     if len(lengths) > 1:
         trained = ", ".join(map(str, lengths))
@@ -191,6 +214,12 @@ def sentences(rows: Sequence[Retrained]) -> list[str]:
     if rows and len(tests) == len(rows):
         told.append(_sentence("test", tests, rows))
     return told
+
+
+def _sentence_of_one(row: Retrained) -> str:
+    test = "" if row.test is None else f", test {row.metric.words} {row.test:.4f}"
+    trained = f"Trial {row.trial} trained in full, {count_of(row.epochs, 'epoch')}"
+    return f"{trained}: {row.metric.validation} {row.full:.4f}{test}."
 
 
 def _sentence(images: str, full: Sequence[float], rows: Sequence[Retrained]) -> str:

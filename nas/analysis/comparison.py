@@ -181,10 +181,20 @@ def meaning(trials: Sequence[TrialRecord]) -> str:
     )
 
 
-def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None = None) -> list[str]:
-    """What the run shows, in sentences; with `finals` these say what the best network is."""
+def findings(
+    trials: Sequence[TrialRecord],
+    images: int,
+    finals: Finals | None = None,
+    alive: bool | None = True,
+    commonest: float = 0.0,
+) -> list[str]:
+    """What the run shows, in sentences; with `finals` these say what the best network is. `alive` is of its state,
+    `commonest` the share of the commonest class among the images."""
     complete, metric = rank(trials), metric_of(trials)
-    counts = [f"{sum(t.state == o for t in trials)} {o}" for o in ("complete", "pruned", "failed", "running")]
+    counts = [f"{sum(t.state == end for t in trials)} {end}" for end in ("complete", "pruned", "failed")]
+    left = sum(t.state == "running" for t in trials)
+    if left or alive is not False:
+        counts.append(f"{left} {'not ended' if alive is False else 'running'}")
     lines = [f"{len(trials)} trial{'s' * (len(trials) != 1)}: {', '.join(counts)}."]
     if complete:
         best = complete[0]
@@ -193,7 +203,7 @@ def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None =
         of = f" on {images} images" if images else ""
         first = "Best score of brief training" if finals else "Best"
         lines.append(f"{first}: trial {best.number} ({best.role}), {metric.validation} {best.score:.4f}{measured}{of}.")
-    lines += conclusion(trials, images, finals)
+    lines += conclusion(trials, images, finals, commonest)
     unbeaten = front(trials)
     if unbeaten:
         names = ", ".join(unbeaten[0].minimized)
@@ -202,11 +212,40 @@ def findings(trials: Sequence[TrialRecord], images: int, finals: Finals | None =
     return lines + (sentences(found) if found else [])
 
 
-def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None) -> list[str]:
+def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None, commonest: float = 0.0) -> list[str]:
     """What the best network is worth: by the finals or, without them, as far as brief scores tell."""
-    if finals and (held := of_finals(finals)):
-        return held
-    return [line for line in (beside_baselines(trials, images), meaning(trials)) if line]
+    held = of_finals(finals) if finals else []
+    told = held or [equals(trials), beside_baselines(trials, images), meaning(trials)]
+    return [line for line in (at_chance(trials, images, finals, commonest), *told) if line]
+
+
+def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None, commonest: float) -> str:
+    """A word where no network is shown to be better than always answering the commonest class; "" where one is, or
+    nothing is known of that."""
+    scored = [*trials, *(finals.trainings if finals else ())]
+    complete = [one for one in scored if one.state == "complete"]
+    if not commonest or not complete or metric_of(trials) != DEFAULT_METRIC:
+        return ""
+    within = [one.interval(images) for one in complete]
+    if any(found is None or found[0] > commonest for found in within):
+        return ""
+    return (
+        f"No network is shown to be better than always answering the commonest class, which is right for "
+        f"{commonest:.4f} of the images: which network is the best is not known. More images, --epochs or "
+        "--train-resolution may tell."
+    )
+
+
+def equals(trials: Sequence[TrialRecord]) -> str:
+    """Which of several networks with the best score is named, and why; "" where there is one alone."""
+    complete = rank(trials)
+    same = [other for other in complete[1:] if other.score == complete[0].score]
+    if not same:
+        return ""
+    best = complete[0]
+    by = "the lowest validation loss" if best.loss is not None and best.loss != same[0].loss else "the lowest number"
+    more = f"{len(same)} other network{'s' * (len(same) > 1)} score{'s' * (len(same) == 1)}"
+    return f"{more} the same as trial {best.number}, which is named as it has {by} of these."
 
 
 def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:

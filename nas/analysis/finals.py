@@ -108,7 +108,8 @@ def sentences(finals: Finals) -> list[str]:
         return lines
     within = "" if found.interval is None else " [{:+.4f}, {:+.4f}] (90 % interval)".format(*found.interval)
     beside = f"{name(found.other)} has {found.other_score:.4f}: a difference of {found.difference:+.4f}{within}"
-    return [*lines, f"In the same trainings {beside}. {verdict(found)}"]
+    equal = " Of equal networks the one with fewer multiply-adds is named." if not found.difference else ""
+    return [*lines, f"In the same trainings {beside}. {verdict(found)}{equal}"]
 
 
 def verdict(found: Duel) -> str:

@@ -13,7 +13,9 @@ from nas.trial import TrialRecord
 class State:
     """`wanted` trials are the run's total, of which `ended` have ended and `running` have begun. `alive` says whether a
     search works on them now, None where that cannot be seen. `interruptions` are sentences about trials that began and
-    were lost (see `records.interruption_sentences`). `asked`: its caller asks for as many as it likes."""
+    were lost (see `records.interruption_sentences`). `asked`: its caller asks for as many as it likes. Of finals
+    `trainings` have ended and `in_training` have begun; they are `due` where they are not over.
+    """
 
     ended: int
     wanted: int
@@ -21,9 +23,16 @@ class State:
     interruptions: tuple[str, ...] = ()
     alive: bool | None = False
     asked: bool = False
+    trainings: int = 0
+    in_training: int = 0
+    due: bool = False
 
     @property
     def unfinished(self) -> bool:
+        return self._has_trials_left or self.due
+
+    @property
+    def _has_trials_left(self) -> bool:
         return self.ended < self.wanted or bool(self.running)
 
     @property
@@ -35,9 +44,12 @@ class State:
             begun = f"; {list_trials(self.running).lower()} asked and not told" if self.running else ""
             return f"Asked and told by its caller: {count_of(self.ended, 'trial')} ended{begun}."
         done = f"{self.ended} of {self.wanted} trials ended"
+        if not self._has_trials_left and (self.due or self.in_training):
+            done += f"; its finals are not over, {count_of(self.trainings, 'training')} ended"
         if self.alive:
-            now = "1 is" if len(self.running) == 1 else f"{len(self.running)} are"
-            return f"The search is running: {done}, {now} being trained."
+            number = len(self.running) if self._has_trials_left else self.in_training
+            now = f", {number} {'is' if number == 1 else 'are'} being trained" if number else ""
+            return f"The search is running: {done}{now}."
         if not self.unfinished:
             return f"The search is finished: {done}."
         begun = f"; {list_trials(self.running).lower()} began and did not end" if self.running else ""
@@ -46,11 +58,20 @@ class State:
         return f"The search has stopped: {done}{begun}. The same command carries on."
 
 
-def state(trials: Sequence[TrialRecord], wanted: int | None, interruptions: Sequence[str], alive: bool | None) -> State:
-    """How far a run is of the `wanted` trials; None where its caller asks for as many as it likes."""
+def state(
+    trials: Sequence[TrialRecord],
+    wanted: int | None,
+    interruptions: Sequence[str],
+    alive: bool | None,
+    finals: Sequence[TrialRecord] = (),
+    due: bool = False,
+) -> State:
+    """How far a run is of the `wanted` trials; None where its caller asks for as many as it likes. `finals` are their
+    trainings, and `due` says whether these are not over."""
     running = tuple(trial.number for trial in trials if trial.state == "running")
-    ended = len(trials) - len(running)
-    return State(ended, ended if wanted is None else wanted, running, tuple(interruptions), alive, wanted is None)
+    ended, trained = len(trials) - len(running), sum(one.state != "running" for one in finals)
+    of_trials = ended, ended if wanted is None else wanted, running
+    return State(*of_trials, tuple(interruptions), alive, wanted is None, trained, len(finals) - trained, due)
 
 
 def list_trials(numbers: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -44,6 +44,12 @@ FILES = (
     *("predict.py", WEIGHTS),
 )
 TFLITE = "tflite"
+OPTIONS = {
+    **dict.fromkeys((int8_file.FLOAT, "predict.py"), "--onnx"),
+    int8_file.INT8: "--int8",
+    tflite_file.FILE: f"--format {TFLITE}",
+    **{file: f"--format {name}" for name, one in formats.FORMATS.items() for file in one.files},
+}
 FOLDED = "the deployed network"
 TOLERANCE, CONVERTED = {"model.py": 1e-5, FOLDED: 1e-5}, 1e-4
 SECONDS = 600
@@ -134,6 +140,35 @@ def check_new(out: Path) -> None:
     others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if others and not _is_bundle(out):
         raise InputError(f"out {out}: is not empty and no export (it has {others[0]}); give another folder")
+
+
+def planned_files(
+    trained: bool, confused: bool, onnx: bool, int8: bool = False, others: Sequence[str] = ()
+) -> set[str]:
+    """The names of the files that an export of these parts has."""
+    return {
+        *(CARD, "arch.yaml", "model.py"),
+        *(("classes.json", WEIGHTS) if trained else ()),
+        *((confusion.FILE, DRAWING) if confused else ()),
+        *((int8_file.FLOAT,) if onnx else ()),
+        *(("predict.py",) if onnx and trained else ()),
+        *((int8_file.INT8,) if int8 else ()),
+        *((tflite_file.FILE,) if TFLITE in others else ()),
+        *(file for name in others if name != TFLITE for file in formats.FORMATS[name].files),
+    }
+
+
+def check_replaced(out: Path, planned: Collection[str]) -> None:
+    """`InputError` where an earlier export has files that the next one would not write: beside it they would be of
+    another network, and without them something is lost."""
+    left = [name for name in FILES if name not in planned and (out / name).exists()]
+    if left:
+        options = list(dict.fromkeys(OPTIONS[name] for name in left if name in OPTIONS))
+        again = f"{' '.join(options)} writes such files anew; else " if options else ""
+        raise InputError(
+            f"out {out}: has {', '.join(left)} of an earlier export, which would be lost; "
+            f"{again}give another folder or remove them"
+        )
 
 
 def _is_bundle(folder: Path) -> bool:

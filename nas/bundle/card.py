@@ -112,7 +112,7 @@ class ModelCard:
         trained, commands = self.trained, tuple(map(portable, self.commands))
         if trained is not None:
             trained = replace(trained, dataset=elsewhere(trained.dataset), command=portable(trained.command))
-        data = self.data and replace(self.data, dataset=elsewhere(self.data.dataset))
+        data = self.data and replace(self.data, dataset=elsewhere(self.data.dataset), base="")
         return replace(self, trained=trained, commands=commands, data=data)
 
 

@@ -45,8 +45,8 @@ def as_images(given: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images, np.uint8)
 
 
-def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...]]:
-    """Labels as numbers of classes, and the classes' names in their order."""
+def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...], bool]:
+    """Labels as numbers of classes, the classes' names in their order, and whether these are more than numbers."""
     labels = _array("labels", given)
     if labels.ndim != 1 or len(labels) != number:
         raise InputError(f"labels: one for each of {number} images is accepted, not an array of shape {labels.shape}")
@@ -57,7 +57,7 @@ def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...]]:
     kinds, numbers = np.unique(labels.astype(str) if labels.dtype.kind in "OS" else labels, return_inverse=True)
     if len(kinds) < 2:
         raise InputError(f"labels: at least two classes are accepted, not {len(kinds)}")
-    return numbers.astype(np.int64), tuple(map(str, kinds.tolist()))
+    return numbers.astype(np.int64), tuple(map(str, kinds.tolist())), labels.dtype.kind in "USO"
 
 
 def class_names(classes: Sequence[str] | None, found: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,9 +34,9 @@ from nas.data.decoding import (
     part,
     pixels,
 )
-from nas.data.holding_out import hold_out, name_unscored
+from nas.data.holding_out import hold_out, list_names, name_unscored
 from nas.data.image_folder import ImageFolder, first_images, image_folder
-from nas.data.labelled import Labelled, Rows, count_of, inequality, purposes
+from nas.data.labelled import Labelled, Rows, count_of, purposes
 from nas.data.labelled import Labels as Labels
 from nas.data.mirroring import may_mirror
 from nas.data.pictures import File, misfit
@@ -89,14 +89,15 @@ class Split:
         """A split of images that are in memory: (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats from 0 to 1.
 
         `labels` are numbers or names, one per image; `classes` name them in their sorted order. The share `validation`
-        is held out by class and `seed` to score on. `InputError` for what does not fit together.
+        is held out by class and `seed` to score on. `flip` None mirrors training images unless the classes' names speak
+        of sides, digits or text; numbers alone are no names. `InputError` for what does not fit together.
         """
         found = as_images(images)
-        numbers, kinds = as_labels(labels, len(found))
+        numbers, kinds, named = as_labels(labels, len(found))
         kinds = class_names(classes, kinds)
         config = DataConfig(name, validation, flip=flip)
         train, val = _stratify(numbers, config.validation, seed, name, kinds)
-        mirror, why = may_mirror(kinds, True) if flip is None else (flip, "as the caller says")
+        mirror, why = may_mirror(kinds, named or classes is not None) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]
         return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
 
@@ -122,6 +123,11 @@ class Split:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def commonest(self) -> float:
+        """The share of the images to score on that are of the commonest class."""
+        return float(np.bincount(self.val_labels).max() / len(self.val_labels))
 
     @property
     def fingerprint(self) -> str:
@@ -152,7 +158,7 @@ def load(
 
     Without a `resolution` they have their own, from 16 px to `largest`. `channels` are those of the network.
     """
-    name = config.dataset
+    name = config.location
     found = _training(name, progress)
     if name != "digits":
         return _decode_split(found, name, config, seed, resolution, progress, largest, channels)
@@ -202,10 +208,10 @@ def _make_split(
     contents: str = "",
 ) -> Split:
     train, val = _stratify(labels, share, seed, name, found.classes)
-    notes = notes + name_unscored(labels[val], found.classes)
+    notes = notes + name_unscored(labels[val], labels, found.classes)
     flip, why = may_mirror(found.classes, found.named) if config.flip is None else (config.flip, "as the command says")
     parts = part(images, train), labels[train], part(images, val), labels[val]
-    notes = found.notes + notes + inequality(labels, found.classes) + repetitions(images, labels, found.classes)
+    notes = found.notes + notes + repetitions(images, labels, found.classes)
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 
@@ -245,15 +251,17 @@ def _decode_table(table: Any, config: DataConfig, seed: int, resolution: int | N
 
 
 def list_classes(config: DataConfig) -> tuple[tuple[str, ...], int]:
-    """The classes of a dataset and how many training images it has, without one being decoded."""
-    found = _training(config.dataset, None)
+    """The classes of a dataset and how many training images it has, without one being decoded; `InputError` for a class
+    of one image."""
+    found = _training(config.location, None)
+    _check_classes(found.labels, config.dataset, found.classes)
     return found.classes, len(found.labels)
 
 
 def check_part(config: DataConfig, seed: int) -> None:
     """`InputError` where fewer images are asked for than a split by class needs, before one is decoded."""
     if config.images is not None:
-        _part(_training(config.dataset, None), config.images, seed, config.dataset)
+        _part(_training(config.location, None), config.images, seed, config.dataset)
 
 
 def load_test(
@@ -280,7 +288,7 @@ def check_channels(config: DataConfig, channels: int) -> None:
 
     Of photos any network of 1 or 3 channels can; so images are looked at where they may be something else.
     """
-    name = config.dataset
+    name = config.location
     if name == "digits":
         if channels not in (1, 3):
             raise InputError(
@@ -375,9 +383,8 @@ def _check_classes(labels: Labels, name: str, classes: Sequence[str]) -> None:
     """`InputError` for a class of one image."""
     alone = np.flatnonzero(np.bincount(labels, minlength=1) == 1)
     if len(alone):
-        said = ", ".join(repr(classes[index]) for index in alone[:SHOWN])
-        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
-        which = f"the classes {said}{more} have" if len(alone) > 1 else f"the class {said} has"
+        named = list_names(alone, classes)
+        which = f"the classes {named} have" if len(alone) > 1 else f"the class {named} has"
         raise InputError(f"dataset {name}: {which} one image; at least two of each are accepted")
 
 

@@ -45,11 +45,22 @@ def _quotas(counts: NDArray[np.int64], number: int, least: int) -> Labels:
     return quotas
 
 
-def name_unscored(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
-    """A word where some classes have no image among those that score."""
-    without = [classes[int(label)] for label in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
-    if not without:
+def name_unscored(scored: Labels, labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
+    """A word where some classes have no image among those that score; classes of as few images are named too, since
+    only rounding has told which of them have one."""
+    counts, among = (np.bincount(given, minlength=len(classes)) for given in (labels, scored))
+    without = np.flatnonzero(among == 0)
+    if not len(without):
         return ()
-    have = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
-    more = f" and {len(without) - SHOWN} more" if len(without) > SHOWN else ""
-    return (f"{have} too few images for one to score: {', '.join(map(repr, without[:SHOWN]))}{more}",)
+    few = np.flatnonzero(counts <= counts[without].max())
+    if len(few) == len(without):
+        have = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        return (f"{have} too few images for one to score: {list_names(few, classes)}",)
+    none = f"{list_names(without, classes)} {'has' if len(without) == 1 else 'have'} none"
+    return (f"{len(few)} classes have too few images for one of each to score: {list_names(few, classes)}; {none}",)
+
+
+def list_names(numbers: Labels, classes: Sequence[str]) -> str:
+    """The names of classes, of many the first."""
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return ", ".join(repr(classes[int(number)]) for number in numbers[:SHOWN]) + more

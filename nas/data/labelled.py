@@ -35,14 +35,15 @@ def count_of(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
-def inequality(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
-    """A word where one class has so many more images than another that a share of images says little of the latter."""
+def inequality(labels: Labels, classes: Sequence[str], advice: str = "") -> tuple[str, ...]:
+    """A word where one class has so many more images than another that a share of images says little of the latter,
+    and the advice then."""
     counts = np.bincount(labels, minlength=len(classes))[: len(classes)]
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] < UNEQUAL * max(1, counts[least]):
         return ()
     unequal = f"{classes[most]!r} has {count_of(int(counts[most]), 'image')}, {classes[least]!r} {counts[least]:,}"
-    return (f"classes are unequal ({unequal}): --metric f1_macro counts all as much",)
+    return (f"classes are unequal ({unequal}){advice}",)
 
 
 def purposes(images: dict[str, int]) -> tuple[str, ...]:

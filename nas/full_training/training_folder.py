@@ -24,7 +24,7 @@ from nas.analysis import confusion
 from nas.analysis.confusion import Confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, TrainingRecord
-from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, differences, same_images
+from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, as_written, differences, same_images
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
 from nas.metric import DEFAULT_METRIC, Metric
@@ -94,9 +94,11 @@ def check(folder: Path, plan: TrainingPlan) -> None:
         bundle.check_free(folder)
         if (folder / bundle.WEIGHTS).exists():
             raise InputError(f"out {folder}: has the weights of another training; give another --out")
+        bundle.check_replaced(folder, bundle.planned_files(trained=True, confused=True, onnx=False))
     elif has_epochs(folder):
         old = load_plan(folder)
         old = replace(old, data=replace(old.data, skip_bad=plan.data.skip_bad))  # the images' fingerprint tells
+        plan = replace(plan, data=as_written(plan.data, old.data))
         changed = differences(replace(old, name=plan.name, command=plan.command, plugins=plan.plugins), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from nas.analysis import agreement
+from nas.bundle import bundle
+from nas.bundle.bundle import TFLITE
 from nas.config import OWN_DATA, SearchConfig, TrainConfig
 from nas.data.datasets import load, load_test
+from nas.data.labelled import count_of
 from nas.full_training import training_folder
+from nas.run.run import Run
+from nas.study.objectives import format_cost
 from nas.views.meter import meter
 from searchspace.errors import InputError
+from searchspace.space.target import SPACE as TARGET_SPACE
 
-TRAINED = "trained"
+TRAINED = agreement.DEPLOYED
 OWN = ("--out", "--full-epochs")
 
 
@@ -34,6 +42,30 @@ def check_test_images(config: SearchConfig, console: Console, quiet: bool) -> No
     channels = config.space.network.in_channels
     with meter(console, f"reading {i.data.dataset}", quiet) as told:
         load_test(load(i.data, i.seed, i.train.resolution, told, i.largest, channels), told)
+
+
+def export_words(config: SearchConfig) -> list[str]:
+    """The options of the export: networks of the space for boards are written for microcontrollers too."""
+    return ["--format", TFLITE] if config.space_name == f"{TARGET_SPACE}.yaml" else ["--onnx"]
+
+
+def check_out(out: Path, config: SearchConfig) -> None:
+    """`InputError` for a folder that the export would refuse, once the training is done."""
+    bundle.check_new(out)
+    others = [TFLITE] if TFLITE in export_words(config) else []
+    made = bundle.planned_files(trained=True, confused=True, onnx=True, int8=bool(others), others=others)
+    bundle.check_replaced(out, made)
+
+
+def describe_choice(run: Run) -> str:
+    """Which network of a front is trained in full, and how to take another."""
+    best, front = run.best, run.front
+    spent = ", ".join(format_cost(name, value) for name, value in best.minimized.items())
+    return (
+        f"of the front of {count_of(len(front), 'network')} the one with the best {best.metric.words} is trained in "
+        f"full: trial {best.number}, {best.score:.4f}, {spent}; python -m nas.export {shlex.quote(str(run.folder))} "
+        "--trial N --out DIR takes another"
+    )
 
 
 def search_words(arguments: Sequence[str]) -> list[str]:

@@ -14,9 +14,8 @@ from nas.data.datasets import Split
 from nas.data.labelled import count_of
 from nas.latency.timing import as_deployed as timed_as
 from nas.latency.timing import is_here, network_ms, threads
-from nas.run.finals import finalists
 from nas.study.early_stopping import EarlyStopping
-from nas.study.finals import effort, rounds
+from nas.study.finals import effort, finalists, rounds
 from nas.training.trainer import SCORING_COST, Training
 from nas.trial import proxy
 from nas.workers import gpu_sharing, tuner

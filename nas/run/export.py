@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor
 
+from nas.analysis import confusion
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, elsewhere, escape
 from nas.bundle.int8_file import Calibration
-from nas.config import CONFIG, DataConfig, SearchConfig, load_plugins
+from nas.config import CONFIG, DataConfig, SearchConfig, base_of, load_plugins
 from nas.full_training import training_folder
 from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
@@ -66,7 +67,8 @@ def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
         return facts, None
     trained, weights = training_folder.weights_in(folder)
     commands = (trained.command,) if trained.command else ()
-    return replace(facts, trained=trained, commands=commands, data=bundle.images(folder)), weights
+    confused = confusion.load(folder)
+    return replace(facts, trained=trained, commands=commands, data=bundle.images(folder), confusion=confused), weights
 
 
 def calibration(facts: ModelCard, dataset: str | None, number: int, console: Console) -> Calibration:
@@ -76,7 +78,9 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
         raise InputError(f"int8: {facts.title} has no trained weights to quantise; python -m nas.train makes them")
     if number < 1:
         raise InputError(f"calibration-images: at least 1, not {number}")
-    data = facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset)
+    data = (
+        facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset, base=base_of(dataset))
+    )
     if data is None or data.dataset in NAMELESS:
         raise InputError(f"int8: nothing says which images {facts.title} was trained on; give --dataset")
     split = read_images(data, trained.seed, arch.resolution, console, quiet=False, channels=arch.in_channels)
@@ -99,10 +103,12 @@ def write(
 ) -> list[str]:
     """Write the folder; returns what there is to say about it. Raises `DifferentError` where a file computes otherwise.
 
-    `InputError` where somebody's training or weights would be lost.
+    `InputError` where weights or other files of an earlier export would be lost.
     """
     if weights is None and (out / bundle.WEIGHTS).exists():
         raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
+    confused, int8 = facts.confusion is not None, calibration is not None
+    bundle.check_replaced(out, bundle.planned_files(weights is not None, confused, onnx, int8, others))
     made = bundle.write(out, facts.portable(), weights, onnx, calibration, others)
     spent, arch = cost(facts.arch), facts.arch
     ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)

@@ -11,7 +11,7 @@ from rich.console import Console
 from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
 from nas.data.labelled import count_of
-from nas.study.finals import HELD, FinalProposals, Finals, contenders, number_of_finalists, rounds
+from nas.study.finals import HELD, FinalProposals, Finals, contenders, finalists, rounds
 from nas.study.study import Study
 from nas.views.terminal import Display
 from nas.workers import tuner
@@ -20,11 +20,6 @@ from nas.workers.coordinator import Coordinator
 
 FINALS = "finals"  # what ended a search that did not come to the end of them begins with
 CHECKPOINTS = "finals-checkpoints"
-
-
-def finalists(config: SearchConfig) -> int:
-    """How many networks enter the finals of a search, beside textbook and random ones; 0 is none held."""
-    return 0 if config.identity.minimize else number_of_finalists(config.conduct.finalists, config.conduct.trials)
 
 
 def hold(

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.kit is not None:
         kit.write(args.kit, space, here, CHECKED, console)
         return 0
+    if args.check and args.table is not None and not args.table.exists():
+        raise InputError(f"table {args.table}: no such file to check; without --check it is made, of this machine")
     if args.check and args.table is not None and (carried := load_kit_table(args.table)):
         if (args.space or args.resolution) and space.title not in carried.spaces:
             raise InputError(
@@ -72,8 +74,8 @@ def conditions(args: argparse.Namespace) -> LatencyTable:
 
 def load_kit_table(path: Path) -> LatencyTable | None:
     """The table of a kit, which has whole networks to check it with; None of any other."""
-    table = LatencyTable.load(path) if path.exists() else None
-    return table if table and table.checked else None
+    table = LatencyTable.load(path)
+    return table if table.checked else None
 
 
 def check(table: LatencyTable, path: Path, space: Space, console: Console) -> int:

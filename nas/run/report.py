@@ -24,6 +24,7 @@ def findings(run: Run) -> Findings:
         config=config,
         trials=trials,
         images=run.images,
+        commonest=run.commonest,
         mattered=importances(trials),
         state=run.state,
         folder=run.folder,
@@ -54,7 +55,7 @@ def sentences(run: Run) -> list[str]:
     """What a run shows."""
     state, trials, retrained = run.state, run.trials, run.retrained
     lines = list(state.sentences) if state.unfinished or state.interruptions else []
-    lines += comparison.findings(trials, run.images, run.finals)
+    lines += comparison.findings(trials, run.images, run.finals, state.alive, run.commonest)
     if trials and any(trial.curve for trial in trials):
         lines.append(importances(trials).line)
     return lines + (agreement.sentences(retrained) if retrained else [])

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config import SearchConfig, differences
+from nas.config import SearchConfig, as_written, differences
 from nas.run import search_options
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -39,7 +39,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     if budget == old.budget:  # written in another way
         wanted = replace(wanted, budget=old.identity.budget)
     # Which images are left out their fingerprint tells; test images are no part of the search.
-    wanted = replace(wanted, data=replace(wanted.data, skip_bad=old.identity.data.skip_bad))
+    data = as_written(wanted.data, old.identity.data)
+    wanted = replace(wanted, data=replace(data, skip_bad=old.identity.data.skip_bad))
     changed = [*space_changes(args, old), *differences(old.identity, wanted)]
     if changed:
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
@@ -55,9 +56,11 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
 
 
 def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
-    """The options that a run was told and a command leaves out: they stay."""
-    words = []
-    for name, value in (options_of(old) or {}).items():
+    """The options that a run was told and a command leaves out: they stay. A dataset is where it is from here."""
+    words, told = [], dict(options_of(old) or {})
+    if "dataset" in told:
+        told["dataset"] = old.identity.data.location
+    for name, value in told.items():
         if getattr(args, name) is None:
             values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
             words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]

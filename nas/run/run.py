@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import CALLER, CONFIG, SearchConfig
+from nas.config import CONFIG, SearchConfig
 from nas.metric import Metric
 from nas.study import storage
 from nas.study.study import Study, config_of_caller
@@ -62,7 +62,8 @@ class Run:
 
     def __repr__(self) -> str:
         ended = sum(record.state != "running" for record in self.trials)
-        return f"Run({str(self.folder)!r}: {ended} of {self.config.conduct.trials} trials ended)"
+        of = "" if self.config.wanted is None else f"of {self.config.wanted} "
+        return f"Run({str(self.folder)!r}: {ended} {of}trials ended)"
 
     @property
     def name(self) -> str:
@@ -142,6 +143,11 @@ class Run:
         return int(self.study.user_attrs.get("validation_images", 0))
 
     @property
+    def commonest(self) -> float:
+        """The share of these images that are of the commonest class; 0 where that is not known."""
+        return float(self.study.user_attrs.get("commonest", 0.0))
+
+    @property
     def interruptions(self) -> list[str]:
         """Sentences about trials that began and were lost."""
         from nas.study.records import interruption_sentences, interruptions
@@ -161,9 +167,11 @@ class Run:
     def state(self) -> State:
         """How far it is."""
         from nas.analysis.state import state
+        from nas.study.finals import finalists, trainings_of
 
-        wanted = None if self.config.identity.evaluate == CALLER else self.config.conduct.trials
-        return state(self.trials, wanted, self.interruptions, self.alive)
+        wanted = self.config.wanted
+        due = wanted is not None and bool(finalists(self.config) and self.ranked and self.finals is None)
+        return state(self.trials, wanted, self.interruptions, self.alive, trainings_of(self.study), due)
 
     @property
     def latency_table(self) -> LatencyTable | None:
@@ -187,18 +195,17 @@ class Run:
 
     @property
     def retrained(self) -> list[Retrained]:
-        """Its networks that were trained in full, best first."""
+        """Its networks that were trained in full, by `nas.train RUN --top` or `nas.deploy`, best first."""
         from nas.analysis import agreement
 
-        return agreement.load(self.folder / agreement.FOLDER, self.trials)
+        return agreement.load(self.folder / agreement.FOLDER, self.trials, self.folder / agreement.DEPLOYED)
 
     @property
     def confusions(self) -> dict[int, Confusion]:
         """Of these, by trial, which classes they take for which."""
-        from nas.analysis import agreement, confusion
+        from nas.analysis import confusion
 
-        base = self.folder / agreement.FOLDER
-        found = {row.trial: confusion.load(base / f"{agreement.PREFIX}{row.trial}") for row in self.retrained}
+        found = {row.trial: confusion.load(row.folder) for row in self.retrained}
         return {number: one for number, one in found.items() if one is not None}
 
     def describe(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,19 +19,20 @@ from nas.data.labelled import count_of
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
-from nas.run.finals import FINALS, finalists, hold
+from nas.run.finals import FINALS, hold
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
+from nas.run.watchers import check as check_watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
+from nas.study.finals import finalists
 from nas.study.objectives import check_known
 from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password
 from nas.study.storage import StudyLocation
 from nas.study.study import Study
-from nas.views.advice import suggest_for_unmet
 from nas.views.meter import waiting
 from nas.views.terminal import Display, print_device, print_preflight, print_summary
 from nas.workers import gpu_sharing, tuner
@@ -39,9 +41,10 @@ from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
 from searchspace.budget import Budget
 from searchspace.costs.latency import LatencyTable
-from searchspace.errors import InputError, UnmetError
+from searchspace.errors import InputError
 from searchspace.space.preflight import Preflight, preflight
 from searchspace.space.space import Space
+from searchspace.space.unmet import advice
 
 if TYPE_CHECKING:
     from nas.workers.evaluate import Evaluate
@@ -111,8 +114,7 @@ def search(
     """
     if metric is not None and not isinstance(metric, (str, Metric)):
         raise InputError(f"metric: a name or a Metric is accepted, not {metric!r}")
-    if not isinstance(watchers, (list, tuple)):
-        raise InputError(f"watchers: a list of objects is accepted, not {watchers!r}")
+    check_watchers(watchers)
     objects = Given(
         space=None if isinstance(space, (str, Path, type(None))) else Space.of(space),
         dataset=None if isinstance(dataset, (str, Path, type(None))) else dataset,
@@ -166,6 +168,8 @@ class Search:
             self.split = self._object()
             args.dataset = self.split.name
         self.evaluate = given.evaluate or self._load_function("evaluate", args.evaluate)
+        if self.evaluate is not None:
+            search_options.check_evaluate(self.evaluate)
         self.sampler = given.sampler or self._load_function("sampler", args.sampler)
         config = self._new() if self.old is None else resume.carry_on(args, self.folder, self.old)
         latencies.check_device(config.conduct)
@@ -244,7 +248,9 @@ class Search:
             environment.note(self.folder)
             if self.images is not None:
                 try:
-                    study.check_images(self.images.fingerprint, len(self.images.val_labels))
+                    number = len(self.images.val_labels)
+                    commonest = 0.0 if self.evaluate else self.images.commonest  # whose scores are of these images
+                    study.check_images(self.images.fingerprint, number, commonest)
                 except InputError as error:
                     raise InputError(f"run {self.folder}: {error}") from None
         return self.images
@@ -314,7 +320,9 @@ class Search:
             self.config = config = config if self.existed else with_known(config, space)
             check_known(space, config.identity.minimize)
             taught = taught or self._teach(space)
-            if not self.quiet:
+            if self.quiet:
+                self.check_budget()
+            else:
                 found = self._look_ahead(space)
         if found is None:
             return taught, space
@@ -333,11 +341,16 @@ class Search:
     def _look_ahead(self, space: Space) -> Preflight:
         """What the budget leaves of the space; `InputError` with a way out where that is nothing."""
         budget, band = self.config.budget, self.config.identity.band
-        try:
+        with advice(space, budget, band):
             return preflight(space, budget, band)
-        except UnmetError as error:
-            ways = suggest_for_unmet(space, budget, band)
-            raise InputError(f"{error}" + (f"; it can with {' or '.join(ways)}" if ways else "")) from None
+
+    def check_budget(self) -> None:
+        """`InputError` with a way out where no network of a new search keeps the budget: before images are read. Of
+        milliseconds that is known later, once there are layer times."""
+        space, budget, band = self.config.space, self.config.budget, self.config.identity.band
+        if not self.existed and not budget.limits_latency:
+            with advice(space, budget, band):
+                space.reach(budget, band, random.Random(0))
 
     def _teach(self, space: Space) -> warm_start.Sources:
         """What the search is to learn from at its start."""
@@ -391,13 +404,14 @@ class Search:
         i, channels = self.config.identity, self.config.space.network.in_channels
         if self.own_data:
             return None
+        metric = None if self.evaluate else i.metric
         if self.split is not None:
-            for line in () if self.quiet else describe(self.split):
+            for line in () if self.quiet else describe(self.split, metric):
                 self._say(line)
             split = self.split
         else:
             pixels = i.train.resolution
-            split = read_images(i.data, i.seed, pixels, self.console, self.quiet, i.largest, channels)
+            split = read_images(i.data, i.seed, pixels, self.console, self.quiet, i.largest, channels, metric)
         if i.metric != DEFAULT_METRIC and self.evaluate is None:
             from nas.training import scoring
 

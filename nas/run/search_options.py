@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import inspect
 import math
 import re
 import shlex
@@ -27,6 +28,7 @@ from nas.config import (
     Prescreen,
     SearchConfig,
     SearchSpec,
+    base_of,
     recipe,
     trial_epochs,
 )
@@ -39,6 +41,7 @@ from searchspace.errors import InputError
 from searchspace.registry.plugins import load_all, plugin_option
 from searchspace.space.deployment import deployments
 from searchspace.space.space import ARENA_BAND, FIT_BAND, Space, band_of, ready
+from searchspace.space.target import RULES as TARGET_RULES
 from searchspace.space.target import SPACE as TARGET_SPACE
 from searchspace.space.target import Target, boards
 
@@ -75,7 +78,13 @@ Exit codes: 0 done or out of time, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SI
 
 def parser() -> command.Parser:
     """Options that make a search what it is (its `Identity`) are None where they are not given: a run may know them."""
-    p = command.Parser(prog="nas.search", description=DESCRIPTION, epilog=EPILOG, example=EXAMPLE)
+    p = command.Parser(
+        prog="nas.search",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        example=EXAMPLE,
+        elsewhere={"--full-epochs": "nas.deploy, which trains the best network in full,"},
+    )
     p.set_defaults(command="")
     p.add_argument(
         "--budget",
@@ -87,7 +96,8 @@ def parser() -> command.Parser:
     p.add_argument(
         "--target",
         metavar="BOARD",
-        help=f"{', '.join(boards())} or a YAML file: int8, within its RAM and flash, in space {TARGET_SPACE}",
+        help=f"{', '.join(boards())} or a YAML file: int8, within its RAM and flash, in space {TARGET_SPACE}, "
+        f"--deploy {TARGET_RULES}",
     )
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
     p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
@@ -250,13 +260,17 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
 def settle_budget(args: argparse.Namespace) -> argparse.Namespace:
     """The options with what `--target` and `--dtype` mean written into the budget and the space.
 
-    A limit that is given takes the place of the board's. `InputError` where nothing limits anything.
+    A limit that is given takes the place of the board's. Networks for a board, and of the space for boards, keep to a
+    microcontroller's rules, textbook networks too, unless other rules are given. `InputError` where nothing limits
+    anything.
     """
     if args.target is None and not args.budget:
         raise InputError("--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs")
-    if args.target is None and args.dtype is None:
-        return args
     settled = argparse.Namespace(**vars(args))
+    if args.target is not None or args.space == TARGET_SPACE:
+        settled.deploy = args.deploy or TARGET_RULES
+    if args.target is None and args.dtype is None:
+        return settled
     given = Budget.parse(args.budget).limits if args.budget else ()
     if args.target is not None:
         board = Target.load(args.target)
@@ -397,6 +411,19 @@ def function(what: str, text: str) -> Any:
     return found
 
 
+def check_evaluate(given: Any) -> None:
+    """`InputError` for a training that cannot be called with a trial and its context."""
+    try:
+        signature = inspect.signature(given)
+    except (TypeError, ValueError):  # of what is not written in Python
+        return
+    try:
+        signature.bind("trial", "context")
+    except TypeError as error:
+        takes = f"{name_of('evaluate', given)}({', '.join(signature.parameters)})"
+        raise InputError(f"evaluate: a function of (trial, context) is accepted, not {takes}: {error}") from None
+
+
 def check(args: argparse.Namespace) -> None:
     """`InputError` where a number or a word is none that is accepted, or options do not go together."""
     for name in ("trials", "epochs", "batch_size", "train_resolution", "num_classes", "concurrent"):
@@ -474,6 +501,8 @@ def image_options_of(args: argparse.Namespace) -> DataConfig:
 
 def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
     given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
+    if args.dataset is not None:
+        given["base"] = base_of(args.dataset)
     try:
         return replace(base, **drop_unset(given))
     except ValueError as error:

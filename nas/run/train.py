@@ -18,7 +18,7 @@ from rich.table import Table
 from nas.analysis import agreement, confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard
-from nas.config import DataConfig, TrainConfig, full_recipe
+from nas.config import DataConfig, TrainConfig, base_of, full_recipe, is_same_folder
 from nas.data.datasets import Labels, Split, check_channels
 from nas.data.decoding import Images
 from nas.data.labelled import count_of
@@ -103,7 +103,8 @@ def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
             f"dataset: nothing says what {args.arch} was searched or trained on; give --dataset digits, a folder or a "
             "Hugging Face name"
         )
-    base = known if known and known.dataset == name else DataConfig(name)
+    wanted = DataConfig(name, base=base_of(name))
+    base = known if known and (known.dataset == name or is_same_folder(known, wanted)) else wanted
     return replace(image_config(args, base), images=args.images)
 
 

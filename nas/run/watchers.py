@@ -8,6 +8,19 @@ from typing import Any
 
 from nas.trial import Result, Trial
 from nas.workers.coordinator import Watcher
+from searchspace.errors import InputError
+
+METHODS = ("started", "epoch", "ended", "close")
+
+
+def check(watchers: Any) -> None:
+    """`InputError` for what is no list of watchers, and for one that nothing would be told."""
+    if not isinstance(watchers, (list, tuple)):
+        raise InputError(f"watchers: a list of objects is accepted, not {watchers!r}")
+    for watcher in watchers:
+        if isinstance(watcher, type) or not any(callable(getattr(watcher, name, None)) for name in METHODS):
+            accepted = f"an object with at least one of the methods {', '.join(METHODS)} is accepted"
+            raise InputError(f"watchers: {accepted}, not {watcher!r}")
 
 
 class Watchers:

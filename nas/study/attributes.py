@@ -76,6 +76,7 @@ class StudyAttributes:
 
     validation_images: Annotated[int, Field(ge=0, lt=10**9)] = 0
     images: Text | None = None
+    commonest: Annotated[float, Field(ge=0, le=1)] = 0.0
     begun: dict[str, Count] = field(default_factory=dict)
     measured_ms: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = field(default_factory=dict)
     measured_busy: Text = ""

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.config import FEWEST_TRIALS, FINALISTS, TRIALS_PER_FINALIST
+from nas.config import FEWEST_TRIALS, FINALISTS, TRIALS_PER_FINALIST, SearchConfig
 from nas.samplers import ExhaustedError
 from nas.study import storage
 from nas.study.design import Design
@@ -55,6 +55,11 @@ def number_of_finalists(finalists: int | None, trials: int) -> int:
     if finalists is not None:
         return finalists
     return 0 if trials < FEWEST_TRIALS else min(FINALISTS, trials // TRIALS_PER_FINALIST)
+
+
+def finalists(config: SearchConfig) -> int:
+    """How many networks enter the finals of a search, beside textbook and random ones; 0 is none held."""
+    return 0 if config.identity.minimize else number_of_finalists(config.conduct.finalists, config.conduct.trials)
 
 
 def textbook_entrants(finalists: int) -> int:
@@ -243,6 +248,12 @@ def finals_of(study: optuna.Study) -> Finals | None:
     found = storage.load_finals(study)
     kept = found.user_attrs.get(HELD) if found else None
     return Finals.of(trial_records(study), trial_records(found), kept) if found and kept else None
+
+
+def trainings_of(study: optuna.Study) -> list[TrialRecord]:
+    """The trainings of a search's finals so far, whether these are over or not."""
+    found = storage.load_finals(study)
+    return trial_records(found) if found else []
 
 
 class FinalProposals(Proposals):

@@ -50,6 +50,7 @@ def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
     """What else has to be equal for two drivers, each with a folder of its own, to work on one study."""
     i = config.identity
     said = {name: plain(getattr(i, name)) for name in ("data", "train", "sampler", "seed", "band", "warm_start")}
+    said["data"] = plain(replace(i.data, base=""))
     if i.prescreen.draws > 1:
         said["prescreen"] = plain(i.prescreen)
     if i.prior:

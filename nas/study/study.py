@@ -131,6 +131,14 @@ def _begin(study: optuna.Study, design: Design, identity: Mapping[str, Any]) -> 
     study.set_user_attr("identity", identity)
 
 
+def _check_asked(method: str, trial: object) -> None:
+    """`InputError` for what is no trial, such as a trial's number."""
+    if not isinstance(trial, Trial):
+        raise InputError(
+            f"{method}: a trial that ask() returned is accepted, not {trial!r}; study.trial(number) is one"
+        )
+
+
 class Study:
     """Trials of one space under one budget, kept in `RUN/study.db` or in a database server.
 
@@ -286,6 +294,8 @@ class Study:
         Raises `FullError` where `total` trials have ended or run, those of other drivers too.
         """
         self._check_writer()
+        if total is not None and (isinstance(total, bool) or not isinstance(total, int) or total < 1):
+            raise InputError(f"ask: total, a whole number of trials from 1, is accepted, not {total!r}")
         return self.drivers.persist(lambda: self._ask(total))
 
     def _ask(self, total: int | None) -> Trial:
@@ -358,6 +368,7 @@ class Study:
         epoch below 1, or that trials of this study do not have.
         """
         self._check_writer()
+        _check_asked("report", trial)
         if not isinstance(result, Result):
             raise InputError(f"report: a Result(epoch=…, score=…) is accepted, not {result!r}")
         score = self._check_score(result.score)
@@ -415,6 +426,7 @@ class Study:
         another driver believed us dead, and asks its network again.
         """
         self._check_writer()
+        _check_asked("tell", trial)
         if score is None and self.metric.name in attributes:  # by its name
             score = attributes.pop(self.metric.name)
         self._check_attributes(attributes)
@@ -638,10 +650,17 @@ class Study:
                 f"those of now ({number} to score on): the dataset has changed since; give another --run"
             )
 
-    def check_images(self, fingerprint: str, number: int) -> None:
-        """Keep what images the trials are scored on, `number` of them; `InputError` where earlier ones had others."""
+    @property
+    def commonest(self) -> float:
+        """The share of these images that are of the commonest class; 0 where it is not known."""
+        return float(self._facts.get("commonest", 0.0))
+
+    def check_images(self, fingerprint: str, number: int, commonest: float = 0.0) -> None:
+        """Keep what images the trials are scored on, `number` of them, and the share of the commonest class;
+        `InputError` where earlier ones had others."""
         self.check_same_images(fingerprint, number)
         self.validation_images = number
+        self.keep("commonest", commonest)
         self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
 
     @property

@@ -177,7 +177,8 @@ class ReadOnlyStorage(BaseStorage):
             picture = self.picture(best) if best else ""
             found = records.interruptions(self.study.get_trials(deepcopy=False))
             cut, outcomes = records.interruption_sentences(found), records.trial_records(self.study)
-            said = notes.of_run(self.config, outcomes, self._images(), picture, cut, finals_of(self.study))
+            common, finals = float(self.study.user_attrs.get("commonest", 0.0)), finals_of(self.study)
+            said = notes.of_run(self.config, outcomes, self._images(), picture, cut, finals, common)
             self._summary = (ended, said)
         return self._summary[1]
 

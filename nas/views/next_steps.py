@@ -32,10 +32,9 @@ def steps(
             command_line("nas.train", path(run), "--top", "1"),
         )
     if trained:
-        best = run / agreement.FOLDER / f"{agreement.PREFIX}{trained[0].trial}"
         yield Step(
             f"Take the trained network home (trial {trained[0].trial}).",
-            command_line("nas.export", path(best), "--out", path(beside(run)), "--onnx"),
+            command_line("nas.export", path(trained[0].folder), "--out", path(beside(run)), "--onnx"),
         )
     elif complete:
         yield Step(

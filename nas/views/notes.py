@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from nas.analysis.comparison import findings
 from nas.analysis.importance import FEWEST, usable
 from nas.bundle.card import escape, one_line
-from nas.config import SearchConfig
+from nas.config import CALLER, SearchConfig
 from nas.study.finals import Finals, best_first
 from nas.trial import Trial, TrialRecord
 from searchspace.budget import Limit, amount
@@ -48,6 +48,7 @@ def of_run(
     picture: str = "",
     interruptions: Sequence[str] = (),
     finals: Finals | None = None,
+    commonest: float = 0.0,
 ) -> str:
     """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
     about trials that are not among the outcomes."""
@@ -64,13 +65,16 @@ def of_run(
         )
         for t in complete[:SHOWN]
     ]
+    said = findings(trials, images, finals, commonest=commonest)
+    of, how = f"of {config.wanted} ", f"trained for at most {identity.train.epochs} epochs on {identity.data.dataset}"
+    if config.wanted is None:  # who asks and tells says neither
+        of, how = "", CALLER
     sections = [
         f"# {escape(config.space_name)} within {escape(str(budget))}",
         *too_few(trials),
-        f"{done} of {config.conduct.trials} trials done. Networks for {space.pixels} and "
-        f"{space.network.num_classes} classes, trained for at most {identity.train.epochs} epochs on "
-        f"{escape(identity.data.dataset)}; the objective is the {identity.metric.words} on validation images.",
-        "\n".join(f"- {escape(line)}" for line in [*findings(trials, images, finals), *interruptions]),
+        f"{done} {of}trials done. Networks for {space.pixels} and {space.network.num_classes} classes, {escape(how)}; "
+        f"the objective is the {identity.metric.words} on validation images.",
+        "\n".join(f"- {escape(line)}" for line in [*said, *interruptions]),
     ]
     if best:
         sections += [

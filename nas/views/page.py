@@ -19,7 +19,7 @@ from nas.analysis.confusion import Confusion
 from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
-from nas.config import CALLER, SearchConfig
+from nas.config import CALLER, SearchConfig, currencies
 from nas.data.labelled import count_of
 from nas.study.finals import Finals, best_first
 from nas.trial import TrialRecord, after_trials
@@ -33,12 +33,20 @@ from searchspace.figures import picture
 DRAWN = 3
 BEST = 10
 FEW_CONTROLS = 8
+# Budgets in bytes, as a column and an axis are called.
+MEMORY = {
+    "peak_memory_bytes": "peak memory (kB)",
+    "flash_bytes": "flash (kB)",
+    "int8_arena_bytes": "int8 arena (kB)",
+    "int8_flash_bytes": "int8 flash (kB)",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a run's page is made of. `folder` is the run's as it was given, `volumes` are hypervolumes by trial where
-    costs are minimised, `confusions` are of the trials that were trained in full."""
+    costs are minimised, `confusions` are of the trials that were trained in full, `commonest` is the share of the
+    commonest class among the validation images."""
 
     name: str
     config: SearchConfig
@@ -54,11 +62,23 @@ class Findings:
     retrained: Sequence[Retrained] = ()
     confusions: dict[int, Confusion] = field(default_factory=dict)
     finals: Finals | None = None
+    commonest: float = 0.0
 
     @property
     def titles(self) -> dict[int, str]:
         """What the dots of every trial say."""
         return {trial.number: trial_details.title(trial, self.images) for trial in self.trials}
+
+    @property
+    def limited(self) -> list[str]:
+        """The costs that the budget limits."""
+        return [limit.currency for limit in self.config.budget.limits]
+
+    @property
+    def memory(self) -> list[str]:
+        """The bytes that the budget limits or the search minimises."""
+        minimized = [currencies()[name] for name in self.config.identity.minimize]
+        return [name for name in MEMORY if name in (*self.limited, *minimized)]
 
 
 def page(found: Findings) -> str:
@@ -88,7 +108,8 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, found.finals)]
+    told = found.finals, found.state.alive, found.commonest
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, *told)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 
@@ -109,14 +130,14 @@ def best(found: Findings) -> str:
         return section("Best networks", "<p>No trial is complete yet.</p>")
     order = "The finals' networks first, then by the score of brief training." if found.finals else ""
     said = f'<p class="note">{escape(order)}</p>' if order else ""
-    told = said + main_table(complete[:BEST], found.images) + grid(drawings(complete[:DRAWN]))
-    unbeaten = section("Pareto front", main_table(front, found.images)) if front else ""
+    told = said + main_table(complete[:BEST], found) + grid(drawings(complete[:DRAWN]))
+    unbeaten = section("Pareto front", main_table(front, found)) if front else ""
     return section("Best networks", told) + unbeaten
 
 
-def main_table(trials: Sequence[TrialRecord], images: int) -> str:
+def main_table(trials: Sequence[TrialRecord], found: Findings) -> str:
     """Complete trials as a table without what nobody measured, and in words what its two latencies are."""
-    rows = [row(trial, images) for trial in trials]
+    rows = [row(trial, found.images, found.memory) for trial in trials]
     empty = {name for name in rows[0] if all(not cells[name] for cells in rows)} | {"outcome"}
     kept = [{name: cell for name, cell in cells.items() if name not in empty} for cells in rows]
     both = {"ms (predicted)", "ms (alone)"} - empty
@@ -130,7 +151,7 @@ def everything(found: Findings) -> str:
     if not trials:
         return "<p>No trial has begun.</p>"
     others = {trial.number for trial in trials} - {trial.number for trial in shown}
-    rows = [row(trial, found.images) | timing(trial) for trial in trials]
+    rows = [row(trial, found.images, found.memory) | timing(trial) for trial in trials]
     left_out = (
         f"<p>Of {len(trials)} networks these are the known ones, the Pareto front and the best; "
         "<code>python -m nas.export RUN --trial N --out DIR</code> takes any home.</p>"
@@ -188,12 +209,16 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
     if minimized:
         yield figures.hypervolume(found.volumes), "What the Pareto front covers of all that is within the budget."
     rings = f"Rings: the Pareto front. No complete trial is better in {metric} at less cost."
-    fitted = "Networks are fitted to the budget, so their multiply-adds differ little. "
-    said = rings if minimized else fitted + rings
-    yield figures.against(trials, lambda t: t.cost.macs, "FLOPs (million multiply-adds)", 1e6), said
-    yield figures.against(trials, lambda t: t.cost.params, "parameters (million)", 1e6), rings
+    fitted = "" if minimized or len(found.limited) > 1 else found.limited[0]
+    near = f"Networks are fitted to the budget, so they differ little in this cost. {rings}"
+    for name, label, scale in (
+        ("macs", "FLOPs (million multiply-adds)", 1e6),
+        ("params", "parameters (million)", 1e6),
+        *((name, MEMORY[name], 1e3) for name in found.memory if name in found.limited),
+    ):
+        yield figures.against(trials, partial(cost_in, name), label, scale), near if name == fitted else rings
     for name in dict.fromkeys(name for trial in trials for name, _ in trial.cost.own):
-        yield figures.against(trials, partial(own_cost, name), f"{name} ({unit_of(name)})"), rings
+        yield figures.against(trials, partial(cost_in, name), f"{name} ({unit_of(name)})"), rings
     if any(trial.predicted_ms is not None for trial in trials):
         said = f"Milliseconds of one image{device(found.table)}, predicted from layer times; diamonds: of the best, "
         said += f"measured {after_trials(found.busy)}. {rings}"
@@ -206,7 +231,7 @@ def costs(found: Findings) -> Iterator[tuple[Figure, str]]:
         )
 
 
-def own_cost(name: str, trial: TrialRecord) -> float | None:
+def cost_in(name: str, trial: TrialRecord) -> float | None:
     return trial.cost.of(name)
 
 
@@ -362,8 +387,8 @@ def training_of(evaluate: str) -> str:
     return evaluate if evaluate == CALLER else f"after a training of the searcher's own, {evaluate}"
 
 
-def row(trial: TrialRecord, images: int) -> Row:
-    """A trial's cells, by column."""
+def row(trial: TrialRecord, images: int, memory: Sequence[str] = ()) -> Row:
+    """A trial's cells, by column; `memory` are the bytes that are shown."""
     latencies = {"ms (predicted)": trial.predicted_ms, "ms (alone)": trial.alone_ms}
     return {
         "trial": str(trial.number),
@@ -374,10 +399,16 @@ def row(trial: TrialRecord, images: int) -> Row:
         "epochs": str(trial.epochs),
         "MFLOPs": million(trial.cost.macs),
         "MParams": million(trial.cost.params),
+        **{MEMORY[name]: kilo(trial.cost.of(name)) for name in memory},
         **{name: amount(spent, name) for name, spent in trial.cost.own},
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
         "network": trial.network,
     }
+
+
+def kilo(number: float | None) -> str:
+    """In thousands, to one decimal; "" of what is not known."""
+    return "" if number is None else f"{number / 1e3:.1f}"
 
 
 def million(number: int) -> str:

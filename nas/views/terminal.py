@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import time
 from collections import Counter, deque
@@ -32,7 +33,7 @@ from nas.trial import Result, Trial, TrialRecord, after_trials
 from nas.views.advice import suggest_for_small
 from nas.views.gpu_use import GpuUse
 from searchspace import signals
-from searchspace.budget import DEPLOYED, OWN_COSTS, amount, unit_of
+from searchspace.budget import BYTES, OWN_COSTS, amount, unit_of
 from searchspace.costs.latency import LatencyTable
 from searchspace.space.preflight import Preflight
 
@@ -120,7 +121,7 @@ class Display:
         speed = f"{images:.0f} images/s" if images else "" if self.ended_here else waits
         pace = "   ".join(part for part in (speed, str(self.gpus), self.time_left_text()) if part)
         lines = [f"{best}   {outcomes}, {len(self.speeds)} running", self.notice or pace]
-        shown = [line[:WIDTH] for line in ([self.title] if self.title else [])]
+        shown = textwrap.wrap(self.title, WIDTH, break_on_hyphens=False)  # a path stays whole where it can
         rows = [Text(self.rows[number]) for number in self.recent]
         return Group(*shown, self.bar, *(Text(line) for line in lines), Text(self.header, style="bold"), *rows)
 
@@ -230,8 +231,8 @@ def print_preflight(
     space, budget, minimize = config.space, config.budget, config.identity.minimize
     limit = budget.limits[0]
     whose = f" ({classes_of})" if classes_of else ""
-    low, high = (amount(limit.of(spent), limit.currency) for _, spent in (found.smallest, found.largest))
-    half = amount(found.quantile(0.5), limit.currency)
+    low, high = (budget.amounts(spent) for _, spent in (found.smallest, found.largest))
+    half = budget.amounts(found.quantiles(0.5)).replace(" and ", ", half more than ")
     scaled = "before widths are scaled to the budget, " if space.fit_range else ""
     band = f"{100 * config.identity.band:g}-100 % of the budget" if space.fit_range else "85-100 % of the budget"
     lines = [
@@ -299,7 +300,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             known = f"{trial.baseline}, " if trial.baseline else ""
             pixels = f"{trial.arch.resolution} px, " if study.space.extremes else ""
             console.print(f"trial {trial.number}: {known}{pixels}{trial.network}")
-        for line in comparison.conclusion(trials, images, study.finals):
+        for line in comparison.conclusion(trials, images, study.finals, study.commonest):
             console.print(line)
         print_front(console, study)
         found = comparison.compare(trials, images) if images or not study.metric.is_share else None
@@ -340,7 +341,7 @@ def best_table(best: Sequence[TrialRecord], study: Study, images: int) -> Table:
     scored = [metric.words, "interval"] if timed else [metric.short.replace("acc.", metric.words), "90 % interval"]
     if not any(intervals):
         scored.pop()
-    own = [limit.currency for limit in study.budget.limits if limit.currency in (*OWN_COSTS, *DEPLOYED)]
+    own = [limit.currency for limit in study.budget.limits if limit.currency in (*OWN_COSTS, *BYTES)]
     second = [unit_of(name).removesuffix(" int8") for name in own] or ["MParams"]  # 80 columns have no room for more
     first = ["MFLOPs"] if len(own) < SEVERAL else []
     for name in ("trial", "role", *scored, *first, *second, *(["pred."] if timed else []), "ms"):

@@ -38,8 +38,7 @@ def network(name: str, **options: Any) -> Network:
     `kernel_conf` and `fix_head_stem`, RegNets `rounding="nearest"` (pycls, timm). `InputError` says what is accepted.
     """
     if name not in NETWORKS:
-        near = ", ".join(difflib.get_close_matches(name, NETWORKS, 3, 0.0))
-        raise InputError(f"network {name!r}: no such name in the zoo; the nearest are {near}")
+        raise InputError(f"network {name!r}: no such name in the zoo; the nearest are {', '.join(nearest_names(name))}")
     family = NETWORKS[name]
     accepted = inspect.signature(family).parameters
     for option in options:
@@ -51,6 +50,15 @@ def network(name: str, **options: Any) -> Network:
         raise InputError(f"network {name!r}: {error}") from None
     except TypeError as error:
         raise InputError(f"network {name!r}: an option is of the wrong type ({error})") from None
+
+
+def nearest_names(name: str) -> list[str]:
+    """The three names most like one, those that begin with it first: of `rexnet_10` rexnet_100."""
+
+    def distance(known: str) -> tuple[bool, float, str]:
+        return not known.startswith(name), -difflib.SequenceMatcher(None, known, name).ratio(), known
+
+    return sorted(NETWORKS, key=distance)[:3]
 
 
 def zoo(

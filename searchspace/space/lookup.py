@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -15,20 +16,32 @@ from searchspace.space.space import Space
 TIMM = "timm:"
 
 
-def network(name: str) -> Arch:
-    """The zoo's network of this name, timm's, or that of a file, written in stages or in blocks."""
+def network(name: str, resolution: int | None = None, num_classes: int | None = None) -> Arch:
+    """The zoo's network of this name, timm's, or that of a file, written in stages or in blocks. Another resolution or
+    number of classes than its own is for the zoo's, and files in stages."""
+    said = {"resolution": resolution, "num_classes": num_classes}
+    given = {option: number for option, number in said.items() if number is not None}
     if name.startswith(TIMM):
+        _check_blocks(name, given)
         found: Arch = import_module("searchspace").from_timm(name.removeprefix(TIMM))
         return found
     path = Path(name)
     if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
-        return zoo(name)
+        return zoo(name, 1000 if num_classes is None else num_classes, resolution)
     data, _ = read_yaml(path)
     if not (isinstance(data, dict) and "stages" in data):
+        _check_blocks(name, given)
         return Arch.load(path)
-    space = Space.load(path)
+    space = Space.load(path).fix([f"{option}={number}" for option, number in given.items()])
     if space.choices or space.fit_range:
         raise InputError(
             f"{path}: a space, not a network ({len(space.choices)} values are free); describe shows spaces"
         )
     return space.arch()
+
+
+def _check_blocks(name: str, given: Mapping[str, int]) -> None:
+    for option in given:
+        raise InputError(
+            f"{option.replace('_', '-')}: a name of the zoo or a file in stages takes it; {name} is neither"
+        )

@@ -30,8 +30,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What random points cost (`costs`, ascending in the budget's first currency; where the width multiplier is free,
-    at multiplier 1), and what can be reached.
+    """What random points cost (`spent`, ascending in each currency of the budget, `costs` in its first one; where the
+    width multiplier is free, at multiplier 1), and what can be reached.
 
     `points` counts choices, several of which may give one network. `distinct` networks are counted where the space is
     small, else None, and at least `at_least` are there with 95 % confidence: so few of the sampled points cost the
@@ -44,7 +44,7 @@ class Preflight:
     points: int
     distinct: int | None
     at_least: int
-    costs: tuple[float, ...]
+    spent: tuple[tuple[float, ...], ...]
     smallest: tuple[Arch, Cost]
     largest: tuple[Arch, Cost]
     inside: float
@@ -55,8 +55,17 @@ class Preflight:
     changed: float
     left_out: dict[str, str]
 
+    @property
+    def costs(self) -> tuple[float, ...]:
+        return self.spent[0]
+
     def quantile(self, share: float) -> float:
-        return self.costs[min(int(share * len(self.costs)), len(self.costs) - 1)]
+        """Of the costs in the first currency."""
+        return self.quantiles(share)[0]
+
+    def quantiles(self, share: float) -> list[float]:
+        """Of the costs in every currency."""
+        return [spent[min(int(share * len(spent)), len(spent) - 1)] for spent in self.spent]
 
 
 def preflight(
@@ -90,12 +99,11 @@ def preflight(
         point = space.random_point(rng)
         found = [(point, space.sample_point(rng, budget, band))]
     twins = sum(count * (count - 1) // 2 for count in seen.values())
-    first = budget.limits[0]
     return Preflight(
         points=space.size,
         distinct=_distinct(space),
         at_least=min(space.size, max(len(seen), int(sample * (sample - 1) / 2 / max(UNSEEN, twins + 2 * twins**0.5)))),
-        costs=tuple(sorted(first.of(spent) for spent in seen.elements())),
+        spent=tuple(tuple(sorted(limit.of(spent) for spent in seen.elements())) for limit in budget.limits),
         smallest=(smallest, least),
         largest=(largest, most),
         inside=sum(count for spent, count in seen.items() if budget.admits(spent)) / sample,

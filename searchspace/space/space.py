@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from searchspace import limits, presets
 from searchspace.arch import Arch
-from searchspace.budget import Budget, Cost, amount
+from searchspace.budget import Budget, Cost
 from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost, outline_cost
 from searchspace.document import Location, parse, plain, read_yaml, scalar
@@ -329,10 +329,7 @@ class Space:
         smallest = least(self.choices, lambda point: budget.share_used(spend(point, low)), drawn)
         largest = least(self.choices, lambda point: -budget.share_used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
-        said = [
-            " and ".join(amount(limit.of(spent), limit.currency) for limit in budget.limits) for spent in (few, many)
-        ]
-        reachable = f"networks of {self.source} cost {' to '.join(said)}"
+        reachable = f"networks of {self.source} cost {budget.amounts(few)} to {budget.amounts(many)}"
         if budget.share_used(few) > 1:
             raise UnmetError(f"budget {budget} cannot be met: {reachable}")
         short = any(limit.of(many) < limit.low for limit in budget.limits)

@@ -50,6 +50,7 @@ class Target:
 FOLDER = "targets"
 OWN = ("ram", "flash")
 SPACE = "mcu"  # what a target is searched in, unless a space is given
+RULES = "mcu"  # the deployment whose rules its networks keep to, unless another is given
 
 
 def bytes_of(field: str, text: str) -> int:

@@ -25,6 +25,7 @@ from nas.views.dashboard_storage import PictureStore, ReadOnlyStorage, constrain
 from nas.views.terminal import print_summary
 from searchspace import Budget, command
 from searchspace.budget import Cost
+from tests.support.records import record
 
 ARGUMENTS = ["--budget", "90-100MFLOPs", "--space", "rexnet", "--trials", "12"]
 
@@ -226,6 +227,8 @@ def test_no_network_of_the_papers_is_so_small() -> None:
     told = notes.of_run(config, [], 0)
     assert "No network of the zoo is within it as its paper has it." in told
     assert "here are 0.**" in told
+    at_chance = notes.of_run(config, [record(0, score=0.1, curve={1: 0.1}, role="search")], 100, commonest=0.1)
+    assert "No network is shown to be better than always answering the commonest class" in at_chance
 
 
 def test_constraints_say_how_much_is_too_much_or_too_little() -> None:

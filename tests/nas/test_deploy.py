@@ -5,19 +5,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import nas.run.search as run_search
 from nas import deploy, export, train
+from nas.bundle import card
 from nas.config import DataConfig
 from nas.full_training import training_folder
+from nas.run import deploy as run_deploy
+from nas.run.run import Run
 from nas.run.search import Search
 from searchspace import InputError, zoo
 from searchspace.document import plain, write_yaml
+from tests.support.records import record
 
-WORDS = ["--budget", "2MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
+WORDS = ["--budget", "20MFLOPs", "--space", "rexnet", "--run", "run", "--seed", "3"]
 
 
 class Stages:
@@ -64,12 +69,21 @@ def test_unreadable_test_images_are_refused_before_the_search(stages: Stages, tm
             for n in range(count):
                 Image.effect_noise((32, 32), 20 + n).save(tmp_path / "photos" / split / label / f"{n}.png")
     (tmp_path / "photos" / "test" / "a" / "0.png").write_bytes(b"")
-    words = ["--budget", "2MFLOPs", "--space", "rexnet", "--dataset", "photos", "--run", "run", "--out", "there"]
+    words = ["--budget", "20MFLOPs", "--space", "rexnet", "--dataset", "photos", "--run", "run", "--out", "there"]
     with pytest.raises(InputError, match=r"test: unreadable image: test/a/0\.png"):
         deploy.main(words)
     assert stages.calls == []
     assert deploy.main([*words, "--skip-bad"]) == 0
     assert "--skip-bad" in stages.calls[1][1]
+
+
+def test_a_budget_out_of_reach_is_refused_before_images_are_read(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_deploy, "check_test_images", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(InputError, match="budget 1kFLOPs cannot be met"):
+        deploy.main(["--budget", "1kFLOPs", "--run", "run", "--out", "there"])
+    assert stages.calls == []
 
 
 def test_search_then_training_then_export(stages: Stages) -> None:
@@ -79,6 +93,20 @@ def test_search_then_training_then_export(stages: Stages) -> None:
         ("train", ["run", "--dataset=digits", "--out=run/trained", "--device=auto", "--epochs=7"]),
         ("export", ["run/trained", "--out", "there", "--onnx"]),
     ]
+
+
+def test_it_says_which_network_of_a_front_it_trains(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = [
+        record(n, score=score, curve={1: score}, role="search", minimized={"params": params})
+        for n, score, params in ((0, 0.5, 1e6), (1, 0.7, 3e6), (2, 0.6, 2e6))
+    ]
+    found = SimpleNamespace(best=trials[1], front=trials, folder=Path("run"))
+    monkeypatch.setattr(Run, "open", lambda folder: found)
+    assert deploy.main([*WORDS, "--out", "there", "--minimize", "params"]) == 0
+    said = "of the front of 3 networks the one with the best accuracy is trained in full: trial 1, 0.7000, 3MParams; "
+    assert f"{said}python -m nas.export run --trial N --out DIR takes another" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("stage", "code"), [("search", 1), ("search", 130), ("train", 1), ("export", 1)])
@@ -106,6 +134,15 @@ def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) 
         deploy.main([*WORDS, "--out", "there"])
     with pytest.raises(InputError, match=r"--out is missing, as in: python -m nas\.deploy"):
         deploy.main(WORDS)
+    assert not stages.calls
+
+
+def test_files_of_a_richer_export_are_named_before_anything_runs(stages: Stages) -> None:
+    Path("there").mkdir()
+    Path("there/card.md").write_text(card.MARK)
+    Path("there/model.int8.onnx").write_text("")
+    with pytest.raises(InputError, match=r"there: has model\.int8\.onnx of an earlier export.*--int8"):
+        deploy.main([*WORDS, "--out", "there"])
     assert not stages.calls
 
 

@@ -22,6 +22,7 @@ from searchspace import InputError
         ),
         ("takes 9 GB; --images N uses fewer", "takes 9 GB; images=N uses fewer"),
         ("takes 9 GB; --images 200 uses those", "takes 9 GB; images=200 uses those"),
+        ("it can with --space mobile_small", "it can with space=mobile_small"),
         ("--train-resolution is for images", "train_resolution= is for images"),
         (
             "train it: python -m nas.train RUN --top 3; or --trials 9",

@@ -56,6 +56,12 @@ def test_running_in_marked_steps_computes_the_same(network: Network) -> None:
     assert len(marks) == len(list(steps(lower(arch), (arch.in_channels, arch.resolution, arch.resolution))))
 
 
+def test_a_table_that_is_not_there_is_not_checked(space: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.json: no such file to check; without --check it is made"):
+        measure.main(["--space", str(space), "--table", str(tmp_path / "missing.json"), "--check"])
+    assert not (tmp_path / "missing.json").exists()
+
+
 def test_measures_once_keeps_it_and_checks(space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cache" / "table.json"
     arguments = ["--space", str(space), "--table", str(path)]

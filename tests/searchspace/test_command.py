@@ -17,7 +17,8 @@ from rich.text import Text
 from nas import __main__ as overview
 from nas import deploy, search
 from nas.run import search_options
-from searchspace import InputError, command
+from searchspace import InputError, Space, command
+from searchspace.__main__ import main as describe
 from tests.support.paths import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
@@ -37,6 +38,10 @@ def refusal(main: Callable[[Sequence[str]], int], *arguments: str) -> str:
         (["--buget=40MFLOPs"], "no such option --buget; did you mean --budget?"),
         (["--budget", "40MFLOPs", "--epoch", "2"], "no such option --epoch; did you mean --epochs?"),
         (["--budget", "40MFLOPs", "--zzzzz"], "no such option --zzzzz (see"),
+        (
+            ["--budget", "40MFLOPs", "--full-epoch", "9"],
+            "no such option --full-epoch; nas.deploy, which trains the best network in full, has --full-epochs",
+        ),
         (["-b", "40MFLOPs"], "no such option -b"),
         (["--epochs", "2"], "--budget or --target is missing, as in: python -m nas.search --budget 300MFLOPs"),
         (["--budget", "40MFLOPs", "stray"], "unrecognized arguments: stray"),
@@ -67,10 +72,53 @@ def test_no_command_takes_a_part_of_an_option_for_it_and_all_tell_the_version(
     assert capsys.readouterr().out.strip() == f"cnn-budget-search {command.version()}"
 
 
+def test_an_option_that_a_command_has_is_not_said_to_be_anothers() -> None:
+    assert "no such option --full-epoch; did you mean --full-epochs?" in refusal(deploy.main, "--full-epoch", "9")
+
+
+def test_a_network_is_shown_at_other_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert describe(["show", "rexnet_100", "--resolution", "64", "--num-classes", "10"]) == 0
+    assert "64 px, 10 classes" in capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "stem: {width: 8}\nschedule: {kind: linear, start: 8, end: 16}\nstages: [{block: mbconv, depth: 1}]"
+    )
+    assert describe(["show", str(file), "--resolution", "64"]) == 0
+    assert "64 px, 1000 classes" in capsys.readouterr().out
+    Space.load(file).arch().save(tmp_path / "arch.yaml")
+    said = refusal(describe, "show", str(tmp_path / "arch.yaml"), "--resolution", "64")
+    assert said.startswith("resolution: a name of the zoo or a file in stages takes it")
+
+
+def test_the_nearest_name_begins_as_the_given_one_does() -> None:
+    assert "the nearest are rexnet_100, rexnet_110" in refusal(describe, "show", "rexnet_10")
+    assert "the nearest are mobilenet_v2," in refusal(describe, "show", "mobilnet_v2")
+
+
 def test_options_of_a_subcommand_are_its_own() -> None:
     main = import_module("searchspace.__main__").main
     assert "no such option --plo; did you mean --plot?" in refusal(main, "show", "rexnet_100", "--plo", "x.png")
     assert "show" in refusal(main, "shwo")
+
+
+def test_describe_says_how_many_classes_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["describe", "rexnet", "--budget", "2MParams", "--points", "20"]
+    smallest = []
+    for more, classes in (([], "1,000"), (["--num-classes", "10"], "10")):
+        assert describe([*words, *more]) == 0
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first == f"budget 2MParams for the network as deployed: 224 px, {classes} classes"
+        smallest.append(next(line for line in lines if line.strip().startswith("smallest")))
+    assert smallest[0] != smallest[1]
+    with pytest.raises(InputError, match="num-classes: at least 2, not 1"):
+        describe([*words, "--num-classes", "1"])
+
+
+def test_describe_says_what_would_meet_a_budget() -> None:
+    with pytest.raises(
+        InputError, match=r"cannot be met: .*; nas\.search can with --resolution 160 or --space mobile_s"
+    ):
+        describe(["describe", "mobile", "--budget", "12MFLOPs", "--points", "20"])
 
 
 def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 import torch
 from scipy import stats
 
-from nas import report, train
+from nas import Run, report, train
 from nas.analysis import agreement
 from nas.full_training import training_folder
 from nas.metric import Metric
 from nas.run import folder, search_options
 from nas.study.opening import open_study
+from nas.study.study import Study
 from nas.training import checkpoint
 from nas.trial import Result, TrialRecord
 from searchspace.errors import InputError
@@ -125,6 +127,23 @@ def test_a_search_is_retrained_and_carried_on(run: Path, capsys: pytest.CaptureF
     assert page.count(" test images of 10 classes ") == 4
     assert f"python -m nas.export {run}/retrained/trial-" in page
     assert "Brief scores and full training of 4 networks" in capsys.readouterr().out
+
+
+def test_the_training_of_a_deployment_is_in_the_report(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("retrained"))
+    folder.write_results(Study.read(copied), copied)
+    assert "python -m nas.train" in Run.open(copied).report().read_text()
+    out = copied / agreement.DEPLOYED
+    assert train.main([str(copied), "--out", str(out), "--dataset", "digits", "--epochs", "1", "--quiet"]) == 0
+    found = Run.open(copied)
+    (row,) = found.retrained
+    assert (row.trial, row.folder, row.epochs) == (found.best.number, out, 1)
+    said = f"Trial {row.trial} trained in full, 1 epoch: validation accuracy {row.full:.4f}, test accuracy"
+    assert said in found.describe()
+    page = found.report().read_text()
+    assert page.count('<svg class="matrix"') == 1
+    assert "--top 1" not in page
+    assert f"python -m nas.export {out} --out" in page
 
 
 def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

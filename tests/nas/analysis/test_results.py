@@ -221,6 +221,28 @@ def test_sentences_say_once_what_scores_are_worth() -> None:
     assert comparison.meaning(trials) in comparison.findings(trials, 400)
 
 
+def test_scores_no_better_than_chance_are_said_at_once() -> None:
+    trials = [outcome(0, "search", 0.12), outcome(1, "control", 0.09), outcome(2, "search", 0.10, "failed")]
+    said = "No network is shown to be better than always answering the commonest class, which is right for 0.1000"
+    for lines in (comparison.findings(trials, 100, commonest=0.1), comparison.conclusion(trials, 100, None, 0.1)):
+        assert sum(line.startswith(said) for line in lines) == 1
+    assert said not in " ".join(comparison.findings(trials, 100))  # of runs that did not keep it
+    assert comparison.at_chance([*trials, outcome(3, "search", 0.4)], 100, None, 0.1) == ""
+    other = [replace(trial, metric=Metric("f1_macro")) for trial in trials]
+    assert comparison.at_chance(other, 100, None, 0.1) == ""
+
+
+def test_which_of_equal_networks_is_named_is_said() -> None:
+    first, second, third = (outcome(n, "search", 0.5) for n in range(3))
+    assert comparison.equals([first]) == ""
+    said = "1 other network scores the same as trial 0, which is named as it has the lowest number of these."
+    assert comparison.equals([first, second]) == said
+    better = replace(third, loss=0.4)
+    said = "2 other networks score the same as trial 2, which is named as it has the lowest validation loss of these."
+    assert comparison.equals([first, second, better]) == said
+    assert said in comparison.conclusion([first, second, better], 100, None)
+
+
 def test_the_comparison_is_read_once() -> None:
     found = comparison.compare(outcomes([0.90, 0.91, 0.92, 0.93], [0.50, 0.55, 0.52]), images=1000)
     assert found is not None

@@ -230,6 +230,23 @@ def test_other_peoples_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             bundle.write(tmp_path / place, FACTS)
 
 
+def test_an_export_loses_no_file_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "try_files", lambda *_: bundle.Tried({}, {}))
+    confused = Confusion(TRAINED.classes, ((0, 0, 1), (1, 2, 1)))
+    facts = replace(FACTS, trained=TRAINED, confusion=confused)
+    made = bundle.write(tmp_path, facts, build(ARCH).state_dict(), onnx=True)
+    assert set(made.files) == bundle.planned_files(trained=True, confused=True, onnx=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    says = r"has confusion\.json, .*model\.onnx, predict\.py of an earlier export.*--onnx writes such files anew"
+    with pytest.raises(InputError, match=says):
+        export.write(tmp_path, replace(facts, confusion=None), build(ARCH).state_dict(), False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    again, weights = export.choose(str(tmp_path), None)
+    assert again.confusion == confused
+    export.write(tmp_path, again, weights, onnx=True)
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+
+
 def test_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"onnxscript, onnxruntime: pip install 'cnn-budget-search\[export\]'"):

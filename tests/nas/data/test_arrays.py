@@ -11,6 +11,7 @@ from PIL import Image
 
 from nas.config import DataConfig
 from nas.data.datasets import Split, load_object
+from nas.run.images import describe
 from searchspace import InputError
 
 RNG = np.random.default_rng(0)
@@ -30,6 +31,15 @@ def test_arrays_of_every_form_become_one() -> None:
     assert Split.of(IMAGES, LABELS, classes=("cat", "dog")).classes == ("cat", "dog")
     assert Split.of(IMAGES[::-1], LABELS).fingerprint != split.fingerprint
     assert not Split.of(IMAGES, LABELS, classes=("left", "right")).flip
+
+
+def test_numbers_without_names_say_nothing_against_mirroring() -> None:
+    split = Split.of(IMAGES, LABELS)
+    assert (split.flip, split.mirroring) == (True, "its classes have no names")
+    assert "mirrored at random (its classes have no names)" in describe(split)[0]
+    assert not Split.of(IMAGES, np.array(LABELS).astype(str)).flip  # names of one character
+    assert not Split.of(IMAGES, LABELS, classes=("1", "7")).flip
+    assert Split.of(IMAGES, LABELS, flip=False).mirroring == "as the caller says"
 
 
 @pytest.mark.parametrize(

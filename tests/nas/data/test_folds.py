@@ -114,7 +114,8 @@ def test_any_number_of_images_is_used(images: int, tmp_path: Path) -> None:
     spare = load(DataConfig(str(tmp_path), images=images, spare=True), 0, 16)
     assert len(spare.train_labels) == round(0.8 * images)
     few = [note for note in exact.notes if "too few images" in note]
-    assert tuple(few) == name_unscored(exact.val_labels, exact.classes)
+    labels = np.concatenate([exact.train_labels, exact.val_labels])
+    assert tuple(few) == name_unscored(exact.val_labels, labels, exact.classes)
 
 
 @pytest.mark.parametrize("sizes", [(2, 3, 40, 60, 80, 101), (101, 80, 60, 40, 3, 2)], ids=["rising", "falling"])
@@ -133,7 +134,11 @@ def test_a_part_of_the_images_has_two_of_every_class(images: int, sizes: tuple[i
 
 
 def test_classes_without_an_image_that_scores_are_named() -> None:
-    assert name_unscored(np.array([0, 1]), ("a", "b")) == ()
-    assert name_unscored(np.array([0, 0]), ("a", "b")) == ("1 class has too few images for one to score: 'b'",)
-    many = name_unscored(np.array([0]), tuple("abcdefgh"))
+    classes = np.repeat(np.arange(8), (9, 2, 2, 2, 2, 2, 2, 2))
+    assert name_unscored(np.array([0, 1]), np.array([0, 1, 0]), ("a", "b")) == ()
+    one = name_unscored(np.array([0, 0]), np.array([0, 0, 0, 1, 1]), ("a", "b"))
+    assert one == ("1 class has too few images for one to score: 'b'",)
+    many = name_unscored(np.array([0]), classes, tuple("abcdefgh"))
     assert many == ("7 classes have too few images for one to score: 'b', 'c', 'd', 'e', 'f' and 2 more",)
+    alike = name_unscored(np.array([0, 1, 2]), np.repeat(np.arange(4), 3), tuple("abcd"))
+    assert alike == ("4 classes have too few images for one of each to score: 'a', 'b', 'c', 'd'; 'd' has none",)

@@ -23,6 +23,7 @@ from nas.data.decoding import pixels
 from nas.data.mirroring import may_mirror
 from nas.data.repeats import count_shared
 from nas.latency import device_table, timing
+from nas.metric import Metric
 from nas.run.images import describe, read_images
 from nas.views import meter
 from searchspace.errors import InputError
@@ -487,5 +488,8 @@ def test_classes_that_are_very_unequal_are_said(tmp_path: Path) -> None:
     root = images(images(tmp_path, ["cat"], 25), ["dog", "eel"], 3)
     assert not any("unequal" in line for line in loaded(root)[1])
     (root / "eel" / "2.jpg").unlink()
-    said = "data: classes are unequal ('cat' has 25 images, 'eel' 2): --metric f1_macro counts all as much"
-    assert said in loaded(root)[1]
+    split, lines = loaded(root)
+    said = "data: classes are unequal ('cat' has 25 images, 'eel' 2)"
+    assert said in lines
+    assert said in describe(split, Metric("f1_macro"))
+    assert f"{said}: --metric f1_macro counts all as much" in describe(split, Metric())

@@ -84,3 +84,9 @@ def test_an_address_that_ray_can_join() -> None:
     parse = search_options.parser().parse_args
     for address in ("head:6379", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001", "auto"):
         search_options.check(parse(["--budget", "1MFLOPs", "--ray-address", address]))
+
+
+def test_a_class_of_one_image_is_said_before_anything_is_counted(photos: Path) -> None:
+    (photos / "jam" / "1.png").unlink()
+    with pytest.raises(InputError, match="the class 'jam' has one image; at least two of each are accepted"):
+        classes("--dataset", str(photos))

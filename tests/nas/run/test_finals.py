@@ -76,6 +76,15 @@ def test_their_trainings_are_no_trials_and_in_a_table_of_their_own(run: Run) -> 
     assert not (run.folder / "finals-checkpoints").exists()
 
 
+def test_finals_that_are_not_over_are_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run.state.unfinished
+    assert run.finals
+    number = len(run.finals.trainings)
+    monkeypatch.setattr(Run, "finals", None)
+    said = f"has stopped: 14 of 14 trials ended; its finals are not over, {number} trainings ended. The same command"
+    assert said in run.describe()
+
+
 def test_textbook_networks_that_are_no_points_of_the_space_are_trials(run: Run) -> None:
     baselines = [trial for trial in run.trials if trial.role == "baseline"]
     assert [trial.baseline for trial in baselines] == ["mobilenet_v3_small", "rexnet_090"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from nas import train
 from nas.config import CONFIG, SearchConfig
+from nas.data.datasets import load
 from nas.run import folder as run_folder
 from nas.run import resume, search_options
 from nas.run.run import Run
+from nas.run.train import data_of
 from searchspace import InputError, Space, presets
 from searchspace.command import line
 
@@ -207,6 +211,37 @@ def test_a_dataset_is_the_same_however_its_path_is_written(tmp_path: Path, monke
         run_folder.can_resume(
             tmp_path / "run", config(search_options.parser().parse_args([*WORDS, "--dataset", "others"]))
         )
+
+
+def test_a_run_carries_on_from_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, photos = tmp_path / "run", tmp_path / "here" / "photos"
+    for label in ("ham", "spam"):
+        (photos / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(photos / label / f"{number}.png")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    parse = search_options.parser().parse_args
+    begun = search_options.config_from_args(parse([*WORDS, "--dataset", "photos"]))
+    run.mkdir()
+    begun.save(run)
+    old = SearchConfig.load(run)
+    assert (old.identity.data.dataset, old.identity.data.location) == ("photos", "photos")
+    monkeypatch.chdir(tmp_path / "there")
+    for given in (["--dataset", "photos"], ["--dataset", str(photos)], []):
+        again = resume.carry_on(parse([*WORDS, *given]), run, old)
+        assert again.identity == old.identity
+        assert run_folder.can_resume(run, again)
+    told = replace(old, conduct=replace(old.conduct, command=line("nas.search", [*WORDS, "--dataset", "photos"])))
+    assert f"--dataset={photos}" in resume.unsaid(search_options.settle_budget(parse(["--budget", "1MFLOPs"])), told)
+    assert load(again.identity.data, 0).found == 8
+    args = train.parser().parse_args([str(run), "--epochs", "1"])
+    assert load(data_of(args, again.identity.data), 0).name == str(photos)
+    photos.rename(tmp_path / "there" / "photos")  # with a copy beside the run that is moved
+    assert again.identity.data.location == "photos"
+    before = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(before.replace(f"base: {tmp_path / 'here'}", "base: ''"))  # of older runs
+    assert SearchConfig.load(run).identity == old.identity
 
 
 def test_a_start_without_trials_leaves_nothing_that_the_next_would_refuse(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from nas import Context, Result, Run, Split, Study, Trial, export, report, searc
 from nas.config import CONFIG
 from nas.run import search_options
 from nas.run.search import Ended, Search, carry_out_command
+from nas.views import notes
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
 from tests.searchspace.space.test_space import SMALL
@@ -30,6 +31,10 @@ def half_of_the_parameters(trial: Trial, context: Context) -> Iterator[Result]:
     for epoch in range(context.epochs):
         assert context.data["scale"] == 1e5
         yield Result(score=1 - trial.cost.params / context.data["scale"] + 0.1 / (epoch + 1), images=50)
+
+
+def untold(trial: Trial) -> float:
+    return 0.5
 
 
 class Notes:
@@ -137,6 +142,9 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"evaluate": "nowhere"}, "evaluate 'nowhere': module:function is accepted"),
         ({"evaluate": "nowhere:train"}, "evaluate nowhere:train: nowhere cannot be imported"),
         ({"evaluate": "nas.trial:train"}, "nas.trial has no such function"),
+        ({"evaluate": "tests.nas.run.test_run:untold"}, "accepted, not tests.nas.run.test_run:untold(trial): too many"),
+        ({"evaluate": lambda: 0.5}, "evaluate: a function of (trial, context) is accepted, not "),
+        ({"evaluate": lambda trial, context, *, extra: 0.5}, "(trial, context, extra): missing a required"),
         ({"evaluate": 7}, "evaluate: a function or module:function is accepted, not 7"),
         ({"data": 7}, "data: goes with evaluate="),
         ({"sampler": "best"}, "sampler 'best': random, tpe"),
@@ -144,6 +152,10 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"trials": 10**9}, "trials: at most 1,000,000"),
         ({"dry_run": True}, "dry_run: the command has it"),
         ({"budget": None}, "budget None: no text"),
+        (
+            {"budget": "12MFLOPs", "space": "mobile", "resolution": 224},
+            "it can with resolution=160 or space=mobile_small",
+        ),
         ({"track": ["x"]}, "track 'x': mlflow, tensorboard, wandb is accepted"),
         ({"track": 3}, "track: a text or a list of texts is accepted, not 3"),
         ({"warm_start": 3}, "warm_start: a text or a list of texts"),
@@ -152,6 +164,8 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"storage": "foo"}, "storage: not an address of a database"),
         ({"metric": len}, "metric: a name or a Metric is accepted"),
         ({"watchers": 3}, "watchers: a list of objects is accepted"),
+        ({"watchers": [print]}, "at least one of the methods started, epoch, ended, close is accepted, not <built-in"),
+        ({"watchers": [Notes]}, "watchers: an object with at least one of"),
         ({"device": "tpu"}, "device 'tpu': auto, cpu, cuda"),
         ({"time_limit": "x"}, "time_limit 'x'"),
         ({"prescreen": 2, "minimize": "params"}, "not with minimize="),
@@ -245,6 +259,10 @@ def test_a_study_that_is_asked_and_told_is_a_run(tmp_path: Path, capsys: pytest.
     assert run.best.digest == study.ranked[0].digest
     assert report.main([str(tmp_path / "run")]) == 0
     assert run.state.sentences[0] == "Asked and told by its caller: 3 trials ended."
+    assert repr(run).endswith(": 3 trials ended)")
+    told = notes.of_run(run.config, run.trials, 0)
+    assert "\n3 trials done. " in told
+    assert "scored by the caller; the objective" in told
     assert "carries on" not in capsys.readouterr().out
     assert "scored by the caller" in (tmp_path / "run" / "report.html").read_text()
     assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "home")]) == 0

@@ -261,6 +261,12 @@ def test_scores_that_are_none_are_refused_and_leave_the_study_as_it_was(tmp_path
         for epoch in (0, -1, 1.5, "a", None, True, 10**12):
             with pytest.raises(InputError, match="epoch: a whole number from 1"):
                 study.report(trial, Result(epoch=epoch, score=0.5))  # type: ignore[arg-type]
+        for tell in (lambda: study.tell(3, 0.5), lambda: study.report(3, Result(epoch=1, score=0.5))):  # type: ignore[arg-type]
+            with pytest.raises(InputError, match=r"(tell|report): a trial that ask\(\) returned is accepted, not 3"):
+                tell()
+        for total in ("x", 0, 2.0):
+            with pytest.raises(InputError, match="ask: total, a whole number of trials from 1, is accepted, not"):
+                study.ask(total)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"report: a Result\(epoch=…, score=…\) is accepted, not 0.5"):
             study.report(trial, 0.5)  # type: ignore[arg-type]
         for name, told in (("arch", "zzz"), ("role", "best"), ("digest", "x"), ("error_", {1}), ("note", object())):

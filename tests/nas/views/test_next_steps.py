@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,15 @@ def outcome(number: int, role: str = "search", end: Any = "complete") -> TrialRe
 
 
 TRIALS = [outcome(0, "baseline"), *(outcome(n, "control") for n in (1, 2)), outcome(3), outcome(4, end="pruned")]
-TRAINED = [Retrained(3, "search", 0.5, 10, 0.9, 100, 0.8, 100)]
+TRAINED = [Retrained(3, "search", 0.5, 10, 0.9, 100, 0.8, 100, folder=Path("runs/a/retrained/trial-3"))]
 
 
 @pytest.mark.parametrize("run", ["runs/a", 'my runs/it\'s $(rm) "a"', "-q", "--help", "ü/[b]"])
 @pytest.mark.parametrize("found", [FINISHED, State(5, 6), State(5, 6, (5,)), State(0, 6, alive=True)])
 @pytest.mark.parametrize("trained", [[], TRAINED])
 def test_every_command_is_accepted_and_names_the_run(run: str, found: State, trained: list[Retrained]) -> None:
-    told = list(steps(Path(run), BEGUN, found, TRIALS, trained))
+    there = [replace(row, folder=Path(run) / "retrained" / "trial-3") for row in trained]
+    told = list(steps(Path(run), BEGUN, found, TRIALS, there))
     assert told
     for step in told:
         python, _, module, *words = shlex.split(step.command)
@@ -80,5 +82,14 @@ def test_how_far_a_run_is() -> None:
     assert state(running[:1], 1, [], False).sentences == ["The search is finished: 1 of 1 trials ended."]
     assert state([], 4, [], False).sentences[0].startswith("The search has stopped: 0 of 4 trials ended.")
     assert "not finished" in state(running, 9, [], None).sentences[0]
+    over, trained = [outcome(0)], [outcome(5), outcome(6), outcome(7, end="running")]
+    said = "1 of 1 trials ended; its finals are not over, 2 trainings ended"
+    assert state(over, 1, [], True, trained, due=True).sentences == [
+        f"The search is running: {said}, 1 is being trained."
+    ]
+    assert state(over, 1, [], True).sentences == ["The search is running: 1 of 1 trials ended."]
+    cut = state(over, 1, [], False, trained, due=True)
+    assert cut.unfinished
+    assert cut.sentences[0] == f"The search has stopped: {said}. The same command carries on."
     many = state([outcome(number, end="running") for number in range(30)], 99, [], False).sentences[0]
     assert "trials 0, 1, 2, 3, 4, 5, 6, 7, 8 and 21 more began and did not end" in many

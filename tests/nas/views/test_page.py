@@ -80,7 +80,7 @@ def test_the_page_is_complete_and_escaped(run: Path, capsys: pytest.CaptureFixtu
     assert "<b>run</b>" not in page
     assert not re.search(r"(src|href)=.http", page)
     said = capsys.readouterr().out
-    assert "6 trials: 3 complete, 1 pruned, 1 failed, 1 running." in said
+    assert "6 trials: 3 complete, 1 pruned, 1 failed, 1 not ended." in said
     assert "trial 3 (search), validation accuracy 0.8000" in said
 
 
@@ -144,6 +144,29 @@ def test_tables_have_intervals_and_no_latency_of_a_busy_machine(shown: str) -> N
     cells = dict(zip(names, ("".join(cell.itertext()) for cell in first.findall("tbody/tr")[0]), strict=True))
     assert (cells["accuracy"], cells["90 % interval"]) == ("0.8000", "[0.7594, 0.8352]")
     assert all(head.get("title") for head in every.findall(".//th") if head.text in ("role", "MFLOPs", "ms (alone)"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "columns", "near"),
+    [
+        (["100MFLOPs"], [], "FLOPs"),
+        (["5MParams"], [], "parameters"),
+        (["4MB"], ["peak memory (kB)"], "peak memory"),
+        (["300kB int8", "900kBFlash int8"], ["int8 arena (kB)", "int8 flash (kB)"], None),
+    ],
+)
+def test_what_the_budget_limits_is_shown_and_said_to_differ_little(
+    run: Path, budget: list[str], columns: list[str], near: str | None
+) -> None:
+    found = findings(Run.open(run))
+    identity = replace(found.config.identity, budget=tuple(budget))
+    told = replace(found, config=replace(found.config, identity=identity))
+    cells = page.row(found.trials[1], told.images, told.memory)
+    assert [name for name in cells if name.endswith("(kB)")] == columns
+    assert all(float(cells[name]) > 0 for name in columns)
+    drawn = [(one.axes[0].get_title().removeprefix("Accuracy against "), said) for one, said in page.costs(told)]
+    assert [title for title, said in drawn if "differ little" in said] == [near] * (near is not None)
+    assert {name.removesuffix(" (kB)") for name in columns} <= {title for title, _ in drawn}
 
 
 def test_a_run_of_other_peoples_words_is_text_in_every_figure() -> None:
@@ -216,6 +239,10 @@ def test_a_running_search_and_interrupted_trials_are_said(tmp_path: Path) -> Non
         assert "The search is running: 2 of 8 trials ended, 1 is being trained." in page.page(findings(Run.open(run)))
     gc.collect()  # a study that nobody holds any more keeps its lock until then
     assert Run.open(run).alive is False
+    said = Run.open(run).describe()
+    assert "trial 2 began and did not end" in said
+    assert "1 not ended." in said
+    assert "running" not in said
     with folder.lock_run(run, config):
         open_study(run, config)  # closes the trial of the run that is gone
     shown = page.page(findings(Run.open(run)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ def display(terminal: bool, term: str = "xterm", **options: Any) -> tuple[Displa
     console = Console(
         file=out, force_terminal=terminal, width=80, height=30, color_system=None, _environ={"TERM": term}
     )
-    title = "300MFLOPs in mobile.yaml on images: runs/" + "a-long-name-" * 9
+    title = "300MFLOPs in mobile.yaml on images: runs/" + "a-long-name-" * 6
     return Display(console, logging.Logger("test"), 40, 3, 0.5, False, title=title, **options), out
 
 
@@ -50,10 +51,10 @@ def test_shows_where_a_search_stands_within_80_columns() -> None:
     shown, _ = display(True, counts={"complete": 2, "failed": 1}, timed=True)
     shown.gpus.there, shown.gpus.said, shown.gpus.asked_at = True, "8 GPUs 100 %, 1100.1 of 1118.4 GiB", 1e18
     lines = drawn(shown)
-    assert lines[0].startswith("300MFLOPs in mobile.yaml on images: runs/a-long")
-    assert "3/40" in lines[1]
-    assert lines[2] == "best 0.5000   2 complete, 0 pruned, 1 failed, 0 running"
-    assert lines[3].startswith("starting workers   8 GPUs 100 %")
+    assert lines[:2] == ["300MFLOPs in mobile.yaml on images:", "runs/" + "a-long-name-" * 6]
+    assert "3/40" in lines[2]
+    assert lines[3] == "best 0.5000   2 complete, 0 pruned, 1 failed, 0 running"
+    assert lines[4].startswith("starting workers   8 GPUs 100 %")
     for number in range(1000, 1030):
         shown.started(trial(number, "baseline"))
         shown.epoch(trial(number), Result(epoch=100, score=0.75, images_per_s=123456))
@@ -61,10 +62,10 @@ def test_shows_where_a_search_stands_within_80_columns() -> None:
     shown.ended(trial(1001), "pruned", Result(epoch=1, score=0.25))
     shown.ended(trial(1002), "interrupted", Result())
     lines = drawn(shown)
-    assert "5/40" in lines[1]
-    assert lines[2] == "best 0.8750   3 complete, 1 pruned, 1 failed, 27 running"
-    assert lines[3].startswith("3333312 images/s   8 GPUs")
-    assert len(lines) == 5 + 8
+    assert "5/40" in lines[2]
+    assert lines[3] == "best 0.8750   3 complete, 1 pruned, 1 failed, 27 running"
+    assert lines[4].startswith("3333312 images/s   8 GPUs")
+    assert len(lines) == 6 + 8
     assert lines[-1].split() == ["1029", "search", *lines[-2].split()[2:]]
     assert max(len(line) for line in lines) <= 80
 
@@ -76,7 +77,7 @@ def test_the_time_left_is_shown_from_the_first_epoch_on() -> None:
     shown.epoch(trial(3), Result(epoch=1, score=0.5, seconds=60.0))
     assert shown.time_left_text() == "about 1:50:00 left"  # 37 trials of 3 epochs, of which one is done
     assert shown.standing() == "3 of 40 trials, 10 epochs done, 1 running, about 1:50:00 left"
-    assert "3/40" in drawn(shown)[1]
+    assert "3/40" in drawn(shown)[2]
     assert shown.bar.tasks[0].completed == pytest.approx(10 / 120)
 
 
@@ -107,7 +108,7 @@ def test_that_a_run_stops_is_shown_at_once(capfd: pytest.CaptureFixture[str]) ->
     live, _ = display(True)
     with live:
         live.stopping()
-        assert drawn(live)[3] == STOPPING
+        assert drawn(live)[4] == STOPPING
     assert capfd.readouterr().err == ""
     plain, _ = display(False)
     plain.stopping()
@@ -204,6 +205,11 @@ def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_els
     assert lines[5].endswith(f"times as much or more; {levers} would leave wider networks")
     why = "it has stem.width=32, which this space has not"
     assert lines[6:] == [f"known network rexnet_100 is left out as a point of the space: {why}"]
+    both = told("--budget", "40MFLOPs", "--budget", "2MParams")[2]
+    numbers = r"[\d.]+\w?FLOPs and [\d.]+\w?Params"
+    assert re.match(
+        f"its networks cost {numbers} to {numbers}; .*more than [0-9.]+.FLOPs, half more than .*Params$", both
+    )
     minimized = told("--budget", "40MFLOPs", "--minimize", "params")[3]
     assert minimized.endswith(" % of the budget; with costs minimised such and cheaper ones are trained")
 
