@@ -42,7 +42,7 @@ class DataConfig:
     def location(self) -> str:
         """The dataset's name, or its path as it is found from the working folder of now."""
         there = Path(self.base, self.dataset)
-        return str(there) if self.base not in ("", os.getcwd()) and there.exists() else self.dataset
+        return str(there) if self.base and self.base != os.getcwd() and there.exists() else self.dataset
 
     def __post_init__(self) -> None:
         if not 0.0 < self.validation < 1.0:
