@@ -104,8 +104,8 @@ class PointSampler(BaseSampler):
                 )
             return self._stored_point(trial)[param_name]
         if REPLICATE in trial.system_attrs:
-            first = private.whole_study(study).get_trials(deepcopy=False)[trial.system_attrs[REPLICATE]]
-            if first.distributions.get(param_name) == param_distribution:
+            first = trial_of_number(study, trial.system_attrs[REPLICATE])
+            if first and first.distributions.get(param_name) == param_distribution:
                 return first.params[param_name]
         draw = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
         return TPESampler(seed=draw, multivariate=False).sample_independent(
@@ -200,6 +200,12 @@ class PointSampler(BaseSampler):
         """The point that a trial was queued with; empty where that does not fix every choice."""
         fixed = trial.system_attrs.get("fixed_params", {})
         return {name: fixed[name] for name in self.domain.choices} if fixed.keys() >= self.domain.choices.keys() else {}
+
+
+def trial_of_number(study: Study, number: int) -> FrozenTrial | None:
+    """A trial of the study by its number, which is not its place where others were deleted from the database."""
+    trials = private.whole_study(study).get_trials(deepcopy=False)
+    return next((trial for trial in trials if trial.number == number), None)
 
 
 def check_one_objective(sampler: BaseSampler, study: Study) -> None:

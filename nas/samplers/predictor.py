@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,12 +12,11 @@ import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import Observations, PriorObservation, lessons
-from nas.samplers.point_sampler import History, check_one_objective
+from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
 from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
 
@@ -101,7 +101,9 @@ class Predictor(Repaired):
         ranked = self._rank(study, self._history(study))
         if not ranked:
             raise ValueError("no trial of the study is complete yet")
-        return private.whole_study(study).trials[ranked[0].number]
+        found = trial_of_number(study, ranked[0].number)
+        assert found is not None
+        return copy.deepcopy(found)
 
     def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
         """The first complete trial of every point, by the score that is expected of the point, the best first."""

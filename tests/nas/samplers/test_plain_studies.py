@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -253,3 +255,30 @@ def test_the_sampler_needs_no_more_than_its_choices() -> None:
     study = optuna.create_study(direction="maximize", sampler=Predictor(CHOICES, seed=3))
     study.optimize(lambda trial: score(suggested(trial)), n_trials=15)
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 15
+
+
+def test_trials_that_were_deleted_from_the_database_confuse_nothing(tmp_path: Path) -> None:
+    """A trial's number is not its place any more: the winner and what a replicate repeats are found by number."""
+    place = tmp_path / "study.db"
+    sampler = Predictor(CHOICES, macs, BUDGET, trials=60)
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{place}", direction="maximize", sampler=sampler)
+    trials = finished(30)
+    study.add_trials(trials)
+    with contextlib.closing(sqlite3.connect(place)) as database, database:
+        database.execute("DELETE FROM trials WHERE number < 3")
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{place}", sampler=sampler)
+    left = started(sampler)
+    left.add_trials(trials[3:])
+    wanted = sampler.winner(study)
+    assert wanted.params == sampler.winner(left).params
+    attributes = {"nas:replicate": wanted.number, "nas:proposal": [0] * len(CHOICES)}
+    trial = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=attributes)
+    rate = optuna.distributions.FloatDistribution(0, 1)
+    assert sampler.sample_independent(study, trial, "rate", rate) == wanted.params["rate"]
+
+
+def finished(number: int) -> list[optuna.trial.FrozenTrial]:
+    """Complete trials of a study that has a learning rate too."""
+    study = started(make("predictor"))
+    study.optimize(lambda trial: score(suggested(trial)) + trial.suggest_float("rate", 0, 1), n_trials=number)
+    return study.trials
