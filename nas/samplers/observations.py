@@ -34,10 +34,15 @@ class PriorObservation(NamedTuple):
 
 
 def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
-    """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson."""
+    """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson.
+
+    A trial that violates a constraint of the study (`trial.set_constraint`) counts as the worst of those that violate
+    none; while all do, they count by how little.
+    """
     sign = 1.0 if maximize else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
-    outcomes = [(trial, sign * trial.values[0], 0.0) for trial in complete]
+    worst = min((sign * trial.values[0] for trial in complete if not violation(trial)), default=None)
+    outcomes = [(trial, _outcome(trial, sign, worst), 0.0) for trial in complete]
     outcomes += _extrapolate_pruned(trials, complete, sign)
     outcomes = _limit(outcomes)
     values = np.array([value for _, value, _ in outcomes])
@@ -51,6 +56,17 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     return Observations(
         [trial.params for trial, *_ in outcomes], (values - values.mean()) / scale, unsure, running[-64:]
     )
+
+
+def violation(trial: FrozenTrial) -> float:
+    """By how much a trial violates the constraints of its study, together."""
+    return sum(value for value in trial.constraints.values() if value > 0)
+
+
+def _outcome(trial: FrozenTrial, sign: float, worst: float | None) -> float:
+    if worst is None:
+        return -violation(trial)
+    return worst if violation(trial) else sign * trial.values[0]
 
 
 def _extrapolate_pruned(
@@ -73,7 +89,7 @@ def _extrapolate_pruned(
         last = trial.last_step
         if last is not None and last in gained:
             reached = sign * trial.intermediate_values[last] + gained[last][0]
-            if math.isfinite(reached):
+            if math.isfinite(reached) and not violation(trial):
                 stopped.append((trial, min(reached, ceiling), gained[last][1]))
     return stopped
 

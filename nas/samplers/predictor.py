@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
-from nas.samplers.observations import Observations, PriorObservation, lessons
+from nas.samplers.observations import Observations, PriorObservation, lessons, violation
 from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
 from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
@@ -106,10 +106,13 @@ class Predictor(Repaired):
         return copy.deepcopy(found)
 
     def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
-        """The first complete trial of every point, by the score that is expected of the point, the best first."""
+        """The first complete trial of every point, by the score that is expected of the point, the best first. Of
+        points that violate constraints of the study, only where all do, those with the least."""
+        complete = [t for t in known.trials if t.state == TrialState.COMPLETE and math.isfinite(t.values[0])]
+        least = min(map(violation, complete), default=0.0)
         first: dict[Key, FrozenTrial] = {}
-        for trial in known.trials:
-            if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0]):
+        for trial in complete:
+            if violation(trial) <= least:
                 first.setdefault(self.domain.key(trial.params), trial)
         if not first:
             return []

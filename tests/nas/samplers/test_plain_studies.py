@@ -257,6 +257,36 @@ def test_the_sampler_needs_no_more_than_its_choices() -> None:
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 15
 
 
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_constraints_of_the_study_are_learnt_and_kept_by_the_winner(direction: str) -> None:
+    """What is measured of a trial, such as memory: the best score lies outside, and late trials are inside."""
+    sign = 1 if direction == "maximize" else -1
+
+    def objective(trial: optuna.Trial) -> float:
+        point = suggested(trial)
+        trial.set_constraint("memory", sum(point[f"kernel{b}"] for b in range(2, 4)) - 8)
+        return sign * score(point)
+
+    sampler = Predictor(CHOICES, macs, BUDGET, trials=70)
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.optimize(objective, n_trials=70)
+    inside = [max(trial.constraints.values()) <= 0 for trial in study.trials]
+    assert np.mean(inside[-30:]) > 0.6
+    assert max(sampler.winner(study).constraints.values()) <= 0
+
+
+def test_while_all_violate_constraints_the_least_is_sought() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        point = suggested(trial)
+        trial.set_constraint("memory", sum(point[f"kernel{b}"] for b in range(4)) - 1)
+        return 1.0
+
+    study = started(Predictor(CHOICES, macs, BUDGET, tpe_share=0))
+    study.optimize(objective, n_trials=50)
+    by = [trial.constraints["memory"] for trial in study.trials]
+    assert np.mean(by[-20:]) < np.mean(by[:12]) - 1
+
+
 def test_trials_that_were_deleted_from_the_database_confuse_nothing(tmp_path: Path) -> None:
     """A trial's number is not its place any more: the winner and what a replicate repeats are found by number."""
     place = tmp_path / "study.db"
