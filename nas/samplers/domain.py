@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from searchspace.errors import InputError
 from searchspace.space.choices import Options
 from searchspace.space.repair import least, repair
@@ -22,6 +24,20 @@ CostOf = Callable[[Mapping[str, Any]], float]
 ENUMERABLE = 20_000
 REMEMBERED = 200_000
 TRIES = 40
+
+
+def _options(name: str, values: Sequence[Any]) -> Options:
+    """The values of a choice, those of NumPy as Python's, which Optuna's TPE and databases take. `InputError` where they
+    are not distinct."""
+    found = Options(value.item() if isinstance(value, np.generic) else value for value in values)
+    found.weights = getattr(values, "weights", None)
+    try:
+        distinct = len(set(found)) == len(found) > 0
+    except TypeError:
+        raise InputError(f"choices: {name}: values with a hash are accepted, such as tuples, not {values}") from None
+    if not distinct:
+        raise InputError(f"choices: {name}: one or more distinct values are accepted, not {list(found)}")
+    return found
 
 
 class ExhaustedError(RuntimeError):
@@ -41,12 +57,11 @@ class Domain:
     def __init__(
         self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, low: float = 0.85
     ) -> None:
-        self.choices: dict[str, Options] = {name: Options(values) for name, values in choices.items()}
-        for name, values in self.choices.items():
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"choices: {name}: one or more distinct values are accepted, not {list(values)}")
+        self.choices = {name: _options(name, values) for name, values in choices.items()}
         if (cost is None) != (budget is None) or not 0 <= low <= 1:
             raise ValueError("a cost and a budget together, or neither, with 0 <= low <= 1, are accepted")
+        if budget is not None and math.isnan(float(budget)):
+            raise ValueError("budget: a number is accepted, not nan")
         self.cost_of, self.low = cost, low
         self.budget = math.inf if budget is None else float(budget)
         self.size = math.prod(len(values) for values in self.choices.values())
@@ -68,8 +83,19 @@ class Domain:
         if found is None:
             if len(self._costs) >= REMEMBERED:
                 self._costs.clear()
-            found = self._costs[key] = float(self.cost_of(point))
+            found = self._costs[key] = self._asked_cost(point)
         return found
+
+    def _asked_cost(self, point: Mapping[str, Any]) -> float:
+        assert self.cost_of is not None
+        found = self.cost_of(point)
+        try:
+            number = float(found)
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isnan(number):
+            raise InputError(f"cost: a number is accepted, not {found!r}, which is that of {dict(point)}")
+        return number
 
     def inside(self, point: Mapping[str, Any]) -> bool:
         return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget

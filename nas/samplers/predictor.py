@@ -6,6 +6,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
+from numbers import Integral
 
 import numpy as np
 import optuna
@@ -58,6 +59,8 @@ class Predictor(Repaired):
         trials: int | None = None,
     ) -> None:
         super().__init__(from_seed(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
+        if not 0 <= tpe_share <= 1 or not (trials is None or (isinstance(trials, Integral) and trials > 0)):
+            raise ValueError("0 <= tpe_share <= 1 and a whole number of trials, or None, are accepted")
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.trials = trials

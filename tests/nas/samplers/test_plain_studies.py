@@ -312,3 +312,29 @@ def finished(number: int) -> list[optuna.trial.FrozenTrial]:
     study = started(make("predictor"))
     study.optimize(lambda trial: score(suggested(trial)) + trial.suggest_float("rate", 0, 1), n_trials=number)
     return study.trials
+
+
+def test_values_of_numpy_are_choices_like_others() -> None:
+    """Optuna's TPE, and databases, refuse them at the eleventh trial."""
+    choices = {"a": np.array([1, 2, 3]), "b": list(np.linspace(0, 1, 4)), "c": range(3), "d": [np.True_, np.False_]}
+    study = optuna.create_study(sampler=Predictor(choices, lambda point: float(point["a"]), 3))
+    plain = {name: [value.item() if hasattr(value, "item") else value for value in of] for name, of in choices.items()}
+    study.optimize(lambda trial: float(sum(suggested(trial, plain).values())), n_trials=30)
+    assert {type(value) for trial in study.trials for value in trial.params.values()} == {int, float, bool}
+
+
+def test_choices_costs_and_budgets_that_are_none_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"choices: kernel: values with a hash are accepted, such as tuples, not \[\[3"):
+        Predictor({"kernel": [[3, 3], [5, 5]]})
+    with pytest.raises(ValueError, match="budget: a number is accepted, not nan"):
+        Predictor(SMALL, small_cost, float("nan"))
+    for cost in (None, "much", float("nan")):
+        study = optuna.create_study(sampler=Predictor(SMALL, lambda point, cost=cost: cost, 5))
+        with pytest.raises(InputError, match=rf"cost: a number is accepted, not {cost!r}, which is that of {{'a': "):
+            study.optimize(small_objective, n_trials=1)
+
+
+@pytest.mark.parametrize("wrong", [{"trials": 0}, {"trials": "many"}, {"tpe_share": 2}])
+def test_options_are_checked_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a whole number of trials, or None, are accepted"):
+        Predictor(SMALL, **wrong)
