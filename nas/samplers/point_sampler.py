@@ -48,8 +48,11 @@ class PointSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
-    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
-        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here."""
+    def replicate(
+        self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False
+    ) -> FrozenTrial | None:
+        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here. Where
+        the space is `used_up` there is none, and the study ends."""
         return None
 
     def check(self, study: Study) -> None:
@@ -124,16 +127,20 @@ class PointSampler(BaseSampler):
             self._store(study, trial, fixed)
             return
         again = None if fixed else self.replicate(study, trial, known)
-        if again is not None:
-            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
-            self._store(study, trial, again.params)
-            return
-        while True:
-            point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+        while again is None:
+            try:
+                point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+            except ExhaustedError:
+                again = None if fixed else self.replicate(study, trial, known, used_up=True)
+                if again is None:
+                    raise
+                break
             if not self._is_taken(study, trial, self._store(study, trial, point)):
                 return
             known = self._history(study, trial)
             known.taken.add(self.domain.key(point))
+        private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
+        self._store(study, trial, again.params)
 
     def _store(self, study: Study, trial: FrozenTrial, point: Mapping[str, Any]) -> list[int]:
         """Keeps what is proposed for a trial, as the number of every choice's value."""
