@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from optuna import TrialPruned
@@ -67,6 +67,13 @@ class PointSampler(BaseSampler):
         if self.domain.size == 1:
             rng = random.Random(0)
             self.domain.fresh(self.domain.draw(rng), self._history(study, trial).taken, rng)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Called when a trial ends: where there is no choice, `study.optimize` ends with its first."""
+        if self.domain.size == 1 and state == TrialState.COMPLETE and private.is_optimizing(study):
+            study.stop()
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

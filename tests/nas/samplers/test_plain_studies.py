@@ -338,3 +338,13 @@ def test_choices_costs_and_budgets_that_are_none_are_refused_by_name() -> None:
 def test_options_are_checked_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a whole number of trials, or None, are accepted"):
         Predictor(SMALL, **wrong)
+
+
+def test_optimize_ends_where_there_is_no_choice_at_all() -> None:
+    """Optuna asks no sampler for the only value of a parameter."""
+    only = {"a": [1], "b": ["x"]}
+    study = started(Predictor(only, lambda point: 1, 2))
+    study.optimize(lambda trial: float(suggested(trial, only)["a"]), n_trials=10)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+    with pytest.raises(ExhaustedError):
+        study.ask()
