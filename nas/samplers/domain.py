@@ -125,16 +125,21 @@ class Domain:
         return {**point, **{name: self.choices[name].draw(rng) for name in names}}
 
     def _anything_new(self, taken: Collection[Key], rng: random.Random) -> Point:
-        """Exactly what is left of a small space, nearest to the budget first; of a large one, what climbing finds."""
+        """Exactly what is left of a small space, nearest to the budget first; of a large one, what climbing finds.
+
+        What `taken` holds beside its own points comes last: it may be the same trials again, and need not be.
+        """
+        points = frozenset(taken)
         if self.size <= ENUMERABLE:
-            left = [(cost, key) for cost, key in self._affordable if key not in taken]
+            left = [(cost, key) for cost, key in self._affordable if key not in points]
+            left = [pair for pair in left if pair[1] not in taken] or left
             best = [key for cost, key in left if cost >= self.low * self.budget] if self.cost_of else []
             chosen = rng.choice(best) if best else left[0][1] if left else None
             if chosen is not None:
                 return dict(zip(self.choices, chosen, strict=True))
         else:
             found = [self._climb(self.draw(rng), rng) for _ in range(TRIES)]
-            new = [point for point in found if point is not None and self.key(point) not in taken]
+            new = [point for point in found if point is not None and self.key(point) not in points]
             if new:
                 return max(new, key=self.cost)
         self._check_reach(rng)

@@ -21,7 +21,7 @@ from searchspace.space import choices, repair
 HERE = Path(__file__).parent
 MODULES = (
     *("domain", "encoding", "gaussian_process", "observations", "optuna_private", "point_sampler", "predictor"),
-    *("repaired", "replicates"),
+    *("repaired", "replicates", "taken"),
 )
 MOVED = {"searchspace.errors": "errors", "searchspace.space.choices": "choices", "searchspace.space.repair": "repair"}
 INIT = """from .domain import ExhaustedError, OutOfReachError

@@ -15,7 +15,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
-from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, Key, OutOfReachError, Point
+from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, OutOfReachError, Point
+from nas.samplers.taken import Taken
 from searchspace.errors import InputError
 
 PROPOSAL = "nas:proposal"
@@ -28,7 +29,7 @@ class History(NamedTuple):
     """The trials of a study that are whole points of a space, and the points that they took."""
 
     trials: list[FrozenTrial]
-    taken: set[Key]
+    taken: Taken
 
 
 class PointSampler(BaseSampler):
@@ -173,7 +174,7 @@ class PointSampler(BaseSampler):
 
     def _history(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
-        trials, taken = [], set()
+        trials, taken = [], Taken(self.domain.choices)
         for other in private.whole_study(study).get_trials(deepcopy=False):
             seen = None if trial and other.number == trial.number else self._as_point(other)
             if seen is None:
@@ -181,6 +182,9 @@ class PointSampler(BaseSampler):
             values = self.domain.key(seen.params)
             if self.domain.holds(values):
                 taken.add(values)
+                if other.state == TrialState.COMPLETE and 0 < len(other.params) < len(values):
+                    if other.params.keys() < self.domain.choices.keys():
+                        taken.add_part(other.params)
                 if other.state != TrialState.WAITING:
                     trials.append(seen)
         return History(trials, taken)

@@ -348,3 +348,29 @@ def test_optimize_ends_where_there_is_no_choice_at_all() -> None:
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
     with pytest.raises(ExhaustedError):
         study.ask()
+
+
+def test_points_that_differ_only_in_what_was_not_suggested_are_the_same() -> None:
+    """Choices under a condition: while other trials are left, none is run twice."""
+    choices = {"head": ["small", "large"], "width": [1, 2, 3, 4, 5, 6], "depth": [1, 2, 3], "rate": [1, 2, 3]}
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.suggest_categorical("head", choices["head"]) == "small":
+            return float(trial.suggest_categorical("width", choices["width"]))
+        return float(sum(suggested(trial, {name: choices[name] for name in ("width", "depth")}).values()))
+
+    study = started(Predictor(choices))
+    study.optimize(objective, n_trials=6 + 6 * 3)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 6 + 6 * 3
+    study.optimize(objective, n_trials=200)
+    assert len(study.trials) == 2 * 6 * 3 * 3 + 1  # what is left may be other trials all the same
+
+
+def test_what_other_parameters_decide_is_no_condition_of_choices() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        given = SMALL if trial.suggest_categorical("whole", [True, False]) else {"a": SMALL["a"]}
+        return float(suggested(trial, given)["a"])
+
+    study = started(make("predictor", SMALL, small_cost, 5))
+    study.optimize(objective, n_trials=50)
+    assert len(study.trials) == AFFORDABLE + 1
