@@ -27,8 +27,10 @@ TRIES = 40
 
 
 def _options(name: str, values: Sequence[Any]) -> Options:
-    """The values of a choice, those of NumPy as Python's, which Optuna's TPE and databases take. `InputError` where they
-    are not distinct."""
+    """The values of a choice, those of NumPy as Python's, which Optuna's TPE and databases take.
+
+    Raises `InputError` where they are not distinct.
+    """
     found = Options(value.item() if isinstance(value, np.generic) else value for value in values)
     found.weights = getattr(values, "weights", None)
     try:

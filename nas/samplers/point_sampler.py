@@ -49,9 +49,7 @@ class PointSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
-    def replicate(
-        self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False
-    ) -> FrozenTrial | None:
+    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
         """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here. Where
         the space is `used_up` there is none, and the study ends."""
         return None
@@ -69,9 +67,7 @@ class PointSampler(BaseSampler):
             rng = random.Random(0)
             self.domain.fresh(self.domain.draw(rng), self._history(study, trial).taken, rng)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Called when a trial ends: where there is no choice, `study.optimize` ends with its first."""
         if self.domain.size == 1 and state == TrialState.COMPLETE and private.is_optimizing(study):
             study.stop()
@@ -182,9 +178,9 @@ class PointSampler(BaseSampler):
             values = self.domain.key(seen.params)
             if self.domain.holds(values):
                 taken.add(values)
-                if other.state == TrialState.COMPLETE and 0 < len(other.params) < len(values):
-                    if other.params.keys() < self.domain.choices.keys():
-                        taken.add_part(other.params)
+                part = other.params.keys() < self.domain.choices.keys()
+                if part and other.params and other.state == TrialState.COMPLETE:
+                    taken.add_part(other.params)
                 if other.state != TrialState.WAITING:
                     trials.append(seen)
         return History(trials, taken)

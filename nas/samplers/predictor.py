@@ -42,10 +42,9 @@ class Predictor(Repaired):
 
     `trials` is how many the study will have, where that is known. From 50 on, a trial of their second half may be a
     replicate: it evaluates a point once more, where another score of that is expected to tell more about which point is
-    best than a new one (knowledge gradient); the last tenth are replicates always, and all that are left where the space
-    is used up before. How noisy scores are is learnt from
-    them. With or without them, `winner` names the point of which the process expects most, not that of the luckiest
-    score.
+    best than a new one (knowledge gradient); the last tenth are replicates always, and so are all that are left where
+    the space is used up. How noisy scores are is learnt from them. With or without them, `winner` names the point of
+    which the process expects most, not that of the luckiest score.
     """
 
     def __init__(
@@ -81,9 +80,7 @@ class Predictor(Repaired):
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
 
-    def replicate(
-        self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False
-    ) -> FrozenTrial | None:
+    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
         """In the second half of a known number of trials, the trial whose point's next score would tell most, where it
         tells more than that of a new point; in the last tenth, and where the space is used up before, always."""
         wanted = trial.number < (self.trials or 0) if used_up else may_be_replicate(trial.number, self.trials)

@@ -324,7 +324,9 @@ def test_values_of_numpy_are_choices_like_others() -> None:
 
 
 def test_choices_costs_and_budgets_that_are_none_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"choices: kernel: values with a hash are accepted, such as tuples, not \[\[3"):
+    with pytest.raises(
+        InputError, match=r"choices: kernel: values with a hash are accepted, such as tuples, not \[\[3"
+    ):
         Predictor({"kernel": [[3, 3], [5, 5]]})
     with pytest.raises(ValueError, match="budget: a number is accepted, not nan"):
         Predictor(SMALL, small_cost, float("nan"))
