@@ -66,6 +66,8 @@ class Domain:
             raise ValueError("budget: a number is accepted, not nan")
         self.cost_of, self.low = cost, low
         self.budget = math.inf if budget is None else float(budget)
+        # What proposals cost at least; a budget below zero is one of a logarithm, or of a difference.
+        self.floor = low * self.budget if self.budget >= 0 else self.budget + (1 - low) * self.budget
         self.size = math.prod(len(values) for values in self.choices.values())
         self._costs: dict[Key, float] = {}
         self._values = [frozenset(values) for values in self.choices.values()]
@@ -100,7 +102,7 @@ class Domain:
         return number
 
     def inside(self, point: Mapping[str, Any]) -> bool:
-        return self.cost_of is None or self.low * self.budget <= self.cost(point) <= self.budget
+        return self.cost_of is None or self.floor <= self.cost(point) <= self.budget
 
     def draw(self, rng: random.Random) -> Point:
         return {name: values.draw(rng) for name, values in self.choices.items()}
@@ -109,7 +111,7 @@ class Domain:
         """The point itself, or one near it that uses `low` to all of the budget; None where none was found."""
         if self.inside(point):
             return dict(point)
-        return repair(point, self.choices, self.cost, self.low * self.budget, self.budget, rng)
+        return repair(point, self.choices, self.cost, self.floor, self.budget, rng)
 
     def fresh(self, point: Mapping[str, Any], taken: Collection[Key], rng: random.Random) -> Point:
         """The point repaired and, where that was proposed before, changed a little: always new.
@@ -135,17 +137,36 @@ class Domain:
         if self.size <= ENUMERABLE:
             left = [(cost, key) for cost, key in self._affordable if key not in points]
             left = [pair for pair in left if pair[1] not in taken] or left
-            best = [key for cost, key in left if cost >= self.low * self.budget] if self.cost_of else []
+            best = [key for cost, key in left if cost >= self.floor] if self.cost_of else []
             chosen = rng.choice(best) if best else left[0][1] if left else None
             if chosen is not None:
                 return dict(zip(self.choices, chosen, strict=True))
         else:
             found = [self._climb(self.draw(rng), rng) for _ in range(TRIES)]
             new = [point for point in found if point is not None and self.key(point) not in points]
-            if new:
+            if new or (new := self._beside(points, rng)):
                 return max(new, key=self.cost)
         self._check_reach(rng)
         raise ExhaustedError(f"nothing new is left within the budget {self.budget:g} among {self.size} points")
+
+    def _beside(self, points: Collection[Key], rng: random.Random) -> list[Point]:
+        """New points that differ from one of these in one choice, or in two, until some use `low` of the budget.
+
+        Where few of many points are affordable, climbing ends in the same ones.
+        """
+        known = sorted(filter(self.holds, points), key=repr)
+        moves = [(name, value) for name, values in self.choices.items() for value in values]
+        changes = itertools.chain(((move,) for move in moves), itertools.combinations(moves, 2))
+        found: list[Point] = []
+        for number, (change, key) in enumerate(
+            itertools.product(changes, rng.sample(known, len(known))),
+        ):
+            point = {**dict(zip(self.choices, key, strict=True)), **dict(change)}
+            if self.key(point) not in points and self.cost(point) <= self.budget:
+                found.append(point)
+            if number >= ENUMERABLE or (found and self.inside(found[-1])):
+                break
+        return found
 
     def _check_reach(self, rng: random.Random) -> None:
         """`OutOfReachError` where the cheapest point, by descent, is not within the budget."""

@@ -376,3 +376,21 @@ def test_what_other_parameters_decide_is_no_condition_of_choices() -> None:
     study = started(make("predictor", SMALL, small_cost, 5))
     study.optimize(objective, n_trials=50)
     assert len(study.trials) == AFFORDABLE + 1
+
+
+@pytest.mark.parametrize(("budget", "affordable"), [(0, 1), (1, 21), (2, 231)])
+def test_a_large_space_of_few_affordable_points_is_used_up(budget: int, affordable: int) -> None:
+    choices = {f"c{i}": [0, 1, 2] for i in range(20)}
+    study = optuna.create_study(sampler=Predictor(choices, lambda point: float(sum(point.values())), budget))
+    study.optimize(lambda trial: float(sum(suggested(trial, choices).values())), n_trials=affordable + 5)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len({tuple(trial.params.values()) for trial in complete}) == len(complete) == affordable
+
+
+def test_a_budget_may_be_below_zero() -> None:
+    """As that of a logarithm: 85 to 100 % of it are on the other side."""
+    budget = np.log(BUDGET) - 10
+    study = started(make("predictor", CHOICES, lambda point: np.log(macs(point)) - 10, budget))
+    costs = [np.log(macs(point)) - 10 for point in advanced(study, 20)]
+    assert 1.15 * budget <= min(costs) < 1.05 * budget
+    assert max(costs) <= budget
