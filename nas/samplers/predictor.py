@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Integral
 
@@ -27,6 +28,7 @@ ROUNDS = 4
 CHILDREN = 200
 REPAIRS = 10
 CROSSOVER = 0.4
+LOST = 3
 COMPARED = 40  # points that are worth another evaluation, if any is
 
 
@@ -82,9 +84,14 @@ class Predictor(Repaired):
 
     def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
         """In the second half of a known number of trials, the trial whose point's next score would tell most, where it
-        tells more than that of a new point; in the last tenth, and where the space is used up before, always."""
+        tells more than that of a new point; in the last tenth, and where the space is used up before, always. A point
+        of which three evaluations failed or were stopped is left alone: the next would be lost too."""
         wanted = trial.number < (self.trials or 0) if used_up else may_be_replicate(trial.number, self.trials)
-        ranked = self._rank(study, known)[:COMPARED] if wanted else []
+        ranked = self._rank(study, known) if wanted else []
+        lost = Counter(
+            self.domain.key(t.params) for t in known.trials if t.state in (TrialState.FAIL, TrialState.PRUNED)
+        )
+        ranked = [one for one in ranked if lost[self.domain.key(one.params)] < LOST][:COMPARED]
         if not ranked:
             return None
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)

@@ -179,3 +179,14 @@ def test_a_known_number_of_trials_is_used_where_the_space_is_smaller(trials: int
     assert len(points) == 12
     assert len(study.trials) == trials + 1  # the one that found nothing new and ended it
     assert points[3, 2, 2] > 1
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
+def test_a_point_whose_replicates_are_lost_is_left_alone(before_the_end: list[Any], state: TrialState) -> None:
+    study = at_the_end(before_the_end)
+    points = []
+    for _ in range(6):
+        trial = study.ask(kinds(CHOICES))
+        points.append(tuple(trial.params.values()))
+        study.tell(trial, state=state)
+    assert sorted(Counter(points).values()) == [3, 3]
