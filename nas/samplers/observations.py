@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers import optuna_private as private
 from nas.samplers.domain import Point
 from nas.samplers.encoding import Array
 
@@ -41,8 +42,7 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     """
     sign = 1.0 if maximize else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
-    worst = min((sign * trial.values[0] for trial in complete if not violation(trial)), default=None)
-    outcomes = [(trial, _outcome(trial, sign, worst), 0.0) for trial in complete]
+    outcomes = [(trial, value, 0.0) for trial, value in zip(complete, _constrained(complete, sign), strict=True)]
     outcomes += _extrapolate_pruned(trials, complete, sign)
     outcomes = _limit(outcomes)
     values = np.array([value for _, value, _ in outcomes])
@@ -60,13 +60,18 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
 
 def violation(trial: FrozenTrial) -> float:
     """By how much a trial violates the constraints of its study, together."""
+    if not private.has_constraints(trial):
+        return 0.0
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
-def _outcome(trial: FrozenTrial, sign: float, worst: float | None) -> float:
+def _constrained(complete: list[FrozenTrial], sign: float) -> list[float]:
+    """The outcomes of complete trials."""
+    outside = list(map(violation, complete))
+    worst = min((sign * t.values[0] for t, by in zip(complete, outside, strict=True) if not by), default=None)
     if worst is None:
-        return -violation(trial)
-    return worst if violation(trial) else sign * trial.values[0]
+        return [-by for by in outside]
+    return [worst if by else sign * trial.values[0] for trial, by in zip(complete, outside, strict=True)]
 
 
 def _extrapolate_pruned(

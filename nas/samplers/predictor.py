@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
-from nas.samplers.observations import Observations, PriorObservation, lessons, violation
+from nas.samplers.observations import LEARNT, Observations, PriorObservation, lessons, violation
 from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
 from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
@@ -118,16 +118,22 @@ class Predictor(Repaired):
 
     def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
         """The first complete trial of every point, by the score that is expected of the point, the best first. Of
-        points that violate constraints of the study, only where all do, those with the least."""
+        points that violate constraints of the study, only where all do, those with the least; of many points, those
+        with the best first scores."""
         complete = [t for t in known.trials if t.state == TrialState.COMPLETE and math.isfinite(t.values[0])]
-        least = min(map(violation, complete), default=0.0)
+        outside = list(map(violation, complete))
+        least = min(outside, default=0.0)
         first: dict[Key, FrozenTrial] = {}
-        for trial in complete:
-            if violation(trial) <= least:
+        for trial, by in zip(complete, outside, strict=True):
+            if by <= least:
                 first.setdefault(self.domain.key(trial.params), trial)
         if not first:
             return []
-        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        if len(first) > LEARNT:
+            best = sorted(first.items(), key=lambda pair: pair[1].values[0], reverse=maximize)[:LEARNT]
+            first = dict(best)
+        taught = lessons(known.trials, maximize)
         model, rows = self._model(taught._replace(in_flight=[]))
         expected = model.predict(rows([trial.params for trial in first.values()]))[0]
         return [trial for _, trial in sorted(zip(-expected, first.values(), strict=True), key=lambda pair: pair[0])]
