@@ -1,4 +1,4 @@
-"""`Predictor`: our own sampler. A Gaussian process that knows the budget, alternated with repaired TPE."""
+"""`Predictor`: our own sampler. A Gaussian process that knows the budget."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ COMPARED = 40  # points that are worth another evaluation, if any is
 class Predictor(Repaired):
     """Expected improvement under a Gaussian process, over children of the best points that fit the budget.
 
-    The first 12 points are random, then the process proposes two of three and TPE, repaired too, the third: they err in
-    different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost every
-    point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+    The first 12 points are random. Trials in flight count as if they had scored what the process expects of them.
+    Without a cost every point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+    A part of the later proposals, `tpe_share`, may be TPE's, repaired too.
 
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
@@ -56,7 +56,7 @@ class Predictor(Repaired):
         budget: float | None = None,
         seed: int = 0,
         low: float = 0.85,
-        tpe_share: float = 1 / 3,
+        tpe_share: float = 0.0,
         evidence: Sequence[PriorObservation] = (),
         trials: int | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Predictor(Repaired):
         check_one_objective(self, study)
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
-        """A random point at first; then TPE's, or the point with the greatest expected improvement."""
+        """A random point at first; then the point with the greatest expected improvement, or TPE's."""
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
