@@ -78,7 +78,8 @@ license: {licence}
 For spaces of choices in which what a point costs is known at once, such as multiply-adds of a neural network, and
 the budget is hard. Every proposal is inside the budget, uses 85 to 100 % of it as long as the space has new ones there,
 and comes once. After 12 random points a Gaussian process over the choices and the logarithm of the cost proposes by
-expected improvement; with `tpe_share`, TPE a part of the points, repaired to fit. Where the number of trials is known, points of the second half may be evaluated once more, where that tells more than a new one does (knowledge
+expected improvement; with `tpe_share`, TPE a part of the points, repaired to fit. Where the number of trials is
+known, points of the second half may be evaluated once more, where that tells more than a new one does (knowledge
 gradient); `winner` names the point that is expected to be best, not that of the luckiest score. Several processes may
 share a storage, and a study may have other parameters beside the choices, which TPE samples.
 
