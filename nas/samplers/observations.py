@@ -42,7 +42,7 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     """
     sign = 1.0 if maximize else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
-    outcomes = [(trial, value, 0.0) for trial, value in zip(complete, _constrained(complete, sign), strict=True)]
+    outcomes = [(trial, value, 0.0) for trial, value in zip(complete, _outcomes(complete, sign), strict=True)]
     outcomes += _extrapolate_pruned(trials, complete, sign)
     outcomes = _limit(outcomes)
     values = np.array([value for _, value, _ in outcomes])
@@ -65,7 +65,7 @@ def violation(trial: FrozenTrial) -> float:
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
-def _constrained(complete: list[FrozenTrial], sign: float) -> list[float]:
+def _outcomes(complete: list[FrozenTrial], sign: float) -> list[float]:
     """The outcomes of complete trials."""
     outside = list(map(violation, complete))
     worst = min((sign * t.values[0] for t, by in zip(complete, outside, strict=True) if not by), default=None)
