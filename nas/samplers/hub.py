@@ -21,7 +21,7 @@ from searchspace.space import choices, repair
 HERE = Path(__file__).parent
 MODULES = (
     *("domain", "encoding", "gaussian_process", "observations", "optuna_private", "point_sampler", "predictor"),
-    *("repaired", "replicates"),
+    *("repaired", "replicates", "taken"),
 )
 MOVED = {"searchspace.errors": "errors", "searchspace.space.choices": "choices", "searchspace.space.repair": "repair"}
 INIT = """from .domain import ExhaustedError, OutOfReachError
@@ -67,8 +67,8 @@ if __name__ == "__main__":
 README = """---
 author: The authors of cnn-budget-search
 title: Budgeted predictor for categorical spaces with a known cost
-description: A Gaussian process and TPE for choices under a hard budget whose cost is known before a point is evaluated.
-tags: [sampler, categorical, constraint, budget, Gaussian process, TPE, architecture search]
+description: A Gaussian process for choices under a hard budget whose cost is known before a point is evaluated.
+tags: [sampler, categorical, constraint, budget, Gaussian process, architecture search]
 optuna_versions: [{optuna}]
 license: {licence}
 ---
@@ -77,15 +77,15 @@ license: {licence}
 
 For spaces of choices in which what a point costs is known at once, such as multiply-adds of a neural network, and
 the budget is hard. Every proposal is inside the budget, uses 85 to 100 % of it as long as the space has new ones there,
-and comes once. After 12 random points a Gaussian process over the choices and the logarithm of the cost proposes two of
-three points by expected improvement, and TPE, repaired to fit the budget, the third. Where the number of trials is
+and comes once. After 12 random points a Gaussian process over the choices and the logarithm of the cost proposes by
+expected improvement; with `tpe_share`, TPE a part of the points, repaired to fit. Where the number of trials is
 known, points of the second half may be evaluated once more, where that tells more than a new one does (knowledge
 gradient); `winner` names the point that is expected to be best, not that of the luckiest score. Several processes may
 share a storage, and a study may have other parameters beside the choices, which TPE samples.
 
 ## APIs
 
-`Predictor(choices, cost=None, budget=None, seed=0, low=0.85, tpe_share=1/3, evidence=(), trials=None)`
+`Predictor(choices, cost=None, budget=None, seed=0, low=0.85, tpe_share=0, evidence=(), trials=None)`
 
 - `choices`: every parameter's values; the objective suggests each with `suggest_categorical(name, choices[name])`.
 - `cost`, `budget`: a function of a point, and what it may be at most; without both, every point fits.

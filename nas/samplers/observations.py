@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers import optuna_private as private
 from nas.samplers.domain import Point
 from nas.samplers.encoding import Array
 
@@ -34,10 +35,14 @@ class PriorObservation(NamedTuple):
 
 
 def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
-    """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson."""
+    """At most 200 outcomes: the best half and the latest half. Very bad ones are clipped: how bad is no lesson.
+
+    A trial that violates a constraint of the study (`trial.set_constraint`) counts as the worst of those that violate
+    none; while all do, they count by how little.
+    """
     sign = 1.0 if maximize else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
-    outcomes = [(trial, sign * trial.values[0], 0.0) for trial in complete]
+    outcomes = [(trial, value, 0.0) for trial, value in zip(complete, _outcomes(complete, sign), strict=True)]
     outcomes += _extrapolate_pruned(trials, complete, sign)
     outcomes = _limit(outcomes)
     values = np.array([value for _, value, _ in outcomes])
@@ -51,6 +56,22 @@ def lessons(trials: list[FrozenTrial], maximize: bool) -> Observations:
     return Observations(
         [trial.params for trial, *_ in outcomes], (values - values.mean()) / scale, unsure, running[-64:]
     )
+
+
+def violation(trial: FrozenTrial) -> float:
+    """By how much a trial violates the constraints of its study, together."""
+    if not private.has_constraints(trial):
+        return 0.0
+    return sum(value for value in trial.constraints.values() if value > 0)
+
+
+def _outcomes(complete: list[FrozenTrial], sign: float) -> list[float]:
+    """The outcomes of complete trials."""
+    outside = list(map(violation, complete))
+    worst = min((sign * t.values[0] for t, by in zip(complete, outside, strict=True) if not by), default=None)
+    if worst is None:
+        return [-by for by in outside]
+    return [worst if by else sign * trial.values[0] for trial, by in zip(complete, outside, strict=True)]
 
 
 def _extrapolate_pruned(
@@ -73,7 +94,7 @@ def _extrapolate_pruned(
         last = trial.last_step
         if last is not None and last in gained:
             reached = sign * trial.intermediate_values[last] + gained[last][0]
-            if math.isfinite(reached):
+            if math.isfinite(reached) and not violation(trial):
                 stopped.append((trial, min(reached, ceiling), gained[last][1]))
     return stopped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from optuna import TrialPruned
@@ -15,7 +15,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
-from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, Key, OutOfReachError, Point
+from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, OutOfReachError, Point
+from nas.samplers.taken import Taken
 from searchspace.errors import InputError
 
 PROPOSAL = "nas:proposal"
@@ -28,7 +29,7 @@ class History(NamedTuple):
     """The trials of a study that are whole points of a space, and the points that they took."""
 
     trials: list[FrozenTrial]
-    taken: set[Key]
+    taken: Taken
 
 
 class PointSampler(BaseSampler):
@@ -48,8 +49,9 @@ class PointSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
-    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
-        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here."""
+    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
+        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here. Where
+        the space is `used_up` there is none, and the study ends."""
         return None
 
     def check(self, study: Study) -> None:
@@ -64,6 +66,11 @@ class PointSampler(BaseSampler):
         if self.domain.size == 1:
             rng = random.Random(0)
             self.domain.fresh(self.domain.draw(rng), self._history(study, trial).taken, rng)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Called when a trial ends: where there is no choice, `study.optimize` ends with its first."""
+        if self.domain.size == 1 and state == TrialState.COMPLETE and private.is_optimizing(study):
+            study.stop()
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -104,8 +111,8 @@ class PointSampler(BaseSampler):
                 )
             return self._stored_point(trial)[param_name]
         if REPLICATE in trial.system_attrs:
-            first = private.whole_study(study).get_trials(deepcopy=False)[trial.system_attrs[REPLICATE]]
-            if first.distributions.get(param_name) == param_distribution:
+            first = trial_of_number(study, trial.system_attrs[REPLICATE])
+            if first and first.distributions.get(param_name) == param_distribution:
                 return first.params[param_name]
         draw = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(32)
         return TPESampler(seed=draw, multivariate=False).sample_independent(
@@ -124,16 +131,20 @@ class PointSampler(BaseSampler):
             self._store(study, trial, fixed)
             return
         again = None if fixed else self.replicate(study, trial, known)
-        if again is not None:
-            private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
-            self._store(study, trial, again.params)
-            return
-        while True:
-            point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+        while again is None:
+            try:
+                point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
+            except ExhaustedError:
+                again = None if fixed else self.replicate(study, trial, known, used_up=True)
+                if again is None:
+                    raise
+                break
             if not self._is_taken(study, trial, self._store(study, trial, point)):
                 return
             known = self._history(study, trial)
             known.taken.add(self.domain.key(point))
+        private.storage_of(study).set_trial_system_attr(private.trial_id(trial), REPLICATE, again.number)
+        self._store(study, trial, again.params)
 
     def _store(self, study: Study, trial: FrozenTrial, point: Mapping[str, Any]) -> list[int]:
         """Keeps what is proposed for a trial, as the number of every choice's value."""
@@ -159,7 +170,7 @@ class PointSampler(BaseSampler):
 
     def _history(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
-        trials, taken = [], set()
+        trials, taken = [], Taken(self.domain.choices)
         for other in private.whole_study(study).get_trials(deepcopy=False):
             seen = None if trial and other.number == trial.number else self._as_point(other)
             if seen is None:
@@ -167,6 +178,9 @@ class PointSampler(BaseSampler):
             values = self.domain.key(seen.params)
             if self.domain.holds(values):
                 taken.add(values)
+                part = other.params.keys() < self.domain.choices.keys()
+                if part and other.params and other.state == TrialState.COMPLETE:
+                    taken.add_part(other.params)
                 if other.state != TrialState.WAITING:
                     trials.append(seen)
         return History(trials, taken)
@@ -200,6 +214,12 @@ class PointSampler(BaseSampler):
         """The point that a trial was queued with; empty where that does not fix every choice."""
         fixed = trial.system_attrs.get("fixed_params", {})
         return {name: fixed[name] for name in self.domain.choices} if fixed.keys() >= self.domain.choices.keys() else {}
+
+
+def trial_of_number(study: Study, number: int) -> FrozenTrial | None:
+    """A trial of the study by its number, which is not its place where others were deleted from the database."""
+    trials = private.whole_study(study).get_trials(deepcopy=False)
+    return next((trial for trial in trials if trial.number == number), None)
 
 
 def check_one_objective(sampler: BaseSampler, study: Study) -> None:

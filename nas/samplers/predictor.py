@@ -1,22 +1,24 @@
-"""`Predictor`: our own sampler. A Gaussian process that knows the budget, alternated with repaired TPE."""
+"""`Predictor`: our own sampler. A Gaussian process that knows the budget."""
 
 from __future__ import annotations
 
+import copy
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from numbers import Integral
 
 import numpy as np
 import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
-from nas.samplers.observations import Observations, PriorObservation, lessons
-from nas.samplers.point_sampler import History, check_one_objective
+from nas.samplers.observations import LEARNT, Observations, PriorObservation, lessons, violation
+from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
 from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
 
@@ -26,24 +28,25 @@ ROUNDS = 4
 CHILDREN = 200
 REPAIRS = 10
 CROSSOVER = 0.4
+LOST = 3
 COMPARED = 40  # points that are worth another evaluation, if any is
 
 
 class Predictor(Repaired):
     """Expected improvement under a Gaussian process, over children of the best points that fit the budget.
 
-    The first 12 points are random, then the process proposes two of three and TPE, repaired too, the third: they err in
-    different ways. Trials in flight count as if they had scored what the process expects of them. Without a cost every
-    point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+    The first 12 points are random. Trials in flight count as if they had scored what the process expects of them.
+    Without a cost every point fits, and the process has no cost term. One objective only; failed trials teach nothing.
+    A part of the later proposals, `tpe_share`, may be TPE's, repaired too.
 
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
 
     `trials` is how many the study will have, where that is known. From 50 on, a trial of their second half may be a
     replicate: it evaluates a point once more, where another score of that is expected to tell more about which point is
-    best than a new one (knowledge gradient); the last tenth are replicates always. How noisy scores are is learnt from
-    them. With or without them, `winner` names the point of which the process expects most, not that of the luckiest
-    score.
+    best than a new one (knowledge gradient); the last tenth are replicates always, and so are all that are left where
+    the space is used up. How noisy scores are is learnt from them. With or without them, `winner` names the point of
+    which the process expects most, not that of the luckiest score.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class Predictor(Repaired):
         budget: float | None = None,
         seed: int = 0,
         low: float = 0.85,
-        tpe_share: float = 1 / 3,
+        tpe_share: float = 0.0,
         evidence: Sequence[PriorObservation] = (),
         trials: int | None = None,
     ) -> None:
         super().__init__(from_seed(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
+        if not 0 <= tpe_share <= 1 or not (trials is None or (isinstance(trials, Integral) and trials > 0)):
+            raise ValueError("0 <= tpe_share <= 1 and a whole number of trials, or None, are accepted")
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.trials = trials
@@ -68,7 +73,7 @@ class Predictor(Repaired):
         check_one_objective(self, study)
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
-        """A random point at first; then TPE's, or the point with the greatest expected improvement."""
+        """A random point at first; then the point with the greatest expected improvement, or TPE's."""
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
@@ -77,15 +82,21 @@ class Predictor(Repaired):
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
 
-    def replicate(self, study: Study, trial: FrozenTrial, known: History) -> FrozenTrial | None:
+    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
         """In the second half of a known number of trials, the trial whose point's next score would tell most, where it
-        tells more than that of a new point; in the last tenth always."""
-        ranked = self._rank(study, known)[:COMPARED] if may_be_replicate(trial.number, self.trials) else []
+        tells more than that of a new point; in the last tenth, and where the space is used up before, always. A point
+        of which three evaluations failed or were stopped is left alone: the next would be lost too."""
+        wanted = trial.number < (self.trials or 0) if used_up else may_be_replicate(trial.number, self.trials)
+        ranked = self._rank(study, known) if wanted else []
+        lost = Counter(
+            self.domain.key(t.params) for t in known.trials if t.state in (TrialState.FAIL, TrialState.PRUNED)
+        )
+        ranked = [one for one in ranked if lost[self.domain.key(one.params)] < LOST][:COMPARED]
         if not ranked:
             return None
         taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
         points = [one.params for one in ranked]
-        if not is_replicate(trial.number, self.trials):
+        if not used_up and not is_replicate(trial.number, self.trials):
             points.append(self.best_of_pool(taught, known.taken, random.Random(f"{self.seed} {trial.number} new")))
         model, rows = self._model(taught)
         best = int(np.argmax(knowledge_gradient(*model.joint(rows(points)), model.noise)))
@@ -101,17 +112,28 @@ class Predictor(Repaired):
         ranked = self._rank(study, self._history(study))
         if not ranked:
             raise ValueError("no trial of the study is complete yet")
-        return private.whole_study(study).trials[ranked[0].number]
+        found = trial_of_number(study, ranked[0].number)
+        assert found is not None
+        return copy.deepcopy(found)
 
     def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
-        """The first complete trial of every point, by the score that is expected of the point, the best first."""
+        """The first complete trial of every point, by the score that is expected of the point, the best first. Of
+        points that violate constraints of the study, only where all do, those with the least; of many points, those
+        with the best first scores."""
+        complete = [t for t in known.trials if t.state == TrialState.COMPLETE and math.isfinite(t.values[0])]
+        outside = list(map(violation, complete))
+        least = min(outside, default=0.0)
         first: dict[Key, FrozenTrial] = {}
-        for trial in known.trials:
-            if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0]):
+        for trial, by in zip(complete, outside, strict=True):
+            if by <= least:
                 first.setdefault(self.domain.key(trial.params), trial)
         if not first:
             return []
-        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        if len(first) > LEARNT:
+            best = sorted(first.items(), key=lambda pair: pair[1].values[0], reverse=maximize)[:LEARNT]
+            first = dict(best)
+        taught = lessons(known.trials, maximize)
         model, rows = self._model(taught._replace(in_flight=[]))
         expected = model.predict(rows([trial.params for trial in first.values()]))[0]
         return [trial for _, trial in sorted(zip(-expected, first.values(), strict=True), key=lambda pair: pair[0])]

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
 from nas.samplers.domain import Choices, CostOf, Point
+from nas.samplers.observations import violation
 from nas.samplers.point_sampler import PROPOSAL, History, PointSampler, copy_trial
 
 LATEST = 200
@@ -94,5 +95,5 @@ def latest_and_best(study: Study, known: list[FrozenTrial]) -> list[FrozenTrial]
         return late
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     complete = [trial for trial in early if trial.state == TrialState.COMPLETE]
-    best = sorted(complete, key=lambda trial: sign * trial.values[0])[:BEST]
+    best = sorted(complete, key=lambda trial: (violation(trial), sign * trial.values[0]))[:BEST]
     return sorted(best, key=lambda trial: trial.number) + late

@@ -47,6 +47,9 @@ def test_every_private_name_means_what_it_is_used_for(tmp_path: Path) -> None:
     assert private.heartbeats(storage, private.study_id(study)) == {}
     assert private.models().StudyModel.__tablename__ == "studies"
     assert {"TrialModel", "StudyUserAttributeModel", "TrialHeartbeatModel"} <= set(dir(private.models()))
+    assert not private.has_constraints(frozen)
+    trial.set_constraint("memory", 1.0)
+    assert private.has_constraints(kept.get_trial(private.trial_id(trial)))
     assert private.hypervolume(np.array([[0.5, 0.5]]), np.ones(2)) == 0.25
 
 

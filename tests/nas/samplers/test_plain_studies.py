@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -253,3 +255,142 @@ def test_the_sampler_needs_no_more_than_its_choices() -> None:
     study = optuna.create_study(direction="maximize", sampler=Predictor(CHOICES, seed=3))
     study.optimize(lambda trial: score(suggested(trial)), n_trials=15)
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 15
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_constraints_of_the_study_are_learnt_and_kept_by_the_winner(direction: str) -> None:
+    """What is measured of a trial, such as memory: the best score lies outside, and late trials are inside."""
+    sign = 1 if direction == "maximize" else -1
+
+    def objective(trial: optuna.Trial) -> float:
+        point = suggested(trial)
+        trial.set_constraint("memory", sum(point[f"kernel{b}"] for b in range(2, 4)) - 8)
+        return sign * score(point)
+
+    sampler = Predictor(CHOICES, macs, BUDGET, trials=70)
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.optimize(objective, n_trials=70)
+    inside = [max(trial.constraints.values()) <= 0 for trial in study.trials]
+    assert np.mean(inside[-30:]) > 0.6
+    assert max(sampler.winner(study).constraints.values()) <= 0
+
+
+def test_while_all_violate_constraints_the_least_is_sought() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        point = suggested(trial)
+        trial.set_constraint("memory", sum(point[f"kernel{b}"] for b in range(4)) - 1)
+        return 1.0
+
+    study = started(Predictor(CHOICES, macs, BUDGET, tpe_share=0))
+    study.optimize(objective, n_trials=50)
+    by = [trial.constraints["memory"] for trial in study.trials]
+    assert np.mean(by[-20:]) < np.mean(by[:12]) - 1
+
+
+def test_trials_that_were_deleted_from_the_database_confuse_nothing(tmp_path: Path) -> None:
+    """A trial's number is not its place any more: the winner and what a replicate repeats are found by number."""
+    place = tmp_path / "study.db"
+    sampler = Predictor(CHOICES, macs, BUDGET, trials=60)
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{place}", direction="maximize", sampler=sampler)
+    trials = finished(30)
+    study.add_trials(trials)
+    with contextlib.closing(sqlite3.connect(place)) as database, database:
+        database.execute("DELETE FROM trials WHERE number < 3")
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{place}", sampler=sampler)
+    left = started(sampler)
+    left.add_trials(trials[3:])
+    wanted = sampler.winner(study)
+    assert wanted.params == sampler.winner(left).params
+    attributes = {"nas:replicate": wanted.number, "nas:proposal": [0] * len(CHOICES)}
+    trial = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=attributes)
+    rate = optuna.distributions.FloatDistribution(0, 1)
+    assert sampler.sample_independent(study, trial, "rate", rate) == wanted.params["rate"]
+
+
+def finished(number: int) -> list[optuna.trial.FrozenTrial]:
+    """Complete trials of a study that has a learning rate too."""
+    study = started(make("predictor"))
+    study.optimize(lambda trial: score(suggested(trial)) + trial.suggest_float("rate", 0, 1), n_trials=number)
+    return study.trials
+
+
+def test_values_of_numpy_are_choices_like_others() -> None:
+    """Optuna's TPE, and databases, refuse them at the eleventh trial."""
+    choices = {"a": np.array([1, 2, 3]), "b": list(np.linspace(0, 1, 4)), "c": range(3), "d": [np.True_, np.False_]}
+    study = optuna.create_study(sampler=Predictor(choices, lambda point: float(point["a"]), 3))
+    plain = {name: [value.item() if hasattr(value, "item") else value for value in of] for name, of in choices.items()}
+    study.optimize(lambda trial: float(sum(suggested(trial, plain).values())), n_trials=30)
+    assert {type(value) for trial in study.trials for value in trial.params.values()} == {int, float, bool}
+
+
+def test_choices_costs_and_budgets_that_are_none_are_refused_by_name() -> None:
+    with pytest.raises(
+        InputError, match=r"choices: kernel: values with a hash are accepted, such as tuples, not \[\[3"
+    ):
+        Predictor({"kernel": [[3, 3], [5, 5]]})
+    with pytest.raises(ValueError, match="budget: a number is accepted, not nan"):
+        Predictor(SMALL, small_cost, float("nan"))
+    for cost in (None, "much", float("nan")):
+        study = optuna.create_study(sampler=Predictor(SMALL, lambda point, cost=cost: cost, 5))
+        with pytest.raises(InputError, match=rf"cost: a number is accepted, not {cost!r}, which is that of {{'a': "):
+            study.optimize(small_objective, n_trials=1)
+
+
+@pytest.mark.parametrize("wrong", [{"trials": 0}, {"trials": "many"}, {"tpe_share": 2}])
+def test_options_are_checked_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a whole number of trials, or None, are accepted"):
+        Predictor(SMALL, **wrong)
+
+
+def test_optimize_ends_where_there_is_no_choice_at_all() -> None:
+    """Optuna asks no sampler for the only value of a parameter."""
+    only = {"a": [1], "b": ["x"]}
+    study = started(Predictor(only, lambda point: 1, 2))
+    study.optimize(lambda trial: float(suggested(trial, only)["a"]), n_trials=10)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+    with pytest.raises(ExhaustedError):
+        study.ask()
+
+
+def test_points_that_differ_only_in_what_was_not_suggested_are_the_same() -> None:
+    """Choices under a condition: while other trials are left, none is run twice."""
+    choices = {"head": ["small", "large"], "width": [1, 2, 3, 4, 5, 6], "depth": [1, 2, 3], "rate": [1, 2, 3]}
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.suggest_categorical("head", choices["head"]) == "small":
+            return float(trial.suggest_categorical("width", choices["width"]))
+        return float(sum(suggested(trial, {name: choices[name] for name in ("width", "depth")}).values()))
+
+    study = started(Predictor(choices))
+    study.optimize(objective, n_trials=6 + 6 * 3)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 6 + 6 * 3
+    study.optimize(objective, n_trials=200)
+    assert len(study.trials) == 2 * 6 * 3 * 3 + 1  # what is left may be other trials all the same
+
+
+def test_what_other_parameters_decide_is_no_condition_of_choices() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        given = SMALL if trial.suggest_categorical("whole", [True, False]) else {"a": SMALL["a"]}
+        return float(suggested(trial, given)["a"])
+
+    study = started(make("predictor", SMALL, small_cost, 5))
+    study.optimize(objective, n_trials=50)
+    assert len(study.trials) == AFFORDABLE + 1
+
+
+@pytest.mark.parametrize(("budget", "affordable"), [(0, 1), (1, 21), (2, 231)])
+def test_a_large_space_of_few_affordable_points_is_used_up(budget: int, affordable: int) -> None:
+    choices = {f"c{i}": [0, 1, 2] for i in range(20)}
+    study = optuna.create_study(sampler=Predictor(choices, lambda point: float(sum(point.values())), budget))
+    study.optimize(lambda trial: float(sum(suggested(trial, choices).values())), n_trials=affordable + 5)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len({tuple(trial.params.values()) for trial in complete}) == len(complete) == affordable
+
+
+def test_a_budget_may_be_below_zero() -> None:
+    """As that of a logarithm: 85 to 100 % of it are on the other side."""
+    budget = np.log(BUDGET) - 10
+    study = started(make("predictor", CHOICES, lambda point: np.log(macs(point)) - 10, budget))
+    costs = [np.log(macs(point)) - 10 for point in advanced(study, 20)]
+    assert 1.15 * budget <= min(costs) < 1.05 * budget
+    assert max(costs) <= budget

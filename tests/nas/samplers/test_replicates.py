@@ -159,3 +159,34 @@ def test_the_winner_is_better_than_the_best_score_where_scores_are_noisy() -> No
             study.add_trial(create_trial(value=value, params=point, distributions=kinds(CHOICES)))
         gains.append(score(sampler.winner(study).params) - score(study.best_trial.params))
     assert np.mean(gains) > 0.1
+
+
+@pytest.mark.parametrize("trials", [20, 50])
+def test_a_known_number_of_trials_is_used_where_the_space_is_smaller(trials: int) -> None:
+    """What is left of it goes into replicates: to end after twelve points would leave the winner to luck."""
+    small = {"a": [1, 2, 3], "b": [1, 2], "c": [1, 2]}
+    sampler, luck = Predictor(small, trials=trials), random.Random(0)
+    study = started(sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        point = {name: trial.suggest_categorical(name, values) for name, values in small.items()}
+        return sum(point.values()) + luck.gauss(0, 1)
+
+    study.optimize(objective, n_trials=trials + 5)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    points = Counter(tuple(trial.params.values()) for trial in complete)
+    assert len(complete) == trials
+    assert len(points) == 12
+    assert len(study.trials) == trials + 1  # the one that found nothing new and ended it
+    assert points[3, 2, 2] > 1
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
+def test_a_point_whose_replicates_are_lost_is_left_alone(before_the_end: list[Any], state: TrialState) -> None:
+    study = at_the_end(before_the_end)
+    points = []
+    for _ in range(6):
+        trial = study.ask(kinds(CHOICES))
+        points.append(tuple(trial.params.values()))
+        study.tell(trial, state=state)
+    assert sorted(Counter(points).values()) == [3, 3]
