@@ -6,6 +6,7 @@ Inside, more is always better: `gain` turns a score into such a number, `natural
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Literal
 
 from searchspace.document import value
@@ -118,13 +119,15 @@ class Metric:
                 f"{self.name}: from 0 to 1 is accepted, not {score}; metric= names another, whose scores may be any"
             )
 
-    def scores_within(self, score: float, images: int) -> tuple[float, float] | None:
+    def scores_within(self, score: float, images: int, among: int = 1) -> tuple[float, float] | None:
         """The 90 % interval of a score that is measured on so many images: how far luck of the draw reaches; None where
-        the metric has none. Wilson 1927."""
+        the metric has none. Of the best `among` several the interval within which all of these are at once, at least
+        (Bonferroni). Wilson 1927."""
         if not self.is_share or not images:
             return None
-        centre = (score + Z * Z / (2 * images)) / (1 + Z * Z / images)
-        half = Z / (1 + Z * Z / images) * math.sqrt(score * (1 - score) / images + Z * Z / (4 * images**2))
+        z = Z if among == 1 else NormalDist().inv_cdf(1 - (1 - NormalDist().cdf(Z)) / among)
+        centre = (score + z * z / (2 * images)) / (1 + z * z / images)
+        half = z / (1 + z * z / images) * math.sqrt(score * (1 - score) / images + z * z / (4 * images**2))
         return max(0.0, centre - half), min(1.0, centre + half)
 
     def standard_error(self, gain: float, images: int) -> float:

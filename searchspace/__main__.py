@@ -129,7 +129,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
     with (
         processes(0 if has_sourceless() else sample, MANY, partial(load_all, sources())) as mapped,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown,
-        advice(space, budget, band_of(budget), "nas.search"),
+        advice(space, budget, "nas.search"),
     ):
         task = shown.add_task(f"counting random points of {space.source}", total=sample)
         found = preflight(

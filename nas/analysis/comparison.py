@@ -12,7 +12,9 @@ from math import lgamma
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.analysis.finals import duel
 from nas.analysis.finals import sentences as of_finals
+from nas.data.labelled import count_of
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study import objectives
 from nas.study.finals import Finals
@@ -207,7 +209,8 @@ def findings(
     unbeaten = front(trials)
     if unbeaten:
         names = ", ".join(unbeaten[0].minimized)
-        lines.append(f"{len(unbeaten)} networks that nothing else beats in {metric.words} and {names}.")
+        number = count_of(len(unbeaten), "network")
+        lines.append(f"{number} that nothing else beats in {metric.words} and {names}.")
     found = compare(trials, images) if images or not metric.is_share else None
     return lines + (sentences(found) if found else [])
 
@@ -221,13 +224,16 @@ def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None
 
 def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None, commonest: float) -> str:
     """A word where no network is shown to be better than always answering the commonest class; "" where one is, or
-    nothing is known of that."""
-    scored = [*trials, *(finals.trainings if finals else ())]
-    complete = [one for one in scored if one.state == "complete"]
+    nothing is known of that. After finals the named network's own measure tells; before, the best of all scores, which
+    is lucky the more the more there are."""
+    complete = [one for one in trials if one.state == "complete"]
     if not commonest or not complete or metric_of(trials) != DEFAULT_METRIC:
         return ""
-    within = [one.interval(images) for one in complete]
-    if any(found is None or found[0] > commonest for found in within):
+    best, number, among = rank(complete)[0].score or 0.0, images, len(complete)
+    if finals and (measured := duel(finals)) and measured.images:
+        best, number, among = measured.score, measured.images, 1
+    within = DEFAULT_METRIC.scores_within(best, number, among)
+    if within is None or within[0] > commonest:
         return ""
     return (
         f"No network is shown to be better than always answering the commonest class, which is right for "

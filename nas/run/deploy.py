@@ -89,7 +89,8 @@ def training_words(run: Path, dataset: str, args: argparse.Namespace) -> list[st
     if arch == trained:
         began = training_folder.load_plan(trained).train.epochs
         if epochs not in (None, began):
-            raise InputError(f"full-epochs: the training in {trained} began with {began}; give another --run")
+            anew = f"python -m nas.train {shlex.quote(str(run))} --epochs {epochs} --out DIR"
+            raise InputError(f"full-epochs: the training in {trained} began with {began}; {anew} trains for {epochs}")
         epochs = began
     words = [str(arch), f"--dataset={dataset}", f"--out={trained}", f"--device={args.device}"]
     if epochs is not None:

@@ -149,7 +149,7 @@ class Search:
     """One search, from its options to its end."""
 
     def __init__(self, args: Any, given: Given = Given()) -> None:
-        args = search_options.settle_budget(args)
+        args = search_options.settle_budget(search_options.with_budget_of(args, Run.config_of))
         self.args, self.given, self.quiet, self.dry_run = args, given, args.quiet, args.dry_run
         self.console: Console = command.console()
         self.folder: Path = args.run or Path("runs") / search_options.default_name(args)
@@ -341,7 +341,7 @@ class Search:
     def _look_ahead(self, space: Space) -> Preflight:
         """What the budget leaves of the space; `InputError` with a way out where that is nothing."""
         budget, band = self.config.budget, self.config.identity.band
-        with advice(space, budget, band):
+        with advice(space, budget):
             return preflight(space, budget, band)
 
     def check_budget(self) -> None:
@@ -349,7 +349,7 @@ class Search:
         milliseconds that is known later, once there are layer times."""
         space, budget, band = self.config.space, self.config.budget, self.config.identity.band
         if not self.existed and not budget.limits_latency:
-            with advice(space, budget, band):
+            with advice(space, budget):
                 space.reach(budget, band, random.Random(0))
 
     def _teach(self, space: Space) -> warm_start.Sources:

@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,6 +255,17 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
     identity = apply(args, identity)
     taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or identity.warm_start)
     return SearchConfig(replace(identity, prior=taught and not args.no_prior), conduct(args), base.source)
+
+
+def with_budget_of(args: argparse.Namespace, config_of: Callable[[Path], SearchConfig | None]) -> argparse.Namespace:
+    """The options, with a run's own budget where its command leaves it out."""
+    old = config_of(args.run) if args.run and not args.budget and args.target is None else None
+    if old is None:
+        return args
+    budget, command = list(old.identity.budget), args.command
+    if command:
+        command = " ".join([command, *(f"--budget={amount}" for amount in budget)])
+    return argparse.Namespace(**{**vars(args), "budget": budget, "command": command})
 
 
 def settle_budget(args: argparse.Namespace) -> argparse.Namespace:

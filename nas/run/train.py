@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -195,7 +196,9 @@ def train_one(
     with training_folder.open_folder(out, plan):
         try:
             if training_folder.is_finished(out):
-                console.print("it was finished before, and these are its numbers; another --out trains anew")
+                again = f"python -m nas.train {shlex.quote(args.arch)} --out DIR"
+                again = again if Path(args.arch).is_dir() else "another --out"
+                console.print(f"it was finished before, and these are its numbers; {again} trains anew", soft_wrap=True)
                 facts, _ = training_folder.result(out)
             else:
                 split = reading()

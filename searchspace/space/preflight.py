@@ -133,8 +133,9 @@ def _count(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[str
 
 
 def known_within(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
-    """The known networks that keep the budget at the resolution of their papers, the dearest first."""
-    networks = [(name, zoo(name)) for name in names()]
+    """The known networks that keep the budget at the resolution of their papers, with as many classes as the space's
+    networks, the dearest first."""
+    networks = [(name, zoo(name, space.network.num_classes)) for name in names()]
     clock = space.clock(budget)
     if clock is not None:  # a table knows the kinds of layers of the spaces that it was measured for
         networks = [(name, arch) for name, arch in networks if not clock.missing(arch)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 V = TypeVar("V")
 KICKS = 8
-STARTS = 3
+STARTS = 5
+FEW_PAIRS = 8_000
 
 
 def repair(
@@ -62,17 +65,57 @@ def least(
     cost: Callable[[Mapping[str, V]], float],
     drawn: Callable[[], dict[str, V]],
 ) -> dict[str, V]:
-    """The point of least cost, by coordinate descent from some that are drawn."""
-    found: list[tuple[float, dict[str, V]]] = []
+    """The point of least cost, by descent from some that are drawn: one choice at a time, and then two that belong
+    together, as a stage's block and its expansion, of which neither alone may make it cheaper."""
+    ends, felt = list[tuple[float, dict[str, V]]](), set[str]()
     for _ in range(STARTS):
         point = drawn()
-        spent, improved = cost(point), True
-        while improved:
-            improved = False
-            for name, options in choices.items():
-                for option in options:
-                    changed = {**point, name: option}
-                    if option != point[name] and (tried := cost(changed)) < spent:
-                        point, spent, improved = changed, tried, True
-        found.append((spent, point))
-    return min(found, key=lambda pair: pair[0])[1]
+        ends.append(_descend(cost(point), point, choices, cost, felt))
+    spent, point = min(ends, key=lambda end: end[0])
+    few = sum(map(len, choices.values())) ** 2 <= FEW_PAIRS
+    pairs = [
+        (one, other)
+        for one, other in itertools.combinations(choices, 2)
+        if (few or _group(one) == _group(other)) and not felt.isdisjoint((one, other))
+    ]
+    before = math.inf
+    while spent < before:
+        before = spent
+        for one, other in pairs:
+            for first, second in itertools.product(choices[one], choices[other]):
+                changed = {**point, one: first, other: second}
+                if changed != point and (tried := cost(changed)) < spent:
+                    spent, point = tried, changed
+        if spent < before:
+            spent, point = _descend(spent, point, choices, cost, felt)
+    return point
+
+
+def _descend(
+    spent: float,
+    point: dict[str, V],
+    choices: Mapping[str, Sequence[V]],
+    cost: Callable[[Mapping[str, V]], float],
+    felt: set[str],
+) -> tuple[float, dict[str, V]]:
+    """The cheapest point by single changes, and its cost; into `felt` go the choices that change any."""
+    improved = True
+    while improved:
+        improved = False
+        for name, options in choices.items():
+            for option in options:
+                if option == point[name]:
+                    continue
+                changed = {**point, name: option}
+                tried = cost(changed)
+                if tried != spent:
+                    felt.add(name)
+                if tried < spent:
+                    point, spent, improved = changed, tried, True
+    return spent, point
+
+
+def _group(name: str) -> str:
+    """`stage3` of `stage3.block`; a name without a dot is a group of its own."""
+    group, dot, _ = name.partition(".")
+    return group if dot else f".{name}"

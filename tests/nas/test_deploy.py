@@ -153,7 +153,9 @@ def test_a_full_training_that_has_begun_keeps_its_epochs(stages: Stages) -> None
     stages.calls = []
     assert deploy.main([*WORDS, "--out", "elsewhere"]) == 0
     assert f"--epochs={began}" in stages.calls[0][1]
-    with pytest.raises(InputError, match=f"full-epochs: the training in run/trained began with {began}; give another"):
+    with pytest.raises(
+        InputError, match=f"run/trained began with {began}; python -m nas.train run --epochs {began + 1} --out DIR"
+    ):
         deploy.main([*WORDS, "--out", "elsewhere", "--full-epochs", str(began + 1)])
 
 

@@ -171,8 +171,8 @@ def refusal(main: Callable[[list[str]], int], arguments: list[str], capsys: pyte
         (["--budget", "-.3"], "budget '-.3'"),
         (["--budget=-300MFLOPs"], "as in 300MFLOPs"),
         (["--budget", "1kFLOPs"], "cannot be met: networks of mobile.yaml cost"),
-        (["--budget", "12MFLOPs"], "; it can with --resolution 160 or --space mobile_small"),
-        (["--budget", "12MFLOPs", "--quiet"], "; it can with --resolution 160 or --space mobile_small"),
+        (["--budget", "5MFLOPs"], "; it can with --resolution 160 or --space mobile_small"),
+        (["--budget", "5MFLOPs", "--quiet"], "; it can with --resolution 160 or --space mobile_small"),
         ([], "--budget"),
         (
             ["--budget", "300MFLOPs", "--space", "nowhere"],

@@ -114,11 +114,20 @@ def test_describe_says_how_many_classes_it_counts(capsys: pytest.CaptureFixture[
         describe([*words, "--num-classes", "1"])
 
 
+def test_known_networks_have_as_many_classes_as_those_of_the_space(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["describe", "rexnet", "--budget", "2MParams", "--points", "20"]
+    found = []
+    for classes in ("1000", "5"):  # mobilenet_v3_small has 2.54M parameters with 1,000 classes, 1.52M with five
+        assert describe([*words, "--num-classes", classes]) == 0
+        found.append("mobilenet_v3_small" in capsys.readouterr().out)
+    assert found == [False, True]
+
+
 def test_describe_says_what_would_meet_a_budget() -> None:
     with pytest.raises(
         InputError, match=r"cannot be met: .*; nas\.search can with --resolution 160 or --space mobile_s"
     ):
-        describe(["describe", "mobile", "--budget", "12MFLOPs", "--points", "20"])
+        describe(["describe", "mobile", "--budget", "5MFLOPs", "--points", "20", "--num-classes", "10"])
 
 
 def test_the_overview_names_every_command_and_forwards(capsys: pytest.CaptureFixture[str]) -> None:

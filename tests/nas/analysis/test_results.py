@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from nas.analysis import comparison, tables
+from nas.analysis.finals import Duel
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import folder
 from nas.study import objectives
@@ -230,6 +231,23 @@ def test_scores_no_better_than_chance_are_said_at_once() -> None:
     assert comparison.at_chance([*trials, outcome(3, "search", 0.4)], 100, None, 0.1) == ""
     other = [replace(trial, metric=Metric("f1_macro")) for trial in trials]
     assert comparison.at_chance(other, 100, None, 0.1) == ""
+
+
+def test_the_luckiest_of_many_scores_is_not_taken_for_better_than_chance() -> None:
+    lucky = outcome(0, "search", 0.17)  # of 100 images, where chance is .1: alone within [.117, .240]
+    assert comparison.at_chance([lucky], 100, None, 0.1) == ""
+    many = [lucky, *(outcome(n, "control", 0.1) for n in range(1, 24))]
+    assert comparison.at_chance(many, 100, None, 0.1)
+    assert comparison.at_chance([*many, outcome(24, "search", 0.3)], 100, None, 0.1) == ""
+
+
+def test_after_finals_the_named_network_is_compared_with_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [outcome(0, "search", 0.9), outcome(1, "control", 0.5)]
+    for score, said in ((0.475, True), (0.7, False)):
+        measured = Duel(trials[0], None, score, None, None, None, rounds=2, epochs=3, images=120)
+        monkeypatch.setattr(comparison, "duel", lambda finals, found=measured: found)
+        found = comparison.at_chance(trials, 60, object(), 0.5)  # type: ignore[arg-type]
+        assert bool(found) == said
 
 
 def test_which_of_equal_networks_is_named_is_said() -> None:

@@ -153,7 +153,7 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
         ({"dry_run": True}, "dry_run: the command has it"),
         ({"budget": None}, "budget None: no text"),
         (
-            {"budget": "12MFLOPs", "space": "mobile", "resolution": 224},
+            {"budget": "5MFLOPs", "space": "mobile", "resolution": 224},
             "it can with resolution=160 or space=mobile_small",
         ),
         ({"track": ["x"]}, "track 'x': mlflow, tensorboard, wandb is accepted"),

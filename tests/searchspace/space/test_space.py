@@ -150,6 +150,23 @@ def test_a_budget_out_of_reach_is_refused_soon(text: str, says: str, monkeypatch
         SPACES["rexnet"].sample(0, Budget.parse("300MFLOPs"), band=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "pixels", "classes", "budget"),
+    [("mobile", 224, 1000, "6MFLOPs"), ("mobile", 32, 10, "700kFLOPs"), ("mobile", 32, 10, "7kParams")],
+)
+def test_a_budget_that_few_networks_keep_is_in_reach_from_wherever_the_descent_starts(
+    name: str, pixels: int, classes: int, budget: str
+) -> None:
+    space = Space.load(name).fix([f"resolution={pixels}", f"num_classes={classes}"])
+    least = []
+    for seed in range(3):
+        smallest, _ = space.reach(Budget.parse(budget), 0.97, random.Random(seed))
+        spent = cost(smallest)
+        assert Budget.parse(budget).admits(spent)
+        least.append(spent)
+    assert min(s.macs for s in least) * 1.1 > max(s.macs for s in least)
+
+
 def test_widths_settled_early_never_make_a_later_block_narrower() -> None:
     space, budget, rng = SPACES["mobile"], Budget.parse("60MFLOPs"), random.Random(5)
     for _ in range(60):
