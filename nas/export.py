@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     formats.require([name for name in others if name != bundle.TFLITE])
     export.check_out(args.out, Path(args.run))
     facts, weights = export.choose(args.run, args.trial)
+    export.check_earlier(args.out, facts, weights, onnx, int8, others)
     facts = replace(facts, commands=(*facts.commands, command.line("nas.export", arguments)))
     console = command.console()
     images = export.calibration(facts, args.dataset, args.calibration_images, console) if int8 else None

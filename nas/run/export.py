@@ -93,6 +93,16 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
     return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
 
 
+def check_earlier(
+    out: Path, facts: ModelCard, weights: Weights | None, onnx: bool, int8: bool, others: Sequence[str]
+) -> None:
+    """`InputError` where weights or other files of an earlier export would be lost."""
+    if weights is None and (out / bundle.WEIGHTS).exists():
+        raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
+    confused = facts.confusion is not None
+    bundle.check_replaced(out, bundle.planned_files(weights is not None, confused, onnx, int8, others))
+
+
 def write(
     out: Path,
     facts: ModelCard,
@@ -105,10 +115,7 @@ def write(
 
     `InputError` where weights or other files of an earlier export would be lost.
     """
-    if weights is None and (out / bundle.WEIGHTS).exists():
-        raise InputError(f"out {out}: holds trained weights, which this export has not; give another folder")
-    confused, int8 = facts.confusion is not None, calibration is not None
-    bundle.check_replaced(out, bundle.planned_files(weights is not None, confused, onnx, int8, others))
+    check_earlier(out, facts, weights, onnx, calibration is not None, others)
     made = bundle.write(out, facts.portable(), weights, onnx, calibration, others)
     spent, arch = cost(facts.arch), facts.arch
     ends = f"{arch.num_classes} classes" if arch.head.output == "logits" else outputs(arch)

@@ -262,10 +262,11 @@ class Search:
             conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
         split = self._check_images(study)
         if split is not None:
+            again = " again where the best networks are others then" if study.finals else ""
             self._say(
                 f"a trial trains for up to {count_of(identity.train.epochs, 'epoch')} of "
                 f"{count_of(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
-                + ("; finals follow, whose time is not in what is left" if finalists(self.config) else "")
+                + (f"; finals follow{again}, whose time is not in what is left" if finalists(self.config) else "")
             )
         if identity.prescreen.draws > 1:
             from nas.training.prescreen import Screen

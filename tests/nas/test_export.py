@@ -160,5 +160,6 @@ def test_an_export_takes_nothing_of_others_away(
     assert "is not empty and no export (it has cat)" in refusal(export.main, ["resnet18", "--out", "photos"], capsys)
     assert export.main(["mobilenet_v3_small", "--out", "plain"]) == 0
     (tmp_path / "plain" / "weights.safetensors").touch()
+    monkeypatch.setattr("nas.run.export.write", lambda *of: pytest.fail("begun before it was refused"))
     said = refusal(export.main, ["mobilenet_v3_small", "--out", "plain"], capsys)
     assert "holds trained weights, which this export has not" in said

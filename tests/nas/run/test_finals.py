@@ -135,3 +135,7 @@ def test_stopped_and_killed_they_go_on_and_lose_nothing(tmp_path: Path) -> None:
     complete = rows[rows["outcome"] == "complete"]
     assert len(complete) == len(complete[["digest", "round"]].drop_duplicates()) == found.finals.number_of_trainings
     assert len(found.trials) == 6
+    words[words.index("--trials") + 1] = "7"
+    more = [sys.executable, "-u", "-m", "nas.search", *words, "--run", str(folder)]
+    said = subprocess.run(more, capture_output=True, text=True, timeout=600, check=True).stdout
+    assert "finals follow again where the best networks are others then" in said
