@@ -149,7 +149,8 @@ class Search:
     """One search, from its options to its end."""
 
     def __init__(self, args: Any, given: Given = Given()) -> None:
-        args = search_options.settle_budget(search_options.with_budget_of(args, Run.config_of))
+        args = search_options.with_budget_of(args, Run.config_of(args.run) if args.run else None)
+        args = search_options.settle_budget(args)
         self.args, self.given, self.quiet, self.dry_run = args, given, args.quiet, args.dry_run
         self.console: Console = command.console()
         self.folder: Path = args.run or Path("runs") / search_options.default_name(args)

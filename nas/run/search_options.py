@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -257,14 +257,13 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
     return SearchConfig(replace(identity, prior=taught and not args.no_prior), conduct(args), base.source)
 
 
-def with_budget_of(args: argparse.Namespace, config_of: Callable[[Path], SearchConfig | None]) -> argparse.Namespace:
-    """The options, with a run's own budget where its command leaves it out."""
-    old = config_of(args.run) if args.run and not args.budget and args.target is None else None
-    if old is None:
+def with_budget_of(args: argparse.Namespace, old: SearchConfig | None) -> argparse.Namespace:
+    """The options, with the budget of a run that exists where its command leaves it out."""
+    if old is None or args.budget or args.target is not None:
         return args
     budget, command = list(old.identity.budget), args.command
     if command:
-        command = " ".join([command, *(f"--budget={amount}" for amount in budget)])
+        command = shlex.join([*shlex.split(command), *(f"--budget={amount}" for amount in budget)])
     return argparse.Namespace(**{**vars(args), "budget": budget, "command": command})
 
 

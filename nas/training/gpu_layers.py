@@ -93,10 +93,9 @@ class TritonNorm(nn.BatchNorm2d):
     kind: str = "none"
 
     def forward(self, input: Tensor) -> Tensor:
-        own = self.training and not self.track_running_stats and has_kernels(input)
-        how = self.weight, self.bias, self.eps, self.kind
-        if not own:
+        if not self.training or self.track_running_stats or not has_kernels(input):
             return FUNCTIONS[self.kind](super().forward(input))
+        how = self.weight, self.bias, self.eps, self.kind
         found: Tensor = _Norm.apply(input, *how)  # type: ignore[no-untyped-call]
         return found
 

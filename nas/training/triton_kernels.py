@@ -29,18 +29,31 @@ LAST = torch.channels_last
 SIDES = ["vectors", "height", "width", "out_h", "out_w", "top", "left", "dilation", "stride"]
 
 
+@triton.jit
+def _channels(program, vectors, VECTOR: tl.constexpr, WIDE: tl.constexpr):
+    """How many channels there are, a program's own, and which of these there are."""
+    channels = vectors * VECTOR
+    channel = program * WIDE + tl.arange(0, WIDE)
+    return channels, channel, channel < channels
+
+
+@triton.jit
+def _tap(images, at, seen, tap, channel, inside):
+    """Pixels times one weight of every channel."""
+    value = tl.load(images + at[:, None] + channel[None, :], mask=seen[:, None] & inside[None, :], other=0.0)
+    factor = tl.load(tap + channel, mask=inside, other=0.0)
+    return value.to(tl.float32) * factor.to(tl.float32)[None, :]
+
+
 @triton.jit(do_not_specialize=["pixels", *SIDES])
 def _depthwise(
     x, taps, y, pixels, vectors, height, width, out_h, out_w, top, left, dilation, stride,
     VECTOR: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    pixel, channel = (
-        tl.program_id(0) * PIXELS + tl.arange(0, PIXELS),
-        tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS),
-    )
-    here, inside = pixel < pixels, channel < channels
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    channels, channel, inside = _channels(tl.program_id(1), vectors, VECTOR, CHANNELS)
+    here = pixel < pixels
     row, column = pixel // out_w % out_h * stride - top, pixel % out_w * stride - left
     first = ((pixel // (out_h * out_w) * height + row) * width + column) * channels
     total = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -50,9 +63,7 @@ def _depthwise(
             w = column + j * dilation
             seen = here & (h >= 0) & (h < height) & (w >= 0) & (w < width)
             at = first + (i * width + j) * dilation * channels
-            value = tl.load(x + at[:, None] + channel[None, :], mask=seen[:, None] & inside[None, :], other=0.0)
-            factor = tl.load(taps + (i * ACROSS + j) * channels + channel, mask=inside, other=0.0)
-            total += value.to(tl.float32) * factor.to(tl.float32)[None, :]
+            total += _tap(x, at, seen, taps + (i * ACROSS + j) * channels, channel, inside)
     there = y + pixel[:, None] * channels + channel[None, :]
     tl.store(there, total.to(y.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
@@ -63,12 +74,9 @@ def _depthwise_images(
     VECTOR: tl.constexpr, STRIDE: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    pixel, channel = (
-        tl.program_id(0) * PIXELS + tl.arange(0, PIXELS),
-        tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS),
-    )
-    here, inside = pixel < pixels, channel < channels
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    channels, channel, inside = _channels(tl.program_id(1), vectors, VECTOR, CHANNELS)
+    here = pixel < pixels
     row, column = pixel // width % height + top, pixel % width + left
     image = pixel // (height * width) * out_h
     total = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -82,9 +90,7 @@ def _depthwise_images(
             if STRIDE > 1:
                 seen = seen & (above % STRIDE == 0) & (before % STRIDE == 0)
             at = ((image + h) * out_w + w) * channels
-            value = tl.load(gradient + at[:, None] + channel[None, :], mask=seen[:, None] & inside[None, :], other=0.0)
-            factor = tl.load(taps + (i * ACROSS + j) * channels + channel, mask=inside, other=0.0)
-            total += value.to(tl.float32) * factor.to(tl.float32)[None, :]
+            total += _tap(gradient, at, seen, taps + (i * ACROSS + j) * channels, channel, inside)
     there = dx + pixel[:, None] * channels + channel[None, :]
     tl.store(there, total.to(dx.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
@@ -103,9 +109,8 @@ def _depthwise_weights(
     VECTOR: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    channel, i, part = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.program_id(1), tl.program_id(2)
-    inside = channel < channels
+    channels, channel, inside = _channels(tl.program_id(0), vectors, VECTOR, CHANNELS)
+    i, part = tl.program_id(1), tl.program_id(2)
     a = tl.zeros((PIXELS, CHANNELS), tl.float32)
     b = tl.zeros((PIXELS, CHANNELS), tl.float32)
     c = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -151,9 +156,8 @@ def _depthwise_weights(
 
 @triton.jit(do_not_specialize=["rows", "each", "vectors"])
 def _sums(x, parts, rows, each, vectors, VECTOR: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr):
-    channels = vectors * VECTOR
-    channel, part = tl.program_id(0) * LANES + tl.arange(0, LANES), tl.program_id(1)
-    inside = channel < channels
+    channels, channel, inside = _channels(tl.program_id(0), vectors, VECTOR, LANES)
+    part = tl.program_id(1)
     origin = tl.load(x + channel, mask=inside, other=0.0).to(tl.float32)
     total = tl.zeros((ROWS, LANES), tl.float32)
     squares = tl.zeros((ROWS, LANES), tl.float32)
@@ -208,9 +212,8 @@ def _normalize(
     x, parts, weight, bias, y, mean, scale, rows, each, vectors, number, epsilon, kind,
     VECTOR: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    channel, part = tl.program_id(0) * LANES + tl.arange(0, LANES), tl.program_id(1)
-    inside = channel < channels
+    channels, channel, inside = _channels(tl.program_id(0), vectors, VECTOR, LANES)
+    part = tl.program_id(1)
     shift = _of_parts(parts, 0, number, channels, channel, inside, PARTS) / rows
     variance = _of_parts(parts, 1, number, channels, channel, inside, PARTS) / rows - shift * shift
     middle = tl.load(x + channel, mask=inside, other=0.0).to(tl.float32) + shift
@@ -234,9 +237,8 @@ def _gradient_sums(
     x, gradient, mean, scale, weight, bias, parts, rows, each, vectors, kind,
     VECTOR: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    channel, part = tl.program_id(0) * LANES + tl.arange(0, LANES), tl.program_id(1)
-    inside = channel < channels
+    channels, channel, inside = _channels(tl.program_id(0), vectors, VECTOR, LANES)
+    part = tl.program_id(1)
     middle = tl.load(mean + channel, mask=inside, other=0.0)
     inverse = tl.load(scale + channel, mask=inside, other=0.0)
     factor = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
@@ -261,9 +263,8 @@ def _gradients(
     x, gradient, mean, scale, weight, bias, parts, dx, dweight, dbias, rows, each, vectors, number, kind,
     VECTOR: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    channels = vectors * VECTOR
-    channel, part = tl.program_id(0) * LANES + tl.arange(0, LANES), tl.program_id(1)
-    inside = channel < channels
+    channels, channel, inside = _channels(tl.program_id(0), vectors, VECTOR, LANES)
+    part = tl.program_id(1)
     middle = tl.load(mean + channel, mask=inside, other=0.0)
     inverse = tl.load(scale + channel, mask=inside, other=0.0)
     total = _of_parts(parts, 0, number, channels, channel, inside, PARTS)

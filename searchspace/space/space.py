@@ -325,13 +325,12 @@ class Space:
         """The cheapest network and the dearest; `InputError` where a budget is not between them."""
         budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
-        spend, drawn = self._cost_at(budget), partial(self.random_point, rng)
-        smallest = self.cheapest(budget, rng)
+        spend, drawn, at_least = self._cost_at(budget), partial(self.random_point, rng), self._share(budget, low)
+        smallest = least(self.choices, at_least, drawn)
         for _ in range(DOUBTFUL_TRIES):  # descent may end above the budget, where small steps from elsewhere do not
-            if budget.share_used(spend(smallest, low)) <= 1:
+            if at_least(smallest) <= 1:
                 break
-            within = repair(drawn(), self.choices, lambda point: budget.share_used(spend(point, low)), 0.0, 1.0, rng)
-            smallest = within or smallest
+            smallest = repair(drawn(), self.choices, at_least, 0.0, 1.0, rng) or smallest
         largest = least(self.choices, lambda point: -budget.share_used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
         reachable = f"networks of {self.source} cost {budget.amounts(few)} to {budget.amounts(many)}"
@@ -342,15 +341,16 @@ class Space:
             raise InputError(f"budget {budget} is not reached: {reachable}")
         return self.arch(smallest, low), self.arch(largest, high)
 
-    def cheapest(self, budget: Budget, rng: random.Random) -> Point:
-        """The point that uses least of a budget at the least width multiplier, as far as descent finds it."""
-        spend, (low, _) = self._cost_at(budget), self.fit_range or (None, None)
-        return least(self.choices, lambda point: budget.share_used(spend(point, low)), partial(self.random_point, rng))
-
     def keeps(self, budget: Budget, rng: random.Random) -> bool:
         """Whether descent finds a network within a budget."""
         low, _ = self.fit_range or (None, None)
-        return budget.share_used(self._cost_at(budget)(self.cheapest(budget, rng), low)) <= 1
+        share = self._share(budget, low)
+        return share(least(self.choices, share, partial(self.random_point, rng))) <= 1
+
+    def _share(self, budget: Budget, width_mult: float | None) -> Callable[[Point], float]:
+        """The part of a budget that a point uses at a width multiplier."""
+        spend = self._cost_at(budget)
+        return lambda point: budget.share_used(spend(point, width_mult))
 
     def sample_point(self, rng: random.Random, budget: BudgetLike, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where it is out of reach, or no try of 1,000 found one.

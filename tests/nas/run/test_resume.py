@@ -79,12 +79,11 @@ def test_a_command_without_a_budget_has_the_runs(tmp_path: Path) -> None:
     begin(run, *WORDS)
     args = search_options.parser().parse_args(["--run", str(run), "--trials", "7"])
     args.command = f"python -m nas.search --run {run} --trials 7"
-    told = search_options.with_budget_of(args, Run.config_of)
     kept = SearchConfig.load(run)
+    told = search_options.with_budget_of(args, Run.config_of(run))
     assert tuple(told.budget) == kept.identity.budget
     assert f"--budget={kept.identity.budget[0]}" in told.command
-    other = search_options.parser().parse_args(["--run", str(tmp_path / "new")])
-    assert search_options.with_budget_of(other, Run.config_of).budget is None
+    assert search_options.with_budget_of(args, Run.config_of(tmp_path / "new")).budget is None
 
 
 def test_only_what_is_given_is_compared(tmp_path: Path) -> None:
