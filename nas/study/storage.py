@@ -41,6 +41,7 @@ OF_MYSQL = f"SELECT GET_LOCK('nas tables', {LOCK_TIMEOUT_S})"
 OF_POSTGRESQL = f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'; SELECT pg_advisory_lock(hashtext('nas tables'))"
 TURNS = {"postgresql": OF_POSTGRESQL, "mysql": OF_MYSQL, "mariadb": OF_MYSQL}
 LONGEST = 507  # bytes of a path
+MOST_ROWS = 20_000  # attributes, choices or scores of one trial: all of a study are read at once
 ROOM = 65_536  # bytes that a study takes at least, and SQLite beside it
 REFUSED = "disk I/O error|disk is full"  # what SQLite says where its disk does not do as it is told
 PERHAPS = f"{REFUSED}|unable to open|readonly"  # or may not
@@ -189,6 +190,7 @@ def holds(place: StudyLocation) -> bool:
         names = [] if programs else _names(engine)
         states = _states(engine, place.name) if place.name in names else {}
         lost = sorted(private.models().BaseModel.metadata.tables.keys() - _tables(engine)) if states else []
+        swollen = _swollen(engine, place.name) if states and not lost else ""
     except Exception as error:  # a damaged file may raise nearly anything
         raise damage_error(place, error) from None
     finally:
@@ -197,6 +199,8 @@ def holds(place: StudyLocation) -> bool:
         raise InputError(f"{place}: holds {programs[0][:80]!r}, a view or a trigger; it is of no search, or damaged")
     if lost:
         raise InputError(f"{place}: has no table {lost[0]}; it may be damaged")
+    if swollen:
+        raise InputError(f"{place}: {swollen}; of one trial {MOST_ROWS:,} at most are read")
     if place.is_finals:
         return bool(states)
     if names and place.name not in names and not place.url:
@@ -213,6 +217,26 @@ def _states(engine: sqlalchemy.Engine, name: str) -> dict[int, TrialState]:
     with engine.connect() as connection:
         found = connection.execute(query.where(study.study_name == name)).all()
     return {number: state for number, state in found if number is not None}  # which it is while a trial is made
+
+
+def _swollen(engine: sqlalchemy.Engine, name: str) -> str:
+    """Which trial of a study has more of something than is read of one, and of what; "" where none has."""
+    models = private.models()
+    trial, study = models.TrialModel, models.StudyModel
+    with engine.connect() as connection:
+        for said, model in (
+            ("attributes", models.TrialUserAttributeModel),
+            ("system attributes", models.TrialSystemAttributeModel),
+            ("choices", models.TrialParamModel),
+            ("scores", models.TrialIntermediateValueModel),
+        ):
+            rows = sqlalchemy.func.count()
+            query = sqlalchemy.select(trial.number, rows).join(study, trial.study_id == study.study_id)
+            query = query.join(model, model.trial_id == trial.trial_id).where(study.study_name == name)
+            query = query.group_by(trial.trial_id, trial.number).having(rows > MOST_ROWS)
+            for number, count in connection.execute(query.limit(1)):
+                return f"trial {number} has {count:,} {said}"
+    return ""
 
 
 def _programs(engine: sqlalchemy.Engine) -> list[str]:

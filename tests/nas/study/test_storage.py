@@ -198,6 +198,11 @@ def test_a_study_that_another_program_keeps_locked_is_one_line_in_time(
     ("statement", "says"),
     [
         ("drop table study_system_attributes", "has no table study_system_attributes; it may be damaged"),
+        (
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 300000) "
+            "insert into trial_user_attributes (trial_id, key, value_json) select 1, 'note ' || i, '0' from n",
+            r"trial 0 has 300,0\d\d attributes; of one trial 20,000 at most are read",
+        ),
         (f"update trial_values set value = '{'[' * 9000}'", r"trial 0: a score of \[{80}; the study is damaged"),
     ],
 )
