@@ -28,7 +28,7 @@ def parser() -> command.Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = search_options.settle_budget(parser().parse_args(arguments))
+    args = parser().parse_args(arguments)
 
     from nas.bundle import bundle
     from nas.full_training import training_folder
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     if args.full_epochs is not None:
         deploy.check_epochs(args.full_epochs)
     bundle.require_onnx()
-    run = args.run or Path("runs") / search_options.default_name(args)
-    trained = run / deploy.TRAINED
     args.command = search.command_line(deploy.search_words(arguments), args)
     begun = Search(args)  # refuses another search of the same run folder
+    run = begun.folder
+    trained = run / deploy.TRAINED
     deploy.check_out(args.out, begun.config)
     if training_folder.is_folder(trained):
         if not args.quiet:

@@ -40,7 +40,10 @@ def parser() -> command.Parser:
     p = command.Parser(prog="searchspace", description=__doc__, example="python -m searchspace show rexnet_100")
     commands = p.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     show = commands.add_parser("show", help="a network's table and cost")
-    show.add_argument("network", help="a name of the zoo, timm:NAME, or a file: in stages, or an exported arch.yaml")
+    show.add_argument(
+        "network",
+        help="a name of the zoo, timm:NAME, or a file in stages or blocks, or the folder of an export or a run",
+    )
     plugin_option(show)
     show.add_argument("--resolution", type=int, metavar="PX", help="pixels (default: the network's, of the zoo 224)")
     show.add_argument("--num-classes", type=int, metavar="N", help="classes (default: the network's, of the zoo 1000)")

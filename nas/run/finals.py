@@ -11,6 +11,8 @@ from rich.console import Console
 from nas.analysis.time_left import TimeLeft
 from nas.config import SearchConfig
 from nas.data.labelled import count_of
+from nas.run.folder import Results, write_finals
+from nas.run.watchers import Watchers
 from nas.study.finals import HELD, FinalProposals, Finals, contenders, finalists, rounds
 from nas.study.study import Study
 from nas.views.terminal import Display
@@ -48,8 +50,10 @@ def hold(
             trainings.validation_images = study.validation_images
             display = _display(finals, study, run, log, console, quiet)
             total = trainings.finished + finals.number_of_trainings
+            results = Results(lambda: write_finals(trainings.records, run), log)
+            watchers = Watchers([display, results], [], log)
             with display:
-                course = Coordinator(trainings, total, epochs, display, run.resolve() / CHECKPOINTS, stops=False)
+                course = Coordinator(trainings, total, epochs, watchers, run.resolve() / CHECKPOINTS, stops=False)
                 why, signal = tuner.run(course, work, config.conduct, log, cluster), course.stopped_by
             finals = replace(finals, trainings=tuple(trainings.records))
         if finals.over:

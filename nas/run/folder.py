@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from nas.study.finals import best_of
 from nas.study.passwords import without_password
 from nas.study.storage import NAME, StudyLocation
 from nas.study.study import Study
-from nas.trial import Result, Trial
+from nas.trial import Result, Trial, TrialRecord
 from searchspace.document import check_own, write_yaml, writing
 from searchspace.errors import InputError
 
@@ -160,11 +160,12 @@ def _alive(process: int) -> bool:
 class Results:
     """A watcher that keeps a run's files up to date: after every trial, of many trials in a small share of the time.
 
-    They are made of the study, so whatever is not written yet is written by the end or by the same command.
+    `write` makes them of the study, so whatever is not written yet is written by the end or by the same command; it
+    returns how many trials there are.
     """
 
-    def __init__(self, study: Study, run: Path, log: Log) -> None:
-        self.study, self.run, self.log = study, run, log
+    def __init__(self, write: Callable[[], int], log: Log) -> None:
+        self.write, self.log = write, log
         self._trials, self._ended, self._cost_s = 0, 0.0, 0.0
 
     def started(self, trial: Trial) -> None: ...
@@ -182,7 +183,7 @@ class Results:
         if self._trials >= SMALL and begun - self._ended < self._cost_s / SHARE:
             return
         try:
-            self._trials = write_results(self.study, self.run)
+            self._trials = self.write()
         except OSError as error:
             self.log.warning("results were not written: %s", error)
         self._ended = time.monotonic()
@@ -195,9 +196,15 @@ def write_results(study: Study, run: Path) -> int:
     best = best_of(records, finals)
     tables.write_csv(records, run)
     if finals:
-        tables.write_finals(finals.trainings, run)
+        write_finals(finals.trainings, run)
     if best:
         title = f"trial {best.number}: {study.metric.validation} {best.score:.4f} after brief training"
         title += ", the winner of the finals" if finals else ""
         write_yaml(run / BEST, study.trial(best.number).arch.to_dict(), title)
     return len(records)
+
+
+def write_finals(trainings: Sequence[TrialRecord], run: Path) -> int:
+    """finals.csv; returns how many trainings there are."""
+    tables.write_finals(trainings, run)
+    return len(trainings)

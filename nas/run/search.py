@@ -288,7 +288,7 @@ class Search:
             counts=Counter(record.state for record in records),
             time_left=TimeLeft(conduct.trials, identity.train.epochs, [record.epochs for record in records]),
         )
-        results = folder.Results(study, self.folder, log)
+        results = folder.Results(lambda: folder.write_results(study, self.folder), log)
         watchers = Watchers([display, results], [*self.given.watchers, *self._trackers()], log)
         with display:
             checkpoints = self.folder.resolve() / folder.CHECKPOINTS

@@ -14,9 +14,8 @@ from nas.run.run import Run
 from searchspace.arch import Arch
 from searchspace.errors import InputError
 from searchspace.networks import names
-from searchspace.space.lookup import network
+from searchspace.space.lookup import OF_FOLDERS, network
 
-BEST, ARCH = "best.yaml", "arch.yaml"
 NAMELESS = (IN_MEMORY, OWN_DATA)  # images that only Python had
 
 
@@ -37,19 +36,21 @@ def subject(text: str) -> Subject:
     path = Path(text)
     load_plugins(path if path.is_dir() else path.parent)
     if text in names() or not path.is_dir():
-        if path.name not in (ARCH, BEST):
+        if path.name not in OF_FOLDERS:
             return Subject(path.stem, network(text))
         folder = path.resolve().parent
         return Subject(folder.name, network(text), images(folder), metric_of(folder))
     if training_folder.is_folder(path):
         plan = training_folder.load_plan(path)
         return Subject(plan.name, plan.arch, plan.data, plan.metric)
-    for file in (ARCH, BEST):
+    for file in OF_FOLDERS:
         if (path / file).is_file():
             return Subject(path.resolve().name, Arch.load(path / file), images(path), metric_of(path))
     if (path / CONFIG).is_file():
         raise InputError(f"{path}: no trial of this search is complete yet")
-    raise InputError(f"{path}: has neither an {ARCH} nor a {BEST}; an exported network or a zoo name is accepted")
+    raise InputError(
+        f"{path}: has neither an {' nor a '.join(OF_FOLDERS)}; an exported network or a zoo name is accepted"
+    )
 
 
 def metric_of(folder: Path) -> Metric:

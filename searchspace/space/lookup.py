@@ -14,11 +14,12 @@ from searchspace.networks import names, zoo
 from searchspace.space.space import Space
 
 TIMM = "timm:"
+OF_FOLDERS = ("arch.yaml", "best.yaml")  # the network of an export, and the best of a search
 
 
 def network(name: str, resolution: int | None = None, num_classes: int | None = None) -> Arch:
-    """The zoo's network of this name, timm's, or that of a file, written in stages or in blocks. Another resolution or
-    number of classes than its own is for the zoo's, and files in stages."""
+    """The zoo's network of this name, timm's, or that of a file, written in stages or in blocks, or of the folder of an
+    export or a search. Another resolution or number of classes than its own is for the zoo's, and files in stages."""
     said = {"resolution": resolution, "num_classes": num_classes}
     given = {option: number for option, number in said.items() if number is not None}
     if name.startswith(TIMM):
@@ -28,6 +29,12 @@ def network(name: str, resolution: int | None = None, num_classes: int | None = 
     path = Path(name)
     if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
         return zoo(name, 1000 if num_classes is None else num_classes, resolution)
+    if path.is_dir():
+        own = next((path / file for file in OF_FOLDERS if (path / file).is_file()), None)
+        if own is None:
+            none = " or ".join(OF_FOLDERS)
+            raise InputError(f"{path}: the folder of an export or a search is accepted; it has no {none}")
+        path = own
     data, _ = read_yaml(path)
     if not (isinstance(data, dict) and "stages" in data):
         _check_blocks(name, given)

@@ -122,6 +122,16 @@ def test_it_ends_with_the_stage_that_fails_and_carries_on_there(stages: Stages, 
         assert stages.calls[0][1][0] == "run/trained", "the network that the training began with"
 
 
+def test_a_run_that_exists_says_its_own_budget(stages: Stages) -> None:
+    without = ["--run", "run", "--out", "there"]
+    with pytest.raises(InputError, match="--budget or --target is missing"):
+        deploy.main(without)
+    assert deploy.main([*WORDS, "--out", "there"]) == 0
+    stages.calls = []
+    assert deploy.main(without) == 0
+    assert [name for name, _ in stages.calls] == ["train", "export"]
+
+
 def test_a_dry_run_is_the_search_s(stages: Stages) -> None:
     assert deploy.main([*WORDS, "--out", "there", "--dry-run"]) == 0
     assert [name for name, _ in stages.calls] == ["search"]

@@ -88,6 +88,12 @@ def test_a_network_is_shown_at_other_pixels(capsys: pytest.CaptureFixture[str], 
     Space.load(file).arch().save(tmp_path / "arch.yaml")
     said = refusal(describe, "show", str(tmp_path / "arch.yaml"), "--resolution", "64")
     assert said.startswith("resolution: a name of the zoo or a file in stages takes it")
+    capsys.readouterr()
+    for export in (str(tmp_path), str(tmp_path / "arch.yaml")):
+        assert describe(["show", export]) == 0
+        assert Space.load(file).arch().digest in capsys.readouterr().out
+    (tmp_path / "arch.yaml").unlink()
+    assert refusal(describe, "show", str(tmp_path)).endswith("it has no arch.yaml or best.yaml")
 
 
 def test_the_nearest_name_begins_as_the_given_one_does() -> None:

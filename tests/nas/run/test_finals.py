@@ -127,6 +127,7 @@ def test_stopped_and_killed_they_go_on_and_lose_nothing(tmp_path: Path) -> None:
         assert ("the same command carries on" in said) == (sent == signal.SIGTERM)
         assert "done; --trials" not in said
         assert Run.open(folder).finals is None
+        assert "complete" in set(pd.read_csv(folder / "finals.csv")["outcome"])
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert "Finals: " in done.stdout
     found = Run.open(folder)

@@ -14,7 +14,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -381,13 +380,12 @@ def test_results_are_written_after_every_trial_of_few_and_seldom_of_many(
     clock, written = [0.0], []
     monkeypatch.setattr(folder.time, "monotonic", lambda: clock[0])
 
-    def write(study: Any, run: Path) -> int:
+    def write() -> int:
         clock[0] += len(written) / 1000  # it takes longer and longer
         written.append(clock[0])
         return len(written)
 
-    monkeypatch.setattr(folder, "write_results", write)
-    results = folder.Results(None, tmp_path, logging.getLogger("test"))  # type: ignore[arg-type]
+    results = folder.Results(write, logging.getLogger("test"))
     for index in range(folder.SMALL):
         results.update()
         assert len(written) == index + 1
@@ -402,7 +400,7 @@ def test_results_are_written_after_every_trial_of_few_and_seldom_of_many(
 
 def test_every_trial_of_a_run_is_in_its_table(tmp_path: Path) -> None:
     with folder.lock_run(tmp_path / "run", CONFIG) as log, open_study(tmp_path / "run", CONFIG) as study:
-        results = folder.Results(study, tmp_path / "run", log)
+        results = folder.Results(lambda: folder.write_results(study, tmp_path / "run"), log)
         for index in range(5):
             advance(study, 1)
             results.update()
