@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from nas.data.datasets import Split
 from nas.trial import Result, Trial
 from nas.workers import declarations
 from nas.workers.evaluate import Context, Evaluate, first_line, guard, trial_seed
+from searchspace.errors import InputError
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
-    """One epoch per step. `data` is a callable where every worker makes its own; `folder` is for checkpoints."""
+    """One epoch per step. `sent` refers to a training, `evaluate`, and its `data`, or a callable that makes them here;
+    `folder` is for checkpoints."""
 
     def setup(
         self,
         config: dict[str, Any],
-        data: Any,
-        evaluate: Evaluate,
+        sent: Mapping[str, ray.ObjectRef],
         context: Context,
         folder: Path | None,
         declared: bytes,
@@ -35,19 +37,21 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         trial = Trial.of_text(config["trial"])
         kept = folder / f"{trial.training}.safetensors" if folder and folder.is_dir() else None
         self.results: Iterator[Result] = iter(())
-        try:
-            if not hasattr(self, "data"):
-                self.data = data() if callable(data) and not isinstance(data, Split) else data
-                gc.freeze()  # what is imported by now stays, and need not be searched for garbage after every trial
-        except Exception as error:
-            self.results = iter([Result(error=f"data: {type(error).__name__}: {first_line(error)}")])
-            return
+        if not hasattr(self, "data"):
+            try:
+                evaluate, data = (_received(name, sent[name]) for name in ("evaluate", "data"))
+                self.evaluate: Evaluate = evaluate
+                self.data = _made(data) if callable(data) and not isinstance(data, Split) else data
+            except InputError as error:
+                self.results = iter([Result(error=str(error))])
+                return
+            gc.freeze()  # what is imported by now stays, and need not be searched for garbage after every trial
         seed = trial_seed(context.seed, trial.training)
         own = dataclasses.replace(context, data=self.data, seed=seed, checkpoint=kept)
         if trial.final:
             recipe = dataclasses.replace(context.train, epochs=trial.final.epochs)
             own = dataclasses.replace(own, data=self.fold(trial.final.fold), epochs=recipe.epochs, train=recipe)
-        self.results = guard(trial, own, evaluate)
+        self.results = guard(trial, own, self.evaluate)
 
     def fold(self, number: int) -> Any:
         """The data with other images held out, where they are images; the last ones are kept."""
@@ -73,3 +77,22 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         return None
+
+
+def _received(name: str, sent: ray.ObjectRef) -> Any:
+    """What the driver has sent; `InputError` where that needs what cannot be imported here."""
+    try:
+        return ray.get(sent)
+    except Exception as error:
+        said = first_line(error).removeprefix("System error: ")
+        raise InputError(
+            f"{name}: cannot be loaded by workers ({said}); its module has to be importable there"
+        ) from None
+
+
+def _made(data: Callable[[], Any]) -> Any:
+    """What a callable makes on a worker."""
+    try:
+        return data()
+    except Exception as error:
+        raise InputError(f"data: {type(error).__name__}: {first_line(error)}") from None

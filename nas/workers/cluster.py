@@ -7,7 +7,10 @@ import os
 import resource
 import shutil
 import signal
+import site
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -241,7 +244,7 @@ class Cluster:
         try:
             with (
                 starting(self.command),
-                environment({**WORKER_ENV, **(own or {})}),
+                environment({**WORKER_ENV, **import_path(), **(own or {})}),
                 ray_private.daemons() as self._daemons,
                 ray_private.on_loopback() as local,
             ):
@@ -284,6 +287,15 @@ def check_limits() -> None:
             f"ulimit -v allows {space / 1e9:.1f}; ulimit -v unlimited, and a cgroup's limit of memory, are accepted; "
             f"{SAFE}"
         )
+
+
+def import_path() -> dict[str, str]:
+    """The environment in which workers import what this process does: Ray tells them of its script's folder alone."""
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    installed |= {*site.getsitepackages(), site.getusersitepackages()}
+    own = [folder for folder in map(os.path.abspath, sys.path) if os.path.isdir(folder)]
+    own = [folder for folder in own if not any(Path(folder).is_relative_to(known) for known in installed)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(own))}
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def run(
             log.info(sharing)
             say(sharing)
         context = _context(work, conduct, resources, course.epochs)
-        given = {"data": work.data, "evaluate": work.evaluate, "context": context, "declared": declarations.dump()}
+        sent = {"evaluate": ray.put(work.evaluate), "data": ray.put(work.data)}
+        given = {"sent": sent, "context": context, "declared": declarations.dump()}
         trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -289,3 +290,25 @@ def test_a_search_without_a_complete_trial_says_so_where_errors_are_read(
     assert capsys.readouterr().err == (
         f"nas.search: no trial is complete, so there is no network; see {tmp_path}/run/log.txt\n"
     )
+
+
+@pytest.mark.slow
+def test_workers_find_the_modules_of_the_script_or_the_search_says_which_they_do_not(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    training = "def train(trial, context):\n    yield 0.5\n"
+    (tmp_path / "lib" / "mine.py").write_text(training)
+    (tmp_path / "script.py").write_text(f"""
+import sys, types
+sys.path.insert(0, {str(tmp_path / "lib")!r})
+import mine
+from nas import Run
+if __name__ == "__main__":
+    options = {TINY!r} | {{"trials": 8, "epochs": 1, "finalists": 0}}
+    print(len(Run.search(**options, evaluate=mine.train, folder="found").ranked))
+    sys.modules["nowhere"] = nowhere = types.ModuleType("nowhere")
+    exec({training!r}, vars(nowhere))
+    Run.search(**options, evaluate=nowhere.train, folder="lost")
+""")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "8" in done.stdout.splitlines(), done.stderr
+    assert "8 of evaluate, as in: evaluate: cannot be loaded by workers (No module named 'nowhere')" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import ray
 
 from nas.workers import ray_private
-from nas.workers.cluster import Cluster, LostClusterError
+from nas.workers.cluster import Cluster, LostClusterError, import_path
 from searchspace import machine
 
 
@@ -179,3 +180,12 @@ command.run(main, "nas.search")
     status = Path(f"/proc/{daemon}/status")
     assert not status.exists() or "State:\tZ" in status.read_text()
     assert time.monotonic() - begun < 45
+
+
+def test_workers_import_what_the_driver_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path, str(tmp_path), str(tmp_path / "none")])
+    monkeypatch.chdir(tmp_path.parent)
+    told = import_path()["PYTHONPATH"].split(os.pathsep)
+    assert told[:2] == [str(tmp_path.parent), str(tmp_path)]
+    assert len(set(told)) == len(told)
+    assert not any("site-packages" in folder or folder.endswith("lib-dynload") for folder in told)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from nas.metric import Metric
 from nas.trial import Result, Trial
-from nas.workers import evaluate, tuner
+from nas.workers import actor, declarations, evaluate, tuner
 from nas.workers.evaluate import Context, audit, guard
 from searchspace import InputError, cost
 from tests.nas.training.test_trainer import ARCH
@@ -132,3 +133,18 @@ def test_what_cannot_be_sent_to_workers_is_refused() -> None:
     with pytest.raises(InputError, match=r"evaluate: cannot be sent to workers \(TypeError"):
         tuner.check_sent("evaluate", lambda trial, context: iter([lock]))
     tuner.check_sent("evaluate", lambda trial, context: iter([0.5]))
+
+
+def test_what_a_worker_cannot_load_is_the_trials_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(sent: str) -> Any:
+        if sent == "own":
+            raise ray.exceptions.RaySystemError("No module named 'mine'\nTraceback …")
+        return lambda: 1 / 0
+
+    monkeypatch.setattr(ray, "get", get)
+    missing = "data: cannot be loaded by workers (No module named 'mine'); its module has to be importable there"
+    for data, says in (("own", missing), ("", "data: ZeroDivisionError: division by zero")):
+        worker = object.__new__(actor.Worker)
+        sent: Any = {"evaluate": "", "data": data}
+        worker.setup({"trial": TRIAL.to_text()}, sent, Context(None, "cpu", 1, 1), None, declarations.dump())
+        assert worker.step()["error"] == says
