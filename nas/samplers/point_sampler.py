@@ -6,16 +6,19 @@ import random
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from optuna import TrialPruned
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import optuna_private as private
-from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, OutOfReachError, Point
+from nas.samplers.domain import Choices, CostOf, Domain, ExhaustedError, Key, OutOfReachError, Point
+from nas.samplers.observations import Observations, lessons
 from nas.samplers.taken import Taken
 from searchspace.errors import InputError
 
@@ -25,11 +28,19 @@ REPLICATE = "nas:replicate"  # the number of the trial that one evaluates once m
 ONE_AT_A_TIME = threading.Lock()
 
 
-class History(NamedTuple):
-    """The trials of a study that are whole points of a space, and the points that they took."""
+@dataclass(frozen=True)
+class History:
+    """The trials of a study that are whole points of a space, each with its key, and the points that they took."""
 
     trials: list[FrozenTrial]
+    keys: list[Key]
     taken: Taken
+    maximize: bool
+
+    @cached_property
+    def lessons(self) -> Observations:
+        """What they teach a model."""
+        return lessons(self.trials, self.maximize)
 
 
 class PointSampler(BaseSampler):
@@ -49,9 +60,10 @@ class PointSampler(BaseSampler):
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A point, not yet repaired or new. Called once a trial; `known` are the other trials."""
 
-    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
-        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here. Where
-        the space is `used_up` there is none, and the study ends."""
+    def replicate(self, trial: FrozenTrial, known: History, new: Point | None, used_up: bool) -> FrozenTrial | None:
+        """The trial whose point this one evaluates once more, on purpose; None for a new point, as always here. `new`
+        is the point that was proposed; None before there is one. Where the space is `used_up` there is none, and the
+        study ends."""
         return None
 
     def check(self, study: Study) -> None:
@@ -130,14 +142,17 @@ class PointSampler(BaseSampler):
         if len(fixed) == len(domain.choices):  # queued as a whole
             self._store(study, trial, fixed)
             return
-        again = None if fixed else self.replicate(study, trial, known)
+        again = None if fixed else self.replicate(trial, known, None, used_up=False)
         while again is None:
             try:
                 point = domain.fresh({**self.propose(study, trial, known, rng), **fixed}, known.taken, rng)
             except ExhaustedError:
-                again = None if fixed else self.replicate(study, trial, known, used_up=True)
+                again = None if fixed else self.replicate(trial, known, None, used_up=True)
                 if again is None:
                     raise
+                break
+            again = None if fixed else self.replicate(trial, known, point, used_up=False)
+            if again is not None:
                 break
             if not self._is_taken(study, trial, self._store(study, trial, point)):
                 return
@@ -170,20 +185,21 @@ class PointSampler(BaseSampler):
 
     def _history(self, study: Study, trial: FrozenTrial | None = None) -> History:
         """The other trials as points of this space, without what else they have; one in flight as it was proposed."""
-        trials, taken = [], Taken(self.domain.choices)
+        trials, keys, taken = [], [], Taken(self.domain.choices)
         for other in private.whole_study(study).get_trials(deepcopy=False):
             seen = None if trial and other.number == trial.number else self._as_point(other)
             if seen is None:
                 continue
-            values = self.domain.key(seen.params)
-            if self.domain.holds(values):
-                taken.add(values)
+            key = self.domain.key(seen.params)
+            if self.domain.holds(key):
+                taken.add(key)
                 part = other.params.keys() < self.domain.choices.keys()
                 if part and other.params and other.state == TrialState.COMPLETE:
                     taken.add_part(other.params)
                 if other.state != TrialState.WAITING:
                     trials.append(seen)
-        return History(trials, taken)
+                    keys.append(key)
+        return History(trials, keys, taken, study.directions[0] == StudyDirection.MAXIMIZE)
 
     def _as_point(self, trial: FrozenTrial) -> FrozenTrial | None:
         """The trial with the choices of this space as its only parameters; None where it is no point of the space."""

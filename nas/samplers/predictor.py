@@ -11,13 +11,13 @@ from numbers import Integral
 
 import numpy as np
 import optuna
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Choices, CostOf, Key, Point
 from nas.samplers.encoding import Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
-from nas.samplers.observations import LEARNT, Observations, PriorObservation, lessons, violation
+from nas.samplers.observations import LEARNT, Observations, PriorObservation, violation
 from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
 from nas.samplers.repaired import Repaired, from_seed
 from nas.samplers.replicates import is_replicate, knowledge_gradient, may_be_replicate, noise_variance
@@ -30,6 +30,8 @@ REPAIRS = 10
 CROSSOVER = 0.4
 LOST = 3
 COMPARED = 40  # points that are worth another evaluation, if any is
+
+ReadPoints = Callable[[Sequence[Point]], Rows]
 
 
 class Predictor(Repaired):
@@ -74,7 +76,7 @@ class Predictor(Repaired):
 
     def propose(self, study: Study, trial: FrozenTrial, known: History, rng: random.Random) -> Point:
         """A random point at first; then the point with the greatest expected improvement, or TPE's."""
-        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
+        taught = known.lessons
         started = len(taught.y) + len(taught.in_flight) >= START and len(taught.y) >= 2
         if not started and len(self.evidence) < START:
             return self.domain.draw(rng)
@@ -82,23 +84,23 @@ class Predictor(Repaired):
             return super().propose(study, trial, known, rng)
         return self.best_of_pool(self._beside_evidence(taught), known.taken, rng)
 
-    def replicate(self, study: Study, trial: FrozenTrial, known: History, used_up: bool = False) -> FrozenTrial | None:
+    def replicate(self, trial: FrozenTrial, known: History, new: Point | None, used_up: bool) -> FrozenTrial | None:
         """In the second half of a known number of trials, the trial whose point's next score would tell most, where it
-        tells more than that of a new point; in the last tenth, and where the space is used up before, always. A point
+        tells more than that of the new point; in the last tenth, and where the space is used up before, always. A point
         of which three evaluations failed or were stopped is left alone: the next would be lost too."""
-        wanted = trial.number < (self.trials or 0) if used_up else may_be_replicate(trial.number, self.trials)
-        ranked = self._rank(study, known) if wanted else []
-        lost = Counter(
-            self.domain.key(t.params) for t in known.trials if t.state in (TrialState.FAIL, TrialState.PRUNED)
-        )
+        if used_up:
+            wanted = trial.number < (self.trials or 0)
+        else:
+            wanted = (is_replicate if new is None else may_be_replicate)(trial.number, self.trials)
+        if not wanted or not len(known.lessons.y):
+            return None
+        model, rows = self._model(known.lessons)
+        ranked, states = self._rank(known, model, rows), zip(known.keys, known.trials, strict=True)
+        lost = Counter(key for key, one in states if one.state in (TrialState.FAIL, TrialState.PRUNED))
         ranked = [one for one in ranked if lost[self.domain.key(one.params)] < LOST][:COMPARED]
         if not ranked:
             return None
-        taught = lessons(known.trials, study.direction == StudyDirection.MAXIMIZE)
-        points = [one.params for one in ranked]
-        if not used_up and not is_replicate(trial.number, self.trials):
-            points.append(self.best_of_pool(taught, known.taken, random.Random(f"{self.seed} {trial.number} new")))
-        model, rows = self._model(taught)
+        points = [*(one.params for one in ranked), *([] if new is None else [new])]
         best = int(np.argmax(knowledge_gradient(*model.joint(rows(points)), model.noise)))
         return ranked[best] if best < len(ranked) else None
 
@@ -109,34 +111,33 @@ class Predictor(Repaired):
         before a trial is complete.
         """
         self.check(study)
-        ranked = self._rank(study, self._history(study))
+        known = self._history(study)
+        ranked = self._rank(known, *self._model(known.lessons)) if len(known.lessons.y) else []
         if not ranked:
             raise ValueError("no trial of the study is complete yet")
         found = trial_of_number(study, ranked[0].number)
         assert found is not None
         return copy.deepcopy(found)
 
-    def _rank(self, study: Study, known: History) -> list[FrozenTrial]:
+    def _rank(self, known: History, model: Surrogate, rows: ReadPoints) -> list[FrozenTrial]:
         """The first complete trial of every point, by the score that is expected of the point, the best first. Of
         points that violate constraints of the study, only where all do, those with the least; of many points, those
         with the best first scores."""
-        complete = [t for t in known.trials if t.state == TrialState.COMPLETE and math.isfinite(t.values[0])]
-        outside = list(map(violation, complete))
+        states = zip(known.keys, known.trials, strict=True)
+        complete = [(key, t) for key, t in states if t.state == TrialState.COMPLETE and math.isfinite(t.values[0])]
+        outside = [violation(trial) for _, trial in complete]
         least = min(outside, default=0.0)
         first: dict[Key, FrozenTrial] = {}
-        for trial, by in zip(complete, outside, strict=True):
+        for (key, trial), by in zip(complete, outside, strict=True):
             if by <= least:
-                first.setdefault(self.domain.key(trial.params), trial)
+                first.setdefault(key, trial)
         if not first:
             return []
-        maximize = study.direction == StudyDirection.MAXIMIZE
-        if len(first) > LEARNT:
-            best = sorted(first.items(), key=lambda pair: pair[1].values[0], reverse=maximize)[:LEARNT]
-            first = dict(best)
-        taught = lessons(known.trials, maximize)
-        model, rows = self._model(taught._replace(in_flight=[]))
-        expected = model.predict(rows([trial.params for trial in first.values()]))[0]
-        return [trial for _, trial in sorted(zip(-expected, first.values(), strict=True), key=lambda pair: pair[0])]
+        trials = list(first.values())
+        if len(trials) > LEARNT:
+            trials = sorted(trials, key=lambda trial: trial.values[0], reverse=known.maximize)[:LEARNT]
+        expected = model.predict(rows([trial.params for trial in trials]))[0]
+        return [trial for _, trial in sorted(zip(-expected, trials, strict=True), key=lambda pair: pair[0])]
 
     def _beside_evidence(self, taught: Observations) -> Observations:
         """The evidence and the lessons as one. A study that begins where others ended is not average from its start."""
@@ -172,7 +173,7 @@ class Predictor(Repaired):
             parents = [p for _, p in ranked] or parents
         return parents[0]
 
-    def _model(self, taught: Observations) -> tuple[Surrogate, Callable[[Sequence[Point]], Rows]]:
+    def _model(self, taught: Observations) -> tuple[Surrogate, ReadPoints]:
         """The fitted process, and how it reads points. What is in flight is believed to score its mean."""
         logs = self.encoding.log_costs(taught.points)
         middle, spread = logs.mean(), logs.std() or 1.0
