@@ -88,6 +88,17 @@ def learning_curves(trials: Sequence[TrialRecord]) -> Figure:
     return legend_below(figure, *axes.get_legend_handles_labels())
 
 
+def finals_curves(lines: Sequence[tuple[TrialRecord, Sequence[float]]]) -> Figure:
+    """Of each network of the last rounds the mean score after every epoch."""
+    figure, axes = single()
+    for network, scores in lines:
+        of = f"{network.number}: {network.name}"
+        axes.plot(range(1, len(scores) + 1), scores, color=COLOURS[network.role], marker=".", label=literal(of))
+    axes.set(xlabel="epoch", ylabel=metric_of([network for network, _ in lines]).validation, title="The last two")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return legend_below(figure, *axes.get_legend_handles_labels())
+
+
 def progress(found: Progress) -> Figure:
     """The best of the first n networks of the search over the best of n random ones."""
     figure, axes = single()

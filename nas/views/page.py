@@ -16,6 +16,7 @@ from nas.analysis.agreement import Retrained, sentences
 from nas.analysis.channels import channel_profile
 from nas.analysis.comparison import metric_of, progress
 from nas.analysis.confusion import Confusion
+from nas.analysis.finals import curves
 from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
@@ -87,7 +88,7 @@ def page(found: Findings) -> str:
     sections = (
         f"<h1>{escape(title)}</h1>",
         verdict(found),
-        section("Finals", finals_table(found.finals)) if found.finals else "",
+        section("Finals", finals_table(found.finals) + last_two(found.finals)) if found.finals else "",
         best(found),
         section("What to do next", next_steps(found)),
         section("How the search went", grid(course(found.trials), found.titles)),
@@ -294,6 +295,15 @@ def finals_table(finals: Finals) -> str:
         "network among them where there is one; the last rounds measure these two, each on validation images that had "
         "decided nothing before.</p>"
     )
+
+
+def last_two(finals: Finals) -> str:
+    """How the networks of the last rounds learnt."""
+    lines = curves(finals)
+    if len(lines) < 2 or len(lines[0][1]) < 2:
+        return ""
+    meaning = "Means of the last rounds' trainings. Lines that draw near may cross when both are trained for longer."
+    return grid([(figures.finals_curves(lines), meaning)])
 
 
 def full_training(found: Findings) -> str:

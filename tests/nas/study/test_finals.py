@@ -33,6 +33,7 @@ from nas.study.finals import (
 from nas.study.proposals import WaitingError
 from nas.study.study import Study
 from nas.trial import Final, Result, Trial, TrialRecord, rank
+from nas.views.page import last_two
 from searchspace import Cost, InputError
 from tests.nas.study.test_study import opened
 from tests.support.records import record
@@ -206,10 +207,36 @@ def test_what_they_say() -> None:
     assert "no reliable difference from net4" in said(0.505, 0.5)
     assert "nothing better than net4, which is named instead" in said(0.5, 0.6)
     assert "by how much is not known" in said(0.65, 0.5, kept=False)
+    assert "shrank" not in better
     alone = held([trial(0, 0.5)], lambda *_: 0.6)
     assert shown.sentences(alone)[0].startswith("Finals: 1 network")
     two = held([trial(0, 0.5), trial(1, 0.5)], lambda network, _: 0.6)
     assert "No textbook network" in shown.sentences(two)[1]
+
+
+@pytest.mark.parametrize(
+    ("slower", "epochs", "says"),
+    [
+        (0.5, 12, "shrank as both were trained: it was +0.1412 over epochs 2 to 6, and +0.0200 after 10. Trained for "),
+        (0.05, 12, ""),  # most of it is left
+        (-0.5, 12, ""),  # it grows
+        (0.5, 5, ""),  # too few to see
+    ],
+)
+def test_a_lead_that_shrinks_is_said_and_seen(slower: float, epochs: int, says: str) -> None:
+    """The textbook network begins lower by `slower`, and has nearly caught up with the other at the end."""
+    finals = held([trial(3, 0.7), trial(4, 0.6, "baseline")], lambda network, _: 0.7 if network.number == 3 else 0.68)
+    full = []
+    for one in finals.trainings:
+        late = {e: (epochs - e) / (epochs - 1) for e in range(1, epochs + 1)}
+        curve = {e: one.score - (0.0 if one.final.of == 3 else slower * left / 3) for e, left in late.items()}
+        full.append(replace(one, curve=curve))
+    finals = replace(finals, trainings=tuple(full))
+    last = shown.sentences(finals)[-1]
+    assert says in last if says else "shrank" not in last
+    assert [network.number for network, _ in shown.curves(finals)] == [3, 4]
+    assert all(len(line) == epochs for _, line in shown.curves(finals))
+    assert "Lines that draw near may cross" in last_two(finals)
 
 
 def test_best_first_is_the_finals_order_then_the_scores() -> None:
