@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import operator
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -87,6 +89,11 @@ def proxy(arch: Arch, num_classes: int, pixels: int, resolutions: tuple[int, int
     return arch.adapt(num_classes, own, relaxed_at=least)
 
 
+# Which images were answered right: their number (at first without one), a colon, hexadecimal digits of packed bits.
+CORRECT = r"([1-9][0-9]{0,8}:)?([0-9a-f]{2})*"
+MOST = 10**9  # images and epochs
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a worker measured by the end of one epoch; `error` says why a trial cannot go on.
@@ -117,10 +124,59 @@ class Result:
         """Whether there will not be another."""
         return self.last or bool(self.error)
 
+    def plain(self) -> Result:
+        """The same with plain numbers and texts in place of NumPy's and PyTorch's, which no study keeps; `InputError`
+        for a field that is none."""
+        if not isinstance(self.correct, str) or not re.fullmatch(CORRECT, self.correct):
+            accepted = "how many images, a colon and hexadecimal digits of packed bits are accepted"
+            raise InputError(f"correct: {accepted}, not {self.correct!r:.80}")
+        return Result(
+            epoch=_count("epoch", self.epoch),
+            score=_number("score", self.score),
+            loss=None if self.loss is None else _number("loss", self.loss),
+            train_loss=None if self.train_loss is None else _number("train_loss", self.train_loss),
+            images_per_s=None if self.images_per_s is None else _number("images_per_s", self.images_per_s),
+            seconds=_number("seconds", self.seconds),
+            contended_ms=_number("contended_ms", self.contended_ms),
+            images=_count("images", self.images),
+            last=bool(self.last),
+            error=_text("error", self.error),
+            correct=self.correct,
+            note=_text("note", self.note),
+        )
+
     @classmethod
     def of(cls, reported: dict[str, Any]) -> Result:
         """Out of what a framework reports, which adds to it."""
         return cls(**{f.name: reported[f.name] for f in fields(cls) if f.name in reported})
+
+
+def _number(name: str, given: Any) -> float:
+    """A number of any library, as Python's."""
+    try:
+        if isinstance(given, (bool, str, bytes)):
+            raise TypeError
+        return float(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"{name}: a number is accepted, not {given!r:.80}") from None
+
+
+def _count(name: str, given: Any) -> int:
+    """A whole number of any library, as Python's."""
+    try:
+        number = operator.index(given)
+    except (TypeError, ValueError, RuntimeError):
+        number = -1
+    if isinstance(given, bool) or not 0 <= number < MOST:
+        raise InputError(f"{name}: a whole number from 0 to {MOST:,} is accepted, not {given!r:.80}")
+    return number
+
+
+def _text(name: str, given: Any) -> str:
+    """A text that can be written to a file."""
+    if not isinstance(given, str):
+        raise InputError(f"{name}: a text is accepted, not {given!r:.80}")
+    return given.encode("utf-8", "replace").decode()
 
 
 def after_trials(busy: str) -> str:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
 from nas.metric import DEFAULT_METRIC, Metric
-from nas.trial import Final, Role
+from nas.trial import CORRECT, Final, Role
 from searchspace.document import parse, value
 from searchspace.errors import InputError
 
@@ -59,15 +59,17 @@ class TrialAttributes:
     error: Text = ""
     lost: bool = False
     final: Final | None = None
-    correct: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,8}:)?([0-9a-f]{2})*$")] = ""  # at first without a number
+    correct: Annotated[str, Field(pattern=f"^{CORRECT}$")] = ""
 
 
 @value
 class Held:
-    """Finals that are over: the numbers of the trials that took part, and every round's number, epochs and fold."""
+    """Finals that are over: the numbers of the trials that took part, every round's number, epochs and fold, and
+    whether the trend of the last ones counts."""
 
     contenders: tuple[Count, ...]
     rounds: tuple[tuple[Count, Count, Count], ...]
+    by_trend: bool = False
 
 
 @value

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Self, SupportsFloat, SupportsIndex
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -378,8 +378,10 @@ class Study:
             )
         rule = self.early_stopping
         most = MOST_EPOCHS if rule is None else rule.epochs
-        if not isinstance(result.epoch, int) or isinstance(result.epoch, bool) or not 1 <= result.epoch <= most:
+        whole = isinstance(result.epoch, SupportsIndex) and not isinstance(result.epoch, bool)
+        if not whole or not 1 <= result.epoch <= most:
             raise InputError(f"epoch: a whole number from 1 to {most:,} is accepted, not {result.epoch!r}")
+        result = result.plain()
         told = ((name, getattr(result, name)) for name in ("loss", "train_loss", "images_per_s", "seconds"))
         measured = {name: number for name, number in told if number is not None}
         measured |= {"latency_ms": result.contended_ms} | ({"correct": result.correct} if result.correct else {})

@@ -47,6 +47,7 @@ WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"],  # see nas/__init__.py
     "PYTHONWARNINGS": "ignore",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # an own training reads and writes where the command was given
     "CUBLAS_WORKSPACE_CONFIG": ":4096:2:16:8",  # 8 MiB for every stream and thread that it has seen, not 32
 }
 # What a worker imports before it is asked for, while the driver reads images: seconds of its first trial.

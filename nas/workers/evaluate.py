@@ -32,6 +32,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.training import checkpoint, scoring
 from nas.training.trainer import DivergedError, Training
 from nas.trial import Result, Trial, proxy
+from nas.workers import ray_private
 from searchspace.arch import Arch
 from searchspace.budget import Cost
 from searchspace.errors import InputError
@@ -107,6 +108,10 @@ def guard(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Resul
         if getattr(error, "error_code", 0) != OUT_OF_MEMORY:
             raise  # the device is lost to this process: the worker has to be replaced
         failed = f"out of memory: {first_line(error)}"
+    except SystemExit as error:
+        if ray_private.ends_process(error):
+            raise
+        failed = f"evaluate: it called sys.exit({error.code!r:.80})"
     except Exception as error:
         if context.device.startswith("cuda"):
             torch.cuda.synchronize()  # raises where the device is lost, whatever was said of it first
@@ -187,10 +192,11 @@ def auditing(trial: Trial, context: Context) -> Iterator[tuple[float, Callable[[
 
 def complete(given: object, last: Result, seconds: float, context: Context) -> Result:
     """A yielded score or result with what it leaves out; `EvaluateError` where it is none that a trial can have."""
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        given = Result(score=float(given))
-    if not isinstance(given, Result):
-        raise EvaluateError(f"a Result or a number is accepted, not {given!r:.80}")
+    try:
+        given = (given if isinstance(given, Result) else Result(score=given)).plain()  # type: ignore[arg-type]
+    except InputError as error:
+        wrong = error if isinstance(given, Result) else f"a Result or a number is accepted, not {given!r:.80}"
+        raise EvaluateError(str(wrong)) from None
     epoch = given.epoch or last.epoch + 1
     if given.error:
         return replace(given, epoch=epoch)
@@ -200,14 +206,11 @@ def complete(given: object, last: Result, seconds: float, context: Context) -> R
         if not math.isfinite(given.score):
             raise EvaluateError(f"the {context.metric.words} of epoch {epoch} is {given.score}")
         context.metric.check(given.score)
-    except TypeError:
-        raise EvaluateError(f"a score that is a number is accepted, not {given.score!r:.80}") from None
     except InputError as error:
         raise EvaluateError(str(error)) from None
     return replace(
         given,
         epoch=epoch,
-        score=float(given.score),
         seconds=given.seconds or seconds,
         contended_ms=given.contended_ms or context.contended_ms,
         last=given.last or epoch >= context.epochs,

@@ -35,6 +35,11 @@ def fast_trials(local: bool) -> Iterator[None]:
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
+def ends_process(error: SystemExit) -> bool:
+    """Whether Ray ends a worker by this, and not what runs there."""
+    return hasattr(error, "ray_terminate_msg")
+
+
 def end_tune() -> None:
     """Ray Tune ends at its next step: it listens to this signal."""
     os.kill(os.getpid(), signal.SIGUSR1)

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,8 @@ def run(
 
     from nas.workers.actor import Worker
 
+    if "__mp_main__" in sys.modules:  # as the script is called in a process that it has spawned, and nowhere else
+        ray.cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     check_sent("evaluate", work.evaluate)
     if callable(work.data) or not hasattr(work.data, "fingerprint"):
         check_sent("data", work.data)

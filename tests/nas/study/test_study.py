@@ -342,3 +342,17 @@ def test_a_score_told_where_report_said_stop_is_of_a_trial_stopped_early(tmp_pat
         assert sum(state == "pruned" for state in states.values()) == 1
         with pytest.raises(InputError, match=r"tell: accuracy, pruned=True or error=… is accepted, not nothing"):
             study.tell(study.ask())
+
+
+@pytest.mark.parametrize(
+    "fields", [{"correct": 113}, {"loss": "x"}, {"seconds": "x"}, {"contended_ms": None}, {"images": -3}]
+)
+def test_fields_that_are_none_are_refused_and_leave_the_study_as_it_was(fields: dict[str, Any], tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        trial = study.ask()
+        with pytest.raises(InputError, match=f"{next(iter(fields))}: "):
+            study.report(trial, Result(epoch=1, score=0.5, **fields))
+        study.report(trial, Result(epoch=np.int64(1), score=np.float32(0.5), loss=np.float32(0.7)))  # type: ignore[arg-type]
+        study.tell(trial, 0.5)
+    (kept,) = Study.read(tmp_path).records
+    assert (kept.curve, round(kept.loss or 0, 4)) == ({1: 0.5}, 0.7)

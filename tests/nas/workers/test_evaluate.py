@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -64,7 +66,7 @@ def test_a_training_that_ends_early_is_complete_and_one_that_goes_on_is_ended() 
             [Result(epoch=2, score=0.5), Result(epoch=1, score=0.5)],
             "evaluate: epochs that rise are accepted, not 1 after 2",
         ),
-        ([Result(score="high")], "evaluate: a score that is a number is accepted, not 'high'"),
+        ([Result(score="high")], "evaluate: score: a number is accepted, not 'high'"),
         ([Result(error="no data")], "no data"),
     ],
 )
@@ -148,3 +150,46 @@ def test_what_a_worker_cannot_load_is_the_trials_error(monkeypatch: pytest.Monke
         sent: Any = {"evaluate": "", "data": data}
         worker.setup({"trial": TRIAL.to_text()}, sent, Context(None, "cpu", 1, 1), None, declarations.dump())
         assert worker.step()["error"] == says
+
+
+def test_numbers_of_other_libraries_become_plain_ones() -> None:
+    told = Result(score=np.float32(0.25), loss=torch.tensor(0.5), images=np.int64(3), seconds=np.float64(2))  # type: ignore[arg-type]
+    (found,) = results(lambda trial, context: iter([told]), epochs=1)
+    assert (found.score, found.loss, found.images, found.seconds, found.error) == (0.25, 0.5, 3, 2.0, "")
+    assert [type(getattr(found, name)) for name in ("score", "loss", "images", "seconds")] == [float, float, int, float]
+    scores = [np.float32(0.5), torch.tensor(0.25), np.int64(1)]
+    assert [found.score for found in results(lambda trial, context: iter(scores))] == [0.5, 0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"correct": 113}, "evaluate: correct: how many images, a colon and hexadecimal digits"),
+        ({"correct": "zz"}, "evaluate: correct: how many images"),
+        ({"loss": "x"}, "evaluate: loss: a number is accepted, not 'x'"),
+        ({"loss": [1]}, "evaluate: loss: a number is accepted, not [1]"),
+        ({"train_loss": True}, "evaluate: train_loss: a number is accepted, not True"),
+        ({"loss": torch.ones(2)}, "evaluate: loss: a number is accepted, not tensor([1., 1.])"),
+        ({"images": -3}, "evaluate: images: a whole number from 0 to 1,000,000,000 is accepted, not -3"),
+        ({"images": 2.5}, "evaluate: images: a whole number"),
+        ({"note": 5}, "evaluate: note: a text is accepted, not 5"),
+    ],
+)
+def test_a_field_that_no_study_keeps_is_the_trials_error(fields: dict[str, Any], says: str) -> None:
+    told = Result(score=0.5, **fields)
+    assert results(lambda trial, context: iter([told]))[-1].error.startswith(says)
+
+
+def test_an_exit_of_a_training_is_its_error_and_rays_own_is_not() -> None:
+    def leaves(trial: Trial, context: Context) -> Iterator[float]:
+        yield 0.5
+        sys.exit("no licence")
+
+    assert results(leaves)[-1].error == "evaluate: it called sys.exit('no licence')"
+
+    def told(trial: Trial, context: Context) -> Iterator[float]:
+        yield 0.5
+        ray._raylet.raise_sys_exit_with_custom_error_message("The process receives a SIGTERM.", exit_code=1)
+
+    with pytest.raises(SystemExit):
+        results(told)
