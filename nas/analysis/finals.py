@@ -16,8 +16,6 @@ from nas.metric import Z
 from nas.study.finals import Finals
 from nas.trial import TrialRecord
 
-FEWEST_EPOCHS = 6  # in which a lead can be seen to shrink
-SHRUNK = 0.5
 T = (6.314, 2.920, 2.353, 2.132)  # of Student's t, what 90 % are within, at 1 to 4 degrees of freedom
 
 
@@ -55,49 +53,6 @@ def duel(finals: Finals) -> Duel | None:
     rounds = differences(finals, winner, others[0])
     interval = difference_interval(own, theirs, rounds) if len(own) == len(theirs) else None
     return Duel(winner, others[0], score, other_score, score - other_score, interval, *facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """By how much the winner was better than the other network of the last rounds: on average over their early epochs,
-    from the second to this one, and at their end."""
-
-    until: int
-    early: float
-    last: float
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether so little of it is left that longer trainings may turn it."""
-        return abs(self.last) <= SHRUNK * abs(self.early)
-
-
-def curves(finals: Finals) -> list[tuple[TrialRecord, list[float]]]:
-    """Of the networks of the last rounds the mean score after every epoch; of as many epochs as all trainings had."""
-    trained = {network.number: [one.curve for one in finals.last_trainings(network)] for network in finals.last}
-    epochs = 0
-    while all(epochs + 1 in curve for kept in trained.values() for curve in kept) and any(trained.values()):
-        epochs += 1
-    return [
-        (network, [fmean(curve[e] for curve in kept) for e in range(1, epochs + 1)])
-        for network in finals.last
-        if (kept := trained[network.number])
-    ]
-
-
-def lead(finals: Finals) -> Lead | None:
-    """How the winner's lead went; None where there is no other network, or too few epochs to see that.
-
-    One that shrinks is of a network that learns faster, and perhaps not of one that is better when both are trained in
-    full. What it was early is free of the luck of being chosen, as the rest of these rounds is.
-    """
-    lines = curves(finals)
-    if len(lines) < 2 or len(lines[0][1]) < FEWEST_EPOCHS:
-        return None
-    apart = [one - other for one, other in zip(*(line for _, line in lines), strict=True)]
-    until = len(apart) // 2
-    found = Lead(until, fmean(apart[1:until]), apart[-1])
-    return found if lines[0][0].metric.gain(found.early) > 0 else None
 
 
 def differences(finals: Finals, one: TrialRecord, other: TrialRecord) -> list[float]:
@@ -145,8 +100,9 @@ def sentences(finals: Finals) -> list[str]:
     on = f" and {found.images:,} images that had decided nothing before" if found.images else ""
     number = len(finals.contenders)
     again = f"{count_of(number, 'network')} {'was' if number == 1 else 'were'} trained again, and longer"
+    best = "The best" if better(found) == found.winner else "Named"
     lines = [
-        f"Finals: {again}. The best is {name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of "
+        f"Finals: {again}. {best} is {name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of "
         f"trainings of {trained}{on}."
     ]
     if found.other is None or found.difference is None:
@@ -155,14 +111,28 @@ def sentences(finals: Finals) -> list[str]:
     beside = f"{name(found.other)} has {found.other_score:.4f}: a difference of {found.difference:+.4f}{within}"
     equal = " Of equal networks the one with fewer multiply-adds is named." if not found.difference else ""
     lines.append(f"In the same trainings {beside}. {verdict(found)}{equal}")
-    went = lead(finals)
-    if went and went.shrinks:
-        lines.append(
-            f"This difference shrank as both were trained: it was {went.early:+.4f} over epochs 2 to {went.until}, and "
-            f"{went.last:+.4f} after {found.epochs}. Trained for longer, {name(found.other)} may be as good or better; "
-            "nas.train --top 2 trains both in full."
-        )
-    return lines
+    return lines + shrinking(finals, found)
+
+
+def shrinking(finals: Finals, found: Duel) -> list[str]:
+    """What is said where the better network learns faster, and the other may be better when trained in full."""
+    ahead, behind = sorted(finals.last, key=lambda network: network != better(found))
+    went = finals.lead([ahead, behind])
+    if went is None or not went.shrinks:
+        return []
+    named = ", which is named for that" if behind == found.winner else ""
+    return [
+        f"The lead of {name(ahead)} shrank as both were trained: {went.early:+.4f} over epochs 2 to {went.until}, "
+        f"{went.last:+.4f} after {found.epochs}. Trained for longer, {name(behind)} may be as good or better{named}; "
+        "nas.train --top 2 trains both in full."
+    ]
+
+
+def better(found: Duel) -> TrialRecord:
+    """The one of the last two with the better score, which is not the one that is named where its lead shrinks."""
+    if found.other is None or found.difference is None or found.winner.metric.gain(found.difference) >= 0:
+        return found.winner
+    return found.other
 
 
 def verdict(found: Duel) -> str:
@@ -170,6 +140,8 @@ def verdict(found: Duel) -> str:
     reliable = found.interval is not None and not found.interval[0] <= 0 <= found.interval[1]
     other = found.other
     assert other is not None
+    if better(found) != found.winner:
+        return f"That is {'a' if reliable else 'no reliable'} difference, and it was shrinking."
     if found.winner.role == "baseline":
         return f"The search found nothing better than {found.winner.baseline}, which is named instead."
     if other.role != "baseline":

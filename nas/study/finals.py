@@ -31,6 +31,8 @@ from searchspace.space.space import Candidate
 TEXTBOOK_PER, CONTROLS = 2, 1  # finalists per textbook network
 LONGER, LONGEST = 1.5, 2.5  # epochs, as multiples of a trial's
 GOING_ON, LAST = 4, 2  # networks after the first round and after the second
+FEWEST_EPOCHS = 6  # in which a lead can be seen to shrink
+SHRUNK = 0.5  # what is left of it, where it would be gone after about four times the epochs
 HELD = "held"  # the attribute of their study that says who took part in those that are over
 
 
@@ -97,12 +99,28 @@ def sizes(networks: int, of: Sequence[Round]) -> dict[Round, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """By how much one network was better than another in the same trainings: on average over their early epochs, from
+    the second to this one, and at their end."""
+
+    until: int
+    early: float
+    last: float
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether so little of it is left that longer trainings may turn it."""
+        return abs(self.last) <= SHRUNK * abs(self.early)
+
+
+@dataclass(frozen=True, slots=True)
 class Finals:
     """Contenders, the rounds, and the trainings so far."""
 
     contenders: tuple[TrialRecord, ...]
     trainings: tuple[TrialRecord, ...]
     rounds: tuple[Round, ...]
+    by_trend: bool = True  # whether a lead that shrinks names the other network; not in runs of before
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord], trainings: Sequence[TrialRecord], kept: Mapping[str, Any]) -> Finals:
@@ -111,13 +129,15 @@ class Finals:
         if not known.keys() >= set(kept["contenders"]):
             raise InputError("finals: held: their contenders are no trials of the search; the study is damaged")
         contenders = tuple(known[number] for number in kept["contenders"])
-        return cls(contenders, tuple(trainings), tuple(Round(*played) for played in kept["rounds"]))
+        played = tuple(Round(*one) for one in kept["rounds"])
+        return cls(contenders, tuple(trainings), played, kept.get("by_trend", False))
 
     @property
     def kept(self) -> dict[str, Any]:
         """What their study keeps of them, beside the trainings."""
         rounds = [[played.number, played.epochs, played.fold] for played in self.rounds]
-        return {"contenders": [trial.number for trial in self.contenders], "rounds": rounds}
+        contenders = [trial.number for trial in self.contenders]
+        return {"contenders": contenders, "rounds": rounds, "by_trend": self.by_trend}
 
     def training(self, contender: TrialRecord, played: Round) -> TrialRecord | None:
         """What its training in a round came to, once that is complete."""
@@ -183,8 +203,13 @@ class Finals:
 
     @property
     def last(self) -> list[TrialRecord]:
-        """Those of the last rounds, the better one first."""
-        return self.best_first(self.entrants(self.measuring[0].number), self.measuring)
+        """Those of the last rounds, first the one that is named: the better one, but a textbook network where the
+        other's lead shrinks, since a network that learns faster is not yet one that is better when trained in full."""
+        found = self.best_first(self.entrants(self.measuring[0].number), self.measuring)
+        went = self.lead(found)
+        if self.by_trend and went and went.shrinks and found[1].role == "baseline":
+            found.reverse()
+        return found
 
     @property
     def measuring(self) -> list[Round]:
@@ -204,6 +229,25 @@ class Finals:
             entrants = self.best_first(self.entrants(played.number), [played])
             found += [one for one in entrants if one not in found]
         return found
+
+    def lead(self, networks: Sequence[TrialRecord]) -> Lead | None:
+        """How the lead of the first of two networks of the last rounds went; None where too few epochs show it, or
+        where it began behind. What it was early is as free of the luck of being chosen as what it was at the end."""
+        lines = self.curves(networks)
+        if len(lines) != 2 or len(lines[0]) < FEWEST_EPOCHS:
+            return None
+        apart = [one - other for one, other in zip(*lines, strict=True)]
+        until = len(apart) // 2
+        found = Lead(until, fmean(apart[1:until]), apart[-1])
+        return found if networks[0].metric.gain(found.early) > 0 else None
+
+    def curves(self, networks: Sequence[TrialRecord]) -> list[list[float]]:
+        """Of each network the mean score of the last rounds after every epoch that all their trainings had."""
+        trained = [[one.curve for one in self.last_trainings(network)] for network in networks]
+        epochs = 0
+        while all(trained) and all(epochs + 1 in curve for kept in trained for curve in kept):
+            epochs += 1
+        return [[fmean(curve[e] for curve in kept) for e in range(1, epochs + 1)] for kept in trained]
 
     def last_trainings(self, network: TrialRecord) -> list[TrialRecord]:
         """Its complete trainings of the last rounds."""

@@ -16,7 +16,6 @@ from nas.analysis.agreement import Retrained, sentences
 from nas.analysis.channels import channel_profile
 from nas.analysis.comparison import metric_of, progress
 from nas.analysis.confusion import Confusion
-from nas.analysis.finals import curves
 from nas.analysis.importance import Importances
 from nas.analysis.state import State
 from nas.bundle import confusion_matrix
@@ -299,7 +298,7 @@ def finals_table(finals: Finals) -> str:
 
 def last_two(finals: Finals) -> str:
     """How the networks of the last rounds learnt."""
-    lines = curves(finals)
+    lines = list(zip(finals.last, finals.curves(finals.last), strict=True))
     if len(lines) < 2 or len(lines[0][1]) < 2:
         return ""
     meaning = "Means of the last rounds' trainings. Lines that draw near may cross when both are trained for longer."

@@ -217,7 +217,11 @@ def test_what_they_say() -> None:
 @pytest.mark.parametrize(
     ("slower", "epochs", "says"),
     [
-        (0.5, 12, "shrank as both were trained: it was +0.1412 over epochs 2 to 6, and +0.0200 after 10. Trained for "),
+        (
+            0.5,
+            12,
+            "shrank as both were trained: +0.1412 over epochs 2 to 6, +0.0200 after 10. Trained for longer, net4 (t",
+        ),
         (0.05, 12, ""),  # most of it is left
         (-0.5, 12, ""),  # it grows
         (0.5, 5, ""),  # too few to see
@@ -234,8 +238,11 @@ def test_a_lead_that_shrinks_is_said_and_seen(slower: float, epochs: int, says: 
     finals = replace(finals, trainings=tuple(full))
     last = shown.sentences(finals)[-1]
     assert says in last if says else "shrank" not in last
-    assert [network.number for network, _ in shown.curves(finals)] == [3, 4]
-    assert all(len(line) == epochs for _, line in shown.curves(finals))
+    assert finals.winner.number == (4 if says else 3)
+    assert replace(finals, by_trend=False).winner.number == 3, "as runs of before named theirs"
+    trials = [trial(3, 0.7), trial(4, 0.6, "baseline")]
+    assert Finals.of(trials, finals.trainings, finals.kept).winner == finals.winner
+    assert all(len(line) == epochs for line in finals.curves(finals.last))
     assert "Lines that draw near may cross" in last_two(finals)
 
 
