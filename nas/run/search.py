@@ -439,10 +439,12 @@ class Search:
     def _object(self) -> Split:
         """The dataset that Python gave, as a split."""
         args = self.args
-        space = self.given.space or (self.old.space if self.old else Space.of(args.space or search_options.SPACE))
-        data, seed = search_options.image_options_of(args), args.seed or 0
         if self.old:
-            data, seed = self.old.identity.data, self.old.identity.seed
+            space, data, seed = self.old.space, self.old.identity.data, self.old.identity.seed
+        else:
+            given = self.given.space or Space.of(args.space or search_options.SPACE)
+            space = search_options.narrow(given, args.fix, args.without, args.deploy)
+            data, seed = search_options.image_options_of(args), args.seed or 0
         return load_object(self.given.dataset, data, seed, args.train_resolution, space.network.in_channels)
 
     def _load_function(self, what: str, text: str | None) -> Any:

@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import nas
 from nas import Context, Result, Run, Split, Study, Trial, export, report, search
 from nas.config import CONFIG
 from nas.run import search_options
-from nas.run.search import Ended, Search, carry_out_command
+from nas.run.search import Ended, Given, Search, carry_out_command
 from nas.views import notes
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
@@ -290,6 +292,21 @@ def test_a_search_without_a_complete_trial_says_so_where_errors_are_read(
     assert capsys.readouterr().err == (
         f"nas.search: no trial is complete, so there is no network; see {tmp_path}/run/log.txt\n"
     )
+
+
+@pytest.mark.parametrize("kind", ["split", "dataset"])
+def test_grey_images_that_python_has_go_to_networks_that_take_them(kind: str, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (40, 8, 8), np.uint8)
+    labels = np.arange(40) % 3
+    given: Any = Split.of(grey, labels)
+    if kind == "dataset":
+        pictures = [Image.fromarray(image) for image in grey]
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+        given = datasets.Dataset.from_dict({"image": pictures, "label": labels.tolist()}, features)
+    options = {"budget": BUDGET, "run": tmp_path / "run", "resolution": 32, "fix": ["in_channels=1"]}
+    begun = Search(search_options.from_python(options), Given(dataset=given))
+    assert begun.split
+    assert begun.split.train_images.shape[1] == begun.config.space.network.in_channels == 1
 
 
 @pytest.mark.slow
