@@ -18,6 +18,7 @@ from nas.analysis.comparison import metric_of, progress
 from nas.analysis.confusion import Confusion
 from nas.analysis.importance import Importances
 from nas.analysis.state import State
+from nas.analysis.tables import own_column
 from nas.bundle import confusion_matrix
 from nas.config import CALLER, SearchConfig, currencies
 from nas.data.labelled import count_of
@@ -409,7 +410,7 @@ def row(trial: TrialRecord, images: int, memory: Sequence[str] = ()) -> Row:
         "MFLOPs": million(trial.cost.macs),
         "MParams": million(trial.cost.params),
         **{MEMORY[name]: kilo(trial.cost.of(name)) for name in memory},
-        **{name: amount(spent, name) for name, spent in trial.cost.own},
+        **{own_column(name, trial.metric): amount(spent, name) for name, spent in trial.cost.own},
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
         "network": trial.network,
     }

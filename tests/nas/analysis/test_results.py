@@ -17,6 +17,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import folder
 from nas.study import objectives
 from nas.trial import Result, TrialRecord, rank
+from nas.views import page
 from searchspace import Arch, Budget
 from tests.nas.study.test_study import opened
 from tests.support.paths import ROOT
@@ -374,3 +375,14 @@ def test_every_column_of_the_table_is_explained() -> None:
         .partition("\n\n")[0]
     )
     assert [name for name in ("trial", "outcome", *tables.COLUMNS) if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", ["trial", "outcome", "accuracy", "seconds", "network"])
+def test_a_cost_named_like_a_column_has_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = record(3, cost=replace(record(0).cost, own=((name, 7.5),)))
+    table = tables.frame([one])
+    assert table.columns.is_unique
+    assert (table[f"{name} (cost)"][0], table["trial"][0], table["accuracy"][0]) == (7.5, 3, 0.5)
+    monkeypatch.setattr(page, "amount", lambda spent, name: f"{spent}J")
+    cells = page.row(one, 100)
+    assert (cells["trial"], cells[f"{name} (cost)"]) == ("3", "7.5J")
