@@ -168,9 +168,9 @@ def sections(arch: Arch) -> list[Sequential]:
 
 @lru_cache(1 << 14)
 def pad_as(layer: Layer, padding: Padding) -> Any:
-    """The layers with their strided convolutions padded this way."""
+    """The layers with their strided convolutions padded this way; patchifying ones (kernel = stride) never are."""
     match layer:
-        case Conv() if layer.stride > 1 and layer.kernel % 2 and layer.kernel > 1:
+        case Conv() if layer.stride > 1 and layer.kernel % 2 and layer.kernel not in (1, layer.stride):
             return replace(layer, same=padding == "same")
         case Sequential(parts=parts):
             return Sequential(tuple((name, pad_as(part, padding)) for name, part in parts))

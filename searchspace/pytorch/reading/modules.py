@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from searchspace.arch import pad_as
 from searchspace.blocks.layers import (
     Activate,
     AvgPool,
@@ -121,9 +122,11 @@ def convolution(conv: nn.Conv2d) -> Layer:
         raise UnreadableError(
             f"a convolution of {kernel[0]}×{kernel[0]}, stride {stride[0]}, padded as TensorFlow does"
         )
-    read = Conv(
-        *(conv.in_channels, conv.out_channels, kernel[0], stride[0], conv.groups, dilation[0], conv.bias is not None),
-        same=same and stride[0] > 1 and kernel[0] % 2 == 1 and kernel[0] > 1,
+    read: Conv = pad_as(
+        Conv(
+            conv.in_channels, conv.out_channels, kernel[0], stride[0], conv.groups, dilation[0], conv.bias is not None
+        ),
+        "same" if same else "centred",
     )
     if not same and conv.padding != (read.padding, read.padding):
         raise UnreadableError(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.workers.evaluate import AuditError, audit
-from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
-from searchspace.arch import sections
+from searchspace import Arch, Budget, InputError, Space, build, cost, from_module, zoo
+from searchspace.arch import lower, sections
 from searchspace.blocks.blocks import Block, GateForm, SqueezeExcite, lower_block
 from searchspace.blocks.layers import Sequential
 from searchspace.blocks.stem_head import Head, Output, Stem
@@ -45,6 +45,23 @@ def counted(arch: Arch) -> tuple[int, int]:
 def test_equals_what_torch_counts(network: Network) -> None:
     arch = network.arch()
     assert counted(arch) == (cost(arch).macs, cost(arch).params)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+@pytest.mark.parametrize("downsample", ["separate", "merge"])
+@pytest.mark.parametrize("resolution", [60, 61, 75, 98])
+def test_patchifying_convolutions_are_never_padded(stride: int, downsample: str, resolution: int) -> None:
+    """Also where all others are padded as TensorFlow does, in the stem too."""
+    stages = [{"block": "mbconv", "stride": 2}, {"block": "convnext", "stride": stride, "downsample": downsample}]
+    data = {"schedule": {"start": 8, "end": 16}, "stages": stages, "padding": "same", "resolution": resolution}
+    for kernel in (stride, 3):
+        arch = Space({**data, "num_classes": 10, "stem": {"width": 8, "kernel": kernel, "stride": stride}}).arch()
+        found = cost(arch)
+        assert counted(arch) == (found.macs, found.params)
+        whole = count_layers(lower(arch), (3, resolution, resolution))
+        assert (whole.macs, 4 * whole.peak) == (found.macs, found.peak_memory_bytes)
+        assert cost(from_module(build(arch), resolution)) == found
+        assert build(arch)[:-1](torch.zeros(2, 3, resolution, resolution)).shape[-1] == arch.last_side
 
 
 @settings(FEW, max_examples=15)
