@@ -351,7 +351,7 @@ def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | No
         norm = replace(norm, groups=int(channels) // norm.width, width=0)
     if norm.kind == "group" and int(channels) % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
-    if norm.kind == "group" and pooled and channels == norm.groups:
+    if norm.kind == "group" and pooled and int(channels) == norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} leaves one number a group of {channels} pooled channels")
     return Normalize(channels, norm)
 

@@ -53,11 +53,11 @@ class Formula:
             return 1 if other.terms == self.terms else self._refuse(other)
         return self if other == 1 else self._refuse(other)
 
-    def _refuse(self, other: Any) -> NoReturn:
+    def _refuse(self, other: Any = None) -> NoReturn:
         raise TypeError(f"{self}: a formula has sums and products; nothing else is known of it")
 
     __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __mod__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __hash__ = _refuse
 
     def covers(self, other: Formula) -> bool:
         """Whether it is at least the other for all widths, as far as factors tell."""
@@ -93,7 +93,7 @@ COMPARED = ({"hidden", "width"}, {"width", "out"})
 
 
 class Width(int):
-    """A number of channels with a name. It hashes as the number that it is; products are formulas.
+    """A number of channels with a name; products are formulas.
 
     Only what is known by the formulas' keys may be asked of it: else the first network of a kind would decide for all.
     """
@@ -144,14 +144,16 @@ class Width(int):
         return int(self) % 2
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Width) and other.name != self.name and {self.name, other.name} not in COMPARED:
-            raise TypeError(f"whether {self.name} and {other.name} are equal differs from network to network of a kind")
-        return int(self) == other
+        name = other.name if isinstance(other, Width) else f"{other}"
+        if not isinstance(other, Width) or (name != self.name and {self.name, name} not in COMPARED):
+            raise TypeError(f"whether {self.name} and {name} are equal differs from network to network of a kind")
+        return int(self) == int(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = int.__hash__
+    def __hash__(self) -> int:
+        raise TypeError(f"{self.name}: which number it is differs from network to network of a kind")
 
     def _refuse_order(self, other: Any) -> NoReturn:
         raise TypeError(f"{self.name}: which of two widths is larger differs from network to network of a kind")
@@ -180,6 +182,11 @@ class Groups(int):
         made = super().__new__(cls, number)
         made.width = width
         return made
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError("groups: how many there are differs from network to network of a kind")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
 
 
 def with_named_widths(part: Part, **widths: Any) -> Part:

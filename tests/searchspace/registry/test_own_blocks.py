@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,31 @@ def inverted(b: Any, hidden: Any) -> Sequential:
 
 def last(b: Any, hidden: Any, stride: int = 0) -> Sequential:
     return unit(b, "project", Conv(hidden, b.out_channels, 3, stride or b.stride), "none")
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (lambda b: b.out_channels == 64, "whether out and 64 are equal differs"),
+        (lambda b: b.hidden == 64, "whether hidden and 64 are equal differs"),
+        (lambda b: b.hidden != 64, "whether hidden and 64 are equal differs"),
+        (lambda b: b.hidden in (64, 72), "whether hidden and 64 are equal differs"),
+        (lambda b: b.hidden in {64, 72}, "hidden: which number it is differs"),
+        (lambda b: {64: True}.get(b.hidden, False), "hidden: which number it is differs"),
+        (lambda b: b.hidden == 2 * b.in_channels, r"whether hidden and width\*2 are equal differs"),
+        (lambda b: 3 * b.hidden == 2 * b.in_channels, r"hidden\*3: a formula has sums"),
+        (lambda b: b.groups == 1, "groups: how many there are differs"),
+    ],
+)
+def test_a_block_that_asks_which_number_a_width_is_is_refused(asked: Callable[[Any], bool], says: str) -> None:
+    """Its formula is that of the first network of a kind, and would be wrong for the next."""
+
+    def body(b: Any) -> Sequential:
+        conv = Conv(b.in_channels, b.hidden, 3 if asked(b) else 5)
+        return sequential(("expand", unit(b, "expand", conv, "relu")), ("project", last(b, b.hidden)))
+
+    with pytest.raises(InputError, match=rf"^block 'own': its cost is no polynomial of its widths \({says}.*\)$"):
+        declared(body, grouping="depthwise", grouped="hidden")
 
 
 class Shuffle(Layer):
