@@ -120,9 +120,9 @@ class Run:
         from nas.study.records import alone_ms, trial_record
 
         trials = self.study.get_trials(deepcopy=False)
-        if not 0 <= number < len(trials):
+        if not isinstance(number, int) or not 0 <= number < len(trials):
             accepted = f"0 to {len(trials) - 1} are in {self.folder}" if trials else f"{self.folder} has none yet"
-            raise InputError(f"trial {number}: {accepted}")
+            raise InputError(f"trial {number!r}: {accepted}")
         return trial_record(trials[number], self.metric, alone_ms(self.study).get(number))
 
     def network(self, number: int) -> Trial:

@@ -110,6 +110,8 @@ def test_opening_a_run_writes_nothing(run: Run) -> None:
         Run.open(run.folder.parent)
     with pytest.raises(InputError, match="trial 4: 0 to 3 are in"):
         run.trial(4)
+    with pytest.raises(InputError, match="trial '0': 0 to 3 are in"):
+        run.trial("0")  # type: ignore[arg-type]
     with pytest.raises(InputError, match='"best" or the number of a trial is accepted'):
         run.export("worst")
 
