@@ -457,7 +457,6 @@ def project(b: Block, from_channels: int) -> Sequential:
     divides=True,
     grouping="given",
     colour="#cc79a7",
-    expansion=1.0,
     expansion_from="output",
     add_act="relu",
     shortcut="projection",
@@ -569,7 +568,7 @@ def convnext(b: Block) -> Sequential:
     )
 
 
-@declare("conv", grouping="given", colour="#937860", expansion=1.0, expansion_from="output", shortcut="none")
+@declare("conv", grouping="given", colour="#937860", expansion_from="output", shortcut="none")
 def conv(b: Block) -> Sequential:
     """One k×k convolution (VGG's, Simonyan & Zisserman 2015, and those of deep stems)."""
     return sequential(("spatial", spatial(b, b.in_channels, b.out_channels, b.stride)))

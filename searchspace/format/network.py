@@ -41,6 +41,7 @@ MIN_EXPANSION, MAX_EXPANSION = 0.01, 6  # the largest in a space; a fixed networ
 DEFAULTS: dict[str, Any] = {
     "kernel": 3,
     "kernels": (),
+    "expansion": 1.0,
     "expansion_from": "input",
     "groups": 1,
     "group_width": 0,

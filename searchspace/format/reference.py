@@ -83,14 +83,14 @@ def describe_accepted(hint: Any) -> str:
 def _default(field: dataclasses.Field[Any], cls: type) -> str:
     if field.default is dataclasses.MISSING:
         return "has to be given"
-    if cls is not Stage or field.name not in (*DEFAULTS, "expansion"):
+    if cls is not Stage or field.name not in DEFAULTS:
         return _describe(field.default)
     own: dict[str, list[str]] = {}
     for block in stage_blocks():
         if field.name in (paper := STRUCTURES[block].paper):
             own.setdefault(_describe(paper[field.name]), []).append(block)
     told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
-    return "; ".join([_describe(DEFAULTS[field.name]), *told] if field.name in DEFAULTS else told)
+    return "; ".join([_describe(DEFAULTS[field.name]), *told])
 
 
 def _describe(choice: Any) -> str:

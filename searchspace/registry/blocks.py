@@ -120,7 +120,7 @@ def samples(name: str) -> Iterator[Block]:
     options = STRUCTURES[name].options
     combined = (dict(zip(options, values, strict=True)) for values in itertools.product(*options.values()))
     for index, chosen in enumerate(itertools.islice(combined, MOST_OPTIONS)):
-        for stride, expansion in itertools.product((1, 2), {block_defaults(name).get("expansion", 1.0), 1.0}):
+        for stride, expansion in itertools.product((1, 2), {block_defaults(name)["expansion"], 1.0}):
             given = {"block": name, "stride": stride, "expansion": expansion, "downsample": "block", **chosen}
             for se in (0.0, 0.25) if not index else (0.0,):
                 choices = with_defaults({**given, "se": se})

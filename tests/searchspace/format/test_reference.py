@@ -28,7 +28,7 @@ def test_every_key_is_told_with_what_it_accepts(section: str, capsys: pytest.Cap
 def test_a_stages_defaults_are_those_that_hold() -> None:
     told = {key.name: key.default for key in keys("stage")}
     assert told["expansion"] == (
-        "basic, conv: 1; bottleneck, fused_mbconv, convnext, universal, star: 4; resnext, faster: 2; "
+        "1; bottleneck, fused_mbconv, convnext, universal, star: 4; resnext, faster: 2; "
         "inverted, mbconv: 6; ghost: 3; shuffle: 0.5"
     )
     assert told["kernel"] == "3; convnext, star: 7"

@@ -186,6 +186,16 @@ def test_a_block_that_asks_which_number_a_width_is_is_refused(asked: Callable[[A
         declared(body, grouping="depthwise", grouped="hidden")
 
 
+def test_a_block_that_declares_no_expansion_has_one() -> None:
+    declared()
+    data = {"stem": {"width": 8}, "schedule": {"start": 8, "end": 16}, "resolution": 32}
+    silent, said = (Space({**data, "stages": [{"block": "own", **more}]}) for more in ({}, {"expansion": 1}))
+    assert silent.arch() == said.arch()
+    space = Space({**data, "stages": [{"block": {"choice": ["mbconv", "own"]}}]})
+    for name, hidden in (("mbconv", 48), ("own", 8)):
+        assert space.arch({"stage1.block": name}).blocks[0].hidden == hidden
+
+
 class Shuffle(Layer):
     pass
 
