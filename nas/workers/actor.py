@@ -39,9 +39,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self.results: Iterator[Result] = iter(())
         if not hasattr(self, "data"):
             try:
-                evaluate, data = (_received(name, sent[name]) for name in ("evaluate", "data"))
+                evaluate, data = (_receive(name, sent[name]) for name in ("evaluate", "data"))
                 self.evaluate: Evaluate = evaluate
-                self.data = _made(data) if callable(data) and not isinstance(data, Split) else data
+                self.data = _make(data) if callable(data) and not isinstance(data, Split) else data
             except InputError as error:
                 self.results = iter([Result(error=str(error))])
                 return
@@ -79,7 +79,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return None
 
 
-def _received(name: str, sent: ray.ObjectRef) -> Any:
+def _receive(name: str, sent: ray.ObjectRef) -> Any:
     """What the driver has sent; `InputError` where that needs what cannot be imported here."""
     try:
         return ray.get(sent)
@@ -90,7 +90,7 @@ def _received(name: str, sent: ray.ObjectRef) -> Any:
         ) from None
 
 
-def _made(data: Callable[[], Any]) -> Any:
+def _make(data: Callable[[], Any]) -> Any:
     """What a callable makes on a worker."""
     try:
         return data()

@@ -92,8 +92,6 @@ def run(
 
     from nas.workers.actor import Worker
 
-    if "__mp_main__" in sys.modules:  # as the script is called in a process that it has spawned, and nowhere else
-        ray.cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     check_sent("evaluate", work.evaluate)
     if callable(work.data) or not hasattr(work.data, "fingerprint"):
         check_sent("data", work.data)
@@ -181,6 +179,8 @@ def check_sent(what: str, thing: Any) -> None:
     """`InputError` for what cannot be sent to another process."""
     from ray import cloudpickle
 
+    if "__mp_main__" in sys.modules:  # as the script is called in a process that it has spawned, and nowhere else
+        cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     try:
         cloudpickle.dumps(thing)
     except Exception as error:
