@@ -97,8 +97,12 @@ class Arch:
         A network without a classifier gets one for `num_classes`.
         """
         resolution = self.resolution if resolution is None else resolution
+        relaxed_at = resolution if relaxed_at is None else relaxed_at
+        for name, pixels in (("resolution", resolution), ("smallest_map", smallest_map), ("relaxed_at", relaxed_at)):
+            if not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1:
+                raise InputError(f"adapt: {name}: a whole number, at least 1, is accepted, not {pixels!r:.80}")
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
-        stride, pool, *rest = relax(strides, relaxed_at or resolution, smallest_map)
+        stride, pool, *rest = relax(strides, relaxed_at, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
         head = self.head if num_classes is None else replace(self.head, output="logits")

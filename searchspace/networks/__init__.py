@@ -37,6 +37,8 @@ def network(name: str, **options: Any) -> Network:
     ResNets take `stride_at="expand"` (v1), MobileNetV1, V2, MnasNet and ReXNets `width_mult`, ReXNet-lite
     `kernel_conf` and `fix_head_stem`, RegNets `rounding="nearest"` (pycls, timm). `InputError` says what is accepted.
     """
+    if not isinstance(name, str):
+        raise InputError(f"network: a name of the zoo is accepted, as {next(iter(NETWORKS))!r}, not {name!r:.80}")
     if name not in NETWORKS:
         raise InputError(f"network {name!r}: no such name in the zoo; the nearest are {', '.join(nearest_names(name))}")
     family = NETWORKS[name]

@@ -63,6 +63,8 @@ def split(data: Any, source: str, lines: Mapping[Location, int]) -> tuple[Any, d
             weights = _weights(node, f"{place}: {name(at)}")
             if not all(option is None or isinstance(option, (bool, int, float, str)) for option in options):
                 raise InputError(f"{place}: {name(at)}: choices are single values, not lists or mappings")
+            if any(option != option for option in options):
+                raise InputError(f"{place}: {name(at)}: only plain data and finite numbers are accepted")
             if len(set(options)) < len(options):  # 6 and 6.0 are one value, and so are 1 and true
                 first, other = next((a, b) for i, b in enumerate(options) for a in options[:i] if a == b)
                 one = " and ".join(dict.fromkeys((json.dumps(first), json.dumps(other))))
@@ -105,7 +107,7 @@ def name(location: Location) -> str:
 def fit_range(node: Mapping[str, Any], source: str) -> tuple[float, float]:
     bounds = node.get("fit")
     if len(node) == 1 and isinstance(bounds, list) and len(bounds) == 2:
-        numbers = all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in bounds)
+        numbers = all(type(bound) in (int, float) for bound in bounds)
         if numbers and 0 < bounds[0] < bounds[1] <= limits.FACTOR:
             return float(bounds[0]), float(bounds[1])
     accepted = f"{{fit: [low, high]}} with 0 < low < high ≤ {limits.FACTOR:,.0f}"

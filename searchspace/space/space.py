@@ -81,7 +81,7 @@ class Space:
         written = {part: node for part, node in self.data.items() if part not in free.BESIDE}
         fixed, self._locations, choices = free.split(written, source, lines or {})
         if isinstance(fixed, dict) and isinstance(fixed.get("width_mult"), dict):
-            self.fit_range = free.fit_range(fixed["width_mult"], source)
+            self.fit_range = free.fit_range(written["width_mult"], source)
             fixed["width_mult"] = 1.0
         self.network = parse_network(fixed, source, lines)
         for name, location in self._locations.items():

@@ -16,6 +16,7 @@ from searchspace.costs.network_cost import section_costs
 from searchspace.space.preflight import preflight
 
 SPACE = Space.load("mobile_small")
+NETWORK = zoo("resnet18")
 
 
 def test_a_budget_may_be_text_wherever_one_is_meant() -> None:
@@ -44,6 +45,15 @@ def test_a_budget_may_be_text_wherever_one_is_meant() -> None:
         (lambda: section_costs(SPACE), "cost: an Arch is accepted, not a Space"),  # type: ignore[arg-type]
         (lambda: build("resnet18"), "build: an Arch is accepted, not 'resnet18'"),  # type: ignore[arg-type]
         (lambda: build(SPACE), "build: an Arch is accepted, not a Space"),  # type: ignore[arg-type]
+        (lambda: zoo(5), "network: a name of the zoo is accepted, as 'resnet18', not 5"),  # type: ignore[arg-type]
+        (lambda: zoo(["resnet18"]), "network: a name of the zoo is accepted"),  # type: ignore[arg-type]
+        (
+            lambda: NETWORK.adapt(resolution="32"),
+            "adapt: resolution: a whole number, at least 1, is accepted, not '32'",
+        ),  # type: ignore[arg-type]
+        (lambda: NETWORK.adapt(resolution=0), "adapt: resolution: a whole number, at least 1"),
+        (lambda: NETWORK.adapt(smallest_map="2"), "adapt: smallest_map: a whole number"),  # type: ignore[arg-type]
+        (lambda: NETWORK.adapt(relaxed_at="32"), "adapt: relaxed_at: a whole number"),  # type: ignore[arg-type]
         (lambda: build(None), "build: an Arch is accepted, not a NoneType"),  # type: ignore[arg-type]
     ],
 )
