@@ -62,7 +62,8 @@ class Run:
 
     def __repr__(self) -> str:
         ended = sum(record.state != "running" for record in self.trials)
-        of = "" if self.config.wanted is None else f"of {self.config.wanted} "
+        wanted = self.config.wanted
+        of = "" if wanted is None or wanted < ended else f"of {wanted} "
         return f"Run({str(self.folder)!r}: {ended} {of}trials ended)"
 
     @property

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from nas.workers.evaluate import Context, Evaluate
 
 
+_RUNS = ContextVar("trials run in this thread", default=False)
 GOODBYE_S = 2.0  # for what still trains where a run ends before it; its training goes on from its checkpoint
 
 
@@ -278,6 +280,20 @@ def _scheduler(course: Coordinator) -> Any:
 
 
 @contextmanager
+def _alone() -> Iterator[None]:
+    """`InputError` where these trials would wait for the cores of others that wait for them."""
+    if _RUNS.get():
+        raise InputError(
+            "a search in a watcher of another: that one's trials hold the cores; begin it once that has ended"
+        )
+    before = _RUNS.set(True)
+    try:
+        yield
+    finally:
+        _RUNS.reset(before)
+
+
+@contextmanager
 def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
     """A signal that ends commands halts the course, and so does the loss of Ray; Ray Tune then ends at its next step. A
     second signal is not caught."""
@@ -292,12 +308,13 @@ def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
         course.halt(number)
         end_tune()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
-    try:
-        with signals.ending(halt):
+    with _alone():
+        if threading.current_thread() is not threading.main_thread():
             yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+            return
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        try:
+            with signals.ending(halt):
+                yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from nas.workers import tuner
+from searchspace import InputError
 
 
 def test_a_time_limit_does_not_go_by_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +21,13 @@ def test_a_time_limit_does_not_go_by_the_time_of_day(monkeypatch: pytest.MonkeyP
         passed[0], set_by[0] = seconds, 3600 * hours
         assert limit.stop_all() is over
         assert not limit("trial", {})
+
+
+def test_a_search_in_a_watcher_of_another_is_refused() -> None:
+    with tuner._alone():
+        with pytest.raises(InputError, match="a search in a watcher of another"), tuner._alone():
+            pass
+        with ThreadPoolExecutor(1) as other:  # which waits for its turn
+            other.submit(lambda: tuner._alone().__enter__()).result()
+    with tuner._alone():
+        pass
