@@ -29,7 +29,7 @@ def network(name: str, resolution: int | None = None, num_classes: int | None = 
     path = Path(name)
     if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
         return zoo(name, 1000 if num_classes is None else num_classes, resolution)
-    if path.is_dir():
+    if os.path.isdir(path):
         own = next((path / file for file in OF_FOLDERS if (path / file).is_file()), None)
         if own is None:
             none = " or ".join(OF_FOLDERS)
