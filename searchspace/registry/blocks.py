@@ -28,7 +28,7 @@ from searchspace.document import parse, plain
 from searchspace.errors import InputError, reason
 from searchspace.format.network import Stage, block_defaults, check_expansion, with_defaults
 from searchspace.format.resolve import block
-from searchspace.registry.functions import source_of
+from searchspace.registry.functions import replaces, source_of
 
 PACKAGE = tuple(STRUCTURES)
 # What the function of a kind of block is tried on: more would not tell more.
@@ -62,7 +62,8 @@ def register_block(
     stage (`python -m searchspace keys stage`). For `divides`, `grouping` and `grouped` see `Structure`.
 
     The function is tried at once. Raises `InputError` where its cost is no polynomial of its widths, where its output
-    does not have the block's width or does not follow its stride, and for a name that another declaration has.
+    does not have the block's width or does not follow its stride, and for a name that another declaration has, unless
+    that is of the same notebook.
     """
 
     def add(layers: Layers) -> Layers:
@@ -71,7 +72,7 @@ def register_block(
             declare(name, divides=divides, grouping=grouping, grouped=grouped, colour=colour, options=options, **paper)(
                 layers
             )
-            if before is not None and not same(before, STRUCTURES[name]):
+            if before is not None and not (same(before, STRUCTURES[name]) or replaces(layers, before.layers)):
                 raise InputError("another declaration has this name; give another")
             forget()
             check(name)

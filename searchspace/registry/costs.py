@@ -11,7 +11,7 @@ from searchspace.budget import MILLISECONDS, NAMES, OWN_COSTS, PREFIXES, UNITS, 
 from searchspace.costs.network_cost import own_cost
 from searchspace.errors import InputError
 from searchspace.networks import zoo
-from searchspace.registry.functions import source_of
+from searchspace.registry.functions import replaces, source_of
 
 COUNTED = (*NAMES, "latency", "peak_memory", "flash", "int8_arena", "int8_flash")
 TRIED = (0.25, 0.5, 1.0, 2.0)  # width multipliers
@@ -26,7 +26,7 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
 
     A budget may then be 200kWB or weight_bytes<=200k, and `--minimize weight_bytes` seeks a front. The function is
     tried at once. Raises `InputError` unless it gives finite numbers above 0 that are no less for a wider network, and
-    for a name or a unit that means something else.
+    for a name or a unit that means something else, unless it did so in the same notebook.
     """
 
     def add(function: Measure) -> Measure:
@@ -35,13 +35,16 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
             _check_names(name, unit)
             if not callable(function):
                 raise InputError("a function of an Arch is accepted")
-            if before is not None and (before.unit, source_of(before.of)) != (unit, source_of(function)):
+            same = before is None or (before.unit, source_of(before.of)) == (unit, source_of(function))
+            if before is not None and not (same or replaces(function, before.of)):
                 raise InputError("another function has this name; give another")
             OWN_COSTS[name] = OwnCost(unit, function)
             _check_monotone(name)
         except InputError as error:
             if before is None:
                 OWN_COSTS.pop(name, None)
+            else:
+                OWN_COSTS[name] = before
             said = str(error).removeprefix(f"cost {name}: ")
             raise InputError(f"cost {name!r:.80}: {said}") from None
         return function

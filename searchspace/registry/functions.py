@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from types import CodeType
 from typing import Any
+
+MAIN = "__main__"
+
+
+def replaces(function: Any, before: Any) -> bool:
+    """Whether a function takes the place of one that was registered: where a notebook's cell is run again."""
+    modules = {getattr(one, "__module__", None) for one in (function, before)}
+    return modules == {MAIN} and not hasattr(sys.modules[MAIN], "__file__")
 
 
 def source_of(function: Any) -> Any:

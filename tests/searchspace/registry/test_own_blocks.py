@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -147,6 +149,43 @@ def test_declared_twice_alike_is_once_and_otherwise_refused() -> None:
     with pytest.raises(InputError, match="another declaration has this name"):
         register_block("mbconv")(uib)
     assert STRUCTURES["uib"].paper == {}
+
+
+def test_a_cell_of_a_notebook_that_is_run_again_declares_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+
+    def thin(b: Any) -> Sequential:
+        return sequential(("project", last(b, b.in_channels)))
+
+    def broken(b: Any) -> Sequential:
+        return sequential(("a b", last(b, b.in_channels)))
+
+    register_block("mine", options=OPTIONS)(as_in_main(uib))
+    space = {**SPACE, "width_mult": 1, "stages": [{"block": "mine"}]}
+    before = cost(Space(space).arch())
+    with pytest.raises(InputError, match="a part is called 'a b'"):
+        register_block("mine")(as_in_main(broken))
+    assert cost(Space(space).arch()) == before
+    with pytest.raises(InputError, match="another declaration has this name"):
+        register_block("mine")(thin)  # of another module
+    register_block("mine")(as_in_main(thin))
+    register_block("other")(thin)
+    assert cost(Space(space).arch()) == cost(Space({**space, "stages": [{"block": "other"}]}).arch()) != before
+    with pytest.raises(InputError, match="another declaration has this name"):
+        register_block("mbconv")(as_in_main(thin))
+
+
+def test_a_script_does_not_declare_a_block_twice() -> None:
+    register_block("mine", options=OPTIONS)(as_in_main(uib))
+    with pytest.raises(InputError, match="another declaration has this name"):
+        register_block("mine", expansion=2.0, options=OPTIONS)(as_in_main(uib))
+
+
+def as_in_main(function: Any) -> Any:
+    """A function as a script or a notebook declares it."""
+    copied = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
+    copied.__module__ = "__main__"
+    return copied
 
 
 def declared(body: Any = None, **changes: Any) -> None:

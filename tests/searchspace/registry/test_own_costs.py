@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -98,6 +99,22 @@ def test_twice_alike_is_once() -> None:
         register_cost("weight_bytes", unit="WB")(lambda arch: 1.0)
     with pytest.raises(InputError, match="another function has this name"):
         register_cost("weight_bytes", unit="WBB")(weight_bytes)
+
+
+def test_a_cell_of_a_notebook_that_is_run_again_registers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    cells = [lambda arch: 1.0, lambda arch: 2.0, lambda arch: 1e9 / cost(arch).params]
+    for cell in cells:
+        cell.__module__ = "__main__"
+    of(cells[0])
+    of(cells[1], unit="YY")
+    assert cost(ARCH).own == (("mine", 2.0),)
+    with pytest.raises(InputError, match="a wider network has to cost as much"):
+        of(cells[2])
+    with pytest.raises(InputError, match="another function has this name"):
+        of(lambda arch: 3.0)  # of another module
+    assert cost(ARCH).own == (("mine", 2.0),)
+    assert Budget.parse("5YY")
 
 
 def of(function: Callable[[Any], Any], name: str = "mine", unit: str = "XX") -> None:
