@@ -15,7 +15,7 @@ from searchspace import limits
 from searchspace.blocks.blocks import BETWEEN, Block, lower_block
 from searchspace.blocks.layers import Conv, Gate, Layer, Parallel, Residual, Sequential
 from searchspace.blocks.stem_head import Head, Stem, lower_head, lower_stem
-from searchspace.document import parse, plain, read_yaml, value, write_yaml
+from searchspace.document import parse, plain, read_yaml, user_path, value, write_yaml
 from searchspace.errors import InputError
 from searchspace.limits import check_int
 
@@ -124,12 +124,12 @@ class Arch:
 
     def save(self, path: str | Path, title: str = "") -> None:
         """Write the network as YAML."""
-        write_yaml(Path(path), self.to_dict(), title)
+        write_yaml(user_path(path), self.to_dict(), title)
 
     @classmethod
     def load(cls, path: str | Path) -> Arch:
         """Read what `save` wrote; `InputError` names file, line and field."""
-        data, lines = read_yaml(Path(path))
+        data, lines = read_yaml(user_path(path))
         if isinstance(data, dict) and "stages" in data:
             raise InputError(f"{path}: written in stages: load it with Space.load(path).arch()")
         return parse(cls, data, str(path), lines)

@@ -54,6 +54,11 @@ for _class in (Loader, Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^({_pattern})$"), list("-+.0123456789"))
 
 
+def user_path(given: str | Path) -> Path:
+    """A path that came from Python, where no shell has read its `~`."""
+    return Path(os.path.expanduser(given))
+
+
 @dataclass_transform(frozen_default=True)
 def value(cls: type[T]) -> type[T]:
     """A frozen, slotted dataclass that people may write in a document; fields it does not know are refused."""

@@ -19,12 +19,13 @@ def names(folder: str) -> list[str]:
 
 def find(kind: str, folder: str, given: str | Path) -> Path:
     """The file of one by its name, or of somebody's own; `InputError` where there is none."""
-    known, name = names(folder), str(given)
+    given = name = os.path.expanduser(str(given))
+    known = names(folder)
     own = os.path.exists(given) and not Path(given).is_dir()
     if name not in known and not own:
         name = name.lower()  # a file of somebody's own may be called like one but for its capitals
     if name in known:
         return Path(str(resources.files("searchspace") / folder / f"{name}{SUFFIX}"))
     if not own:
-        raise InputError(f"{kind} {str(given)!r}: a file, or one of {', '.join(known)} is accepted")
+        raise InputError(f"{kind} {given!r}: a file, or one of {', '.join(known)} is accepted")
     return Path(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from nas.study import storage
 from nas.study.study import Study, config_of_caller
 from nas.trial import Trial, TrialRecord, rank
 from searchspace.costs.latency import LatencyTable
+from searchspace.document import user_path
 from searchspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,14 +39,23 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, config: SearchConfig, study: optuna.Study) -> None:
-        self.folder, self.config, self.study = Path(folder), config, study
+        self._given = user_path(folder)
+        self._place, self.config, self.study = self._given.absolute(), config, study
+
+    def __reduce__(self) -> Any:
+        return type(self).open, (self._place,)
+
+    @property
+    def folder(self) -> Path:
+        """As it was given, while that leads there: after `os.chdir` its whole path."""
+        return self._given if self._given.absolute() == self._place else self._place
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """The run of a folder; `InputError` where there is none, or its study cannot be read."""
         if not isinstance(folder, (str, Path)):
             raise InputError(f"run: a folder's path is accepted, not {folder!r}")
-        path = Path(folder)
+        path = user_path(folder)
         study = storage.load(path)
         return cls(path, cls.config_of(path) or config_of_caller(Study.read(path).design), study)
 
@@ -120,17 +131,20 @@ class Run:
         """Any trial by its number, interrupted ones too; `InputError` where there is none of that number."""
         from nas.study.records import alone_ms, trial_record
 
-        trials = self.study.get_trials(deepcopy=False)
-        if not isinstance(number, int) or not 0 <= number < len(trials):
-            accepted = f"0 to {len(trials) - 1} are in {self.folder}" if trials else f"{self.folder} has none yet"
-            raise InputError(f"trial {number!r}: {accepted}")
-        return trial_record(trials[number], self.metric, alone_ms(self.study).get(number))
+        return trial_record(self._frozen(number), self.metric, alone_ms(self.study).get(number))
 
     def network(self, number: int) -> Trial:
-        """A trial's network as it was trained; `InputError` where the study is damaged there."""
+        """A trial's network as it was trained; `InputError` where the study is damaged there, or has no such trial."""
         from nas.study.records import trial_of
 
-        return trial_of(self.study.get_trials(deepcopy=False)[number])
+        return trial_of(self._frozen(number))
+
+    def _frozen(self, number: int) -> optuna.trial.FrozenTrial:
+        trials = self.study.get_trials(deepcopy=False)
+        if not isinstance(number, Integral) or not 0 <= number < len(trials):  # of a table's column too
+            accepted = f"0 to {len(trials) - 1} are in {self.folder}" if trials else f"{self.folder} has none yet"
+            raise InputError(f"trial {number!r}: {accepted}")
+        return trials[number]
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: the columns of trials.csv."""
@@ -220,7 +234,7 @@ class Run:
         path."""
         from nas.run.report import write
 
-        return write(self, self.folder if out is None else Path(out))
+        return write(self, self.folder if out is None else user_path(out))
 
     def export(self, which: int | str = "best", out: str | Path | None = None, onnx: bool = False) -> Path:
         """Write the network of a trial, by its number or "best", to a folder that needs nothing of this project.
@@ -229,4 +243,4 @@ class Run:
         """
         from nas.run.export import export_trial
 
-        return export_trial(self, which, Path(out) if out is not None else self.folder / "export", onnx)
+        return export_trial(self, which, user_path(out) if out is not None else self.folder / "export", onnx)

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import math
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ from searchspace.space.target import Target, boards
 if TYPE_CHECKING:
     from nas.data.datasets import Split
 
+PATHS = ("warm_start", "plugin")
 LISTS = ("fix", "minimize", "warm_start", "track", "plugin")
 MAX_CONTROLS, SMALLEST = 32, 16
 TEXTBOOK_SHARE = 6  # trials per textbook network
@@ -338,7 +340,8 @@ def _as_written(name: str, value: Any) -> Any:
     if name in ("run", "latency_table", "space", "dataset"):
         if not isinstance(value, (str, Path)):
             raise InputError(f"{'folder' if name == 'run' else name}: a path or a text is accepted, not {value!r}")
-        return Path(value) if name in ("run", "latency_table") else str(value)
+        path = os.path.expanduser(str(value))
+        return Path(path) if name in ("run", "latency_table") else path
     wanted = KINDS.get(name, str)
     if isinstance(value, bool) != (wanted is bool) or not isinstance(
         value, (wanted, int) if wanted is float else wanted
@@ -353,7 +356,7 @@ def _words(name: str, value: Any) -> list[str]:
     several = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(several, (list, tuple)) or not all(isinstance(one, (str, Path)) for one in several):
         raise InputError(f"{name}: a text or a list of texts is accepted, not {value!r}")
-    return [str(one) for one in several]
+    return [os.path.expanduser(str(one)) if name in PATHS else str(one) for one in several]
 
 
 def _pixels(value: Any) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from nas.study import attributes, servers
 from nas.study.completeness import AHEAD, BEST, STUDY, TABLE, Kept
 from nas.study.passwords import hide, server, without_password
 from nas.study.rdb import Storage
-from searchspace.document import check_own
+from searchspace.document import check_own, user_path
 from searchspace.errors import InputError
 
 NAME, FILE = "search", STUDY
@@ -107,7 +107,9 @@ def _of_folder(path: Path, make: bool) -> optuna.storages.RDBStorage:
 
 
 def _by_path(path: Path, patience_s: float = LOCK_TIMEOUT_S) -> dict[str, Any]:
-    """How SQLAlchemy opens a file: by its path, and not by an address, where ?, % and {} would mean something else."""
+    """How SQLAlchemy opens a file: by its path, and not by an address, where ?, % and {} would mean something else;
+    by its whole one, since connections are made after `os.chdir` too."""
+    path = path.absolute()
     return {"creator": lambda: _connection(path, patience_s), "poolclass": sqlalchemy.pool.QueuePool}
 
 
@@ -275,7 +277,7 @@ def run_folder(run: str | Path) -> Path:
     """The path of a run folder; `InputError` for an empty text, which would mean the current one."""
     if not isinstance(run, (str, Path)) or not str(run):
         raise InputError(f"run folder: a path is accepted, not {run!r}")
-    return Path(run)
+    return user_path(run)
 
 
 def load(run: str | Path) -> optuna.Study:

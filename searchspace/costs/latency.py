@@ -36,7 +36,7 @@ from searchspace.blocks.layers import (
     steps,
 )
 from searchspace.costs.kernels import kernels
-from searchspace.document import check_no_pipe, parse, write_text, writing
+from searchspace.document import check_no_pipe, parse, user_path, write_text, writing
 from searchspace.errors import InputError
 
 LANES = 16
@@ -110,9 +110,10 @@ class LatencyTable:
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
         """What `save` wrote; `InputError` for a file that is broken, or of something else."""
+        path = user_path(path)
         try:
-            check_no_pipe(Path(path))
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            check_no_pipe(path)
+            data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"latency table {path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
@@ -121,7 +122,7 @@ class LatencyTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, a row a line, in one step; raises as `writing`."""
-        path, write = Path(path), partial(json.dumps, ensure_ascii=False)
+        path, write = user_path(path), partial(json.dumps, ensure_ascii=False)
         rest = {name: thing for name, thing in asdict(self).items() if name != "times"}
         rows = {operator: ",\n".join(map(write, rows)) for operator, rows in self.times.items()}
         times = ",\n".join(f"{write(operator)}: [{text}]" for operator, text in rows.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from nas import Context, Result, Run, Split, Study, Trial, export, report, searc
 from nas.config import CONFIG
 from nas.run import search_options
 from nas.run.search import Ended, Given, Search, carry_out_command
+from nas.study import lock, storage
 from nas.views import notes
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
@@ -114,6 +116,47 @@ def test_opening_a_run_writes_nothing(run: Run) -> None:
         run.trial("0")  # type: ignore[arg-type]
     with pytest.raises(InputError, match='"best" or the number of a trial is accepted'):
         run.export("worst")
+
+
+def test_a_trial_is_found_by_a_number_of_the_table(run: Run) -> None:
+    number = run.frame()["trial"][2]
+    assert run.trial(number) == run.trials[2]
+    assert run.network(number).arch == run.trials[2].arch
+    with pytest.raises(InputError, match="trial 4: 0 to 3 are in"):
+        run.network(4)
+    with pytest.raises(InputError, match="trial '0': 0 to 3 are in"):
+        run.network("0")  # type: ignore[arg-type]
+
+
+def test_a_run_stays_open_when_the_working_folder_changes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.folder.parent)
+    opened = Run.open(run.folder.name)
+    assert str(opened.folder) == run.folder.name
+    copied = pickle.dumps(opened)
+    database, held = storage.database(Path(run.folder.name), make=False), lock.FolderLock(run.folder)
+    monkeypatch.chdir(run.folder.parents[2])
+    database.engine.dispose()
+    assert database.get_all_studies()
+    assert opened.alive
+    held.release()
+    assert (opened.folder, opened.best, opened.environments) == (run.folder, run.best, run.environments)
+    assert opened.report() == run.folder / "report.html"
+    assert pickle.loads(copied).best == run.best
+
+
+def test_paths_from_python_may_begin_at_home(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run.folder.parent))
+    opened = Run.open(f"~/{run.folder.name}")
+    assert opened.folder == run.folder
+    assert opened.report("~/page") == run.folder.parent / "page" / "report.html"
+    assert opened.export(0, "~/taken") == run.folder.parent / "taken"
+    args = search_options.from_python({"budget": BUDGET, "run": "~/a", "dataset": "~/b/", "warm_start": "~/c"})
+    home = str(run.folder.parent)
+    assert (args.run, args.dataset, args.warm_start) == (Path(home, "a"), f"{home}/b/", [f"{home}/c"])
+    run.best.arch.save("~/arch.yaml")
+    assert Arch.load("~/arch.yaml") == run.best.arch
+    (run.folder.parent / "space.yaml").write_text(yaml.safe_dump(SMALL))
+    assert Space.load("~/space.yaml").choices == Space(SMALL).choices
 
 
 def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
