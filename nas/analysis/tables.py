@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.metric import DEFAULT_METRIC, Metric
+from nas.metric import DEFAULT_METRIC
 from nas.trial import TrialRecord
 from searchspace.document import part_of, write_text
 
@@ -50,12 +50,12 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
     for record in records:
         row = {"trial": record.number, "outcome": record.state, score: record.score}
         row |= {name: of(record) for name, of in COLUMNS.items()} | {
-            own_column(n, record.metric): spent for n, spent in record.cost.own
+            own_column(n, record): spent for n, spent in record.cost.own
         }
         rows.append({**record.notes, **row, **record.point})
     if not rows:
         return pd.DataFrame(columns=["trial", "outcome", score, *COLUMNS])
-    costs = dict.fromkeys(own_column(name, record.metric) for record in records for name, _ in record.cost.own)
+    costs = dict.fromkeys(own_column(name, record) for record in records for name, _ in record.cost.own)
     known = ["trial", "outcome", score, *COLUMNS, *costs]
     table = pd.DataFrame(rows)
     own = [name for name in table.columns if any(name in record.notes for record in records) and name not in known]
@@ -63,9 +63,10 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return table[[*known, *points, *own]]
 
 
-def own_column(name: str, metric: Metric) -> str:
-    """The column of a cost of the user's own, whose name another column may have."""
-    return f"{name} (cost)" if name in (*COLUMNS, "trial", "outcome", "score", metric.name, metric.words) else name
+def own_column(name: str, record: TrialRecord) -> str:
+    """The column of a cost of the user's own, whose name another column may have, here or in the report."""
+    taken = {"trial", "outcome", "score", "MFLOPs", "MParams", *COLUMNS, *record.point}
+    return f"{name} (cost)" if name in taken | {record.metric.name, record.metric.words} else name
 
 
 def write_csv(records: Sequence[TrialRecord], run: Path) -> None:

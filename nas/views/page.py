@@ -410,7 +410,7 @@ def row(trial: TrialRecord, images: int, memory: Sequence[str] = ()) -> Row:
         "MFLOPs": million(trial.cost.macs),
         "MParams": million(trial.cost.params),
         **{MEMORY[name]: kilo(trial.cost.of(name)) for name in memory},
-        **{own_column(name, trial.metric): amount(spent, name) for name, spent in trial.cost.own},
+        **{own_column(name, trial): amount(spent, name) for name, spent in trial.cost.own},
         **{name: "" if ms is None else f"{ms:.1f}" for name, ms in latencies.items()},
         "network": trial.network,
     }

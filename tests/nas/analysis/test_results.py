@@ -377,12 +377,14 @@ def test_every_column_of_the_table_is_explained() -> None:
     assert [name for name in ("trial", "outcome", *tables.COLUMNS) if f"`{name}`" not in table] == []
 
 
-@pytest.mark.parametrize("name", ["trial", "outcome", "accuracy", "seconds", "network"])
+@pytest.mark.parametrize("name", ["trial", "outcome", "accuracy", "seconds", "MFLOPs", "resolution"])
 def test_a_cost_named_like_a_column_has_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = record(3, cost=replace(record(0).cost, own=((name, 7.5),)))
+    one = record(3, cost=replace(record(0).cost, own=((name, 7.5),)), point={"resolution": 96})
     table = tables.frame([one])
     assert table.columns.is_unique
     assert (table[f"{name} (cost)"][0], table["trial"][0], table["accuracy"][0]) == (7.5, 3, 0.5)
+    assert table["resolution"][0] == 96
     monkeypatch.setattr(page, "amount", lambda spent, name: f"{spent}J")
     cells = page.row(one, 100)
     assert (cells["trial"], cells[f"{name} (cost)"]) == ("3", "7.5J")
+    assert cells["MFLOPs"] == page.million(one.cost.macs)
