@@ -152,7 +152,7 @@ def test_declared_twice_alike_is_once_and_otherwise_refused() -> None:
 
 
 def test_a_cell_of_a_notebook_that_is_run_again_declares_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
 
     def thin(b: Any) -> Sequential:
         return sequential(("project", last(b, b.in_channels)))
@@ -175,7 +175,8 @@ def test_a_cell_of_a_notebook_that_is_run_again_declares_anew(monkeypatch: pytes
         register_block("mbconv")(as_in_main(thin))
 
 
-def test_a_script_does_not_declare_a_block_twice() -> None:
+def test_a_script_does_not_declare_a_block_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
     register_block("mine", options=OPTIONS)(as_in_main(uib))
     with pytest.raises(InputError, match="another declaration has this name"):
         register_block("mine", expansion=2.0, options=OPTIONS)(as_in_main(uib))

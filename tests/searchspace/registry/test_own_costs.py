@@ -102,7 +102,7 @@ def test_twice_alike_is_once() -> None:
 
 
 def test_a_cell_of_a_notebook_that_is_run_again_registers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     cells = [lambda arch: 1.0, lambda arch: 2.0, lambda arch: 1e9 / cost(arch).params]
     for cell in cells:
         cell.__module__ = "__main__"
