@@ -141,7 +141,7 @@ def verdict(found: Duel) -> str:
     other = found.other
     assert other is not None
     if better(found) != found.winner:
-        return f"That is {'a' if reliable else 'no reliable'} difference, and it was shrinking."
+        return f"That is {'a' if reliable else 'no'} reliable difference, and it was shrinking."
     if found.winner.role == "baseline":
         return f"The search found nothing better than {found.winner.baseline}, which is named instead."
     if other.role != "baseline":

@@ -33,7 +33,9 @@ def network(name: str, resolution: int | None = None, num_classes: int | None = 
         own = next((path / file for file in OF_FOLDERS if (path / file).is_file()), None)
         if own is None:
             none = " or ".join(OF_FOLDERS)
-            raise InputError(f"{path}: the folder of an export or a search is accepted; it has no {none}")
+            raise InputError(
+                f"{path}: cannot be read; of folders an export's or a search's is accepted, and it has no {none}"
+            )
         path = own
     data, _ = read_yaml(path)
     if not (isinstance(data, dict) and "stages" in data):

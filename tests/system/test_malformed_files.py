@@ -189,7 +189,7 @@ def test_what_is_no_text_or_no_network(name: str, tmp_path: Path) -> None:
 def test_what_is_no_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     path = str(tmp_path / name)
-    with pytest.raises(InputError, match=r"larger than|cannot be read|no such file|it has no arch.yaml"):
+    with pytest.raises(InputError, match=r"larger than|cannot be read|no such file"):
         main(["show", path])
     with pytest.raises(InputError, match=r"larger than|a file, or one of"):
         main(["describe", path, "--budget", "300MFLOPs"])
