@@ -25,8 +25,9 @@ class DataConfig:
 
     `flip` says whether training images are mirrored at random (None: as the classes' names say, see `mirroring`).
     `skip_bad` leaves out images that cannot be read. `data_range` is the value of 16-bit, 32-bit and float images that
-    stands for white (None: 65,535 of whole numbers, 1 of floats). `base` is the working folder that a relative path of
-    a dataset was given in: no part of what the images are.
+    stands for white (None: 65,535 of whole numbers, 1 of floats). Where no resolution is asked for, images are made the
+    size that is `typical` of them; in runs of before, that of the first. `base` is the working folder that a relative
+    path of a dataset was given in: no part of what the images are.
     """
 
     dataset: str = "digits"
@@ -36,6 +37,7 @@ class DataConfig:
     skip_bad: bool = False
     data_range: float | None = None
     spare: bool = False
+    typical: bool = True
     base: str = field(default="", compare=False)
 
     @property
@@ -88,8 +90,8 @@ class TrainConfig:
         for name, most in (("epochs", 10**6), ("batch_size", 10**6), ("resolution", 4096)):
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name}: at most {most:,}, not {getattr(self, name)}")
-        if not 0.0 < self.learning_rate <= 1e38:
-            raise ValueError(f"learning_rate: above 0 and at most 1e38, not {self.learning_rate:g}")
+        if not 0.0 < self.learning_rate <= 100:
+            raise ValueError(f"learning_rate: above 0 and at most 100, not {self.learning_rate:g}")
         for name in ("momentum", "weight_decay", "label_smoothing", "warmup"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}: from 0 to below 1, not {getattr(self, name)}")
@@ -278,15 +280,17 @@ def load_plugins(folder: Path) -> None:
 
 
 def as_begun(images: Any) -> None:
-    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored."""
+    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored, and
+    one that says nothing of their size when it was that of the first."""
     if isinstance(images, dict):
         images.setdefault("flip", images.get("dataset", "digits") != "digits")
+        images.setdefault("typical", False)
 
 
 def resume(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
-    data = replace(as_written(new.data, old.data), flip=flip)
+    data = replace(as_written(new.data, old.data), flip=flip, typical=old.data.typical)
     return replace(new, data=data, controls=old.controls, baselines=old.baselines)
 
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         if not args.dry_run:
             begun.check_budget()
-            deploy.check_test_images(begun.config, command.console(), args.quiet)
+            deploy.check_images(begun)
         code = carry_out_command(begun)
         if code or args.dry_run:
             return code

@@ -5,6 +5,7 @@ RUN is a search, a training, an export, a file of a network, or a name of the zo
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +34,12 @@ def parser() -> command.Parser:
         "microcontrollers (and --int8); several",
     )
     p.add_argument("--int8", action="store_true", help="also model.int8.onnx, quantised by onnxruntime (and --onnx)")
-    p.add_argument("--dataset", metavar="NAME", help="images to quantise with (default: those it was trained on)")
+    p.add_argument(
+        "--dataset",
+        type=os.path.expanduser,
+        metavar="NAME",
+        help="images to quantise with (default: those it was trained on)",
+    )
     p.add_argument(
         "--calibration-images", type=int, default=256, metavar="N", help="of them, that give ranges (default: 256)"
     )

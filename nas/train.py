@@ -6,6 +6,7 @@ their brief scores told which are good.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def parser() -> command.Parser:
     p.add_argument("arch", help="an arch.yaml, the folder of an export or search, or a name of the zoo")
     p.add_argument(
         "--dataset",
+        type=os.path.expanduser,
         help="digits, a folder, or a Hugging Face name (default: that of the search, training or export given as ARCH)",
     )
     p.add_argument("--images", type=int, help="a rehearsal: train on so many images, of every class its share (all)")

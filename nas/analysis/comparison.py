@@ -188,10 +188,10 @@ def findings(
     images: int,
     finals: Finals | None = None,
     alive: bool | None = True,
-    commonest: float = 0.0,
+    chance: float | None = None,
 ) -> list[str]:
     """What the run shows, in sentences; with `finals` these say what the best network is. `alive` is of its state,
-    `commonest` the share of the commonest class among the images."""
+    `chance` the score of always answering the same."""
     complete, metric = rank(trials), metric_of(trials)
     counts = [f"{sum(t.state == end for t in trials)} {end}" for end in ("complete", "pruned", "failed")]
     left = sum(t.state == "running" for t in trials)
@@ -205,7 +205,7 @@ def findings(
         of = f" on {images} images" if images else ""
         first = "Best score of brief training" if finals else "Best"
         lines.append(f"{first}: trial {best.number} ({best.role}), {metric.validation} {best.score:.4f}{measured}{of}.")
-    lines += conclusion(trials, images, finals, commonest)
+    lines += conclusion(trials, images, finals, chance)
     unbeaten = front(trials)
     if unbeaten:
         names = ", ".join(unbeaten[0].minimized)
@@ -215,30 +215,37 @@ def findings(
     return lines + (sentences(found) if found else [])
 
 
-def conclusion(trials: Sequence[TrialRecord], images: int, finals: Finals | None, commonest: float = 0.0) -> list[str]:
+def conclusion(
+    trials: Sequence[TrialRecord], images: int, finals: Finals | None, chance: float | None = None
+) -> list[str]:
     """What the best network is worth: by the finals or, without them, as far as brief scores tell."""
     held = of_finals(finals) if finals else []
     told = held or [equals(trials), beside_baselines(trials, images), meaning(trials)]
-    return [line for line in (at_chance(trials, images, finals, commonest), *told) if line]
+    return [line for line in (at_chance(trials, images, finals, chance), *told) if line]
 
 
-def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None, commonest: float) -> str:
-    """A word where no network is shown to be better than always answering the commonest class; "" where one is, or
-    nothing is known of that. After finals the named network's own measure tells; before, the best of all scores, which
+def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None, chance: float | None) -> str:
+    """A word where no network is shown to be better than always answering the same; "" where one is, or nothing is
+    known of that. After finals the named network's own measure tells; before, the best of all scores, which
     is lucky the more the more there are."""
     complete = [one for one in trials if one.state == "complete"]
-    if not commonest or not complete or metric_of(trials) != DEFAULT_METRIC:
+    if chance is None or not complete:
         return ""
+    metric = metric_of(trials)
     best, number, among = rank(complete)[0].score or 0.0, images, len(complete)
-    if finals and (measured := duel(finals)) and measured.images:
+    if finals and (measured := duel(finals)) and (measured.images or not metric.is_share):
         best, number, among = measured.score, measured.images, 1
-    within = DEFAULT_METRIC.scores_within(best, number, among)
-    if within is None or within[0] > commonest:
+    within = metric.scores_within(best, number, among)
+    if within is None and metric.is_share:
         return ""
+    if metric.gain(within[0] if within else best) > metric.gain(chance):
+        return ""
+    same = f"the commonest class, which is right for {chance:.4f} of the images"
+    if metric != DEFAULT_METRIC:
+        same = f"the same, which has a {metric.words} of {chance:.4f}"
     return (
-        f"No network is shown to be better than always answering the commonest class, which is right for "
-        f"{commonest:.4f} of the images: which network is the best is not known. More images, --epochs or "
-        "--train-resolution may tell."
+        f"No network is shown to be better than always answering {same}: which network is the best is not known. More "
+        "images, --epochs or --train-resolution may tell."
     )
 
 

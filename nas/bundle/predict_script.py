@@ -36,11 +36,13 @@ def main():
     options.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="image files, and folders of them")
     options.add_argument("--top", type=int, default=1, metavar="K", help="name the K most probable classes (1)")
     options.add_argument("--json", action="store_true", help="one JSON object per image")
-    options.add_argument("--model", default="model.onnx", metavar="FILE", help="the network (model.onnx)")
+    options.add_argument(
+        "--model", type=Path, default=HERE / "model.onnx", metavar="FILE", help="the network (model.onnx beside this)"
+    )
     given = options.parse_args()
     if given.top < 1:
         options.error(f"argument --top: at least 1, not {{given.top}}")
-    classes, session = loaded(HERE / given.model)
+    classes, session = loaded(given.model if given.model.is_file() else HERE / given.model)
     failed = False
     for path in files(given.images):
         try:

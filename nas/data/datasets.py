@@ -11,7 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,9 @@ from nas.data.decoding import (
     Source,
     decode,
     join,
-    own_size,
     part,
     pixels,
+    shorter_sides,
 )
 from nas.data.holding_out import hold_out, list_names, name_unscored
 from nas.data.image_folder import ImageFolder, first_images, image_folder
@@ -48,6 +50,7 @@ IN_MEMORY = "in memory"  # what a dataset is called that no name or folder has
 DIGITS = tuple(map(str, range(10)))
 PEEKED = 8
 DARK, LOOKED_AT = 64, 500
+MEASURED = 25  # images whose sides tell what size is typical
 SPARE = 0.5  # images that score, beside one that trains, where they are not needed otherwise
 FOLDS = 2  # that can be held out beside the validation images, so that no image is in two
 HASHED_BYTES, HASHED_AT_ONCE = 1 << 30, 1024
@@ -180,11 +183,29 @@ def _decode_split(
     """The images that are used of what was found, decoded and split."""
     used, share = _choose_images(found, config, seed, name)
     source = found.images(used)
-    form = Form(channels, resolution or own_size(source, channels, largest), config.data_range)
-    made = decode(source, form, config.skip_bad, progress)
-    notes = _notes(made) + _darkness(made.images)
+    size, said = (resolution, ()) if resolution else _own_size(found, used, config.typical, channels, largest)
+    made = decode(source, Form(channels, size, config.data_range), config.skip_bad, progress)
+    notes = _notes(made) + said + _darkness(made.images)
     known = f"{source.contents}-{content_of(made.images)}"
     return _make_split(found, name, config, share, seed, made.images, found.labels[used][made.rows], notes, known)
+
+
+def _own_size(found: Labelled, used: Rows, typical: bool, channels: int, largest: int) -> tuple[int, tuple[str, ...]]:
+    """The pixels that images have by themselves, from SMALLEST to `largest`, and a word where some have fewer: the
+    median of the shorter sides of MEASURED of them, or the first one's."""
+    rows = used[:: max(1, len(used) // MEASURED)] if typical else used
+    sides = shorter_sides(found.images(rows), channels)
+    known = sorted(sides) if typical else list(islice(sides, 1))
+    if not known:
+        return SMALLEST, ()  # of what cannot be read `decode` has more to say
+    size = min(max(median_low(known), SMALLEST), largest)
+    small = sum(side < size for side in known)
+    if not small or size == SMALLEST:
+        return size, ()
+    return size, (
+        f"images differ in size: shorter sides of {known[0]:,} to {known[-1]:,} px; all are made {size} px, smaller "
+        "ones are enlarged",
+    )
 
 
 def content_of(images: Images) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from nas.cache import cache_folder
-from nas.data.pictures import name, open_image, picture, quiet, read_encoded, reason_of
+from nas.data.pictures import name, picture, quiet, read_encoded, reason_of
 from searchspace import machine
 from searchspace.document import write_text
 from searchspace.errors import InputError
@@ -34,7 +34,7 @@ from searchspace.processes import processes
 Array = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-VERSION = 5  # of what `pixels` makes of a file, and of the remarks that are kept beside images
+VERSION = 6  # of what `pixels` makes of a file, and of the remarks that are kept beside images
 SMALLEST = 16
 MEMORY_LIMIT_BYTES = 8 * 10**9
 MEMORY_SHARE = 0.25
@@ -133,16 +133,15 @@ class Remarks:
     holes: int = 0
 
 
-def own_size(source: Source, channels: int, largest: int) -> int:
-    """The shorter side of the first image that can be read, from SMALLEST to `largest` pixels."""
+def shorter_sides(source: Source, channels: int) -> Iterator[int]:
+    """The shorter sides in pixels of the images that can be opened; `InputError` where there are no images."""
     if not source.number:
         raise InputError(f"dataset {source.place} images: there are none")
-    for record in source.records():
-        with suppress(InputError):
-            found = open_image(record, source.place, channels)
-            side = min(found.shape[:2] if isinstance(found, np.ndarray) else found.size)
-            return int(min(max(side, SMALLEST), largest))
-    return SMALLEST  # of what cannot be read `decoded` has more to say
+    with quiet():
+        for record in source.records():
+            with suppress(Exception):  # of what cannot be read `decode` has more to say
+                found = picture(read_encoded(record), channels)
+                yield min(found.shape[:2] if isinstance(found, np.ndarray) else found.size)
 
 
 def decode(source: Source, form: Form, skip_bad: bool, progress: Progress | None) -> Decoded:
@@ -344,7 +343,7 @@ def pixels(
     than 8 bits are scaled so that `data_range` is white: by default 65,535 of whole numbers, 1 of floats. Needs NumPy
     and Pillow alone: an export brings a copy.
     """
-    top = data_range
+    top, clear = data_range, None
     if isinstance(picture, Image.Image):
         picture.draft(None, (2 * size, 2 * size))  # a large JPEG is read at a half, a quarter or an eighth
         # Of colours of 16 bits Pillow keeps the upper 8.
@@ -359,7 +358,9 @@ def pixels(
             levels = [min(255, round(level * scale)) for level in range(256)]
             opaque = [band.point(levels) for band in picture.split()[:3]]
             picture = Image.merge(picture.mode, [*opaque, *picture.split()[3:]])
-        if channels in (1, 3) and (picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info):
+        if picture.mode.startswith(("I", "F")):  # of deep images one value may be transparent
+            clear = picture.info.get("transparency")
+        elif channels in (1, 3) and (picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info):
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if not isinstance(picture, Image.Image) or picture.mode.startswith(("I", "F")):
@@ -374,6 +375,8 @@ def pixels(
             if deep.min(initial=0) < 0 or (data_range is None and deep.max(initial=0) > top):
                 reach = f"{deep.min(initial=0):g} to {deep.max(initial=0):g}"
                 raise ValueError(f"values from {reach}; 0 to {top:g} is accepted, or to that of --data-range")
+            if channels in (1, 3) and isinstance(clear, int):
+                deep[values == clear] = top
             values = (deep.clip(0, top) * 255 / top).astype(np.uint8)
         flat = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
         whole = flat.ndim == 2 or flat.shape[2] == 3
@@ -385,6 +388,9 @@ def pixels(
     if sum(len(image.getbands()) for image in parts) != channels:
         raise ValueError(f"an image of {sum(len(image.getbands()) for image in parts)} channels, not {channels}")
     for index, image in enumerate(parts):
+        if max(image.size) > 4 * min(image.size):  # of a thin image only the middle is scaled: the rest is cropped
+            aside = [(side - min(side, 2 * min(image.size))) // 2 for side in image.size]
+            image = image.crop((aside[0], aside[1], image.width - aside[0], image.height - aside[1]))
         if image.size != (size, size):
             scale = size / min(image.size)
             width, height = (max(size, round(side * scale)) for side in image.size)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nas.data import bands
-from searchspace.errors import InputError
 
 MOST_PIXELS, MOST_BYTES = 500 * 10**6, 4 * 10**9
 # Pillow's names of what is accepted. Others it hands to programs, as PostScript to Ghostscript, whatever a file's name.
@@ -58,18 +57,6 @@ def read_file(path: Path) -> bytes:
         if size > MOST_BYTES:
             raise ValueError(f"a file of more than {MOST_BYTES // 10**9} GB")
         return file.read(size)
-
-
-def open_image(record: Any, place: str, channels: int = 3) -> Image.Image | NDArray[Any]:
-    """The image of a record, wholly read; `InputError` where that cannot be."""
-    try:
-        with quiet():
-            found = picture(read_encoded(record), channels)
-            if isinstance(found, Image.Image):
-                found.load()
-    except Exception as error:
-        raise InputError(f"dataset {place}: unreadable image: {reason_of(error)}") from None
-    return found
 
 
 def misfit(record: Any, channels: int) -> str:

@@ -38,6 +38,7 @@ from searchspace.document import REFUSED_BY_DISK, parse, plain, read_yaml, value
 from searchspace.errors import InputError
 from searchspace.pytorch.module import build
 
+ANOTHER = "give nas.train another --out, or remove that folder"
 PLAN, STATE, METRICS = "training.yaml", "checkpoint.safetensors", "metrics.csv"
 
 
@@ -81,11 +82,14 @@ def load_plan(folder: Path) -> TrainingPlan:
     return parse(TrainingPlan, data, str(folder / PLAN), lines)
 
 
-def keep_mirroring(folder: Path, plan: TrainingPlan) -> TrainingPlan:
-    """The plan with images mirrored as they were when the folder's training began, where nothing else is asked."""
-    if plan.data.flip is not None or not is_folder(folder):
+def keep_preparation(folder: Path, plan: TrainingPlan) -> TrainingPlan:
+    """The plan with images of the size and mirrored as they were when the folder's training began, where nothing else
+    is asked."""
+    if not is_folder(folder):
         return plan
-    return replace(plan, data=replace(plan.data, flip=load_plan(folder).data.flip))
+    begun = load_plan(folder).data
+    flip = begun.flip if plan.data.flip is None else plan.data.flip
+    return replace(plan, data=replace(plan.data, flip=flip, typical=begun.typical))
 
 
 def check(folder: Path, plan: TrainingPlan) -> None:
@@ -93,7 +97,7 @@ def check(folder: Path, plan: TrainingPlan) -> None:
     if not is_folder(folder):
         bundle.check_free(folder)
         if (folder / bundle.WEIGHTS).exists():
-            raise InputError(f"out {folder}: has the weights of another training; give another --out")
+            raise InputError(f"out {folder}: has the weights of another training; {ANOTHER}")
         bundle.check_replaced(folder, bundle.planned_files(trained=True, confused=True, onnx=False))
     elif has_epochs(folder):
         old = load_plan(folder)
@@ -102,7 +106,7 @@ def check(folder: Path, plan: TrainingPlan) -> None:
         changed = differences(replace(old, name=plan.name, command=plan.command, plugins=plan.plugins), plan)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); give another --out")
+            raise InputError(f"out {folder} is another training ({'; '.join(changed[:3])}{more}); {ANOTHER}")
 
 
 def check_several(base: Path) -> None:
@@ -197,7 +201,7 @@ def resume(
         if not same_images(notes.get("images", split.fingerprint), split.fingerprint):
             raise InputError(
                 f"out {folder}: its first {len(epochs_done(folder))} epochs were trained on other images: the dataset "
-                f"has changed since ({split.found:,} images in {split.num_classes} classes now); give another --out"
+                f"has changed since ({split.found:,} images in {split.num_classes} classes now); {ANOTHER}"
             )
         try:
             training.restore(state)

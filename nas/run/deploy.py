@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from nas.analysis import agreement
 from nas.bundle import bundle
 from nas.bundle.bundle import TFLITE
@@ -17,6 +15,7 @@ from nas.data.datasets import load, load_test
 from nas.data.labelled import count_of
 from nas.full_training import training_folder
 from nas.run.run import Run
+from nas.run.search import Search
 from nas.study.objectives import format_cost
 from nas.views.meter import meter
 from searchspace.errors import InputError
@@ -34,14 +33,17 @@ def check_epochs(number: int) -> None:
         raise InputError(f"full-{error}") from None
 
 
-def check_test_images(config: SearchConfig, console: Console, quiet: bool) -> None:
-    """`InputError` where test images cannot be read, which the full training would say once the search is done."""
-    i = config.identity
+def check_images(begun: Search) -> None:
+    """`InputError` where test images cannot be read, which the full training would say once the search is done, or the
+    images are not those of the trials that there are."""
+    i = begun.config.identity
     if i.data.dataset == OWN_DATA:
         return
-    channels = config.space.network.in_channels
-    with meter(console, f"reading {i.data.dataset}", quiet) as told:
-        load_test(load(i.data, i.seed, i.train.resolution, told, i.largest, channels), told)
+    channels = begun.config.space.network.in_channels
+    with meter(begun.console, f"reading {i.data.dataset}", begun.quiet) as told:
+        split = load(i.data, i.seed, i.train.resolution, told, i.largest, channels)
+        load_test(split, told)
+    begun.check_same_images(split)
 
 
 def export_words(config: SearchConfig) -> list[str]:

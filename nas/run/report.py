@@ -24,7 +24,7 @@ def findings(run: Run) -> Findings:
         config=config,
         trials=trials,
         images=run.images,
-        commonest=run.commonest,
+        chance=run.chance,
         mattered=importances(trials),
         state=run.state,
         folder=run.folder,
@@ -55,7 +55,7 @@ def sentences(run: Run) -> list[str]:
     """What a run shows."""
     state, trials, retrained = run.state, run.trials, run.retrained
     lines = list(state.sentences) if state.unfinished or state.interruptions else []
-    lines += comparison.findings(trials, run.images, run.finals, state.alive, run.commonest)
+    lines += comparison.findings(trials, run.images, run.finals, state.alive, run.chance)
     if trials and any(trial.curve for trial in trials):
         lines.append(importances(trials).line)
     return lines + (agreement.sentences(retrained) if retrained else [])

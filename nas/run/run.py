@@ -158,9 +158,11 @@ class Run:
         return int(self.study.user_attrs.get("validation_images", 0))
 
     @property
-    def commonest(self) -> float:
-        """The share of these images that are of the commonest class; 0 where that is not known."""
-        return float(self.study.user_attrs.get("commonest", 0.0))
+    def chance(self) -> float | None:
+        """The score of always answering the same of these images; None where that is not known."""
+        from nas.study import attributes
+
+        return attributes.chance_of(self.study.user_attrs)
 
     @property
     def interruptions(self) -> list[str]:

@@ -250,11 +250,19 @@ class Search:
             if self.images is not None:
                 try:
                     number = len(self.images.val_labels)
-                    commonest = 0.0 if self.evaluate else self.images.commonest  # whose scores are of these images
-                    study.check_images(self.images.fingerprint, number, commonest)
+                    study.check_images(self.images.fingerprint, number, self._chance(self.images))
                 except InputError as error:
                     raise InputError(f"run {self.folder}: {error}") from None
         return self.images
+
+    def _chance(self, split: Split) -> float | None:
+        """What always answering the same would score; None of a training of the user's own, whose scores may be of
+        other images."""
+        if self.evaluate is not None or self.config.identity.metric == DEFAULT_METRIC:
+            return None if self.evaluate else split.commonest
+        from nas.training import scoring
+
+        return scoring.chance(self.config.identity.metric, split.val_labels, split.num_classes)
 
     def _run_trials(self, study: Study, log: folder.Log, cluster: Cluster, share: float) -> Ended:
         """The trials that are left, in a share of the time that there is."""
@@ -369,16 +377,22 @@ class Search:
         if split is None:
             self._say(f"{self.config.conduct.trials} trials by {self.config.identity.evaluate}; nothing was timed")
             return
+        done = self.check_same_images(split)
+        if done:
+            self._say(f"run {self.folder}: {done} of {max(done, self.config.conduct.trials)} trials are done")
+        layers = latencies.runs_to_time(space, self.config, self.existed)
+        read_s = time.monotonic() - started
+        print_plan(self.console, self.config, space, split, self.folder, read_s, done, layers)
+
+    def check_same_images(self, split: Split) -> int:
+        """How many trials of the run folder are done; `InputError` where they were scored on other images."""
         done = number_ended(self.folder) if self.existed and not self.place.url else 0
         if done:
             try:
                 Study.read(self.folder).check_same_images(split.fingerprint, len(split.val_labels))
             except InputError as error:
                 raise InputError(f"run {self.folder}: {error}") from None
-            self._say(f"run {self.folder}: {done} of {max(done, self.config.conduct.trials)} trials are done")
-        layers = latencies.runs_to_time(space, self.config, self.existed)
-        read_s = time.monotonic() - started
-        print_plan(self.console, self.config, space, split, self.folder, read_s, done, layers)
+        return done
 
     @property
     def own_data(self) -> bool:

@@ -102,7 +102,9 @@ def parser() -> command.Parser:
         f"--deploy {TARGET_RULES}",
     )
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: {SPACE})")
-    p.add_argument("--dataset", help="digits, a folder, or a Hugging Face name (default: digits)")
+    p.add_argument(
+        "--dataset", type=os.path.expanduser, help="digits, a folder, or a Hugging Face name (default: digits)"
+    )
     p.add_argument("--images", type=int, help="use so many of its training images, of every class its share (all)")
     image_options(p)
     plugin_option(p)
@@ -513,6 +515,8 @@ def image_options_of(args: argparse.Namespace) -> DataConfig:
 
 
 def image_config(args: argparse.Namespace, base: DataConfig) -> DataConfig:
+    if args.dataset is not None and not args.dataset.strip():
+        raise InputError("dataset: digits, a folder or a Hugging Face name is accepted, not an empty text")
     given = {name: getattr(args, name) for name in ("dataset", "images", "flip", "skip_bad", "data_range")}
     if args.dataset is not None:
         given["base"] = base_of(args.dataset)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas.bundle import bundle
-from nas.config import CONFIG, OWN_DATA, DataConfig, load_plugins
+from nas.config import CALLER, CONFIG, OWN_DATA, DataConfig, load_plugins
 from nas.data.datasets import IN_MEMORY
 from nas.full_training import training_folder
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run.run import Run
 from searchspace.arch import Arch
+from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.networks import names
 from searchspace.space.lookup import OF_FOLDERS, network
@@ -21,13 +22,14 @@ NAMELESS = (IN_MEMORY, OWN_DATA)  # images that only Python had
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A network, a name to call it by, the images it was searched or trained on (None where nothing says which), and
-    what it was scored by."""
+    """A network, a name to call it by, the images it was searched or trained on (None where nothing says which), what
+    it was scored by, and the `budget` of its search."""
 
     name: str
     arch: Arch
     data: DataConfig | None = None
     metric: Metric = DEFAULT_METRIC
+    budget: Budget | None = field(default=None, compare=False)
 
 
 def subject(text: str) -> Subject:
@@ -39,18 +41,25 @@ def subject(text: str) -> Subject:
         if path.name not in OF_FOLDERS:
             return Subject(path.stem, network(text))
         folder = path.resolve().parent
-        return Subject(folder.name, network(text), images(folder), metric_of(folder))
+        return of_folder(folder, network(text))
     if training_folder.is_folder(path):
         plan = training_folder.load_plan(path)
         return Subject(plan.name, plan.arch, plan.data, plan.metric)
     for file in OF_FOLDERS:
         if (path / file).is_file():
-            return Subject(path.resolve().name, Arch.load(path / file), images(path), metric_of(path))
+            return of_folder(path.resolve(), Arch.load(path / file))
     if (path / CONFIG).is_file():
         raise InputError(f"{path}: no trial of this search is complete yet")
     raise InputError(
         f"{path}: has neither an {' nor a '.join(OF_FOLDERS)}; an exported network or a zoo name is accepted"
     )
+
+
+def of_folder(folder: Path, arch: Arch) -> Subject:
+    """A network of a search's or an export's folder."""
+    searched = Run.config_of(folder)
+    budget = searched.budget if searched and searched.identity.evaluate != CALLER else None
+    return Subject(folder.name, arch, images(folder), metric_of(folder), budget)
 
 
 def metric_of(folder: Path) -> Metric:

@@ -41,6 +41,8 @@ from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from nas.workers.cluster import LostClusterError
 from searchspace import command, signals
+from searchspace.budget import NAMES, amount
+from searchspace.costs.network_cost import cost
 from searchspace.document import check_own
 from searchspace.errors import InputError
 
@@ -64,10 +66,10 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     given = subject(args.arch)
     plan = make_plan(args, arguments, given, args.seed or 0)
     out = args.out or Path("runs") / default_name(plan)
-    plan = training_folder.keep_mirroring(out, plan)
+    plan = training_folder.keep_preparation(out, plan)
     if not args.quiet and (rest := beside(given.data, plan.data)):
         console.print(rest)
-    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet))
+    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet, given))
 
 
 def change(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
@@ -98,7 +100,7 @@ def make_plan(args: argparse.Namespace, arguments: Sequence[str], given: Subject
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
     """The images that are asked for, else those that go with the network, all of them; `InputError` where neither
     says which."""
-    name = args.dataset or (known.dataset if known else None)
+    name = (known.dataset if known else None) if args.dataset is None else args.dataset
     if name is None:
         raise InputError(
             f"dataset: nothing says what {args.arch} was searched or trained on; give --dataset digits, a folder or a "
@@ -136,14 +138,14 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
     plans = {}
     for trial in agreement.networks_to_compare(trials, top, controls, config.identity.seed, searched.finals):
         name = f"trial {trial.number} of {searched.name}"
-        given = Subject(name, trial.arch, config.identity.data, metric_of(run))
+        given = Subject(name, trial.arch, config.identity.data, metric_of(run), config.budget)
         out = agreement.folder_of(base, trial)
         plan = replace(make_plan(args, arguments, given, seed), resolutions=config.space.extremes)
-        plans[out] = training_folder.keep_mirroring(out, plan)
+        plans[out] = training_folder.keep_preparation(out, plan)
         training_folder.check(out, plans[out])
     if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
         console.print(rest)
-    codes, images = [], images_of(next(iter(plans.values())), console, args.quiet)
+    codes, images = [], images_of(next(iter(plans.values())), console, args.quiet, given)
     for out, plan in plans.items():
         codes.append(train_one(out, plan, args, console, *images))
         if codes[-1] >= signals.BY_SIGNAL:
@@ -282,12 +284,40 @@ def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: 
     return fewest(found), sentence(found, fewest(found)) + (again if training_folder.epochs_done(out) else "")
 
 
-def images_of(plan: TrainingPlan, console: Console, quiet: bool) -> tuple[Callable[[], Split], Callable[[], Tested]]:
+def images_of(
+    plan: TrainingPlan, console: Console, quiet: bool, given: Subject | None = None
+) -> tuple[Callable[[], Split], Callable[[], Tested]]:
     """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
     recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
     channels = plan.arch.in_channels
-    split = functools.cache(lambda: read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels))
+
+    @functools.cache
+    def split() -> Split:
+        found = read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels)
+        if given is not None and (said := over_budget(given, plan, found.num_classes)):
+            console.print(said)
+        return found
+
     return split, functools.cache(lambda: load_test_images(split(), console, quiet))
+
+
+def over_budget(given: Subject, plan: TrainingPlan, classes: int) -> str:
+    """A word where a network is over its search's budget once it has the outputs that other images need; `InputError`
+    where the search's own images have got more classes since."""
+    if given.budget is None or classes <= plan.arch.num_classes:
+        return ""
+    counted = tuple(one for one in given.budget.limits if one.currency in NAMES and one.currency != "latency_ms")
+    spent = cost(plan.arch.adapt(classes, smallest_map=1))
+    broken = " and ".join(amount(one.of(spent), one.currency) for one in counted if one.of(spent) > one.high)
+    if not broken:
+        return ""
+    said = f"{given.name}: for {classes} classes it takes {broken}, more than the {given.budget} of its search"
+    if given.data is None or (given.data.dataset != plan.data.dataset and not is_same_folder(given.data, plan.data)):
+        return said
+    raise InputError(
+        f"{said}, whose images had {plan.arch.num_classes}: search again in another --run, or nas.export it and train "
+        "that"
+    )
 
 
 def load_test_images(split: Split, console: Console, quiet: bool) -> Tested:

@@ -78,7 +78,8 @@ class StudyAttributes:
 
     validation_images: Annotated[int, Field(ge=0, lt=10**9)] = 0
     images: Text | None = None
-    commonest: Annotated[float, Field(ge=0, le=1)] = 0.0
+    commonest: Annotated[float, Field(ge=0, le=1)] = 0.0  # in runs of before, in place of `chance`
+    chance: Annotated[float, Field(allow_inf_nan=False)] | None = None
     begun: dict[str, Count] = field(default_factory=dict)
     measured_ms: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = field(default_factory=dict)
     measured_busy: Text = ""
@@ -90,6 +91,14 @@ class StudyAttributes:
 KEPT = frozenset(one.name for one in fields(TrialAttributes))
 # Of these what a caller of `Study.tell` may say too.
 MEASURED = frozenset({"loss", "train_loss", "images_per_s", "seconds", "latency_ms"})
+
+
+def chance_of(attributes: Mapping[str, Any]) -> float | None:
+    """What always answering the same would score, the classes in their shares; None where that is not known."""
+    if (chance := attributes.get("chance")) is not None:
+        return float(chance)
+    commonest = float(attributes.get("commonest", 0.0))
+    return commonest if commonest and metric_of(attributes) == DEFAULT_METRIC else None
 
 
 def metric_of(attributes: Mapping[str, Any]) -> Metric:

@@ -45,7 +45,7 @@ from nas.plugins import plugins_in_use
 from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
-from nas.study import lock, objectives, records, storage
+from nas.study import attributes, lock, objectives, records, storage
 from nas.study.attributes import KEPT, MEASURED, MOST_EPOCHS
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, MissingError, SharedDriver, SingleDriver
@@ -653,16 +653,16 @@ class Study:
             )
 
     @property
-    def commonest(self) -> float:
-        """The share of these images that are of the commonest class; 0 where it is not known."""
-        return float(self._facts.get("commonest", 0.0))
+    def chance(self) -> float | None:
+        """The score of always answering the same of these images; None where it is not known."""
+        return attributes.chance_of(self._facts)
 
-    def check_images(self, fingerprint: str, number: int, commonest: float = 0.0) -> None:
-        """Keep what images the trials are scored on, `number` of them, and the share of the commonest class;
+    def check_images(self, fingerprint: str, number: int, chance: float | None = None) -> None:
+        """Keep what images the trials are scored on, `number` of them, and the score of always answering the same;
         `InputError` where earlier ones had others."""
         self.check_same_images(fingerprint, number)
         self.validation_images = number
-        self.keep("commonest", commonest)
+        self.keep("chance", chance)
         self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
 
     @property

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas.metric import EXAMPLES, Metric
 from searchspace.errors import InputError
 
+TRIED = 20  # random answers, of which two have to score differently
 Probabilities = NDArray[np.float64]
 # Of scikit-learn's scorers those of classifiers; the others are of regression and of clusters, and class numbers are
 # neither.
@@ -35,14 +36,29 @@ def score(metric: Metric, labels: NDArray[np.int64], probabilities: Probabilitie
 
 
 def check(metric: Metric, labels: NDArray[np.int64], num_classes: int) -> None:
-    """`InputError` for a metric that is none of classifiers, or cannot be computed of these labels."""
-    rng = np.random.default_rng(0)
-    answers = rng.dirichlet(np.ones(num_classes), len(labels))
+    """`InputError` for a metric that cannot be computed of these labels, or has the same score whatever is answered."""
+    rng, found = np.random.default_rng(0), set()
     try:
-        score(metric, labels, answers)
+        for _ in range(TRIED):
+            found.add(score(metric, labels, rng.dirichlet(np.ones(num_classes), len(labels))))
+            if len(found) > 1:
+                return
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)[:160]
         raise InputError(f"metric {metric.name}: cannot be computed of these validation images: {said}") from None
+    raise InputError(
+        f"metric {metric.name}: of these {len(labels):,} validation images in {num_classes} classes it is "
+        f"{found.pop():g} whatever is answered"
+    )
+
+
+def chance(metric: Metric, labels: NDArray[np.int64], num_classes: int) -> float | None:
+    """What always answering the same would score, the classes in their shares; None where it has no such score."""
+    shares = np.bincount(labels, minlength=num_classes) / len(labels)
+    try:
+        return score(metric, labels, np.tile(shares, (len(labels), 1)))
+    except ValueError:
+        return None
 
 
 def check_name(metric: Metric) -> None:

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.config import SearchConfig
 from nas.samplers import optuna_private as private
-from nas.study import records
+from nas.study import attributes, records
 from nas.study.finals import best_of, finals_of
 from nas.trial import TrialRecord
 from nas.views import notes
@@ -177,8 +177,8 @@ class ReadOnlyStorage(BaseStorage):
             picture = self.picture(best) if best else ""
             found = records.interruptions(self.study.get_trials(deepcopy=False))
             cut, outcomes = records.interruption_sentences(found), records.trial_records(self.study)
-            common, finals = float(self.study.user_attrs.get("commonest", 0.0)), finals_of(self.study)
-            said = notes.of_run(self.config, outcomes, self._images(), picture, cut, finals, common)
+            chance, finals = attributes.chance_of(self.study.user_attrs), finals_of(self.study)
+            said = notes.of_run(self.config, outcomes, self._images(), picture, cut, finals, chance)
             self._summary = (ended, said)
         return self._summary[1]
 

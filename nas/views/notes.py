@@ -48,7 +48,7 @@ def of_run(
     picture: str = "",
     interruptions: Sequence[str] = (),
     finals: Finals | None = None,
-    commonest: float = 0.0,
+    chance: float | None = None,
 ) -> str:
     """What a run found so far, its best networks, and the known networks at its budget. `interruptions` are sentences
     about trials that are not among the outcomes."""
@@ -65,7 +65,7 @@ def of_run(
         )
         for t in complete[:SHOWN]
     ]
-    said = findings(trials, images, finals, commonest=commonest)
+    said = findings(trials, images, finals, chance=chance)
     of, how = f"of {config.wanted} ", f"trained for at most {identity.train.epochs} epochs on {identity.data.dataset}"
     if config.wanted is None:  # who asks and tells says neither
         of, how = "", CALLER

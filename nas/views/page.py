@@ -46,8 +46,8 @@ MEMORY = {
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a run's page is made of. `folder` is the run's as it was given, `volumes` are hypervolumes by trial where
-    costs are minimised, `confusions` are of the trials that were trained in full, `commonest` is the share of the
-    commonest class among the validation images."""
+    costs are minimised, `confusions` are of the trials that were trained in full, `chance` is the score
+    of always answering the same, where that is known."""
 
     name: str
     config: SearchConfig
@@ -63,7 +63,7 @@ class Findings:
     retrained: Sequence[Retrained] = ()
     confusions: dict[int, Confusion] = field(default_factory=dict)
     finals: Finals | None = None
-    commonest: float = 0.0
+    chance: float | None = None
 
     @property
     def titles(self) -> dict[int, str]:
@@ -109,7 +109,7 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    told = found.finals, found.state.alive, found.commonest
+    told = found.finals, found.state.alive, found.chance
     lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, *told)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 

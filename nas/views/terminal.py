@@ -300,7 +300,7 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
             known = f"{trial.baseline}, " if trial.baseline else ""
             pixels = f"{trial.arch.resolution} px, " if study.space.extremes else ""
             console.print(f"trial {trial.number}: {known}{pixels}{trial.network}")
-        for line in comparison.conclusion(trials, images, study.finals, study.commonest):
+        for line in comparison.conclusion(trials, images, study.finals, study.chance):
             console.print(line)
         print_front(console, study)
         found = comparison.compare(trials, images) if images or not study.metric.is_share else None

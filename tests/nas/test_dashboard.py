@@ -227,7 +227,7 @@ def test_no_network_of_the_papers_is_so_small() -> None:
     told = notes.of_run(config, [], 0)
     assert "No network of the zoo is within it as its paper has it." in told
     assert "here are 0.**" in told
-    at_chance = notes.of_run(config, [record(0, score=0.1, curve={1: 0.1}, role="search")], 100, commonest=0.1)
+    at_chance = notes.of_run(config, [record(0, score=0.1, curve={1: 0.1}, role="search")], 100, chance=0.1)
     assert "No network is shown to be better than always answering the commonest class" in at_chance
 
 

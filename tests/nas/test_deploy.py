@@ -80,7 +80,7 @@ def test_unreadable_test_images_are_refused_before_the_search(stages: Stages, tm
 def test_a_budget_out_of_reach_is_refused_before_images_are_read(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_deploy, "check_test_images", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(run_deploy, "check_images", lambda *_: pytest.fail("images were read"))
     with pytest.raises(InputError, match="budget 1kFLOPs cannot be met"):
         deploy.main(["--budget", "1kFLOPs", "--run", "run", "--out", "there"])
     assert stages.calls == []

@@ -22,7 +22,7 @@ from PIL import Image
 from nas import search
 from nas.config import DataConfig
 from nas.data.datasets import load as load_images
-from nas.data.pictures import open_image
+from nas.data.decoding import Form, _chunk
 from nas.run import folder as run_folder
 from nas.run import latencies, search_options
 from nas.study.records import ranked_trials, trial_of, trial_records
@@ -193,10 +193,10 @@ def test_damaged_images(data: st.DataObject, kind: str) -> None:
     whole = file.getvalue()
     start = data.draw(st.integers(0, len(whole)))
     noise = data.draw(st.binary(max_size=30))
-    said = refused(
-        open_image, whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))], "x"
-    )
-    assert said is None or "image" in said
+    damaged = whole[:start] + noise + whole[start + len(noise) :][: data.draw(st.integers(0, 5000))]
+    images, remarks = _chunk(Form(3, 16), (0, [damaged]))
+    assert images.shape == (1, 3, 16, 16)
+    assert all(said.startswith("image 0: ") for said in remarks.bad.values())
 
 
 def test_images_of_no_size_and_labels_out_of_range(tmp_path: Path) -> None:

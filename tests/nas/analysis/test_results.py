@@ -226,12 +226,18 @@ def test_sentences_say_once_what_scores_are_worth() -> None:
 def test_scores_no_better_than_chance_are_said_at_once() -> None:
     trials = [outcome(0, "search", 0.12), outcome(1, "control", 0.09), outcome(2, "search", 0.10, "failed")]
     said = "No network is shown to be better than always answering the commonest class, which is right for 0.1000"
-    for lines in (comparison.findings(trials, 100, commonest=0.1), comparison.conclusion(trials, 100, None, 0.1)):
+    for lines in (comparison.findings(trials, 100, chance=0.1), comparison.conclusion(trials, 100, None, 0.1)):
         assert sum(line.startswith(said) for line in lines) == 1
     assert said not in " ".join(comparison.findings(trials, 100))  # of runs that did not keep it
     assert comparison.at_chance([*trials, outcome(3, "search", 0.4)], 100, None, 0.1) == ""
     other = [replace(trial, metric=Metric("f1_macro")) for trial in trials]
-    assert comparison.at_chance(other, 100, None, 0.1) == ""
+    assert comparison.at_chance(other, 100, None, 0.1) == ""  # whose scores have no interval
+    assert comparison.at_chance(other, 100, None, 0.12).startswith(
+        "No network is shown to be better than always answering the same, which has a f1 macro of 0.1200: "
+    )
+    less = [replace(trial, metric=Metric("loss", "minimize")) for trial in trials]
+    assert comparison.at_chance(less, 100, None, 0.2) == ""
+    assert comparison.at_chance(less, 100, None, 0.05)
 
 
 def test_the_luckiest_of_many_scores_is_not_taken_for_better_than_chance() -> None:

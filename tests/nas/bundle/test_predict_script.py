@@ -204,6 +204,18 @@ def test_it_says_how_it_is_used(home: Path) -> None:
         assert says in done.stderr
 
 
+def test_a_model_is_found_where_it_is_named_and_beside_the_script(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "out" / "model.onnx", home / "mine.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"of something else")
+    for model in ("mine.onnx", "model.onnx", str(home / "mine.onnx")):
+        assert told(home, "--model", model, "colour.png").returncode == 0
+    script = [sys.executable, str(home / "out" / "predict.py"), str(home / "colour.png")]
+    assert subprocess.run(script, cwd=tmp_path, capture_output=True).returncode == 0
+    done = told(home, "--model", "none.onnx", "colour.png")
+    assert done.returncode == 1
+    assert "none.onnx have to be there" in done.stderr
+
+
 def test_an_output_that_ends_early_is_no_traceback(home: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = told(home, "colour.png", stdout=full)

@@ -54,3 +54,39 @@ def test_a_jpeg_that_is_not_twice_as_large_is_decoded_whole() -> None:
     image = opened(photo(500, 375), "JPEG")
     assert isinstance(image, JpegImagePlugin.JpegImageFile)
     assert np.array_equal(pixels(image, 224), plain(opened(photo(500, 375), "JPEG"), 224))
+
+
+def deep(key: int | None) -> Image.Image:
+    """A ramp of 16 bits as a PNG, of which one value may be transparent."""
+    values = (np.arange(32 * 32, dtype=np.uint16) * 60).reshape(32, 32)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", **({} if key is None else {"transparency": key}))
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+def test_of_a_deep_grey_image_the_transparent_value_alone_is_white() -> None:
+    assert deep(600).info["transparency"] == 600
+    whole, clear = pixels(deep(None), 32, 1), pixels(deep(600), 32, 1)
+    assert whole.max() == 60 * 1023 * 255 // 65535
+    assert np.argwhere(whole != clear).tolist() == [[0, 0, 10]]
+    assert clear[0, 0, 10] == 255
+    assert (pixels(deep(600), 32, 3) == clear).all()
+
+
+@pytest.mark.parametrize("shape", [(20000, 1), (1, 20000), (9000, 60)])
+def test_of_a_thin_image_only_the_middle_is_scaled(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, resize = [], Image.Image.resize
+
+    def noting(image: Image.Image, size: tuple[int, int], *rest: object) -> Image.Image:
+        made.append(size)
+        return resize(image, size, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", noting)
+    found = pixels(photo(*shape), 224)
+    assert found.shape == (3, 224, 224)
+    assert all(max(size) <= 3 * 224 for size in made)
+
+
+def test_a_thin_image_shows_what_its_middle_shows() -> None:
+    image = photo(1500, 100)
+    assert np.abs(pixels(image, 48).astype(int) - plain(image, 48)).max() <= 1

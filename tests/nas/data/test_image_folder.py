@@ -9,6 +9,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,21 @@ import pytest
 from PIL import EpsImagePlugin, Image
 from rich.console import Console
 
-from nas import cache, search
-from nas.config import DataConfig, SearchConfig, SearchSpec, resume
+from nas import cache, export, search, train
+from nas.config import DataConfig, SearchConfig, SearchSpec, as_begun, resume
 from nas.data.datasets import Split, check_channels, load, load_test
 from nas.data.decoding import pixels
 from nas.data.mirroring import may_mirror
 from nas.data.repeats import count_shared
+from nas.full_training.training_folder import TrainingPlan, keep_preparation
 from nas.latency import device_table, timing
 from nas.metric import Metric
+from nas.run import search_options
 from nas.run.images import describe, read_images
+from nas.run.resume import carry_on
 from nas.views import meter
+from searchspace import zoo
+from searchspace.document import plain, write_yaml
 from searchspace.errors import InputError
 
 
@@ -493,3 +499,68 @@ def test_classes_that_are_very_unequal_are_said(tmp_path: Path) -> None:
     assert said in lines
     assert said in describe(split, Metric("f1_macro"))
     assert f"{said}: --metric f1_macro counts all as much" in describe(split, Metric())
+
+
+def of_sides(root: Path, sides: list[int]) -> Path:
+    """Two classes of images with these shorter sides, in the order of their names."""
+    for number, label in enumerate(("cat", "dog")):
+        (root / label).mkdir(parents=True)
+        for index, side in enumerate(sides):
+            Image.new("RGB", (side, 2 * side), (8 * index, 60 * number, 100)).save(root / label / f"{index:02}.png")
+    return root
+
+
+def test_images_are_made_the_size_that_is_typical_of_them(tmp_path: Path) -> None:
+    root = of_sides(tmp_path / "photos", [17] + [48] * 9 + [200])
+    split, lines = loaded(root)
+    assert split.resolution == 48
+    assert "data: images differ in size: shorter sides of 17 to 200 px; all are made 48 px, smaller ones" in lines[1]
+    assert loaded(root, typical=False)[0].resolution == 17  # as runs of before
+    large, lines = loaded(of_sides(tmp_path / "large", [300, 500, 400]))
+    assert large.resolution == 64
+    assert not any("differ in size" in line for line in lines), "none is enlarged"
+
+
+def test_the_size_is_told_by_images_from_all_of_a_folder(tmp_path: Path) -> None:
+    root = of_sides(tmp_path / "photos", [20] * 30)
+    for file in (root / "dog").iterdir():
+        Image.new("RGB", (40, 40)).save(file)
+    (root / "eel").mkdir()
+    for n in range(30):
+        Image.new("RGB", (50, 50), (n, 0, 0)).save(root / "eel" / f"{n}.png")
+    assert loaded(root)[0].resolution == 40
+    (root / "cat" / "00.png").write_bytes(b"no image")
+    assert loaded(root, skip_bad=True)[0].resolution == 40
+
+
+def test_a_run_from_before_keeps_the_size_of_its_first_image(tmp_path: Path) -> None:
+    data = {"dataset": "photos"}
+    as_begun(data)
+    assert data["typical"] is False
+    assert DataConfig("photos").typical
+    words = ["--budget", "20MFLOPs", "--dataset", str(of_sides(tmp_path / "photos", [17, 48, 48]))]
+    args = search_options.parser().parse_args(words)
+    old = search_options.config_from_args(args)
+    old = replace(old, identity=replace(old.identity, data=replace(old.identity.data, typical=False)))
+    old.save(tmp_path)
+    assert not carry_on(args, tmp_path, SearchConfig.load(tmp_path)).identity.data.typical
+    training = tmp_path / "training"
+    training.mkdir()
+    plan = TrainingPlan(zoo("rexnet_100"), old.identity.data)
+    write_yaml(training / "training.yaml", plain(plan, (DataConfig,)))
+    assert not keep_preparation(training, replace(plan, data=DataConfig("photos"))).data.typical
+
+
+@pytest.mark.parametrize("words", [["--dataset", ""], ["--dataset= "]])
+def test_an_empty_dataset_is_not_the_current_folder(words: list[str]) -> None:
+    said = "dataset: digits, a folder or a Hugging Face name is accepted, not an empty text"
+    assert refused(lambda: search.main(["--budget", "20MFLOPs", "--dry-run", *words])) == said
+    assert refused(lambda: train.main(["rexnet_100", "--dry-run", *words])) == said
+
+
+def test_a_home_in_a_dataset_s_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    for parser in (search_options.parser(), train.parser(), export.parser()):
+        words = ["--dataset=~/photos"] + (["x"] if parser.prog != "nas.search" else [])
+        words += ["--out", "y"] if parser.prog == "nas.export" else []
+        assert parser.parse_args(words).dataset == "/somewhere/photos"

@@ -35,7 +35,7 @@ def classes(*words: str) -> tuple[int, str]:
 
 
 def test_classes_are_the_dataset_s(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "open_image", lambda *_: pytest.fail("an image was decoded"))
+    monkeypatch.setattr(decoding, "picture", lambda *_: pytest.fail("an image was decoded"))
     assert classes() == (10, "the dataset's")
     assert classes("--dataset", str(photos)) == (3, "the dataset's")
     assert classes("--dataset", str(photos), "--num-classes", "7") == (7, "")

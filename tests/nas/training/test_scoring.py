@@ -52,3 +52,26 @@ def test_a_metric_that_these_labels_do_not_take_is_refused_before_any_trial() ->
     with pytest.raises(InputError, match="metric roc_auc_ovr: cannot be computed"):
         scoring.check(Metric("roc_auc_ovr"), np.zeros(10, np.int64), 4)
     scoring.check(Metric("f1"), np.arange(10) % 2, 2)
+
+
+def test_a_metric_that_is_the_same_whatever_is_answered_is_refused() -> None:
+    labels = np.array([0, 1] * 20)
+    with pytest.raises(
+        InputError, match=r"top_k_accuracy: of these 40 validation images in 2 classes it is 1 whatever"
+    ):
+        scoring.check(Metric("top_k_accuracy"), labels, 2)
+    scoring.check(Metric("top_k_accuracy"), np.array([0, 1, 2] * 20), 3)
+    scoring.check(Metric("accuracy"), labels[:2], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("accuracy", 0.75), ("balanced_accuracy", 0.5), ("f1_macro", 3 / 7), ("roc_auc", 0.5), ("matthews_corrcoef", 0.0)],
+)
+def test_what_always_answering_the_same_scores(name: str, expected: float) -> None:
+    assert scoring.chance(Metric(name), np.array([0] * 30 + [1] * 10), 2) == pytest.approx(expected)
+
+
+def test_the_shares_of_the_classes_have_the_loss_of_their_entropy() -> None:
+    found = scoring.chance(Metric("neg_log_loss"), np.array([0] * 30 + [1] * 10), 2)
+    assert found == pytest.approx(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
