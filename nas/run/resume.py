@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config import SearchConfig, as_written, differences
+from nas.config import DataConfig, SearchConfig, as_written, differences
 from nas.run import search_options
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -44,7 +44,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     changed = [*space_changes(args, old), *differences(old.identity, wanted)]
     if changed:
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
-        raise InputError(f"run {run} is another search ({shown}); give another --run")
+        hint = moved(old.identity.data, wanted.data) or "give another --run"
+        raise InputError(f"run {run} is another search ({shown}); {hint}")
     conduct = search_options.conduct(args)
     if args.trials is None:
         conduct = replace(conduct, trials=old.conduct.trials)
@@ -53,6 +54,15 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     if conduct.command:  # as it would begin the run
         conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
     return replace(old, conduct=conduct)
+
+
+def moved(old: DataConfig, new: DataConfig) -> str:
+    """How a run whose folder of images was moved is carried on; "" where it is still there, or was none."""
+    before, now = Path(old.base, old.dataset), Path(new.base, new.dataset)
+    if old.dataset == new.dataset or before.exists() or not (old.base or before.is_absolute()) or not now.is_dir():
+        return ""
+    link = f"ln -s {shlex.quote(str(now.absolute()))} {shlex.quote(str(before))}"
+    return f"{before} is not there: where it was moved, {link} carries on; else give another --run"
 
 
 def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:

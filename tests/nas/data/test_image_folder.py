@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
+import shlex
 import shutil
 import struct
 import subprocess
@@ -564,3 +566,25 @@ def test_a_home_in_a_dataset_s_path_is_the_home(monkeypatch: pytest.MonkeyPatch)
         words = ["--dataset=~/photos"] + (["x"] if parser.prog != "nas.search" else [])
         words += ["--out", "y"] if parser.prog == "nas.export" else []
         assert parser.parse_args(words).dataset == "/somewhere/photos"
+
+
+def test_a_folder_that_was_moved_is_named_with_the_link_that_carries_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images(tmp_path / "photos", ["cat", "dog"])
+
+    def args(name: str) -> argparse.Namespace:
+        return search_options.parser().parse_args(["--budget", "20MFLOPs", "--dataset", name])
+
+    old = search_options.config_from_args(args("photos"))
+    (tmp_path / "photos").rename("elsewhere")
+    said = refused(lambda: carry_on(args("elsewhere"), tmp_path / "run", old))
+    link = f"ln -s {tmp_path}/elsewhere {tmp_path}/photos"
+    assert said.endswith(
+        f"{tmp_path}/photos is not there: where it was moved, {link} carries on; else give another --run"
+    )
+    subprocess.run(shlex.split(link), check=True)
+    assert carry_on(args("elsewhere"), tmp_path / "run", old).identity == old.identity
+    images(tmp_path / "others", ["cat", "dog"])
+    assert refused(lambda: carry_on(args("others"), tmp_path / "run", old)).endswith("; give another --run")
