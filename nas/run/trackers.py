@@ -74,16 +74,17 @@ class Background:
 
 
 def describe(trial: Trial) -> dict[str, Any]:
-    """What a trial is: its role, its costs, its choices."""
-    return {
+    """What a trial is: its role, its costs, its choices; a cost of the user's own under `cost.NAME` where its name is
+    that of something else."""
+    told = {
         "trial": trial.number,
         "role": trial.baseline or trial.role,
         "digest": trial.digest,
         "macs": trial.cost.macs,
         "params": trial.cost.params,
-        **dict(trial.cost.own),
         **trial.point,
     }
+    return told | {f"cost.{name}" if name in told else name: cost for name, cost in trial.cost.own}
 
 
 def numbers_of(result: Result, metric: str) -> dict[str, float]:

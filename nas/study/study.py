@@ -236,7 +236,7 @@ class Study:
     @classmethod
     def read(cls, run: str | Path) -> Study:
         """The study of a run folder to look at, also while somebody writes: it changes nothing, and keeps up."""
-        load_plugins(Path(run))
+        load_plugins(storage.run_folder(run))
         found = storage.load(run)
         identity = found.user_attrs.get("identity")
         if not isinstance(identity, dict):
@@ -468,8 +468,8 @@ class Study:
             if name in MEASURED and (isinstance(attribute, bool) or not isinstance(attribute, (int, float))):
                 raise InputError(f"{name}: a number is accepted, not {attribute!r}")
             try:
-                json.dumps(attribute)
-            except (TypeError, ValueError):
+                json.dumps(attribute, ensure_ascii=False).encode()
+            except (TypeError, ValueError):  # of a text that is no UTF-8 too
                 raise InputError(f"{name}: plain data is accepted, not {type(attribute).__name__}") from None
 
     def _check_score(self, score: Any) -> float:

@@ -30,7 +30,7 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
     """
 
     def add(function: Measure) -> Measure:
-        before = OWN_COSTS.get(name)
+        before = OWN_COSTS.get(name) if isinstance(name, str) else None
         try:
             _check_names(name, unit)
             if not callable(function):
@@ -41,9 +41,9 @@ def register_cost(name: str, unit: str) -> Callable[[Measure], Measure]:
             OWN_COSTS[name] = OwnCost(unit, function)
             _check_monotone(name)
         except InputError as error:
-            if before is None:
+            if before is None and isinstance(name, str):
                 OWN_COSTS.pop(name, None)
-            else:
+            elif before is not None:
                 OWN_COSTS[name] = before
             said = str(error).removeprefix(f"cost {name}: ")
             raise InputError(f"cost {name!r:.80}: {said}") from None

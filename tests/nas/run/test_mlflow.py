@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nas import Run
+from nas.run.trackers import describe
+from tests.nas.study.test_study import opened
 
 TRIALS, EPOCHS = 8, 4
 
@@ -38,3 +41,11 @@ def test_every_trial_is_a_run_with_its_curve(tmp_path: Path, monkeypatch: pytest
         assert {name: str(value) for name, value in trial.point.items()}.items() <= said.data.params.items()
         assert said.info.status == "FINISHED"
     assert len(client.get_metric_history(kept[run.best.number].info.run_id, "loss")) == EPOCHS
+
+
+def test_a_cost_that_is_called_like_something_else_replaces_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        trial = study.ask()
+    known = describe(trial)
+    own = replace(trial, cost=replace(trial.cost, own=(("trial", 5.0), ("mine", 7.0))))
+    assert describe(own) == known | {"cost.trial": 5.0, "mine": 7.0}

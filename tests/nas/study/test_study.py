@@ -269,7 +269,14 @@ def test_scores_that_are_none_are_refused_and_leave_the_study_as_it_was(tmp_path
                 study.ask(total)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"report: a Result\(epoch=…, score=…\) is accepted, not 0.5"):
             study.report(trial, 0.5)  # type: ignore[arg-type]
-        for name, told in (("arch", "zzz"), ("role", "best"), ("digest", "x"), ("error_", {1}), ("note", object())):
+        for name, told in (
+            ("arch", "zzz"),
+            ("role", "best"),
+            ("digest", "x"),
+            ("error_", {1}),
+            ("note", object()),
+            ("n", "\ud800"),
+        ):
             with pytest.raises(InputError, match=f"{name}: (is what the study keeps|plain data is accepted)"):
                 study.tell(trial, 0.5, **{name: told})
         with pytest.raises(InputError, match="accuracy: one number is accepted"):

@@ -135,6 +135,7 @@ def of(function: Callable[[Any], Any], name: str = "mine", unit: str = "XX") -> 
         (cost, {"name": "macs"}, "the package counts what has this name"),
         (cost, {"name": "latency"}, "the package counts what has this name"),
         (cost, {"name": "a b"}, "a name of letters"),
+        (cost, {"name": []}, "a name of letters"),
         (cost, {"unit": ""}, "unit: two letters or more"),
         (cost, {"unit": "B/s"}, "unit: two letters or more"),
         (cost, {"unit": "KB"}, "unit: KB is read as another unit with its prefix"),
