@@ -90,8 +90,8 @@ class TrainConfig:
         for name, most in (("epochs", 10**6), ("batch_size", 10**6), ("resolution", 4096)):
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name}: at most {most:,}, not {getattr(self, name)}")
-        if not 0.0 < self.learning_rate <= 100:
-            raise ValueError(f"learning_rate: above 0 and at most 100, not {self.learning_rate:g}")
+        if not 0.0 < self.learning_rate <= 1e38:
+            raise ValueError(f"learning_rate: above 0 and at most 1e38, not {self.learning_rate:g}")
         for name in ("momentum", "weight_decay", "label_smoothing", "warmup"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}: from 0 to below 1, not {getattr(self, name)}")

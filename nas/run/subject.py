@@ -15,7 +15,7 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.networks import names
-from searchspace.space.lookup import OF_FOLDERS, network
+from searchspace.space.lookup import OF_FOLDERS, file_of, network
 
 NAMELESS = (IN_MEMORY, OWN_DATA)  # images that only Python had
 
@@ -45,9 +45,8 @@ def subject(text: str) -> Subject:
     if training_folder.is_folder(path):
         plan = training_folder.load_plan(path)
         return Subject(plan.name, plan.arch, plan.data, plan.metric)
-    for file in OF_FOLDERS:
-        if (path / file).is_file():
-            return of_folder(path.resolve(), Arch.load(path / file))
+    if (file := file_of(path)) is not None:
+        return of_folder(path.resolve(), Arch.load(file))
     if (path / CONFIG).is_file():
         raise InputError(f"{path}: no trial of this search is complete yet")
     raise InputError(

@@ -219,6 +219,8 @@ def train_one(
             bundle.DifferentError,
         ) as error:
             reason = next(iter(str(error).splitlines()), "out of memory")
+            if isinstance(error, DivergedError):
+                reason += f" at a learning rate of up to {plan.train.learning_rate:g}: a lower --learning-rate may help"
             print(f"nas.train: {reason}; what was done before is kept in {out}", file=sys.stderr)
             return command.FAILED
     print_result(console, out, facts)

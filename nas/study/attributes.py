@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
 from nas.metric import DEFAULT_METRIC, Metric
-from nas.trial import CORRECT, Final, Role
+from nas.trial import CORRECT, MOST, Final, Role
 from searchspace.document import parse, value
 from searchspace.errors import InputError
 
@@ -23,7 +23,6 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=500_000)]
 
-MOST_EPOCHS = 10**9
 
 T = TypeVar("T")
 
@@ -121,7 +120,7 @@ def check_trial(trial: FrozenTrial, metric: Metric, minimized: Collection[str], 
             metric.check(metric.natural(gain))
         except InputError as error:
             raise InputError(f"{where}: {error}; the study is damaged") from None
-    if not all(isinstance(epoch, int) and 0 < epoch <= MOST_EPOCHS for epoch in trial.intermediate_values):
+    if not all(isinstance(epoch, int) and 0 < epoch <= MOST for epoch in trial.intermediate_values):
         raise InputError(f"{where}: a score of an epoch that there is not; the study is damaged")
 
 

@@ -46,7 +46,7 @@ from nas.samplers import ExhaustedError as ExhaustedError
 from nas.samplers import optuna_private as private
 from nas.samplers.observations import PriorObservation
 from nas.study import attributes, lock, objectives, records, storage
-from nas.study.attributes import KEPT, MEASURED, MOST_EPOCHS
+from nas.study.attributes import KEPT, MEASURED
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, MissingError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
@@ -65,7 +65,7 @@ from nas.study.records import (
     trial_records,
 )
 from nas.study.storage import HEARTBEAT_S, StudyLocation, database
-from nas.trial import Result, Trial, TrialRecord, rank
+from nas.trial import MOST, Result, Trial, TrialRecord, rank
 from searchspace.budget import DEPLOYED, Budget
 from searchspace.document import plain
 from searchspace.errors import InputError
@@ -377,7 +377,7 @@ class Study:
                 f"{self.metric.words}: a finite number is accepted, not {score}; tell(error=…) closes a trial"
             )
         rule = self.early_stopping
-        most = MOST_EPOCHS if rule is None else rule.epochs
+        most = MOST if rule is None else rule.epochs
         whole = isinstance(result.epoch, SupportsIndex) and not isinstance(result.epoch, bool)
         if not whole or not 1 <= result.epoch <= most:
             raise InputError(f"epoch: a whole number from 1 to {most:,} is accepted, not {result.epoch!r}")

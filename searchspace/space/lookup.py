@@ -30,7 +30,7 @@ def network(name: str, resolution: int | None = None, num_classes: int | None = 
     if name in names() or not (path.suffix or os.path.exists(name) or len(path.parts) > 1):
         return zoo(name, 1000 if num_classes is None else num_classes, resolution)
     if os.path.isdir(path):
-        own = next((path / file for file in OF_FOLDERS if (path / file).is_file()), None)
+        own = file_of(path)
         if own is None:
             none = " or ".join(OF_FOLDERS)
             raise InputError(
@@ -47,6 +47,11 @@ def network(name: str, resolution: int | None = None, num_classes: int | None = 
             f"{path}: a space, not a network ({len(space.choices)} values are free); describe shows spaces"
         )
     return space.arch()
+
+
+def file_of(folder: Path) -> Path | None:
+    """The file of the network of an export's or a search's folder; None of another."""
+    return next((folder / file for file in OF_FOLDERS if (folder / file).is_file()), None)
 
 
 def _check_blocks(name: str, given: Mapping[str, int]) -> None:

@@ -365,7 +365,9 @@ def test_divergence_is_one_line_and_exit_1(arch: Path, tmp_path: Path, capsys: p
         "--quiet",
     ]
     assert train.main(command) == 1
-    assert capsys.readouterr().err.count("training loss is") == 1
+    said = capsys.readouterr().err
+    assert said.count("training loss is") == 1
+    assert "at a learning rate of up to 1e+30: a lower --learning-rate may help; what was done before" in said
 
 
 def test_a_damaged_or_foreign_file_is_refused(
