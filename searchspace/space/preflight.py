@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
-from searchspace.space.space import FIT_BAND, BudgetLike, Space
+from searchspace.space.space import FIT_BAND, BudgetLike, Candidate, Point, Space
 
 SAMPLE = 2_000
-FITTED = 200
+FITTED, FEWEST_FITTED, FITTED_S = 200, 20, 10.0  # random points; fewer where they take long, as with four limits
 ENUMERABLE = 2_000
 UNSEEN = 3.0  # what is expected this often is seen with 95 % probability
 
@@ -91,9 +92,11 @@ def preflight(
     for counts in mapped(partial(_count, space, clock, budget.limits_own), chunks):
         seen.update(counts)
         progress(seen.total(), sample)
-    tried = min(FITTED, sample)
-    points = [space.random_point(rng) for _ in range(tried)]
-    fitted = [(point, space.fit(point, budget, band, seed)) for point in points]
+    fitted = list[tuple[Point, Candidate | None]]()
+    enough = time.monotonic() + FITTED_S
+    while len(fitted) < min(FITTED, sample) and (len(fitted) < FEWEST_FITTED or time.monotonic() < enough):
+        point = space.random_point(rng)
+        fitted.append((point, space.fit(point, budget, band, seed)))
     found = [(point, candidate) for point, candidate in fitted if candidate is not None]
     if not found:
         point = space.random_point(rng)
@@ -107,8 +110,8 @@ def preflight(
         smallest=(smallest, least),
         largest=(largest, most),
         inside=sum(count for spent, count in seen.items() if budget.admits(spent)) / sample,
-        fits=sum(candidate is not None for _, candidate in fitted) / tried,
-        tried=tried,
+        fits=sum(candidate is not None for _, candidate in fitted) / len(fitted),
+        tried=len(fitted),
         width_mult=median_low(candidate.width_mult for _, candidate in found),
         first_width=median_low(candidate.arch.blocks[0].out_channels for _, candidate in found),
         changed=sum(candidate.point != point for point, candidate in found) / len(found),
