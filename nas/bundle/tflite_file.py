@@ -181,7 +181,7 @@ class Converter:
         outs = [(pixels + 2 * before - size) // stride + 1 for pixels, size in ((side, high), (across, wide))]
         padding = SAME if before else VALID
         padded = (outs[0] - 1) * stride + high - side  # in all: TFLite pads the smaller half before the first pixel
-        if padded - padded // 2 != before or (not before and padded):
+        if before and padded - padded // 2 != before:
             raise InputError(f"tflite: a kernel of {high} at stride {stride} on {side} px is padded as none there is")
         bias = self._bias(node)
         out = self._map(node.output[0], (1, *outs, len(weights)))

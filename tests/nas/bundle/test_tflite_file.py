@@ -50,6 +50,25 @@ def test_it_computes_what_onnxruntime_does(tmp_path: Path, channels: int, pixels
     assert spent.int8_flash_bytes - 1500 <= written.size <= spent.int8_flash_bytes
 
 
+@pytest.mark.parametrize(("pixels", "kernel"), [(33, 2), (32, 2), (35, 4)])
+def test_convolutions_without_padding_leave_out_the_last_pixels(tmp_path: Path, pixels: int, kernel: int) -> None:
+    pytest.importorskip(micro.PACKAGE)
+    import onnxruntime
+
+    network = {
+        "resolution": pixels,
+        "stem": {"width": 8, "kernel": kernel, "stride": kernel, "act": "relu"},
+        "schedule": {"kind": "explicit", "widths": [8, 16]},
+        "stages": [{"block": "bottleneck", "depth": 2, "stride": 2, "expansion": 2, "expand_act": "relu"}],
+        "head": {"width": 0},
+    }
+    images = quantised(Space(network).arch(), tmp_path)
+    tflite_file.write(tmp_path, images)
+    logits = onnxruntime.InferenceSession(tmp_path / INT8).run(None, {"images": images})[0]
+    found = micro.measure(tmp_path / tflite_file.FILE, images)
+    assert np.corrcoef(found.logits.ravel(), logits.ravel())[0, 1] > 0.99
+
+
 def test_its_plan_holds_what_is_alive(tmp_path: Path) -> None:
     """The bytes that are counted without the file."""
     from nas.bundle.arena import least
