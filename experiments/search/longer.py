@@ -1,14 +1,13 @@
-"""Claim: what is better in a search's brief trainings is better in longer ones.
+"""Claim: what is better in a search's brief trainings is better in trainings of three times as many epochs.
 
-    python -m experiments.search.longer --dataset path/to/cifar10  # hours of one core; run again to carry on
+    python -m experiments.search.longer --dataset path/to/cifar10  # two hours of one core; run again to carry on
     python -m experiments.search.longer --smoke                    # seconds: four networks, 200 digits
 
-Random networks of `mobile` at one budget, as a search's controls are drawn, ReXNet, and networks that earlier searches
-tried (those of the prior that ships) are trained for as long as a search's trials and three times as long, each with a
-learning rate that goes to zero at its own end, from different seeds. How far the order agrees, and what is told by the
-depth (blocks), the parameters and the activations of a network: Spearman's rank correlation with its brief score and
-with its longer one, with 90 % bootstrap intervals over networks. Beside it the score of longer trainings after their
-first epochs, which are as many as those of the brief ones, from the same seed as their end.
+Random networks of `mobile` at one budget, as a search's controls are drawn, and ReXNet, are trained as a search's
+trials are and three times as long, from different seeds, each with a learning rate that goes to zero at its own end.
+How far the order agrees, and what the prior that ships, depth (blocks), parameters and activations tell of it:
+Spearman's rank correlation, with 90 % bootstrap intervals over networks. Beside it the longer trainings' own first
+epochs, whose seed and so whose luck is that of their end.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -28,16 +28,21 @@ from numpy.typing import NDArray
 
 from experiments import comparisons, findings, trainings
 from experiments.search.headline import FAR_SEED
+from experiments.search.prior import expected
 from nas.analysis.agreement import spearman
-from nas.config import full_recipe, recipe
-from nas.study import prior
+from nas.config import TrainConfig, full_recipe, recipe
 from searchspace import Arch, Budget, Space, cost
+from searchspace.space.space import Candidate
 
 SPACE, TEXTBOOK = "mobile", "rexnet_100"
+PHOTOS = "photos"  # any dataset but digits, which have a recipe of their own
 FRESH = 10**6  # the seed of a split that no search has
 
+TIMES = 3  # as many epochs
+TRIAL, LONGER = "as a search's trials", "longer training"
+EARLY, PRIOR = "longer training, its own first epochs", "what the prior expects"
+
 Numbers = NDArray[np.float64]
-Scores = Mapping[str, Numbers]  # of each kind of networks
 PROPERTIES: dict[str, Callable[[Arch], float]] = {
     "blocks": lambda arch: len(arch.blocks),
     "parameters": lambda arch: cost(arch).params,
@@ -45,13 +50,19 @@ PROPERTIES: dict[str, Callable[[Arch], float]] = {
 }
 
 
-def networks(space: Space, budget: Budget, random: int, known: int) -> dict[str, dict[str, Arch]]:
-    """The networks of each kind by their names: random ones, textbook ones, those of the first source of the prior."""
-    drawn = {f"random {n}": space.sample(FAR_SEED + n, budget) for n in range(random)}
+def ways(epochs: int) -> dict[str, tuple[TrainConfig, int]]:
+    """How networks are trained, and from which seed; by the recipes of photos, whatever the dataset."""
+    return {
+        TRIAL: (replace(recipe(PHOTOS), epochs=epochs), 1),
+        LONGER: (replace(full_recipe(PHOTOS), epochs=TIMES * epochs), 0),
+    }
+
+
+def networks(space: Space, budget: Budget, number: int) -> dict[str, Candidate]:
+    """Random networks and the textbook one, by their names."""
     textbook = space.fit_known(TEXTBOOK, budget)
-    points = prior.read(SPACE).sources[0].points[:known]
-    tried = {f"tried {n}": found.arch for n, point in enumerate(points) if (found := space.fit(point, budget))}
-    return {"random": drawn, "textbook": {TEXTBOOK: textbook.arch} if textbook else {}, "tried": tried}
+    drawn = {f"random {n}": space.sample_point(Random(FAR_SEED + n), budget) for n in range(number)}
+    return drawn | ({TEXTBOOK: textbook} if textbook else {})
 
 
 def correlation(one: Numbers, other: Numbers) -> str:
@@ -63,78 +74,76 @@ def correlation(one: Numbers, other: Numbers) -> str:
     return f"{spearman(one, other):+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def rows_of(kinds: Mapping[str, Sequence[Arch]], brief: Scores, early: Scores, late: Scores) -> list[dict[str, Any]]:
-    """What tells how good the networks of a kind are after brief and after longer training."""
-    rows = []
-    for kind, archs in kinds.items():
-        told = {"brief score": brief[kind], "longer training, after its first epochs": early[kind]}
-        told |= {name: np.array([of(arch) for arch in archs]) for name, of in PROPERTIES.items()}
-        for name, numbers in told.items():
-            row = {"networks": kind, "n": len(archs), "what tells": name}
-            row["with the brief score"] = "" if name == "brief score" else correlation(numbers, brief[kind])
-            rows.append(row | {"with the longer one": correlation(numbers, late[kind])})
-    return rows
+def rows_of(archs: Sequence[Arch], scores: Mapping[str, Numbers]) -> list[dict[str, Any]]:
+    """How scores and properties of networks agree with either way of training, each a column."""
+    told = {**scores, **{name: np.array([of(arch) for arch in archs]) for name, of in PROPERTIES.items()}}
+    return [
+        {"what tells": name, "n": len(archs)}
+        | {way: "" if way == name else correlation(numbers, scores[way]) for way in (TRIAL, LONGER)}
+        for name, numbers in told.items()
+        if name != LONGER
+    ]
 
 
-def draw(archs: Sequence[Arch], brief: Numbers, late: Numbers, marked: int, epochs: tuple[int, int]) -> Figure:
-    """Scores of all networks by their depth, after brief and after longer training; the textbook network is marked."""
-    figure = findings.figure(10, 4.2)
+def draw(archs: Sequence[Arch], scores: Mapping[str, Numbers], marked: int) -> Figure:
+    """Longer trainings beside brief ones, and either by depth; the textbook network is marked."""
+    figure = findings.figure(11, 4.4)
     depths = np.array([len(arch.blocks) for arch in archs])
-    for axes, scores, number in zip(figure.subplots(1, 2), (brief, late), epochs, strict=True):
-        axes.plot(depths, scores, "o", color=findings.QUIET, alpha=0.7)
-        slope, level = np.polyfit(depths, scores, 1)
+    both, deep = figure.subplots(1, 2)
+    dots = both.scatter(scores[TRIAL], scores[LONGER], c=depths, cmap="viridis")
+    figure.colorbar(dots, ax=both, label="blocks")
+    both.set_xlabel(f"accuracy, {TRIAL}")
+    both.set_ylabel(f"accuracy, {LONGER}")
+    for way, colour in ((TRIAL, findings.QUIET), (LONGER, findings.ACCENT)):
+        deep.plot(depths, scores[way], "o", color=colour, label=f"{way}: {spearman(depths, scores[way]):+.2f}")
+        slope, level = np.polyfit(depths, scores[way], 1)
         ends = np.array([depths.min(), depths.max()])
-        axes.plot(ends, slope * ends + level, color=findings.ACCENT)
-        if marked >= 0:
-            axes.plot(depths[marked], scores[marked], "D", color=findings.WARM, label=TEXTBOOK)
-            axes.legend()
-        axes.set_xlabel("blocks")
-        axes.set_ylabel(f"accuracy after {number} epoch{'s' * (number > 1)}")
+        deep.plot(ends, slope * ends + level, color=colour)
+    if marked >= 0:
+        both.annotate(TEXTBOOK, (scores[TRIAL][marked], scores[LONGER][marked]), fontsize=8)
+        deep.annotate(TEXTBOOK, (depths[marked], scores[LONGER][marked]), fontsize=8)
+    deep.set_xlabel("blocks")
+    deep.set_ylabel("accuracy")
+    deep.legend()
     return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = findings.options(__doc__, __file__, "4 networks on 200 digits, 1 epoch against 2")
+    parser = findings.options(__doc__, __file__, "4 networks on 200 digits, 1 epoch against 3")
     parser.add_argument("--budget", default="30MFLOPs", help="what all networks cost (30MFLOPs, at 224 px)")
     parser.add_argument("--networks", type=int, default=20, help="random networks (20)")
-    parser.add_argument("--known", type=int, default=0, help="networks of the prior (0)")
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
     parser.add_argument("--scored", type=int, default=10_000, help="validation images (10,000)")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(4, 12), help="of brief and of longer training (4 12)")
+    parser.add_argument("--epochs", type=int, default=4, help="of brief training (4)")
     args = parser.parse_args(arguments)
     if args.smoke:
-        args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 3, 200, 100, (1, 2)
+        args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 3, 200, 100, 1
     page = findings.Page(__doc__, __file__, args, arguments)
-    space, budget = Space.load(SPACE), Budget.parse(args.budget)
-    kinds = networks(space, budget, args.networks, args.known)
-    archs = {name: arch for kind in kinds.values() for name, arch in kind.items()}
+    budget = Budget.parse(args.budget)
+    space = Space.load(SPACE)
+    chosen = networks(space, budget, args.networks)
+    archs = {name: candidate.arch for name, candidate in chosen.items()}
     split, log = trainings.images(args.dataset, args.images, seed=FRESH, scored=args.scored), args.out / "longer.jsonl"
-    short, long = args.epochs
-    lengths = (replace(full_recipe(args.dataset), epochs=long), 0), (replace(recipe(args.dataset), epochs=short), 1)
-    jobs = [trainings.Job(name, arch, train, seed) for train, seed in lengths for name, arch in archs.items()]
-    records = trainings.carry_out(jobs, split, page.device, log, page.console)
-    longer, brief = records[: len(archs)], records[len(archs) :]
-
-    def by_kind(of: Callable[[trainings.Record], float], found: Sequence[trainings.Record]) -> dict[str, Numbers]:
-        told = {record["name"]: of(record) for record in found}
-        sets = {kind: np.array([told[name] for name in own]) for kind, own in kinds.items() if len(own) > 1}
-        return sets | {"all": np.array([told[name] for name in archs])}
-
-    groups = {kind: list(own.values()) for kind, own in kinds.items() if len(own) > 1} | {"all": list(archs.values())}
-    scores = by_kind(lambda one: one["accuracy"], brief), by_kind(lambda one: one["accuracy"], longer)
-    early = by_kind(lambda one: one["curve"][short - 1], longer)
-    title = f"{short} against {long} epochs of {trainings.described(split)}, within {args.budget}"
-    page.table("longer", title, rows_of(groups, scores[0], early, scores[1]))
+    found = {}
+    for way, (train, seed) in ways(args.epochs).items():
+        jobs = [trainings.Job(name, arch, train, seed) for name, arch in archs.items()]
+        page.console.print(way)
+        found[way] = trainings.carry_out(jobs, split, page.device, log, page.console)
+        page.trained(found[way])
+    scores = {way: np.array([record["accuracy"] for record in records]) for way, records in found.items()}
+    scores[EARLY] = np.array([record["curve"][args.epochs - 1] for record in found[LONGER]])
+    scores[PRIOR] = expected(space, [candidate.point for candidate in chosen.values()])
+    title = f"{args.epochs} against {TIMES * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
+    page.table("longer", title, rows_of(list(archs.values()), scores))
     each = [
         {"network": name, "digest": arch.digest, **{kind: f"{of(arch):.0f}" for kind, of in PROPERTIES.items()}}
-        | {f"{short} epochs": f"{one['accuracy']:.4f}", f"{long} epochs": f"{other['accuracy']:.4f}"}
-        for (name, arch), one, other in zip(archs.items(), brief, longer, strict=True)
+        | {way: f"{scores[way][row]:.4f}" for way in (TRIAL, LONGER)}
+        for row, (name, arch) in enumerate(archs.items())
     ]
     page.table("longer_networks", "All networks", each)
-    marked = list(archs).index(TEXTBOOK) if TEXTBOOK in archs else -1
-    page.figure("longer", draw(list(archs.values()), scores[0]["all"], scores[1]["all"], marked, (short, long)))
-    page.trained(records)
-    page.write(n=f"{len(archs)} networks, one training of each length")
+    names = list(archs)
+    page.figure("longer", draw(list(archs.values()), scores, names.index(TEXTBOOK) if TEXTBOOK in names else -1))
+    page.write(n=f"{len(archs)} networks, one training of each kind")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ from tests.support.tables import rows
 
 
 def test_longer(tmp_path: Path) -> None:
-    longer.main(["--smoke", "--known", "2", "--out", str(tmp_path)])
+    longer.main(["--smoke", "--out", str(tmp_path)])
     found = rows(tmp_path / "longer.csv")
-    assert {row["networks"]: row["n"] for row in found} == {"random": "3", "tried": "2", "all": "6"}
-    assert [row["what tells"] for row in found[:3]] == [
-        "brief score",
-        "longer training, after its first epochs",
-        "blocks",
+    assert [row["what tells"] for row in found] == [
+        *("as a search's trials", "longer training, its own first epochs", "what the prior expects"),
+        *("blocks", "parameters", "activations"),
     ]
+    assert found[0]["as a search's trials"] == ""
     networks = rows(tmp_path / "longer_networks.csv")
-    assert [row["network"] for row in networks[2:5]] == ["random 2", "rexnet_100", "tried 0"]
-    assert len({row["digest"] for row in networks}) == 6
+    assert [row["network"] for row in networks] == ["random 0", "random 1", "random 2", "rexnet_100"]
+    assert len({row["digest"] for row in networks}) == 4
     assert (tmp_path / "longer.png").stat().st_size > 10_000
 
 
