@@ -130,6 +130,8 @@ def study_rows(rng: Random, run: Path, outside: Path) -> str:
 
 
 def in_study(run: Path, change: Callable[[sqlite3.Connection], str]) -> str:
+    if any((run / f"study.db{end}").is_fifo() for end in ("", "-journal", "-wal", "-shm")):  # which SQLite waits for
+        return "no study to change (changed before)"
     try:
         with closing(sqlite3.connect(run / "study.db")) as database:
             database.execute("pragma foreign_keys = off")
