@@ -34,12 +34,8 @@ def parser() -> command.Parser:
         "microcontrollers (and --int8); several",
     )
     p.add_argument("--int8", action="store_true", help="also model.int8.onnx, quantised by onnxruntime (and --onnx)")
-    p.add_argument(
-        "--dataset",
-        type=os.path.expanduser,
-        metavar="NAME",
-        help="images to quantise with (default: those it was trained on)",
-    )
+    which = "images to quantise with (default: those it was trained on)"
+    p.add_argument("--dataset", type=os.path.expanduser, metavar="NAME", help=which)
     p.add_argument(
         "--calibration-images", type=int, default=256, metavar="N", help="of them, that give ranges (default: 256)"
     )

@@ -6,12 +6,12 @@ import textwrap
 
 from nas.bundle.card import PREDICTION, TrainingRecord, preparation
 from nas.bundle.function_source import sort_imports, standalone
-from nas.data.decoding import pixels
+from nas.data.decoding import pixels, square
 from nas.data.pictures import picture, read_file
 from searchspace.arch import Arch
 
 # What prepares an image for training, and how it is called on the file at `path`.
-PARTS = (picture, pixels, read_file)
+PARTS = (picture, pixels, square, read_file)
 READ = "pixels(picture(read_file(path), CHANNELS), SIZE, CHANNELS, DATA_RANGE)"
 
 SCRIPT = '''\

@@ -387,14 +387,19 @@ def pixels(
         parts = [Image.fromarray(np.ascontiguousarray(picture[:, :, band])) for band in range(picture.shape[2])]
     if sum(len(image.getbands()) for image in parts) != channels:
         raise ValueError(f"an image of {sum(len(image.getbands()) for image in parts)} channels, not {channels}")
-    for index, image in enumerate(parts):
-        if max(image.size) > 4 * min(image.size):  # of a thin image only the middle is scaled: the rest is cropped
-            aside = [(side - min(side, 2 * min(image.size))) // 2 for side in image.size]
-            image = image.crop((aside[0], aside[1], image.width - aside[0], image.height - aside[1]))
-        if image.size != (size, size):
-            scale = size / min(image.size)
-            width, height = (max(size, round(side * scale)) for side in image.size)
-            left, above = (width - size) // 2, (height - size) // 2
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-            parts[index] = image.crop((left, above, left + size, above + size))
+    parts = [square(image, size) for image in parts]
     return np.concatenate([np.atleast_3d(np.asarray(image, np.uint8)).transpose(2, 0, 1) for image in parts])
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The image with its shorter side resized, the centre cropped out. Of a thin one only the middle is resized."""
+    if max(image.size) > 4 * min(image.size):
+        aside = [(side - min(side, 2 * min(image.size))) // 2 for side in image.size]
+        image = image.crop((aside[0], aside[1], image.width - aside[0], image.height - aside[1]))
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, above = (width - size) // 2, (height - size) // 2
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.crop((left, above, left + size, above + size))

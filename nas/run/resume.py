@@ -44,7 +44,7 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     changed = [*space_changes(args, old), *differences(old.identity, wanted)]
     if changed:
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
-        hint = moved(old.identity.data, wanted.data) or "give another --run"
+        hint = find_move(old.identity.data, wanted.data) or "give another --run"
         raise InputError(f"run {run} is another search ({shown}); {hint}")
     conduct = search_options.conduct(args)
     if args.trials is None:
@@ -56,7 +56,7 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     return replace(old, conduct=conduct)
 
 
-def moved(old: DataConfig, new: DataConfig) -> str:
+def find_move(old: DataConfig, new: DataConfig) -> str:
     """How a run whose folder of images was moved is carried on; "" where it is still there, or was none."""
     before, now = Path(old.base, old.dataset), Path(new.base, new.dataset)
     if old.dataset == new.dataset or before.exists() or not (old.base or before.is_absolute()) or not now.is_dir():
