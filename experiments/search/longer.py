@@ -41,6 +41,7 @@ FRESH = 10**6  # the seed of a split that no search has
 TIMES = 3  # as many epochs
 TRIAL, LONGER = "as a search's trials", "longer training"
 EARLY, PRIOR = "longer training, its own first epochs", "what the prior expects"
+BOTH = "the trial and the prior, in equal parts"
 
 Numbers = NDArray[np.float64]
 PROPERTIES: dict[str, Callable[[Arch], float]] = {
@@ -74,15 +75,24 @@ def correlation(one: Numbers, other: Numbers) -> str:
     return f"{spearman(one, other):+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+def standardised(numbers: Numbers) -> Numbers:
+    return (numbers - numbers.mean()) / (numbers.std() or 1.0)
+
+
 def rows_of(archs: Sequence[Arch], scores: Mapping[str, Numbers]) -> list[dict[str, Any]]:
     """How scores and properties of networks agree with either way of training, each a column."""
     told = {**scores, **{name: np.array([of(arch) for arch in archs]) for name, of in PROPERTIES.items()}}
     return [
         {"what tells": name, "n": len(archs)}
-        | {way: "" if way == name else correlation(numbers, scores[way]) for way in (TRIAL, LONGER)}
+        | {way: correlation(numbers, scores[way]) if may_tell(name, way) else "" for way in (TRIAL, LONGER)}
         for name, numbers in told.items()
         if name != LONGER
     ]
+
+
+def may_tell(name: str, way: str) -> bool:
+    """Whether a score is not itself a part of what it is compared with."""
+    return name != way and (name, way) != (BOTH, TRIAL)
 
 
 def draw(archs: Sequence[Arch], scores: Mapping[str, Numbers], marked: int) -> Figure:
@@ -133,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     scores = {way: np.array([record["accuracy"] for record in records]) for way, records in found.items()}
     scores[EARLY] = np.array([record["curve"][args.epochs - 1] for record in found[LONGER]])
     scores[PRIOR] = expected(space, [candidate.point for candidate in chosen.values()])
+    scores[BOTH] = standardised(scores[TRIAL]) + standardised(scores[PRIOR])
     title = f"{args.epochs} against {TIMES * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
     page.table("longer", title, rows_of(list(archs.values()), scores))
     each = [

@@ -15,9 +15,10 @@ def test_longer(tmp_path: Path) -> None:
     found = rows(tmp_path / "longer.csv")
     assert [row["what tells"] for row in found] == [
         *("as a search's trials", "longer training, its own first epochs", "what the prior expects"),
+        "the trial and the prior, in equal parts",
         *("blocks", "parameters", "activations"),
     ]
-    assert found[0]["as a search's trials"] == ""
+    assert found[0]["as a search's trials"] == found[3]["as a search's trials"] == ""
     networks = rows(tmp_path / "longer_networks.csv")
     assert [row["network"] for row in networks] == ["random 0", "random 1", "random 2", "rexnet_100"]
     assert len({row["digest"] for row in networks}) == 4
