@@ -76,7 +76,8 @@ def correlation(one: Numbers, other: Numbers) -> str:
 
 
 def standardised(numbers: Numbers) -> Numbers:
-    return (numbers - numbers.mean()) / (numbers.std() or 1.0)
+    found: Numbers = (numbers - numbers.mean()) / (numbers.std() or 1.0)
+    return found
 
 
 def rows_of(archs: Sequence[Arch], scores: Mapping[str, Numbers]) -> list[dict[str, Any]]:
