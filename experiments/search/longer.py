@@ -26,18 +26,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments import comparisons, findings, trainings
+from experiments import findings, trainings
 from experiments.search.headline import FAR_SEED
-from experiments.search.prior import expected
-from nas.analysis.agreement import spearman
+from experiments.search.prior import FRESH, SPACE, TEXTBOOK, expected
+from nas.analysis.agreement import agreement, spearman
 from nas.config import TrainConfig, full_recipe, recipe
 from searchspace import Arch, Budget, Space, cost
 from searchspace.space.space import Candidate
 
-SPACE, TEXTBOOK = "mobile", "rexnet_100"
 PHOTOS = "photos"  # any dataset but digits, which have a recipe of their own
-FRESH = 10**6  # the seed of a split that no search has
-
 TIMES = 3  # as many epochs
 TRIAL, LONGER = "as a search's trials", "longer training"
 EARLY, PRIOR = "longer training, its own first epochs", "what the prior expects"
@@ -67,12 +64,12 @@ def networks(space: Space, budget: Budget, number: int) -> dict[str, Candidate]:
 
 
 def correlation(one: Numbers, other: Numbers) -> str:
-    """Spearman's, with its 90 % bootstrap interval over networks."""
-    rows = np.random.default_rng(0).integers(len(one), size=(comparisons.RESAMPLES // 5, len(one)))
-    kept = [row for row in rows if np.ptp(one[row]) and np.ptp(other[row])]
-    drawn = [spearman(one[row], other[row]) for row in kept] or [np.nan]
-    low, high = np.quantile(drawn, (0.05, 0.95))
-    return f"{spearman(one, other):+.2f} [{low:+.2f}, {high:+.2f}]"
+    """Spearman's, with its 90 % bootstrap interval over networks; nothing where one is always the same."""
+    found = agreement(one.tolist(), other.tolist())
+    if found is None:
+        return ""
+    low, high = found.spearman_interval
+    return f"{found.spearman:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def standardised(numbers: Numbers) -> Numbers:

@@ -242,7 +242,7 @@ def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None,
         return ""
     same = f"the commonest class, which is right for {chance:.4f} of the images"
     if metric != DEFAULT_METRIC:
-        same = f"the same, which has a {metric.words} of {chance:.4f}"
+        same = f"the same, whose {metric.words} is {chance:.4f}"
     return (
         f"No network is shown to be better than always answering {same}: which network is the best is not known. More "
         "images, --epochs or --train-resolution may tell."

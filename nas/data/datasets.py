@@ -199,8 +199,7 @@ def _own_size(found: Labelled, used: Rows, typical: bool, channels: int, largest
     if not known:
         return SMALLEST, ()  # of what cannot be read `decode` has more to say
     size = min(max(median_low(known), SMALLEST), largest)
-    small = sum(side < size for side in known)
-    if not small or size == SMALLEST:
+    if known[0] >= size or size == SMALLEST:
         return size, ()
     return size, (
         f"images differ in size: shorter sides of {known[0]:,} to {known[-1]:,} px; all are made {size} px, smaller "

@@ -317,8 +317,8 @@ def over_budget(given: Subject, plan: TrainingPlan, classes: int) -> str:
     if given.data is None or (given.data.dataset != plan.data.dataset and not is_same_folder(given.data, plan.data)):
         return said
     raise InputError(
-        f"{said}, whose images had {plan.arch.num_classes}: search again in another --run, or nas.export it and train "
-        "that"
+        f"{said}, whose networks have {plan.arch.num_classes}: search again in another --run, or nas.export it and "
+        "train that"
     )
 
 

@@ -233,7 +233,7 @@ def test_scores_no_better_than_chance_are_said_at_once() -> None:
     other = [replace(trial, metric=Metric("f1_macro")) for trial in trials]
     assert comparison.at_chance(other, 100, None, 0.1) == ""  # whose scores have no interval
     assert comparison.at_chance(other, 100, None, 0.12).startswith(
-        "No network is shown to be better than always answering the same, which has a f1 macro of 0.1200: "
+        "No network is shown to be better than always answering the same, whose f1 macro is 0.1200: "
     )
     less = [replace(trial, metric=Metric("loss", "minimize")) for trial in trials]
     assert comparison.at_chance(less, 100, None, 0.2) == ""

@@ -35,7 +35,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_more_classes_than_were_searched_for_are_not_trained_over_the_budget(run: Path, tmp_path: Path) -> None:
     images(tmp_path / "photos", MORE, count=4)
-    said = r"run: for 153 classes it takes .*Params, more than the 250kParams of its search, whose images had 3: search"
+    said = (
+        r"run: for 153 classes it takes .*Params, more than the 250kParams of its search, whose networks have 3: search"
+    )
     for arch in (run, run / "best.yaml"):
         with pytest.raises(InputError, match=said):
             train.main([str(arch), "--epochs", "1", "--resolution", "16", "--quiet", "--out", "trained"])
