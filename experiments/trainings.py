@@ -2,7 +2,8 @@
 
 A script says which networks it trains, with which recipe and from which seeds. Every finished training is a line in its
 log, an unfinished one a checkpoint of its last epoch. The same command started twice trains two networks at a time: a
-training is held by the process that carries it out, and free again when that dies.
+training is held by the process that carries it out, and free again when that dies. On a GPU that several trainings fit
+on, a script starts as many processes by itself.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -26,6 +30,7 @@ from nas.config import DataConfig, TrainConfig
 from nas.data.datasets import Split, load, load_test
 from nas.training import checkpoint
 from nas.training.trainer import DivergedError, Training
+from nas.workers import gpu_sharing
 from searchspace import Arch, build
 from searchspace.errors import InputError
 
@@ -107,8 +112,10 @@ def carry_out(
     console: Console,
     measure: Callable[[Training], Record] | None = None,
     keep: Path | None = None,
+    at_once: int | None = None,
 ) -> list[Record]:
-    """A record for each job, in their order: those of earlier starts and other processes from the log.
+    """A record for each job, in their order: those of earlier starts and other processes from the log. `at_once`
+    trainings at a time, each in a process of its own where there are several: what a GPU has room for, without it.
 
     `accuracy` after every epoch is `curve`; a training that diverged has the accuracy of guessing, and says so.
     `measure` adds to a record what it finds in the trained network. `keep` is a folder for the weights; a training
@@ -119,15 +126,21 @@ def carry_out(
     log.parent.mkdir(parents=True, exist_ok=True)
     state = log.with_suffix(".partial")
     left = {job.key: job for job in jobs}
+    waiting = left.keys() - _ended(log, keep)
+    at_once = min(len(waiting), room(device, split.resolution) if at_once is None else at_once)
     columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+    given = (jobs, split, device, log, measure, keep)
+    with (
+        _helpers(at_once if at_once > 1 else 0, given) as helpers,
+        Progress(*columns, console=console, speed_estimate_period=3600) as bar,
+    ):
         task = bar.add_task("epochs", total=sum(job.train.epochs for job in left.values()))
         while True:
             for key in _ended(log, keep) & left.keys():
                 bar.advance(task, left.pop(key).train.epochs)
             if not left:
                 break
-            for job in list(left.values()):
+            for job in () if helpers else list(left.values()):
                 with _held(state, job.key) as ours:
                     if ours and job.key not in _ended(log, keep):
                         record = _carried_out(job, split, device, state, bar, task, measure, keep)
@@ -138,12 +151,45 @@ def carry_out(
                         break
             else:
                 time.sleep(POLL_S)  # the rest is in other processes
+                if helpers and not any(helper.is_alive() for helper in helpers) and left.keys() - _ended(log, keep):
+                    raise RuntimeError(f"{log}: all processes that train ended before their trainings did")
     for job in jobs:  # and no others: another process may be at work on what comes next
         (state / f"{job.key}.lock").unlink(missing_ok=True)
     with suppress(OSError):
         state.rmdir()
     found = finished(log)
     return [{**found[job.key], "name": job.name} for job in jobs]
+
+
+def room(device: str, pixels: int) -> int:
+    """How many trainings go on at a time: on a GPU as many as a search has trials on it, else one."""
+    if not device.startswith("cuda"):
+        return 1
+    share = gpu_sharing.share_of_gpu(pixels, os.cpu_count() or 1, gpu_sharing.is_installed())
+    return gpu_sharing.room(1, share)
+
+
+@contextmanager
+def _helpers(number: int, given: tuple[Any, ...]) -> Iterator[list[Any]]:
+    """Processes that carry out the same trainings, side by side on a GPU; what they have begun is kept when they are
+    ended."""
+    spawn, helpers = multiprocessing.get_context("spawn"), []
+    with gpu_sharing.side_by_side(number > 1) as environment:
+        with patch.dict(os.environ, environment or {}):
+            for _ in range(number):
+                helpers.append(spawn.Process(target=_help, args=given, daemon=True))
+                helpers[-1].start()
+        try:
+            yield helpers
+        finally:
+            for helper in helpers:
+                helper.terminate()
+                helper.join()
+
+
+def _help(jobs: Sequence[Job], split: Split, device: str, log: Path, measure: Any, keep: Path | None) -> None:
+    """One process of several that carry out trainings; what they tell is in the log."""
+    carry_out(jobs, split, device, log, Console(quiet=True), measure, keep, at_once=1)
 
 
 def finished(log: Path) -> dict[str, Record]:

@@ -2,7 +2,7 @@
 
     python -m experiments.search.winner --dataset path/to/cifar10 --images 10000  # hours of two cores; carries on
     python -m experiments.search.winner --dataset path/to/imagenette64 --also path/to/cifar10 --images 2000
-    python -m experiments.search.winner --dataset path/to/cifar10 --budget 300MFLOPs --searches 1
+    python -m experiments.search.winner --dataset path/to/cifar10 --budget 300MFLOPs --searches 1 --ranked 16
     python -m experiments.search.winner --smoke  # a minute: one search on digits
 
 `python -m nas.search` with its defaults, from several seeds (their run folders lie beside the results), with what ships
@@ -10,7 +10,9 @@ from earlier searches on other datasets, but nothing of the dataset's own. The n
 have named without finals, and the textbook networks that were best in the searches are then trained long from fresh
 seeds, on a split of another seed. The gain is over the textbook network that is best there, on average over its
 trainings: the hardest rival, chosen with hindsight. Beside it what the search itself printed, and how far that is from
-fresh trainings of its network with the recipe, images and epochs of finals.
+fresh trainings of its network with the recipe, images and epochs of finals. With `--ranked N` as many trials of each
+search, drawn from the complete ones by chance, are trained long too, once each: how far their order agrees with the
+search's.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from typing import Any
 
@@ -35,9 +38,11 @@ from matplotlib.figure import Figure
 from experiments import comparisons, findings, trainings
 from experiments.trainings import Job, Record
 from nas import Run
+from nas.analysis.agreement import agreement
 from nas.analysis.finals import duel
 from nas.config import full_recipe
 from nas.data.datasets import list_classes, number_of_training_images
+from nas.trial import TrialRecord
 from searchspace import Arch, Budget, InputError
 
 BUDGET = "30MFLOPs"
@@ -108,6 +113,28 @@ def optimism(run: Run, dataset: str, args: argparse.Namespace, page: findings.Pa
     return found.score - fmean(record["accuracy"] for record in fresh)
 
 
+def drawn(runs: Sequence[Run], number: int) -> dict[str, TrialRecord]:
+    """So many complete trials of each search, by chance."""
+    chosen = [Random(FRESH).sample(run.ranked, min(number, len(run.ranked))) for run in runs]
+    return {f"trial {one.number} of {search}": one for search, own in enumerate(chosen) for one in own}
+
+
+def agreements(ranked: Mapping[str, TrialRecord], scores: Mapping[str, Sequence[float]], searches: int) -> list[str]:
+    """For each search how far the order of its trials is that of their long trainings."""
+    said = []
+    for search in range(searches):
+        own = [name for name in ranked if name.endswith(f" of {search}")]
+        brief = [float(ranked[name].score or 0.0) for name in own]
+        found = agreement(brief, [fmean(scores[name]) for name in own])
+        if found is not None:
+            low, high = found.spearman_interval
+            said.append(
+                f"search {search}: {len(own)} trials by chance, their scores and their long trainings agree by "
+                f"{found.spearman:+.2f} [{low:+.2f}, {high:+.2f}] (Spearman)"
+            )
+    return said
+
+
 def draw(scores: Mapping[str, Sequence[float]], note: str) -> Figure:
     figure = findings.figure(8, 1 + 0.3 * len(scores))
     axes = figure.subplots()
@@ -122,7 +149,10 @@ def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> 
     name = f"winner-{Path(dataset).name}-{args.budget}"
     runs = [searched(args, dataset, seed) for seed in range(args.searches)]
     archs = networks(runs, args.rivals)
-    jobs = trainings.repeated(archs, replace(full_recipe(dataset), epochs=args.epochs), args.seeds)
+    train = replace(full_recipe(dataset), epochs=args.epochs)
+    ranked = drawn(runs, args.ranked)
+    jobs = trainings.repeated(archs, train, args.seeds)
+    jobs += [Job(title, one.arch, train) for title, one in ranked.items()]
     split = trainings.images(dataset, args.long_images, seed=FRESH)
     log, fresh = args.out / f"{name}.jsonl", args.out / f"{name}-fresh.jsonl"
     records = trainings.carry_out(jobs, split, page.device, log, page.console)
@@ -137,7 +167,9 @@ def one_dataset(dataset: str, args: argparse.Namespace, page: findings.Page) -> 
     if off:
         mean, sd = comparisons.spread(off)
         page.say(f"printed minus fresh: {mean:+.4f} ± {sd / math.sqrt(len(off)):.4f} over {len(off)} searches")
-    page.figure(name, draw(scores, note))
+    for line in agreements(ranked, scores, len(runs)):
+        page.say(line)
+    page.figure(name, draw({title: scores[title] for title in archs}, note))
     return rows
 
 
@@ -152,12 +184,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rivals", type=int, default=3, help="textbook networks, the best of the searches (3)")
     parser.add_argument("--epochs", type=int, default=20, help="of a long training (20)")
     parser.add_argument("--long-images", type=int, default=10_000, help="training images of a long training (10,000)")
+    parser.add_argument("--ranked", type=int, default=0, help="trials of each search that are trained long too (0)")
     parser.add_argument("options", nargs="*", help="more options of the search, after --")
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.searches, args.trials, args.images, args.seeds = "digits", 1, 12, None, 1
         args.epochs, args.long_images, args.budget = 2, 200, "8MFLOPs"
-        args.also, args.options = [], ["--epochs", "1", "--resolution", "32"]
+        args.also, args.options, args.ranked = [], ["--epochs", "1", "--resolution", "32"], 5
     page = findings.Page(
         __doc__, __file__, args, arguments, "winner" if args.budget == BUDGET else f"winner-{args.budget}"
     )

@@ -41,8 +41,8 @@ PLANNED_WIDTHS, BATCH, SIDE = (17, 24, 33, 40, 57, 64, 100, 128), 64, 16
 SPANS = ("Optimizer.", "ProfilerStep")  # what the profiler names beside kernels
 PROFILED = ("mobilenet_v2", "rexnet_100", "mobile 0")
 SPEEDS = (
-    ("mobilenet_v2", 32), ("rexnet_100", 32), ("mobile 0", 32), ("efficientnet_b0", 32), ("mobile 1", 32),
-    ("mobile 2", 32), ("mobilenet_v2", 128), ("rexnet_100", 128),
+    ("mobilenet_v2", 32), ("rexnet_100", 32), ("mobilenet_v2", 128), ("rexnet_100", 128), ("mobile 0", 32),
+    ("efficientnet_b0", 32), ("mobile 1", 32), ("mobile 2", 32),
 )  # fmt: skip
 
 Found = dict[str, Any]

@@ -93,6 +93,34 @@ def test_trainings_are_shared_by_processes(tmp_path: Path) -> None:
     assert [record["seed"] for record in found] == [0, 1]
 
 
+def test_several_trainings_at_once_tell_what_they_tell_one_by_one(tmp_path: Path) -> None:
+    """Each in a process of its own, as on a GPU."""
+    split, archs = trainings.images("digits", 200), Space.load("mobile")
+    drawn = {f"network {seed}": archs.sample(seed, Budget.parse("20MFLOPs")) for seed in range(3)}
+    jobs = trainings.repeated(drawn, replace(recipe("digits"), epochs=1), seeds=1)
+    alone = trainings.carry_out(jobs, split, "cpu", tmp_path / "alone.jsonl", Console(quiet=True))
+    beside = trainings.carry_out(jobs, split, "cpu", tmp_path / "beside.jsonl", Console(quiet=True), at_once=2)
+    speed = {"images_per_s": 0, "seconds": 0, "ended": 0}
+    assert [record | speed for record in beside] == [record | speed for record in alone]
+    assert not (tmp_path / "beside.partial").exists()
+
+
+def test_processes_that_end_before_their_trainings_are_told_of(tmp_path: Path) -> None:
+    arch = Space.load("mobile").sample(seed=0, budget=Budget.parse("20MFLOPs"))
+    jobs = [trainings.Job("one", arch, recipe("digits"), seed) for seed in range(2)]
+    split = replace(trainings.images("digits", 200), train_labels=None)
+    with pytest.raises(RuntimeError, match="ended before their trainings did"):
+        trainings.carry_out(jobs, split, "cpu", tmp_path / "log.jsonl", Console(quiet=True), at_once=2)
+
+
+def test_a_gpu_has_room_for_several_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainings.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(trainings.gpu_sharing, "is_installed", lambda: True)
+    assert [trainings.room(device, 32) for device in ("cpu", "cuda", "cuda:1")] == [1, 8, 8]
+    monkeypatch.setattr(trainings.gpu_sharing, "is_installed", lambda: False)
+    assert [trainings.room("cuda", pixels) for pixels in (32, 128, 224)] == [4, 2, 1]
+
+
 def test_trainings_on_a_gpu_replay_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "Training", lambda *given, **more: (given[-1], more))
     arch = Space.load("mobile").sample(seed=0, budget=Budget.parse("20MFLOPs"))
