@@ -19,7 +19,11 @@ narrow = partial(init.trunc_normal_, std=0.02)
 
 
 uniform_fan_in = partial(init.kaiming_uniform_, a=math.sqrt(5))  # up to 1 / √fan_in, PyTorch's own
-uniform_fan_out = partial(init.kaiming_uniform_, a=math.sqrt(5), mode="fan_out")
+CLASSES = 1000  # whose number two families start their classifiers by: of ten classes logits would start at ±4
+
+
+def up_to(bound: float) -> Fill:
+    return partial(init.uniform_, a=-bound, b=bound)
 
 
 class Recipe(NamedTuple):
@@ -31,12 +35,13 @@ class Recipe(NamedTuple):
     linear_bias: Literal["zeros", "uniform"] = "zeros"
 
 
-# As torchvision and the official code start them; where they leave a part to PyTorch, it is PyTorch's own here too.
+# As torchvision and the official code start them; where they leave a part to PyTorch, it is PyTorch's own here too. A
+# classifier whose start depends on the number of classes starts as that of ImageNet's, however many there are.
 RECIPES: dict[Init, Recipe] = {
     "normal": Recipe(he, partial(init.normal_, std=0.01)),  # MobileNetV2 and V3, RegNet
     "resnet": Recipe(he, uniform_fan_in, linear_bias="uniform"),
-    "mnasnet": Recipe(he, partial(init.kaiming_uniform_, mode="fan_out", nonlinearity="sigmoid")),
-    "efficientnet": Recipe(he, uniform_fan_out),
+    "mnasnet": Recipe(he, up_to(math.sqrt(3 / CLASSES))),
+    "efficientnet": Recipe(he, up_to(CLASSES**-0.5)),
     "convnext": Recipe(narrow, narrow),
     "torch": Recipe(uniform_fan_in, uniform_fan_in, "uniform", "uniform"),  # ReXNet's official code
 }
