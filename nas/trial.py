@@ -22,12 +22,14 @@ State = Literal["running", "complete", "pruned", "failed"]
 @dataclass(frozen=True, slots=True)
 class Final:
     """A training of the finals (see `nas.study.finals`): of the network of the search's trial `of`, in which round, for
-    how many epochs, scored on which fold of the images."""
+    how many epochs, scored on which fold of the images. `equal`: of every fold as many images are trained on; in runs
+    of before all that were left."""
 
     of: int
     round: int
     epochs: int
     fold: int
+    equal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

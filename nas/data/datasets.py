@@ -104,21 +104,26 @@ class Split:
         parts = found[train], numbers[train], found[val], numbers[val]
         return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
 
-    def fold(self, number: int) -> Split:
+    def fold(self, number: int, equal: bool = False) -> Split:
         """The same images with others held out to score on: 0 is the split itself; of others, up to `FOLDS`, none has
-        an image that is held out in another. The same for the same split."""
+        an image that is held out in another. The same for the same split. `equal`: as many are trained on as in the
+        split, also where it scores on more images than could be held out of those that it trains on; else all."""
         if number == 0:
             return self
-        rest, most = np.arange(len(self.train_labels)), len(self.train_labels) // (FOLDS + 1)
+        rest, most = np.arange(len(self.train_labels)), len(self.train_labels) // (FOLDS + (not equal))
         held = rest
         for fold in range(number):
             kept, out = hold_out(self.train_labels[rest], min(len(self.val_labels), most), fold)
             rest, held = rest[kept], rest[out]
         others = np.setdiff1d(np.arange(len(self.train_labels)), held)
+        images, labels = join(self.train_images, self.val_images), np.concatenate([self.train_labels, self.val_labels])
+        used = np.concatenate([others, np.arange(len(self.train_labels), len(labels))])
+        if equal and len(used) > len(self.train_labels):
+            used = used[hold_out(labels[used], len(used) - len(self.train_labels), number)[0]]
         return replace(
             self,
-            train_images=join(part(self.train_images, others), self.val_images),
-            train_labels=np.concatenate([self.train_labels[others], self.val_labels]),
+            train_images=part(images, used),
+            train_labels=labels[used],
             val_images=part(self.train_images, held),
             val_labels=self.train_labels[held],
         )

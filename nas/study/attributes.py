@@ -63,11 +63,12 @@ class TrialAttributes:
 
 @value
 class Held:
-    """Finals that are over: the numbers of the trials that took part, every round's number, epochs and fold, and
-    whether the trend of the last ones counts."""
+    """Finals that are over: the numbers of the trials that took part, every round's number, epochs, fold and, but in
+    runs of before, whether of every fold as many images are trained on; and whether the trend of the last ones counts.
+    """
 
     contenders: tuple[Count, ...]
-    rounds: tuple[tuple[Count, Count, Count], ...]
+    rounds: tuple[tuple[Count, Count, Count] | tuple[Count, Count, Count, bool], ...]
     by_trend: bool = False
 
 

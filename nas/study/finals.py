@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -39,17 +39,19 @@ HELD = "held"  # the attribute of their study that says who took part in those t
 @dataclass(frozen=True, slots=True)
 class Round:
     """Each of its networks is trained once for so many epochs, from a seed of its own. `fold` 0 is
-    the trials' own validation images, others have decided nothing before (see `Split.fold`)."""
+    the trials' own validation images, others have decided nothing before, and with `equal` as many images are trained
+    on as in trials (see `Split.fold`)."""
 
     number: int
     epochs: int
     fold: int
+    equal: bool = False
 
 
 def rounds(epochs: int) -> tuple[Round, ...]:
     """The rounds after trials of so many epochs."""
     longer, longest = math.ceil(LONGER * epochs), math.ceil(LONGEST * epochs)
-    return Round(1, longer, 0), Round(2, longest, 0), Round(3, longest, 1), Round(4, longest, 2)
+    return tuple(Round(*one, equal=True) for one in ((1, longer, 0), (2, longest, 0), (3, longest, 1), (4, longest, 2)))
 
 
 def number_of_finalists(finalists: int | None, trials: int) -> int:
@@ -135,7 +137,7 @@ class Finals:
     @property
     def kept(self) -> dict[str, Any]:
         """What their study keeps of them, beside the trainings."""
-        rounds = [[played.number, played.epochs, played.fold] for played in self.rounds]
+        rounds = [list(astuple(played)) for played in self.rounds]
         contenders = [trial.number for trial in self.contenders]
         return {"contenders": contenders, "rounds": rounds, "by_trend": self.by_trend}
 
@@ -257,7 +259,7 @@ class Finals:
 
 def final_of(network: TrialRecord, played: Round) -> Final:
     """A network's training in a round."""
-    return Final(network.number, played.number, played.epochs, played.fold)
+    return Final(network.number, played.number, played.epochs, played.fold, played.equal)
 
 
 def is_same(one: Final | None, other: Final) -> bool:

@@ -50,15 +50,16 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         own = dataclasses.replace(context, data=self.data, seed=seed, checkpoint=kept)
         if trial.final:
             recipe = dataclasses.replace(context.train, epochs=trial.final.epochs)
-            own = dataclasses.replace(own, data=self.fold(trial.final.fold), epochs=recipe.epochs, train=recipe)
+            data = self.fold(trial.final.fold, trial.final.equal)
+            own = dataclasses.replace(own, data=data, epochs=recipe.epochs, train=recipe)
         self.results = guard(trial, own, self.evaluate)
 
-    def fold(self, number: int) -> Any:
+    def fold(self, number: int, equal: bool) -> Any:
         """The data with other images held out, where they are images; the last ones are kept."""
         if not isinstance(self.data, Split):
             return self.data
         if getattr(self, "held", (0, None))[0] != number:
-            self.held = number, self.data.fold(number)
+            self.held = number, self.data.fold(number, equal)
         return self.held[1] if number else self.data
 
     def step(self) -> dict[str, Any]:

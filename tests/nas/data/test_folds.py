@@ -142,3 +142,23 @@ def test_classes_without_an_image_that_scores_are_named() -> None:
     assert many == ("7 classes have too few images for one to score: 'b', 'c', 'd', 'e', 'f' and 2 more",)
     alike = name_unscored(np.array([0, 1, 2]), np.repeat(np.arange(4), 3), tuple("abcd"))
     assert alike == ("4 classes have too few images for one of each to score: 'a', 'b', 'c', 'd'; 'd' has none",)
+
+
+@pytest.mark.parametrize(("images", "validation"), [(400, 0.2), (402, 1 / 3), (60, 0.5), (400, 0.8)])
+def test_as_many_images_are_trained_on_in_every_fold(images: int, validation: float) -> None:
+    """Where a search scores on many images, its finals trained on a sixth more than its trials, and what they told of
+    the winner was more than it reaches on the trials' images."""
+    split, seen = numbered(images, validation=validation), list[int]()
+    for fold in range(FOLDS + 1):
+        one = split.fold(fold, equal=True)
+        train, held = numbers(one.train_images), numbers(one.val_images)
+        assert len(train) == len(split.train_labels)
+        assert not set(held) & set(train)
+        assert not set(held) & set(seen)
+        assert [n % 4 for n in train] == one.train_labels.tolist()
+        assert [n % 4 for n in held] == one.val_labels.tolist()
+        shares = np.bincount(one.train_labels, minlength=4)
+        assert shares.max() - shares.min() <= 2
+        assert len(held) >= min(len(split.val_labels), len(split.train_labels) // FOLDS - 4)
+        assert numbers(split.fold(fold, equal=True).train_images) == train
+        seen += held
