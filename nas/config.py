@@ -64,7 +64,8 @@ class TrainConfig:
     Nesterov's step; AdamW has its own. `weight_decay` is of convolution and linear weights alone. `ema` above 0 scores
     and keeps a running average of the weights, which forgets with this factor a step. `mixup` and `cutmix` are the
     parameter of the Beta distribution that shares are drawn from, `randaugment` is its magnitude; 0 leaves them out.
-    `qat` is the share of the epochs, the last ones, that train with weights and maps rounded to 8 bits.
+    `qat` is the share of the epochs, the last ones, that train with weights and maps rounded to 8 bits. With
+    `zero_residuals` residual branches add nothing at first, where they end with a norm; not in runs of before.
     """
 
     epochs: int = 4
@@ -81,6 +82,7 @@ class TrainConfig:
     cutmix: float = 0.0
     randaugment: int = 0
     qat: float = 0.0
+    zero_residuals: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("resolution", LEAST_PIXELS)):
@@ -108,7 +110,8 @@ class TrainConfig:
         told = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.optimizer != "sgd":
             del told["momentum"]
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
+        kept = {name.replace("_", " "): value for name, value in told.items() if value}
+        return ", ".join(name if value is True else f"{name} {value}" for name, value in kept.items())
 
 
 LARGEST, LEAST_PIXELS = 64, 2  # of images in training; at 1 px every map is one pixel
@@ -267,7 +270,7 @@ class SearchConfig:
         with suppress(KeyError, TypeError):
             load_named(data["conduct"]["plugins"])
         with suppress(KeyError, TypeError):
-            as_begun(data["identity"]["data"])
+            as_begun(data["identity"]["data"], data["identity"].get("train"))
         return parse(cls, data, str(path), lines)
 
 
@@ -279,19 +282,23 @@ def load_plugins(folder: Path) -> None:
             load_named(data["conduct"]["plugins"])
 
 
-def as_begun(images: Any) -> None:
-    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored, and
-    one that says nothing of their size when it was that of the first."""
+def as_begun(images: Any, train: Any = None) -> None:
+    """A file that says nothing of mirrored images was written when those of all datasets but digits were mirrored, one
+    that says nothing of their size when it was that of the first, and one that says nothing of residual branches when
+    these started as all else."""
     if isinstance(images, dict):
         images.setdefault("flip", images.get("dataset", "digits") != "digits")
         images.setdefault("typical", False)
+    if isinstance(train, dict):
+        train.setdefault("zero_residuals", False)
 
 
 def resume(new: SearchSpec, old: SearchSpec) -> SearchSpec:
     """What a command asks of a run that exists: what was settled when the run began stays as it was."""
     flip = old.data.flip if new.data.flip is None else new.data.flip
     data = replace(as_written(new.data, old.data), flip=flip, typical=old.data.typical)
-    return replace(new, data=data, controls=old.controls, baselines=old.baselines)
+    train = replace(new.train, zero_residuals=old.train.zero_residuals)
+    return replace(new, data=data, train=train, controls=old.controls, baselines=old.baselines)
 
 
 def base_of(dataset: str) -> str:

@@ -1,11 +1,13 @@
 """Claim: what is better in a search's brief trainings is better in trainings of three times as many epochs.
 
-    python -m experiments.search.longer --dataset path/to/cifar10  # two hours of one core; run again to carry on
+    python -m experiments.search.longer --dataset path/to/cifar10  # 2.5 hours of one core; run again to carry on
     python -m experiments.search.longer --smoke                    # seconds: four networks, 200 digits
 
 Random networks of `mobile` at one budget, as a search's controls are drawn, and ReXNet, are trained as a search's
 trials are and three times as long, from different seeds, each with a learning rate that goes to zero at its own end.
-How far the order agrees, and what the prior that ships, depth (blocks), parameters and activations tell of it:
+In trials residual branches add nothing at first; beside them are trials whose branches start as all else, as those of
+the longer trainings do, so that these are not of the kind that they judge. How far the order agrees, and what the prior
+that ships, depth (blocks), parameters and activations tell of it:
 Spearman's rank correlation, with 90 % bootstrap intervals over networks. Beside it the longer trainings' own first
 epochs, whose seed and so whose luck is that of their end.
 """
@@ -26,7 +28,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments import findings, trainings
+from experiments import comparisons, findings, trainings
+from experiments.comparisons import LEVEL, RESAMPLES
 from experiments.search.headline import FAR_SEED
 from experiments.search.prior import FRESH, SPACE, TEXTBOOK, expected
 from nas.analysis.agreement import agreement, spearman
@@ -37,6 +40,7 @@ from searchspace.space.space import Candidate
 PHOTOS = "photos"  # any dataset but digits, which have a recipe of their own
 TIMES = 3  # as many epochs
 TRIAL, LONGER = "as a search's trials", "longer training"
+BEFORE = "a trial whose branches start as all else"
 EARLY, PRIOR = "longer training, its own first epochs", "what the prior expects"
 BOTH = "the trial and the prior, in equal parts"
 
@@ -52,7 +56,8 @@ def ways(epochs: int) -> dict[str, tuple[TrainConfig, int]]:
     """How networks are trained, and from which seed; by the recipes of photos, whatever the dataset."""
     return {
         TRIAL: (replace(recipe(PHOTOS), epochs=epochs), 1),
-        LONGER: (replace(full_recipe(PHOTOS), epochs=TIMES * epochs), 0),
+        BEFORE: (replace(recipe(PHOTOS), epochs=epochs, zero_residuals=False), 1),
+        LONGER: (replace(full_recipe(PHOTOS), epochs=TIMES * epochs, zero_residuals=False), 0),
     }
 
 
@@ -70,6 +75,18 @@ def correlation(one: Numbers, other: Numbers) -> str:
         return ""
     low, high = found.spearman_interval
     return f"{found.spearman:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def advantage(one: Numbers, other: Numbers, judge: Numbers) -> tuple[float, float, float]:
+    """By how much more one agrees with the judge than the other does, with its 90 % bootstrap interval."""
+
+    def apart(rows: NDArray[np.int64]) -> float:
+        return spearman(one[rows], judge[rows]) - spearman(other[rows], judge[rows])
+
+    drawn = np.random.default_rng(0).integers(len(judge), size=(RESAMPLES, len(judge)))
+    with np.errstate(invalid="ignore"):  # a draw of nothing but equal scores has no order
+        low, high = np.nanquantile([apart(rows) for rows in drawn], ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return apart(np.arange(len(judge))), float(low), float(high)
 
 
 def standardised(numbers: Numbers) -> Numbers:
@@ -102,7 +119,7 @@ def draw(archs: Sequence[Arch], scores: Mapping[str, Numbers], marked: int) -> F
     figure.colorbar(dots, ax=both, label="blocks")
     both.set_xlabel(f"accuracy, {TRIAL}")
     both.set_ylabel(f"accuracy, {LONGER}")
-    for way, colour in ((TRIAL, findings.QUIET), (LONGER, findings.ACCENT)):
+    for way, colour in ((BEFORE, findings.WARM), (TRIAL, findings.QUIET), (LONGER, findings.ACCENT)):
         deep.plot(depths, scores[way], "o", color=colour, label=f"{way}: {spearman(depths, scores[way]):+.2f}")
         slope, level = np.polyfit(depths, scores[way], 1)
         ends = np.array([depths.min(), depths.max()])
@@ -144,9 +161,13 @@ def main(arguments: list[str] | None = None) -> None:
     scores[BOTH] = standardised(scores[TRIAL]) + standardised(scores[PRIOR])
     title = f"{args.epochs} against {TIMES * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
     page.table("longer", title, rows_of(list(archs.values()), scores))
+    change, low, high = advantage(scores[TRIAL], scores[BEFORE], scores[LONGER])
+    page.say(f"{TRIAL}, minus {BEFORE}: {change:+.2f} [{low:+.2f}, {high:+.2f}] in agreement with longer trainings")
+    gain, low, high = comparisons.difference(scores[TRIAL].tolist(), scores[BEFORE].tolist())
+    page.say(f"in accuracy: {gain:+.4f} [{low:+.4f}, {high:+.4f}]")
     each = [
         {"network": name, "digest": arch.digest, **{kind: f"{of(arch):.0f}" for kind, of in PROPERTIES.items()}}
-        | {way: f"{scores[way][row]:.4f}" for way in (TRIAL, LONGER)}
+        | {way: f"{scores[way][row]:.4f}" for way in (TRIAL, BEFORE, LONGER)}
         for row, (name, arch) in enumerate(archs.items())
     ]
     page.table("longer_networks", "All networks", each)

@@ -53,6 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "weight decay 0.05": {"weight_decay": 0.05},
     "weight decay 0.2": {"weight_decay": 0.2},
     "weights averaged 0.99": {"ema": 0.99},
+    "branches start as all else": {"zero_residuals": False},
     "mixup 0.2": {"mixup": 0.2},
     "cutmix 1": {"cutmix": 1.0},
     "RandAugment 5": {"randaugment": 5},

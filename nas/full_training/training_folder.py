@@ -76,20 +76,21 @@ def is_folder(folder: Path) -> bool:
 def load_plan(folder: Path) -> TrainingPlan:
     data, lines = read_yaml(folder / PLAN)
     with suppress(KeyError, TypeError):
-        as_begun(data["data"])
+        as_begun(data["data"], data.get("train"))
     with suppress(KeyError, TypeError):
         load_named(data["plugins"])
     return parse(TrainingPlan, data, str(folder / PLAN), lines)
 
 
 def keep_preparation(folder: Path, plan: TrainingPlan) -> TrainingPlan:
-    """The plan with images of the size and mirrored as they were when the folder's training began, where nothing else
-    is asked."""
+    """The plan with images of the size and mirrored, and residual branches started, as they were when the folder's
+    training began, where nothing else is asked."""
     if not is_folder(folder):
         return plan
-    begun = load_plan(folder).data
-    flip = begun.flip if plan.data.flip is None else plan.data.flip
-    return replace(plan, data=replace(plan.data, flip=flip, typical=begun.typical))
+    begun = load_plan(folder)
+    flip = begun.data.flip if plan.data.flip is None else plan.data.flip
+    train = replace(plan.train, zero_residuals=begun.train.zero_residuals)
+    return replace(plan, data=replace(plan.data, flip=flip, typical=begun.data.typical), train=train)
 
 
 def check(folder: Path, plan: TrainingPlan) -> None:

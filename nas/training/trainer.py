@@ -26,6 +26,7 @@ from nas.training.fake_quantisation import FakeQuantisation
 from nas.training.gpu_convolutions import PLANS_PAY, use_unplanned_convolutions
 from nas.training.gpu_layers import use_triton_layers
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
+from nas.training.residuals import start_residuals_at_zero
 
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
 CALIBRATION_BATCHES = 8
@@ -88,7 +89,7 @@ class Training:
     gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
     replayed as CUDA graphs; `why_no_graphs` says why, where that cannot be. `share` is the part of the GPU's memory
     that it may have. Images that have other than `pixels` a side are brought to these on the device, augmented. `each`
-    is told of every batch.
+    is told of every batch. The model's weights are fresh: with the recipe's `zero_residuals` some become 0.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class Training:
         self.seed, self.gang, self.share = seed, gang, share
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
+        if config.zero_residuals:
+            start_residuals_at_zero(model)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device == "cpu":
             use_fast_convolutions(model)

@@ -14,15 +14,24 @@ def test_longer(tmp_path: Path) -> None:
     longer.main(["--smoke", "--out", str(tmp_path)])
     found = rows(tmp_path / "longer.csv")
     assert [row["what tells"] for row in found] == [
-        *("as a search's trials", "longer training, its own first epochs", "what the prior expects"),
+        *("as a search's trials", "a trial whose branches start as all else"),
+        *("longer training, its own first epochs", "what the prior expects"),
         "the trial and the prior, in equal parts",
         *("blocks", "parameters", "activations"),
     ]
-    assert found[0]["as a search's trials"] == found[3]["as a search's trials"] == ""
+    assert found[0]["as a search's trials"] == found[4]["as a search's trials"] == ""
     networks = rows(tmp_path / "longer_networks.csv")
     assert [row["network"] for row in networks] == ["random 0", "random 1", "random 2", "rexnet_100"]
     assert len({row["digest"] for row in networks}) == 4
     assert (tmp_path / "longer.png").stat().st_size > 10_000
+
+
+def test_one_agrees_more_than_the_other() -> None:
+    judge = np.arange(20.0)
+    worse = np.where(judge < 6, judge, -judge)
+    change, low, high = longer.advantage(judge, worse, judge)
+    assert 0 < low < change < high
+    assert longer.advantage(judge, judge**3, judge) == (0.0, 0.0, 0.0)
 
 
 def test_a_correlation_has_an_interval() -> None:

@@ -1,0 +1,33 @@
+"""Residual branches that add next to nothing at first, so that a deep network learns as quickly as a shallow one."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from searchspace.pytorch.module import ACTIVATIONS, ChannelGate, ResidualAdd, StochasticDepth
+
+IDLE = nn.Identity, nn.Dropout, StochasticDepth, ChannelGate  # what makes nothing of zeros
+NONLINEAR = tuple(ACTIVATIONS.values())
+SMALL = 0.1  # before a nonlinearity, which is flat at 0 or on one side of it
+
+
+def start_residuals_at_zero(model: nn.Module) -> None:
+    """Weights of 0 for every norm that is the last of a residual branch, in place (Goyal et al. 2017, section 5.1), and
+    of `SMALL` for one that a nonlinearity follows: behind one that is flat at 0 a branch would never learn.
+
+    A branch that ends with anything else stays as it is.
+    """
+    for part in model.modules():
+        if isinstance(part, ResidualAdd):
+            steps = steps_of(part.body)
+            bent = bool(steps) and isinstance(steps[-1], NONLINEAR)
+            for norm in steps[-2:-1] if bent else steps[-1:]:
+                if isinstance(norm, (nn.BatchNorm2d, nn.GroupNorm)) and norm.affine:
+                    nn.init.constant_(norm.weight, SMALL if bent else 0.0)
+
+
+def steps_of(body: nn.Module) -> list[nn.Module]:
+    """What a branch does, one after the other."""
+    if not isinstance(body, nn.Sequential):
+        return [] if isinstance(body, IDLE) else [body]
+    return [step for part in body for step in steps_of(part)]
