@@ -240,7 +240,7 @@ def brief_training(trial: Trial, context: Context) -> Generator[Result]:
         )
 
     kept = context.checkpoint
-    notes = f"seed {context.seed}, {context.train}"
+    notes = seed_and_recipe(context)
     training, results = begin(), list[Result]()
     if kept and kept.is_file():
         results = load_checkpoint(training, kept, notes)
@@ -277,6 +277,12 @@ def correct(training: Training, split: Split) -> str:
     """Which validation images the network answers right; see `Result.correct`."""
     right = training.answers(split.val_images).numpy() == split.val_labels
     return f"{len(right)}:{np.packbits(right).tobytes().hex()}"
+
+
+def seed_and_recipe(context: Context) -> str:
+    """What a checkpoint is of, as it was also written before there was `zero_residuals`, so that trials that were cut
+    off then go on."""
+    return f"seed {context.seed}, {context.train}".replace(", zero_residuals=False", "")
 
 
 def save_checkpoint(training: Training, path: Path, notes: str, results: list[Result]) -> None:

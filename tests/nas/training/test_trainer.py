@@ -19,7 +19,7 @@ from nas.training import cuda_graphs
 from nas.training.batches import BatchLoader
 from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate
 from nas.trial import Final, Result, Trial
-from nas.workers.evaluate import Context, brief_training, guard, trial_seed
+from nas.workers.evaluate import Context, brief_training, guard, seed_and_recipe, trial_seed
 from searchspace import Arch, Space, build, cost, zoo
 from searchspace.budget import Cost
 from tests.support.paths import ROOT
@@ -254,6 +254,14 @@ def test_what_was_put_aside_is_taken_up_with_equal_numbers(
 def numbers(results: list[Result]) -> list[tuple[int, float, float, float]]:
     """What does not depend on the clock."""
     return [(r.epoch, r.score, r.loss, r.train_loss) for r in results]
+
+
+def test_a_trial_of_before_goes_on_from_its_checkpoint(few: Split) -> None:
+    """Recipes that say nothing of residual branches were written when these started as all else."""
+    context = Context(few, "cpu", 7, 3, train=replace(RECIPE, zero_residuals=False))
+    assert seed_and_recipe(context).startswith("seed 7, TrainConfig(epochs=3, optimizer='sgd', ")
+    assert seed_and_recipe(context).endswith(", randaugment=0, qat=0.0)")
+    assert seed_and_recipe(replace(context, train=RECIPE)).endswith(", qat=0.0, zero_residuals=True)")
 
 
 def test_a_full_disk_leaves_a_trial_without_checkpoint(
