@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
-from searchspace.pytorch.module import ACTIVATIONS, ChannelGate, ResidualAdd, StochasticDepth
+from searchspace.pytorch.module import ACTIVATIONS, ChannelGate, ChannelPad, ResidualAdd, StochasticDepth
 
 IDLE = nn.Identity, nn.Dropout, StochasticDepth, ChannelGate  # what makes nothing of zeros
 NONLINEAR = tuple(ACTIVATIONS.values())
@@ -13,7 +14,8 @@ SMALL = 0.1  # before a nonlinearity, which is flat at 0 or on one side of it
 
 def start_residuals_at_zero(model: nn.Module) -> None:
     """Weights of 0 for every norm that is the last of a residual branch, in place (Goyal et al. 2017, section 5.1), and
-    of `SMALL` for one that a nonlinearity follows: behind one that is flat at 0 a branch would never learn.
+    of `SMALL` for one that a nonlinearity follows, and for channels that no shortcut reaches: what is 0 before a ReLU
+    never learns.
 
     A branch that ends with anything else stays as it is.
     """
@@ -23,7 +25,10 @@ def start_residuals_at_zero(model: nn.Module) -> None:
             bent = bool(steps) and isinstance(steps[-1], NONLINEAR)
             for norm in steps[-2:-1] if bent else steps[-1:]:
                 if isinstance(norm, (nn.BatchNorm2d, nn.GroupNorm)) and norm.affine:
-                    nn.init.constant_(norm.weight, SMALL if bent else 0.0)
+                    alone = sum(pad.extra for pad in part.shortcut.modules() if isinstance(pad, ChannelPad))
+                    with torch.no_grad():
+                        norm.weight.fill_(SMALL if bent else 0.0)
+                        norm.weight[len(norm.weight) - alone :] = SMALL
 
 
 def steps_of(body: nn.Module) -> list[nn.Module]:

@@ -18,7 +18,7 @@ from nas.training.residuals import start_residuals_at_zero, steps_of
 from nas.training.trainer import Training
 from searchspace import Budget, Space, build, zoo
 from searchspace.document import plain, write_yaml
-from searchspace.pytorch.module import ResidualAdd
+from searchspace.pytorch.module import ChannelPad, ResidualAdd
 
 
 def branches(model: nn.Module) -> list[ResidualAdd]:
@@ -27,6 +27,7 @@ def branches(model: nn.Module) -> list[ResidualAdd]:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "rexnet_100", "resnet18", "efficientnet_b0", "regnet_y_400mf"])
 def test_blocks_are_their_shortcuts_at_first(name: str) -> None:
+    torch.manual_seed(0)
     model = build(zoo(name, num_classes=10, resolution=64).adapt(10, 64)).train()
     start_residuals_at_zero(model)
     inputs: dict[int, torch.Tensor] = {}
@@ -34,12 +35,17 @@ def test_blocks_are_their_shortcuts_at_first(name: str) -> None:
         part.body.register_forward_hook(lambda module, given, out, index=index: inputs.update({index: out}))
     model(torch.randn(4, 3, 64, 64))
     assert len(inputs) == len(branches(model)) > 0
-    assert all(float(out.detach().abs().max()) == 0.0 for out in inputs.values())
+    for part, out in zip(branches(model), inputs.values(), strict=True):
+        alone = sum(pad.extra for pad in part.shortcut.modules() if isinstance(pad, ChannelPad))
+        added = out.detach().abs().amax((0, 2, 3))
+        assert float(added[: len(added) - alone].max()) == 0.0
+        assert alone == 0 or 0.0 < float(added[len(added) - alone :].min()) < 1.0
 
 
 @pytest.mark.parametrize("act", ["relu6", "relu", "silu"])
 def test_a_branch_that_ends_with_a_nonlinearity_adds_little_and_learns(act: str) -> None:
     """Norms of 0 before a ReLU would get no gradients, ever."""
+    torch.manual_seed(0)
     arch = Space.load("mobile").sample(0, Budget.parse("30MFLOPs"))
     arch = replace(arch, blocks=tuple(replace(block, project_act=act) for block in arch.blocks)).adapt(10, 32)
     model = build(arch).train()
@@ -63,9 +69,29 @@ def test_every_branch_learns_from_the_first_steps_on() -> None:
         training = Training(build(arch), split, TrainConfig(epochs=1, zero_residuals=zero), 0, "cpu")
         lasts = [steps_of(part.body)[-1] for part in branches(training.model)]
         norms = [last for last in lasts if isinstance(last, nn.BatchNorm2d)]
-        assert [float(norm.weight.detach().abs().max()) == 0.0 for norm in norms] == [zero] * len(norms)
+        assert [float(norm.weight.detach()[0]) == 0.0 for norm in norms] == [zero] * len(norms)
         list(training)
         assert all(float(norm.weight.detach().abs().min()) > 0.0 for norm in norms)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_channel_is_dead_behind_the_additions_nonlinearity(seed: int) -> None:
+    """A channel that no shortcut reaches would be 0 in all blocks of its stage, and stay so."""
+    torch.manual_seed(seed)
+    arch = Space.load("mobile").sample(seed, Budget.parse("30MFLOPs"))
+    blocks = tuple(replace(block, add_act="relu", project_act="none") for block in arch.blocks)
+    model = build(replace(arch, blocks=blocks).adapt(10, 32)).train()
+    start_residuals_at_zero(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+        nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert any(isinstance(part.shortcut, ChannelPad) for part in branches(model))
+    norms = [norm for part in branches(model) if isinstance(norm := steps_of(part.body)[-1], nn.BatchNorm2d)]
+    assert norms
+    assert all(float(norm.weight.detach().abs().min()) > 0.0 for norm in norms)
 
 
 def test_what_began_before_goes_on_as_it_began(tmp_path: Path) -> None:
