@@ -35,11 +35,7 @@ def test_blocks_are_their_shortcuts_at_first(name: str) -> None:
         part.body.register_forward_hook(lambda module, given, out, index=index: inputs.update({index: out}))
     model(torch.randn(4, 3, 64, 64))
     assert len(inputs) == len(branches(model)) > 0
-    for part, out in zip(branches(model), inputs.values(), strict=True):
-        alone = sum(pad.extra for pad in part.shortcut.modules() if isinstance(pad, ChannelPad))
-        added = out.detach().abs().amax((0, 2, 3))
-        assert float(added[: len(added) - alone].max()) == 0.0
-        assert alone == 0 or 0.0 < float(added[len(added) - alone :].min()) < 1.0
+    assert all(float(out.detach().abs().max()) == 0.0 for out in inputs.values())
 
 
 @pytest.mark.parametrize("act", ["relu6", "relu", "silu"])
@@ -69,7 +65,7 @@ def test_every_branch_learns_from_the_first_steps_on() -> None:
         training = Training(build(arch), split, TrainConfig(epochs=1, zero_residuals=zero), 0, "cpu")
         lasts = [steps_of(part.body)[-1] for part in branches(training.model)]
         norms = [last for last in lasts if isinstance(last, nn.BatchNorm2d)]
-        assert [float(norm.weight.detach()[0]) == 0.0 for norm in norms] == [zero] * len(norms)
+        assert [float(norm.weight.detach().abs().max()) == 0.0 for norm in norms] == [zero] * len(norms)
         list(training)
         assert all(float(norm.weight.detach().abs().min()) > 0.0 for norm in norms)
 
