@@ -58,8 +58,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         """The data with other images held out, where they are images; the last ones are kept."""
         if not isinstance(self.data, Split):
             return self.data
-        if getattr(self, "held", (0, None))[0] != number:
-            self.held = number, self.data.fold(number, equal)
+        if number and getattr(self, "held", (None, None))[0] != (number, equal):
+            self.held = (number, equal), self.data.fold(number, equal)
         return self.held[1] if number else self.data
 
     def step(self) -> dict[str, Any]:
