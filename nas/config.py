@@ -207,6 +207,7 @@ class Execution:
     """How a run is carried out; all of it may change when a run is carried on, but where its study is.
 
     `finalists` is how many networks enter the finals (None: as many as suit the trials, see `nas.study.finals`).
+    `early_stopping`: whether trials that are behind are stopped (see `nas.study.early_stopping`).
     `gpus_per_trial` is a part of a GPU, or several whole ones (None: by the images, see `nas.workers.gpu_sharing`).
     `mps`: whether trials that share a GPU run side by side on it, where NVIDIA's daemon for that is installed.
     `storage` is the address of a database server, without a password, that has the study of the name `study`; empty
@@ -216,6 +217,7 @@ class Execution:
 
     trials: int = 16
     finalists: int | None = None
+    early_stopping: bool = True
     concurrent: int | None = None
     device: str = "auto"
     gpus_per_trial: float | None = None

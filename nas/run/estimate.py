@@ -98,7 +98,7 @@ def parts(
     device's layers, and finals are so many trainings and epochs."""
     left = max(conduct.trials - done, 0)
     slots, trained_in = (min(number, conduct.trials) for number in (found.at_once, found.at_full_speed))
-    expected = EarlyStopping(epochs).expected(left, done) / max(left, 1)
+    expected = EarlyStopping(epochs, conduct.early_stopping).expected(left, done) / max(left, 1)
     trials = [left * (found.before_s / slots + each * found.epoch_s / trained_in) for each in (expected, epochs)]
     trainings, trained = of_finals
     last = min(trained_in, 2)  # the last rounds are of two
@@ -164,8 +164,9 @@ def print_plan(
     finals = effort(min(finalists(config), conduct.trials), identity.train.epochs, identity.baselines)
     longest = rounds(identity.train.epochs)[-1].epochs
     then = f", then finals: {finals[0]} trainings of up to {longest} epochs" if finals[0] else ""
+    most = "up to " if conduct.early_stopping else ""
     console.print(
-        f"plan: {count_of(conduct.trials, 'trial')} ({', '.join(known)}) of up to "
+        f"plan: {count_of(conduct.trials, 'trial')} ({', '.join(known)}) of {most}"
         f"{count_of(identity.train.epochs, 'epoch')}, {where}, in {run}{then}"
     )
     if found is None:

@@ -51,6 +51,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
         conduct = replace(conduct, trials=old.conduct.trials)
     if args.finalists is None:
         conduct = replace(conduct, finalists=old.conduct.finalists)
+    if args.early_stopping is None:
+        conduct = replace(conduct, early_stopping=old.conduct.early_stopping)
     if conduct.command:  # as it would begin the run
         conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
     return replace(old, conduct=conduct)

@@ -271,9 +271,10 @@ class Search:
             conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
         split = self._check_images(study)
         if split is not None:
+            most = "up to " if conduct.early_stopping else ""
             again = " again where the best networks are others then" if study.finals else ""
             self._say(
-                f"a trial trains for up to {count_of(identity.train.epochs, 'epoch')} of "
+                f"a trial trains for {most}{count_of(identity.train.epochs, 'epoch')} of "
                 f"{count_of(len(split.train_labels), 'image')} and is scored on {len(split.val_labels):,}"
                 + (f"; finals follow{again}, whose time is not in what is left" if finalists(self.config) else "")
             )
@@ -294,13 +295,20 @@ class Search:
             timed=study.space.latency is not None,
             title=f"{self.config.budget} in {self.config.space_name} on {identity.data.dataset}: {self.folder}",
             counts=Counter(record.state for record in records),
-            time_left=TimeLeft(conduct.trials, identity.train.epochs, [record.epochs for record in records]),
+            time_left=TimeLeft(
+                conduct.trials,
+                identity.train.epochs,
+                [record.epochs for record in records],
+                stops=conduct.early_stopping,
+            ),
         )
         results = folder.Results(lambda: folder.write_results(study, self.folder), log)
         watchers = Watchers([display, results], [*self.given.watchers, *self._trackers()], log)
         with display:
             checkpoints = self.folder.resolve() / folder.CHECKPOINTS
-            course = Coordinator(study, conduct.trials, identity.train.epochs, watchers, checkpoints)
+            course = Coordinator(
+                study, conduct.trials, identity.train.epochs, watchers, checkpoints, stops=conduct.early_stopping
+            )
             why = tuner.run(course, self._work(split, study.space.latency), conduct, log, cluster, self._say)
         watchers.close()
         for line in watchers.sentences:

@@ -64,7 +64,8 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("images", "num_classes", "trials", "epochs", "batch_size", "train_resolution", "seed"), int),
     **dict.fromkeys(("prescreen", "concurrent", "finalists"), int),
     **dict.fromkeys(("band", "data_range"), float),
-    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "no_prior", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
+    **dict.fromkeys(("flip", "skip_bad", "no_baselines", "no_prior"), bool),
+    **dict.fromkeys(("early_stopping", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
 }
 SPACE = "mobile"
 CLUSTER = r"auto|local|(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}"  # an address that Ray can join
@@ -131,6 +132,11 @@ def parser() -> command.Parser:
         metavar="K",
         help="train the best K networks again, longer, beside the best textbook networks, and name the best of these "
         f"(default: one per {TRIALS_PER_FINALIST} trials, at most {FINALISTS}; of fewer than {FEWEST_TRIALS} none)",
+    )
+    p.add_argument(
+        "--early-stopping",
+        action=argparse.BooleanOptionalAction,
+        help="after a third of its epochs a trial goes on only where it may be among the best third (on)",
     )
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--train-resolution", type=int, help="pixels trained at (default: the images' own, 16 to 64)")
@@ -545,6 +551,7 @@ def conduct(args: argparse.Namespace) -> Execution:
     return Execution(
         trials=args.trials or Execution().trials,
         finalists=args.finalists,
+        early_stopping=args.early_stopping is not False,
         concurrent=args.concurrent,
         device=args.device,
         gpus_per_trial=args.gpus_per_trial,

@@ -26,6 +26,11 @@ def test_the_parts_add_up_and_the_most_is_more() -> None:
     assert "1.0 s to build and audit it, 5.0 s per epoch" in text
 
 
+def test_where_no_trial_is_stopped_early_all_are_expected_to_last() -> None:
+    expected, most = estimate.parts(FOUND, Execution(trials=16, early_stopping=False), 9, 8, 0.0, 0)["trials"]
+    assert expected == most
+
+
 def test_what_is_done_and_more_at_once_take_less() -> None:
     whole = estimate.parts(FOUND, Execution(trials=16), 4, 0, 0.0, 0)
     half = estimate.parts(FOUND, Execution(trials=16), 4, 8, 0.0, 0)  # where enough have ended to stop the others early

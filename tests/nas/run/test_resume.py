@@ -185,6 +185,15 @@ def test_how_many_finalists_there_are_is_the_runs_where_a_command_gives_none(tmp
     assert again(run, *words, "--finalists", "0").conduct.finalists == 0
 
 
+def test_whether_trials_are_stopped_early_is_the_runs_where_a_command_does_not_say(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    assert not begin(run, *WORDS, "--no-early-stopping").conduct.early_stopping
+    assert not again(run, *WORDS).conduct.early_stopping
+    assert again(run, *WORDS, "--early-stopping").conduct.early_stopping
+    assert begin(other, *WORDS).conduct.early_stopping
+    assert again(other, *WORDS).conduct.early_stopping
+
+
 @pytest.mark.parametrize("kept", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "gpus_per_trial": 0.5}])
 def test_a_run_of_before_graphs_and_sharing_were_the_defaults_carries_on(tmp_path: Path, kept: dict[str, Any]) -> None:
     """How it is carried out is the command's each time."""

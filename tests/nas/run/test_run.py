@@ -23,6 +23,9 @@ from nas.run import search_options
 from nas.run.search import Ended, Given, Search, carry_out_command
 from nas.study import lock, storage
 from nas.views import notes
+from nas.workers import tuner
+from nas.workers.cluster import Cluster
+from nas.workers.coordinator import Coordinator
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
 from tests.searchspace.space.test_space import SMALL
@@ -83,6 +86,24 @@ def test_a_search_by_ones_own_training_has_all_that_a_search_has(run: Run) -> No
     assert Arch.load(run.folder / "best.yaml") == run.best.arch
     assert len(list((run.folder / "tensorboard").glob("trial-*/events*"))) == 4
     assert "watcher Notes failed at ended: RuntimeError: the tracker is down" in (run.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_trials_are_stopped_early_where_that_is_asked_for(
+    stopping: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rungs = []
+
+    def carried_out(course: Coordinator, *rest: object) -> str:
+        rungs.append(course.early_stopping.rung)
+        return "cut off"
+
+    monkeypatch.setattr(tuner, "run", carried_out)
+    monkeypatch.setattr(Cluster, "begin", lambda cluster: None)
+    words = {**TINY, "num_classes": 10, "quiet": False}
+    Run.search(**words, folder=tmp_path / "run", epochs=9, trials=12, early_stopping=stopping)
+    assert rungs == [3 if stopping else 0]
+    assert f"a trial trains for {'up to ' * stopping}9 epochs" in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_finalists_the_best_score_is_named(run: Run) -> None:
