@@ -48,6 +48,7 @@ from searchspace.blocks.layers import (
     Sequential,
     Slice,
     leaves,
+    number_of,
     share,
 )
 from searchspace.document import REGISTERS, value
@@ -345,13 +346,14 @@ def normalize(channels: int, norm: Norm, pooled: bool = False) -> Normalize | No
     """The norm on these channels; where they are `pooled`, every group needs more than one to normalise over."""
     if norm.kind == "none":
         return None
+    number = number_of(channels)
     if norm.width:
-        if int(channels) % norm.width:
+        if number % norm.width:
             raise ValueError(f"norm.width: {norm.width} channels a group do not divide {channels} channels")
-        norm = replace(norm, groups=int(channels) // norm.width, width=0)
-    if norm.kind == "group" and int(channels) % norm.groups:
+        norm = replace(norm, groups=number // norm.width, width=0)
+    if norm.kind == "group" and number % norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} does not divide {channels} channels")
-    if norm.kind == "group" and pooled and int(channels) == norm.groups:
+    if norm.kind == "group" and pooled and number == norm.groups:
         raise ValueError(f"norm.groups: {norm.groups} leaves one number a group of {channels} pooled channels")
     return Normalize(channels, norm)
 

@@ -39,6 +39,11 @@ def share(channels: int, parts: int, up: bool = False) -> int:
     return -(-channels // parts) if up else max(1, channels // parts)
 
 
+def number_of(channels: int) -> int:
+    """Which number a width is, for what no cost depends on; a width with a name keeps that to itself."""
+    return int.__int__(channels) if isinstance(channels, int) else int(channels)
+
+
 @value
 class Norm:
     """A kind of normalisation with its settings, before it is put on a number of channels.

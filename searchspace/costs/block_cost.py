@@ -130,24 +130,24 @@ class Width(int):
         """What a share leaves of the channels: a width too, whose name is the expression that computes it."""
         if not isinstance(other, Width):
             self._refuse(other)
-        return Width(int(self) - int(other), f"({self.name}-{other.name})")
+        return Width(self._number - other._number, f"({self.name}-{other.name})")
 
     def share(self, parts: int, up: bool) -> Width:
         """See `layers.share`."""
         name = f"(-(-{self.name}//{parts}))" if up else f"max(1,{self.name}//{parts})"
-        return Width(share(int(self), parts, up), name)
+        return Width(share(self._number, parts, up), name)
 
     def __mod__(self, other: int) -> int:
         """The remainder by 2, of a block that is declared to ask for it."""
         if other != 2 or not self.parity:
             raise TypeError(f"{self.name} % {other} differs from network to network of a kind")
-        return int(self) % 2
+        return self._number % 2
 
     def __eq__(self, other: object) -> bool:
         name = other.name if isinstance(other, Width) else f"{other}"
         if not isinstance(other, Width) or (name != self.name and {self.name, name} not in COMPARED):
             raise TypeError(f"whether {self.name} and {name} are equal differs from network to network of a kind")
-        return int(self) == int(other)
+        return self._number == other._number
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -171,6 +171,11 @@ class Width(int):
         self._refuse(None)
 
     __neg__ = __abs__ = __invert__ = __float__ = __round__ = _refuse_alone
+    __int__ = __trunc__ = __floor__ = __ceil__ = _refuse_alone
+
+    @property
+    def _number(self) -> int:
+        return super().__int__()
 
 
 class Groups(int):

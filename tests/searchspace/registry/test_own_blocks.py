@@ -208,6 +208,8 @@ def last(b: Any, hidden: Any, stride: int = 0) -> Sequential:
         (lambda b: b.hidden == 64, "whether hidden and 64 are equal differs"),
         (lambda b: b.hidden != 64, "whether hidden and 64 are equal differs"),
         (lambda b: b.hidden in (64, 72), "whether hidden and 64 are equal differs"),
+        (lambda b: int(b.hidden) == 64, "hidden: a formula has sums"),
+        (lambda b: math.ceil(b.out_channels) > 64, "out: a formula has sums"),
         (lambda b: b.hidden in {64, 72}, "hidden: which number it is differs"),
         (lambda b: {64: True}.get(b.hidden, False), "hidden: which number it is differs"),
         (lambda b: b.hidden == 2 * b.in_channels, r"whether hidden and width\*2 are equal differs"),
@@ -243,8 +245,12 @@ class Shuffle(Layer):
 @pytest.mark.parametrize(
     ("body", "changes", "says"),
     [
-        (lambda b: inverted(b, int(b.hidden) // 2), {}, r"its cost is no polynomial of its widths: widths 15, "),
-        (lambda b: inverted(b, math.gcd(b.hidden, b.out_channels)), {}, "its cost is no polynomial of its widths"),
+        (lambda b: inverted(b, int(b.hidden) // 2), {}, r"no polynomial of its widths \(hidden: a formula has sums"),
+        (
+            lambda b: inverted(b, math.gcd(b.hidden, b.out_channels)),
+            {},
+            "its cost is no polynomial of its widths: widths 1",
+        ),
         (lambda b: inverted(b, max(b.hidden, b.out_channels)), {}, r"no polynomial of its widths \(.* larger differs"),
         (lambda b: inverted(b, b.hidden / 2), {}, "its cost is no polynomial"),
         (lambda b: inverted(b, b.hidden + b.hidden % 2), {}, r"no polynomial of its widths \(hidden % 2 differs"),
