@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -47,26 +48,85 @@ def as_images(given: Any) -> NDArray[np.uint8]:
 
 def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...], bool]:
     """Labels as numbers of classes, the classes' names in their order, and whether these are more than numbers."""
-    labels = _array("labels", given)
+    # Of a list NumPy would make texts of all, of what is missing too.
+    labels = _array("labels", np.array(given, dtype=object) if isinstance(given, (list, tuple)) else given)
     if labels.ndim != 1 or len(labels) != number:
         raise InputError(f"labels: one for each of {number} images is accepted, not an array of shape {labels.shape}")
-    if labels.dtype.kind not in "iuUSOb":
+    if labels.dtype.kind not in "iuUSOb" and not np.any(labels != labels):
         raise InputError(f"labels: whole numbers or names are accepted, not {labels.dtype}")
-    if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
-        raise InputError(f"labels: whole numbers from 0, or names, are accepted, not {labels.min()}")
-    kinds, numbers = np.unique(labels.astype(str) if labels.dtype.kind in "OS" else labels, return_inverse=True)
+    numbers, kinds, named = sort_labels(labels, "labels")
     if len(kinds) < 2:
         raise InputError(f"labels: at least two classes are accepted, not {len(kinds)}")
-    return numbers.astype(np.int64), tuple(map(str, kinds.tolist())), labels.dtype.kind in "USO"
+    return numbers, kinds, named
 
 
-def class_names(classes: Sequence[str] | None, found: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of classes as they are given, in the order of sorted labels."""
+def sort_labels(labels: NDArray[Any], what: str, none: bool = False) -> tuple[Labels, tuple[str, ...], bool]:
+    """Labels as numbers of the sorted classes, the names of these, and whether they are more than numbers.
+
+    Where `none` of them may have one, or numbers are -1 then, all are -1. `InputError` where some have none, and for
+    what is neither a whole number from 0 nor a name.
+    """
+    has = ~_is_missing(labels)
+    if none and (not has.any() or (labels.dtype.kind == "i" and labels.max() < 0)):
+        return np.full(len(labels), -1, np.int64), (), False
+    if not has.all():
+        first = int(np.flatnonzero(~has)[0])
+        raise InputError(f"{what}: every image has one, and {(~has).sum():,} have none, first image {first:,}")
+    known = _as_kind(labels, what)
+    if known.dtype.kind == "i" and known.min(initial=0) < 0:
+        raise InputError(f"{what}: whole numbers from 0, or names, are accepted, not {known.min()}")
+    kinds, numbers = np.unique(known, return_inverse=True)
+    return numbers.astype(np.int64), tuple(map(str, kinds.tolist())), known.dtype.kind == "U"
+
+
+def _is_missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of some labels are none: an empty text, or what pandas, Arrow or NumPy have for what is not there."""
+    if labels.dtype.kind in "iub":
+        return np.zeros(len(labels), np.bool_)
+    import pandas as pd  # half a second, which numbers need not wait
+
+    empty = [isinstance(label, (str, bytes)) and not label.strip() for label in labels.tolist()]
+    return np.asarray(pd.isna(labels), np.bool_) | np.array(empty, np.bool_)
+
+
+def _as_kind(labels: NDArray[Any], what: str) -> NDArray[Any]:
+    """Labels as whole numbers or as texts, whatever they are kept as."""
+    if labels.dtype.kind == "f":
+        whole = labels == np.round(labels)
+        if not whole.all():
+            raise InputError(f"{what}: whole numbers or names are accepted, not {labels[~whole][0]}")
+        return labels.astype(np.int64)
+    if labels.dtype.kind != "O":
+        return labels.astype(str) if labels.dtype.kind == "S" else labels
+    other = next((label for label in labels if not isinstance(label, (str, bytes, bool, np.bool_, Integral))), None)
+    if other is not None:
+        raise InputError(f"{what}: whole numbers or names are accepted, not {type(other).__name__}")
+    words = any(isinstance(label, (str, bytes, bool, np.bool_)) for label in labels)
+    return labels.astype(str if words else np.int64)
+
+
+def class_names(classes: Sequence[str] | Mapping[Any, str] | None, found: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes as they are given, in the order of sorted labels, or by label."""
     if classes is None:
         return found
+    if isinstance(classes, Mapping):
+        named = {str(label): name for label, name in classes.items()}
+        other = sorted(named.keys() ^ set(found))
+        if other:
+            raise InputError(f"classes: a name for every label there is, and for no other, is accepted; see {other[0]}")
+        classes = [named[label] for label in found]
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, (Sequence, np.ndarray)):
+        raise InputError(
+            f"classes: a list of names, in the order of the sorted labels, or a dict of label and name, is accepted, "
+            f"not {type(classes).__name__}"
+        )
     if len(classes) != len(found):
         raise InputError(f"classes: {len(found)} names are accepted, one for every label there is, not {len(classes)}")
-    return tuple(map(str, classes))
+    names = tuple(map(str, classes))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"classes: names that differ are accepted, and {twice!r} is there twice")
+    return names
 
 
 def contents(images: NDArray[np.uint8]) -> str:
@@ -75,6 +135,8 @@ def contents(images: NDArray[np.uint8]) -> str:
 
 
 def _array(what: str, given: Any) -> NDArray[Any]:
+    if np.ma.is_masked(given):
+        raise InputError(f"{what}: an array without masked values is accepted")
     try:
         return np.asarray(given)
     except Exception as error:

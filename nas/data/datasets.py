@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -83,7 +84,7 @@ class Split:
         cls,
         images: Any,
         labels: Any,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | Mapping[Any, str] | None = None,
         validation: float = 0.2,
         seed: int = 0,
         flip: bool | None = None,
@@ -91,14 +92,20 @@ class Split:
     ) -> Split:
         """A split of images that are in memory: (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats from 0 to 1.
 
-        `labels` are numbers or names, one per image; `classes` name them in their sorted order. The share `validation`
-        is held out by class and `seed` to score on. `flip` None mirrors training images unless the classes' names speak
-        of sides, digits or text; numbers alone are no names. `InputError` for what does not fit together.
+        `labels` are numbers or names, one per image; `classes` name them in their sorted order, or by label. The share
+        `validation` is held out by class and `seed` to score on. `flip` None mirrors training images unless the
+        classes' names speak of sides, digits or text; numbers alone are no names. `InputError` for what does not fit
+        together.
         """
         found = as_images(images)
         numbers, kinds, named = as_labels(labels, len(found))
         kinds = class_names(classes, kinds)
-        config = DataConfig(name, validation, flip=flip)
+        try:
+            config = DataConfig(name, validation, flip=flip)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"split: {error}") from None
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+            raise InputError(f"seed: a whole number from 0 is accepted, not {seed!r}")
         train, val = _stratify(numbers, config.validation, seed, name, kinds)
         mirror, why = may_mirror(kinds, named or classes is not None) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]

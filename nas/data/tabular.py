@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.data.arrays import sort_labels
 from nas.data.decoding import Source
 from nas.data.image_folder import SPLITS
 from nas.data.labelled import Labelled, Labels, Rows, purposes
@@ -192,17 +193,19 @@ def _labels(table: Any, name: str, known: tuple[str, ...] | None = None) -> tupl
     indices into the `known` names, or -1 where they have none."""
     _, column = _columns(table, name)
     raw = np.asarray(table.select_columns([column]).with_format("numpy")[:][column])
+    if raw.ndim != 1:
+        raise InputError(f"dataset {name}: column {column}: one label for each image is accepted, not a list")
     names = getattr(table.features[column], "names", None)
-    named = names is not None or not np.issubdtype(raw.dtype, np.integer)
-    if names is None or not np.issubdtype(raw.dtype, np.integer):
-        kinds, raw = np.unique(raw, return_inverse=True)
-        names = list(kinds)
-    labels, classes = raw.astype(np.int64), tuple(map(str, names))
-    least = 0 if known is None else -1
-    if len(labels) and (labels.min() < least or labels.max() >= len(classes)):
-        raise InputError(
-            f"dataset {name}: labels from 0 to {len(classes) - 1} are accepted, not {labels.min()}…{labels.max()}"
-        )
+    if names is None:
+        labels, classes, named = sort_labels(raw, f"dataset {name}: column {column}", none=known is not None)
+    else:
+        missing = np.isnan(raw) if raw.dtype.kind == "f" else raw < 0
+        labels, classes, named = np.where(missing, -1, raw).astype(np.int64), tuple(map(str, names)), True
+        least = 0 if known is None else -1
+        if len(labels) and (labels.min() < least or labels.max() >= len(classes)):
+            raise InputError(
+                f"dataset {name}: labels from 0 to {len(classes) - 1} are accepted, not {labels.min()}…{labels.max()}"
+            )
     if known is None:
         return labels, classes, named
     new = sorted(set(classes) - set(known))

@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -42,6 +43,66 @@ def test_numbers_without_names_say_nothing_against_mirroring() -> None:
     assert Split.of(IMAGES, LABELS, flip=False).mirroring == "as the caller says"
 
 
+def test_labels_are_sorted_as_what_they_are() -> None:
+    numbers = np.arange(24) % 12
+    images, names = np.resize(IMAGES, (24, 12, 12, 3)), tuple(f"c{i}" for i in range(12))
+    for labels in (numbers, numbers.astype(object), numbers.tolist(), pd.Series(numbers, dtype="Int64")):
+        split = Split.of(images, labels, classes=names, validation=0.5)
+        assert split.classes == names
+        assert split.fingerprint == Split.of(images, numbers, classes=names, validation=0.5).fingerprint
+        assert Split.of(images, labels).classes == tuple(map(str, range(12)))
+    texts = [f"{i}" for i in numbers]
+    assert Split.of(images, texts).classes == tuple(sorted(set(texts)))
+
+
+def test_classes_are_named_by_label_too() -> None:
+    assert Split.of(IMAGES, LABELS, classes={1: "one", 0: "zero"}).classes == ("zero", "one")
+    assert Split.of(IMAGES, ["no", "yes"] * 10, classes={"yes": "ja", "no": "nein"}).classes == ("nein", "ja")
+    given: tuple[tuple[Any, str], ...] = (
+        ({1: "one"}, "for every label there is"),
+        ({0: "a", 1: "b", 2: "c"}, "for no other, is accepted; see 2"),
+        ({"a", "b"}, "a list of names.*not set"),
+        ("ab", "a list of names.*not str"),
+        (["a", "a"], "'a' is there twice"),
+        (iter("ab"), "a list of names"),
+    )
+    for classes, says in given:
+        with pytest.raises(InputError, match=says):
+            Split.of(IMAGES, LABELS, classes=classes)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["cat", None] * 10,
+        ["cat", float("nan")] * 10,
+        ["cat", ""] * 10,
+        np.array([0, None] * 10, dtype=object),
+        pd.Series(["cat", None] * 10),
+        pd.Series([1, None] * 10, dtype="Int64"),
+        pd.Series(["cat", pd.NA] * 10, dtype="string"),
+        pd.Categorical(["cat", None] * 10),
+    ],
+)
+def test_an_image_without_a_label_is_of_no_class(labels: Any) -> None:
+    with pytest.raises(InputError, match="labels: every image has one, and 10 have none, first image 1"):
+        Split.of(IMAGES, labels)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"validation": 0}, "validation: a share between 0 and 1"),
+        ({"validation": "x"}, "split: "),
+        ({"seed": "x"}, "seed: a whole number from 0"),
+        ({"seed": -1}, "seed: a whole number from 0"),
+    ],
+)
+def test_a_split_that_cannot_be_made_is_an_input_error(more: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Split.of(IMAGES, LABELS, **more)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "says"),
     [
@@ -52,6 +113,9 @@ def test_numbers_without_names_say_nothing_against_mirroring() -> None:
         (IMAGES, LABELS[:-1], "one for each of 20 images"),
         (IMAGES, LABELS.astype(float), "not float64"),
         (IMAGES, LABELS - 1, "whole numbers from 0"),
+        (IMAGES, [0.0, 1.0] * 10, "not float"),
+        (IMAGES, [[0], [1, 2]] * 10, "not list"),
+        (IMAGES, np.ma.array(LABELS, mask=LABELS), "without masked values"),
         (IMAGES, np.zeros(20, int), "at least two classes"),
         (IMAGES, np.arange(20), "have one image"),
         ("photos", LABELS, "not of shape"),

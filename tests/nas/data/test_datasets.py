@@ -151,9 +151,45 @@ def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 
 def test_labels_of_any_kind_are_numbered(tmp_path: Path) -> None:
-    for name, labels in (("numbers", [3, 7] * 5), ("texts", ["cat", "dog"] * 5)):
+    for name, labels, classes in (
+        ("numbers", [3, 7] * 5, ("3", "7")),
+        ("texts", ["cat", "dog"] * 5, ("cat", "dog")),
+        ("whole", [3.0, 11.0] * 5, ("3", "11")),
+    ):
         folder = parquet(tmp_path / name, [encoded(picture(i)) for i in range(10)], labels)
-        assert load(DataConfig(str(folder)), seed=0).num_classes == 2
+        assert load(DataConfig(str(folder)), seed=0).classes == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["cat", None] * 5, "column label: every image has one, and 5 have none, first image 1"),
+        ([1, None] * 5, "column label: every image has one"),
+        ([1.0, float("nan")] * 5, "column label: every image has one"),
+        (["cat", ""] * 5, "column label: every image has one"),
+        ([1, -1] * 5, "whole numbers from 0, or names, are accepted, not -1"),
+        ([0.25, 1.0] * 5, "whole numbers or names are accepted, not 0.25"),
+        ([[0], [0, 1]] * 5, "column label: .* accepted, not (a )?list|ndarray"),
+    ],
+)
+def test_labels_that_are_none_are_refused_in_one_line(tmp_path: Path, labels: Any, says: str) -> None:
+    folder = parquet(tmp_path / "p", [encoded(picture(i)) for i in range(10)], labels)
+    with pytest.raises(InputError, match=says) as refused:
+        load(DataConfig(str(folder)), seed=0)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("train", "test"), [(["cow", "ant"], [None, None]), ([0, 1], [-1, -1]), ([0, 1], [None] * 2)])
+def test_test_images_without_labels_are_none(tmp_path: Path, train: list[Any], test: list[Any]) -> None:
+    folder = parquet(tmp_path / "p", [encoded(picture(i)) for i in range(10)], train * 5)
+    (folder / "train-00000-of-00001.parquet").rename(folder / "train-0.parquet")
+    split = load(DataConfig(str(folder)), seed=0)
+    images = [encoded(picture(0))] * 2
+    pq.write_table(pa.table({"img": images, "label": test}), folder / "test-0.parquet")
+    assert load_test(split) is None
+    pq.write_table(pa.table({"img": images, "label": [train[0], test[0]]}), folder / "test-0.parquet")
+    with pytest.raises(InputError, match=r"column label: (every image has one, and 1 have none|.* not -1)"):
+        load_test(split)
 
 
 @pytest.mark.parametrize(
