@@ -353,6 +353,11 @@ def same_images(kept: str, now: str) -> bool:
     return pixels == pixels_now or by != by_now or not (pixels and pixels_now)
 
 
+def without_pixels(fingerprint: str) -> str:
+    """A fingerprint that does not say what images show."""
+    return "-".join(_parts_of(fingerprint)[:2])
+
+
 def _parts_of(fingerprint: str) -> tuple[str, str, str]:
     labels, files, shown = [*fingerprint.split("-", 2), "", ""][:3]
     return labels, files, shown

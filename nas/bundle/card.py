@@ -43,6 +43,7 @@ class TrainingRecord:
     the training was told, "" in weights of earlier versions, and `data_range` which value is white in deep images.
     `score` and `test_score` are of the `metric` that a search scored by, where that is another.
     `test_notes` say what is to be known of the test images: those left out, and those that were trained on.
+    `fingerprint` tells the images from others (see `config.same_images`); "" in weights of earlier versions.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class TrainingRecord:
     score: float | None = None
     test_score: float | None = None
     test_notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def scores(self) -> list[tuple[str, Metric, float, int]]:

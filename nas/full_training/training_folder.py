@@ -24,7 +24,16 @@ from nas.analysis import confusion
 from nas.analysis.confusion import Confusion
 from nas.bundle import bundle
 from nas.bundle.card import ModelCard, TrainingRecord
-from nas.config import SAVED_IN_FULL, DataConfig, TrainConfig, as_begun, as_written, differences, same_images
+from nas.config import (
+    SAVED_IN_FULL,
+    DataConfig,
+    TrainConfig,
+    as_begun,
+    as_written,
+    differences,
+    same_images,
+    without_pixels,
+)
 from nas.data.datasets import Labels, Split
 from nas.data.decoding import Images
 from nas.metric import DEFAULT_METRIC, Metric
@@ -267,7 +276,7 @@ def outcome(
     each: Each = ignore_progress,
 ) -> ModelCard:
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
-    mean, std = training.mean, training.std
+    mean, std, arch = training.mean, training.std, plan.adapt(split)
     of = [(split.val_images, split.val_labels, ignore_progress), *([(*test, each)] if test else [])]
     given = [(labels, training.answers(images, told)) for images, labels, told in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
@@ -290,9 +299,11 @@ def outcome(
         score=other[0],
         test_score=other[-1] if test else None,
         test_notes=test_notes,
+        # At another size than the network takes, images are read again at that, and show something else.
+        fingerprint=split.fingerprint if arch.resolution == split.resolution else without_pixels(split.fingerprint),
     )
     confused = Confusion(split.classes, *(confusion.count(*pair) for pair in given))
-    return facts(plan, plan.adapt(split), trained, confused)
+    return facts(plan, arch, trained, confused)
 
 
 def facts(plan: TrainingPlan, arch: Arch, trained: TrainingRecord, confused: Confusion | None) -> ModelCard:

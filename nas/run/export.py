@@ -13,9 +13,10 @@ from torch import Tensor
 from nas.analysis import confusion
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
-from nas.bundle.card import ModelCard, elsewhere, escape
+from nas.bundle.card import ModelCard, TrainingRecord, elsewhere, escape
 from nas.bundle.int8_file import Calibration
-from nas.config import CONFIG, DataConfig, SearchConfig, base_of, load_plugins
+from nas.config import CONFIG, DataConfig, SearchConfig, base_of, load_plugins, same_images
+from nas.data.datasets import Split
 from nas.full_training import training_folder
 from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
@@ -89,8 +90,23 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
             f"int8: {data.dataset} has other classes than {facts.title} was trained on; give its --dataset"
         )
     scored = [("validation", split.val_images, split.val_labels)]
+    if not is_of(split, trained):
+        if dataset is None:
+            raise InputError(
+                f"int8: the images of {data.dataset} are not those that {facts.title} was trained on: some of its "
+                "validation images may have trained it; give the --dataset that did, or another to calibrate with"
+            )
+        console.print(f"{data.dataset} is not what {facts.title} was trained on, so its validation images do not score")
+        scored = []
     test, _ = read_test_images(split, console, quiet=False)
     return Calibration.of(split.train_images, number, (*scored, *([("test", *test)] if test else [])))
+
+
+def is_of(split: Split, trained: TrainingRecord) -> bool:
+    """Whether images are those of a training, as far as its record tells: in one of before, how many score."""
+    if trained.fingerprint:
+        return same_images(trained.fingerprint, split.fingerprint)
+    return len(split.val_labels) == trained.images
 
 
 def check_earlier(

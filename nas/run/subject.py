@@ -23,13 +23,14 @@ NAMELESS = (IN_MEMORY, OWN_DATA)  # images that only Python had
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A network, a name to call it by, the images it was searched or trained on (None where nothing says which), what
-    it was scored by, and the `budget` of its search."""
+    it was scored by, the `budget` of its search, and of a trained one the `classes` in the order of its outputs."""
 
     name: str
     arch: Arch
     data: DataConfig | None = None
     metric: Metric = DEFAULT_METRIC
     budget: Budget | None = field(default=None, compare=False)
+    classes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def subject(text: str) -> Subject:
@@ -44,7 +45,7 @@ def subject(text: str) -> Subject:
         return of_folder(folder, network(text))
     if training_folder.is_folder(path):
         plan = training_folder.load_plan(path)
-        return Subject(plan.name, plan.arch, plan.data, plan.metric)
+        return Subject(plan.name, plan.arch, plan.data, plan.metric, classes=classes_of(path))
     if (file := file_of(path)) is not None:
         return of_folder(path.resolve(), Arch.load(file))
     if (path / CONFIG).is_file():
@@ -58,7 +59,15 @@ def of_folder(folder: Path, arch: Arch) -> Subject:
     """A network of a search's or an export's folder."""
     searched = Run.config_of(folder)
     budget = searched.budget if searched and searched.identity.evaluate != CALLER else None
-    return Subject(folder.name, arch, images(folder), metric_of(folder), budget)
+    return Subject(folder.name, arch, images(folder), metric_of(folder), budget, classes_of(folder))
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    """The classes that a folder's weights were trained on; none of one without."""
+    if not (folder / bundle.WEIGHTS).is_file():
+        return ()
+    trained, _ = training_folder.weights_in(folder)
+    return trained.classes
 
 
 def metric_of(folder: Path) -> Metric:

@@ -69,7 +69,8 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     plan = training_folder.keep_preparation(out, plan)
     if not args.quiet and (rest := beside(given.data, plan.data)):
         console.print(rest)
-    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet, given))
+    known = given if args.dataset is None else replace(given, classes=())
+    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet, known))
 
 
 def change(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
@@ -296,6 +297,11 @@ def images_of(
     @functools.cache
     def split() -> Split:
         found = read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels)
+        if given is not None and given.classes and found.classes != given.classes:
+            raise InputError(
+                f"dataset {plan.data.dataset}: has other classes than {given.name} was trained on: perhaps another "
+                "folder of that name; --dataset says which is meant"
+            )
         if given is not None and (said := over_budget(given, plan, found.num_classes)):
             console.print(said)
         return found

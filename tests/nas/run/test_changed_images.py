@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas import train
+from nas import export, train
+from nas.bundle.card import ModelCard
 from nas.config import DataConfig, same_images
 from nas.data.datasets import Split, load
 from nas.full_training import training_folder
+from nas.run.export import calibration
 from nas.study.study import Study
-from searchspace import InputError, Space
+from searchspace import InputError, Space, command
 from tests.nas.data.test_image_folder import images
 from tests.nas.study.test_study import BUDGET, SPACE, advance, opened
 from tests.nas.test_train import NETWORK
@@ -72,7 +74,7 @@ def test_a_training_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     root = images(Path("photos"), ["cat", "dog", "owl"])
     Space(NETWORK).arch().save(Path("tiny.yaml"))
-    command = ["tiny.yaml", "--dataset", "photos", "--epochs", "2", "--out", "out", "--quiet", "--resolution", "16"]
+    words = ["tiny.yaml", "--dataset", "photos", "--epochs", "2", "--out", "out", "--quiet", "--resolution", "16"]
     monkeypatch.setattr(training_folder, "write_metrics", lambda path, history, metric: None)
     real = training_folder.checkpoint.write
 
@@ -81,14 +83,55 @@ def test_a_training_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training_folder.checkpoint, "write", stopped)
-    assert train.main(command) == 130
+    assert train.main(words) == 130
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     (root / "owl").rename(root / "ant")
     with pytest.raises(InputError, match=r"out out: its first 1 epochs were trained on other images: .*30 images in 3"):
-        train.main(command)
+        train.main(words)
     (root / "ant").rename(root / "owl")
-    assert train.main(command) == 0
+    assert train.main(words) == 0
+
+
+def test_what_trained_a_network_does_not_score_it_as_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images that have changed since, the ones that score are drawn anew, and some of those were trained on."""
+    monkeypatch.chdir(tmp_path)
+    root = images(Path("photos"), ["cat", "dog", "owl"])
+    Space(NETWORK).arch().save(Path("tiny.yaml"))
+    options = ["--epochs", "1", "--quiet", "--resolution", "16"]
+    assert train.main(["tiny.yaml", "--dataset", "photos", "--out", "out", *options]) == 0
+    facts, _ = training_folder.result(Path("out"))
+    assert facts.trained
+    before = replace(facts, trained=replace(facts.trained, fingerprint=""))
+
+    def scored(known: ModelCard, dataset: str | None = None) -> list[str]:
+        return [name for name, *_ in calibration(known, dataset, 4, command.console()).scored]
+
+    assert scored(facts) == scored(before) == scored(facts, "photos") == ["validation"]
+    assert scored(facts, str(shutil.copytree(root, tmp_path / "copy"))) == ["validation"]
+    for number in range(6):
+        Image.new("RGB", (20, 20), "red").save(root / "dog" / f"more{number}.bmp")
+    for known in (facts, before):
+        with pytest.raises(InputError, match=r"int8: the images of photos are not those that tiny trained on photos"):
+            scored(known)
+        assert scored(known, "photos") == []
+
+
+def test_images_of_the_same_name_elsewhere_are_not_taken_for_an_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--epochs", "1", "--quiet", "--resolution", "16"]
+    for name, classes in (("here", ["cat", "dog", "owl"]), ("there", ["ant", "bee"])):
+        images(tmp_path / name / "photos", classes)
+    monkeypatch.chdir(tmp_path / "here")
+    Space(NETWORK).arch().save(Path("tiny.yaml"))
+    assert train.main(["tiny.yaml", "--dataset", "photos", "--out", "out", *options]) == 0
+    assert export.main(["out", "--out", "home"]) == 0
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(InputError, match=r"dataset photos: has other classes than home was trained on"):
+        train.main(["../here/home", "--out", "new", *options])
+    assert not Path("new").exists()
+    assert train.main(["../here/home", "--dataset", "photos", "--out", "new", *options]) == 0
 
 
 def test_the_number_that_accuracies_are_is_checked(tmp_path: Path) -> None:
