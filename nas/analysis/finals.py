@@ -109,7 +109,8 @@ def sentences(finals: Finals) -> list[str]:
         return lines
     within = "" if found.interval is None else " [{:+.4f}, {:+.4f}] (90 % interval)".format(*found.interval)
     beside = f"{name(found.other)} has {found.other_score:.4f}: a difference of {found.difference:+.4f}{within}"
-    equal = " Of equal networks the one with fewer multiply-adds is named." if not found.difference else ""
+    kind = "textbook one" if found.winner.role == "baseline" else "one with fewer multiply-adds"
+    equal = f" Of equal networks the {kind} is named." if not found.difference else ""
     lines.append(f"In the same trainings {beside}. {verdict(found)}{equal}")
     return lines + shrinking(finals, found)
 
@@ -149,6 +150,8 @@ def verdict(found: Duel) -> str:
     if reliable:
         whose = "A random network" if found.winner.role == "control" else "The search's network"
         return f"{whose} is better than {other.baseline}, the best textbook network at this budget."
+    if not found.difference:
+        return f"That is no difference from {other.baseline}, the best textbook network at this budget."
     if found.interval is None:
         return f"It is ahead of {other.baseline}, the best textbook network at this budget, by how much is not known."
     return f"That is no reliable difference from {other.baseline}, the best textbook network at this budget."

@@ -250,7 +250,8 @@ class Search:
             if self.images is not None:
                 try:
                     number = len(self.images.val_labels)
-                    study.check_images(self.images.fingerprint, number, self._chance(self.images))
+                    mirrored = None if self.evaluate else self.images.flip
+                    study.check_images(self.images.fingerprint, number, self._chance(self.images), mirrored)
                 except InputError as error:
                     raise InputError(f"run {self.folder}: {error}") from None
         return self.images

@@ -64,12 +64,14 @@ class TrialAttributes:
 @value
 class Held:
     """Finals that are over: the numbers of the trials that took part, every round's number, epochs, fold and, but in
-    runs of before, whether of every fold as many images are trained on; and whether the trend of the last ones counts.
+    runs of before, whether of every fold as many images are trained on; whether the trend of the last ones counts, and
+    whether of equal networks the textbook one is named.
     """
 
     contenders: tuple[Count, ...]
     rounds: tuple[tuple[Count, Count, Count] | tuple[Count, Count, Count, bool], ...]
     by_trend: bool = False
+    textbook_first: bool = False
 
 
 @value
@@ -78,6 +80,7 @@ class StudyAttributes:
 
     validation_images: Annotated[int, Field(ge=0, lt=10**9)] = 0
     images: Text | None = None
+    mirrored: bool | None = None
     commonest: Annotated[float, Field(ge=0, le=1)] = 0.0  # in runs of before, in place of `chance`
     chance: Annotated[float, Field(allow_inf_nan=False)] | None = None
     begun: dict[str, Count] = field(default_factory=dict)

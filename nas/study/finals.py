@@ -123,6 +123,7 @@ class Finals:
     trainings: tuple[TrialRecord, ...]
     rounds: tuple[Round, ...]
     by_trend: bool = True  # whether a lead that shrinks names the other network; not in runs of before
+    textbook_first: bool = True  # whether of equal networks the textbook one is named; not in runs of before
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord], trainings: Sequence[TrialRecord], kept: Mapping[str, Any]) -> Finals:
@@ -132,14 +133,16 @@ class Finals:
             raise InputError("finals: held: their contenders are no trials of the search; the study is damaged")
         contenders = tuple(known[number] for number in kept["contenders"])
         played = tuple(Round(*one) for one in kept["rounds"])
-        return cls(contenders, tuple(trainings), played, kept.get("by_trend", False))
+        flags = (kept.get(name, False) for name in ("by_trend", "textbook_first"))
+        return cls(contenders, tuple(trainings), played, *flags)
 
     @property
     def kept(self) -> dict[str, Any]:
         """What their study keeps of them, beside the trainings."""
         rounds = [list(astuple(played)) for played in self.rounds]
         contenders = [trial.number for trial in self.contenders]
-        return {"contenders": contenders, "rounds": rounds, "by_trend": self.by_trend}
+        flags = {"by_trend": self.by_trend, "textbook_first": self.textbook_first}
+        return {"contenders": contenders, "rounds": rounds, **flags}
 
     def training(self, contender: TrialRecord, played: Round) -> TrialRecord | None:
         """What its training in a round came to, once that is complete."""
@@ -206,12 +209,20 @@ class Finals:
     @property
     def last(self) -> list[TrialRecord]:
         """Those of the last rounds, first the one that is named: the better one, but a textbook network where the
-        other's lead shrinks, since a network that learns faster is not yet one that is better when trained in full."""
+        other is no better, or its lead shrinks, since a network that learns faster is not yet one that is better when
+        trained in full."""
         found = self.best_first(self.entrants(self.measuring[0].number), self.measuring)
+        if self.textbook_first and self._are_equal(found):
+            found.sort(key=lambda network: network.role != "baseline")
         went = self.lead(found)
         if self.by_trend and went and went.shrinks and found[1].role == "baseline":
             found.reverse()
         return found
+
+    def _are_equal(self, networks: Sequence[TrialRecord]) -> bool:
+        """Whether the last rounds measured the same of networks."""
+        scores = [[one.score for one in self.last_trainings(network)] for network in networks]
+        return len({fmean(one or 0.0 for one in found) for found in scores if found}) == 1 and all(scores)
 
     @property
     def measuring(self) -> list[Round]:

@@ -657,10 +657,20 @@ class Study:
         """The score of always answering the same of these images; None where it is not known."""
         return attributes.chance_of(self._facts)
 
-    def check_images(self, fingerprint: str, number: int, chance: float | None = None) -> None:
-        """Keep what images the trials are scored on, `number` of them, and the score of always answering the same;
-        `InputError` where earlier ones had others."""
+    def check_images(
+        self, fingerprint: str, number: int, chance: float | None = None, mirrored: bool | None = None
+    ) -> None:
+        """Keep what images the trials are scored on, `number` of them, the score of always answering the same, and
+        whether those that they train on are `mirrored`; `InputError` where earlier ones had others."""
         self.check_same_images(fingerprint, number)
+        before = self._facts.get("mirrored")
+        if self.finished and None not in (before, mirrored) and before != mirrored:
+            was, now = ("mirrored at random" if flip else "not mirrored" for flip in (before, mirrored))
+            raise InputError(
+                f"its {self.finished} trials were trained on images {was}, these are {now}; give another --run"
+            )
+        if mirrored is not None:
+            self.keep("mirrored", mirrored)
         self.validation_images = number
         self.keep("chance", chance)
         self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))

@@ -61,6 +61,17 @@ def test_a_search_does_not_compare_scores_on_other_images(tmp_path: Path) -> Non
         assert study.validation_images == 200
 
 
+def test_a_search_does_not_compare_mirrored_images_with_others(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        study.check_images("same", 300, None, False)
+        study.check_images("same", 300, None, True)  # no trial was trained yet
+        advance(study, 1)
+        study.check_images("same", 300, None, True)
+        study.check_images("same", 300)  # of a run whose training mirrors as it likes
+        with pytest.raises(InputError, match=r"its 1 trials were trained on images mirrored at random, these are not"):
+            study.check_images("same", 300, None, False)
+
+
 def test_a_run_from_before_has_the_number_of_its_images_alone(tmp_path: Path) -> None:
     with opened(tmp_path) as study:
         study.validation_images = 200

@@ -130,6 +130,23 @@ def test_a_training_that_failed_comes_last_and_equals_by_their_cost() -> None:
     assert best_of([cheap, dear], replace(finals, trainings=tuple(nothing))) == cheap
 
 
+def test_of_equal_networks_the_textbook_one_is_named() -> None:
+    cheap, dear = trial(0, 0.5), trial(1, 0.5, "baseline", cost=Cost(9_000_000, 1, 1, 1))
+    finals = held([cheap, dear], lambda network, played: 0.7)
+    assert finals.winner == dear
+    said = " ".join(shown.sentences(finals))
+    assert "The search found nothing better than net1, which is named instead." in said
+    assert "Of equal networks the textbook one is named." in said
+    before = replace(finals, textbook_first=False)
+    assert before.winner == cheap, "runs of before keep what they named"
+    said = " ".join(shown.sentences(before))
+    assert "a difference of +0.0000. That is no difference from net1" in said
+    assert "ahead" not in said
+    assert Finals.of([cheap, dear], finals.trainings, finals.kept) == finals
+    old = {key: value for key, value in finals.kept.items() if key != "textbook_first"}
+    assert Finals.of([cheap, dear], finals.trainings, old).winner == cheap
+
+
 def test_they_name_the_better_network_and_print_what_it_is_worth() -> None:
     """500 searches whose networks' true scores are known. Best brief scores are luck in good part: their networks are
     worse than those that finals name, and the scores far too good. What finals print is neither."""
