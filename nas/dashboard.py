@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from searchspace import command
 from searchspace.errors import InputError
@@ -14,7 +13,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.dashboard", description=__doc__, example="python -m nas.dashboard runs/a")
-    p.add_argument("run", type=Path, help="run folder of a search")
+    p.add_argument("run", type=command.path, help="run folder of a search")
     p.add_argument("--port", type=int, default=8080)
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     plugin_option(p)

@@ -7,7 +7,6 @@ predict.py. Stopped or killed, the same command carries on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from nas import export, search, train
 from nas.run import search_options
@@ -22,7 +21,7 @@ mcu, as with --target, are exported for microcontrollers too."""
 def parser() -> command.Parser:
     p = search_options.parser()
     p.prog, p.description, p.epilog, p.example = "nas.deploy", __doc__, EPILOG, EXAMPLE
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    p.add_argument("--out", type=command.path, required=True, metavar="DIR", help="folder to write to")
     p.add_argument("--full-epochs", type=int, metavar="E", help="of the full training (default: digits 30, others 100)")
     return p
 

@@ -22,7 +22,7 @@ def parser() -> command.Parser:
         metavar="RUN",
         help="folder of a search, finished or not, of nas.train or of an export; a network's file; a name of the zoo",
     )
-    p.add_argument("--out", type=Path, required=True, help="folder to write to")
+    p.add_argument("--out", type=command.path, required=True, help="folder to write to")
     p.add_argument("--trial", type=int, help="which trial of a search (default: the best)")
     p.add_argument("--onnx", action="store_true", help="also model.onnx, tried with onnxruntime")
     p.add_argument(

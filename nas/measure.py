@@ -8,7 +8,6 @@ space needs beside is added. `--check` compares predictions with measurements on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from searchspace import command
 from searchspace.registry.plugins import plugin_option
@@ -30,10 +29,12 @@ def parser() -> command.Parser:
     )
     p.add_argument("--space", help=f"{', '.join(ready())} or a YAML file (default: mobile)")
     p.add_argument("--resolution", type=int, help="deployment resolution in pixels (default: the space's, 224)")
-    p.add_argument("--table", type=Path, metavar="FILE", help="the table (default: in the user's cache, see NAS_CACHE)")
+    p.add_argument(
+        "--table", type=command.path, metavar="FILE", help="the table (default: in the user's cache, see NAS_CACHE)"
+    )
     p.add_argument(
         "--kit",
-        type=Path,
+        type=command.path,
         metavar="DIR",
         help="write files that time another machine, with onnxruntime and numpy alone",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from searchspace import command
 from searchspace.registry.plugins import plugin_option
@@ -11,8 +10,8 @@ from searchspace.registry.plugins import plugin_option
 
 def parser() -> command.Parser:
     p = command.Parser(prog="nas.report", description=__doc__, example="python -m nas.report runs/a")
-    p.add_argument("run", type=Path, help="run folder of a search")
-    p.add_argument("--out", type=Path, help="folder to write to (default: RUN)")
+    p.add_argument("run", type=command.path, help="run folder of a search")
+    p.add_argument("--out", type=command.path, help="folder to write to (default: RUN)")
     plugin_option(p)
     return p
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from nas.run.search_options import image_options
 from searchspace import command
@@ -33,7 +32,7 @@ def parser() -> command.Parser:
     p.add_argument("--top", type=int, metavar="N", help="of a search: train its N best networks, each in RUN/retrained")
     p.add_argument("--control", type=int, metavar="N", help="of a search: train also N of its random networks")
     p.add_argument("--epochs", type=int, help="default: digits 30, others 100")
-    p.add_argument("--out", type=Path, help="folder (default: runs/train-ARCH-DATASET)")
+    p.add_argument("--out", type=command.path, help="folder (default: runs/train-ARCH-DATASET)")
     p.add_argument("--batch-size", type=int, help="training images a step (default: digits 32, others 64)")
     p.add_argument("--learning-rate", type=float, help="at its peak (default: digits 0.05, others 0.008)")
     p.add_argument("--ema", type=float, help="how much the averaged weights keep a step; 0 averages none (0.999)")

@@ -125,6 +125,13 @@ def console(width: int | None = None) -> Console:
     )
 
 
+def path(text: str) -> Path:
+    """A path that an option gives; an empty text, such as a shell's variable that is not set, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a path is accepted, not an empty text")
+    return Path(text)
+
+
 def line(module: str, arguments: Sequence[str]) -> str:
     """The command that was given, as it can be given again in a shell."""
     return shlex.join(["python", "-m", module, *arguments])

@@ -7,6 +7,7 @@ import textwrap
 from nas.bundle.card import PREDICTION, TrainingRecord, preparation
 from nas.bundle.function_source import sort_imports, standalone
 from nas.data.decoding import pixels, square
+from nas.data.image_folder import SKIPPED
 from nas.data.pictures import picture, read_file
 from searchspace.arch import Arch
 
@@ -29,6 +30,7 @@ SIZE, CHANNELS, DATA_RANGE = {size}, {channels}, {data_range}
 MEAN = np.float32({mean}).reshape(1, -1, 1, 1)
 STD = np.float32({std}).reshape(1, -1, 1, 1)
 HERE = Path(__file__).resolve().parent
+SKIPPED = {skipped}
 
 
 def main():
@@ -72,21 +74,33 @@ def files(paths):
     kinds = Image.registered_extensions().items()
     known = {{suffix for suffix, kind in kinds if kind in FORMATS}} | {{".npy", ".npz"}}
     for path in paths:
-        try:
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and shown(file, path))
-        except OSError:  # which reading it meets again
-            inside = []
-        yield from inside or [path]
+        yield from (list(inside(path, known, ())) if path.is_dir() else []) or [path]
 
 
-def shown(file, folder):
-    """Whether neither the file nor a folder on the way to it is hidden: such were not trained on either."""
-    return not any(part.startswith(".") for part in file.relative_to(folder).parts)
+def inside(folder, known, above):
+    """The image files below a folder, through links too, without what is hidden, which was not trained on either. Of a
+    folder that cannot be read the folder, which reading it meets again."""
+    place = folder.resolve()
+    if place in above:  # a link to a folder that it is in
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        yield folder
+        return
+    for path in entries:
+        if path.name.startswith(".") or path.name in SKIPPED:
+            continue
+        if path.is_dir():
+            yield from inside(path, known, (*above, place))
+        elif path.suffix.lower() in known:
+            yield path
 
 
 def prepared(path):
     """The file as (1, channels, SIZE, SIZE) numbers for the network."""
     if path.is_dir():
+        next(path.iterdir(), None)
         raise ValueError("a folder without image files")
     if path.exists() and not path.is_file():
         raise ValueError("not a file")  # a pipe would be waited for
@@ -157,6 +171,7 @@ def script(arch: Arch, trained: TrainingRecord) -> str:
         data_range=trained.data_range,
         mean=list(trained.mean),
         std=list(trained.std),
+        skipped=f"{{{', '.join(f'{name!r}' for name in sorted(SKIPPED))}}}".replace("'", '"'),
         read=READ,
         parts=parts,
     )

@@ -1,8 +1,8 @@
 """Whether an image and its mirror image are of the same class, as the classes' names say it.
 
-They are not where a name has a word for a side or a sense of turning (`left`, `turnRight`, `clockwise`), nor where at
-least half of the names speak of what is written or points somewhere (`letter-b`, `arrow_up`, `speed sign`), or are
-digits or letters themselves.
+They are not where a name has a word for a side or a sense of turning (`left`, `turnRight`, `clockwise`), where two
+differ by an L and an R alone (`knee_L`, `knee_R`), nor where at least half of the names speak of what is written or
+points somewhere (`letter-b`, `arrow_up`, `speed sign`), or are digits or letters themselves.
 """
 
 from __future__ import annotations
@@ -37,13 +37,20 @@ def may_mirror(classes: Sequence[str], named: bool = True) -> tuple[bool, str]:
     """Whether training images may be mirrored at random, and why. Labels that are not `named` are mere numbers."""
     if not named:
         return True, "its classes have no names"
-    sided = [name for name in classes if (SIDES | TURNS) & set(words(name))]
+    sided = [name for name in classes if (SIDES | TURNS) & set(words(name))] or _pairs(classes)
     if sided:
         return False, f"there are classes {_first_names(sided)}"
     written = [name for name in classes if len(name.strip()) == 1 or (POINTING | WRITTEN) & set(words(name))]
     if 2 * len(written) >= len(classes):
         return False, f"there are classes {_first_names(written)}"
     return True, ""
+
+
+def _pairs(classes: Sequence[str]) -> list[str]:
+    """Classes that differ by an L and an R alone, as `knee_L` and `knee_R`, `l hand` and `r hand`."""
+    known = {tuple(words(name)): name for name in classes}
+    others = {told: tuple("r" if word == "l" else word for word in told) for told in known if "l" in told}
+    return [name for told, other in others.items() if other in known for name in (known[told], known[other])]
 
 
 def words(name: str) -> list[str]:

@@ -185,7 +185,7 @@ def parser() -> command.Parser:
         help="train by a function of your own: a generator (trial, context) that yields a score after every epoch",
     )
     p.add_argument("--track", action="append", choices=TRACKERS, help="also log every trial there; several")
-    p.add_argument("--run", type=Path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
+    p.add_argument("--run", type=command.path, help="run folder (default: runs/SPACE-BUDGET-DATASET)")
     p.add_argument("--concurrent", type=int, help="trials at once (default: as many as fit, or one a CPU core)")
     p.add_argument("--device", choices=DEVICES, default="auto")
     p.add_argument(
@@ -216,7 +216,9 @@ def parser() -> command.Parser:
         metavar="URL",
         help="keep the study in a server: postgresql+psycopg://USER@HOST/DATABASE",
     )
-    p.add_argument("--latency-table", type=Path, metavar="FILE", help="layer times of another device, by nas.measure")
+    p.add_argument(
+        "--latency-table", type=command.path, metavar="FILE", help="layer times of another device, by nas.measure"
+    )
     p.add_argument("--dry-run", action="store_true", help="show what would run and how long it would take")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return p

@@ -151,7 +151,7 @@ def licence() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="nas.samplers.hub", description=__doc__, example="python -m nas.samplers.hub package")
-    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument("folder", type=command.path, help="folder to write to")
     made = write(parser.parse_args(arguments).folder)
     command.console().print(f"wrote {made[0].parent}: {', '.join(path.name for path in made)}")
     return 0

@@ -252,6 +252,16 @@ def test_an_output_that_cannot_be_written(redirected: str, code: int | None, say
     assert code is None or done.returncode == code
 
 
+@pytest.mark.parametrize(
+    "words", ["search --budget 3MFLOPs --run", "export rexnet_100 --out", "train rexnet_100 --out"]
+)
+def test_an_empty_path_is_none(words: str) -> None:
+    """As a shell gives it for a variable that is not set: the current folder is not meant."""
+    done = shell(f'$PY -m nas.{words} "$UNSET"')
+    assert done.returncode == 2
+    assert b": a path is accepted, not an empty text" in done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_an_output_that_lacks_characters(encoding: str) -> None:
     done = shell(

@@ -25,6 +25,7 @@ from nas.bundle import bundle
 from nas.bundle.card import ModelCard, TrainingRecord
 from nas.bundle.predict_script import script
 from nas.data.decoding import pixels
+from nas.data.image_folder import image_folder
 from nas.data.pictures import picture
 from searchspace import Arch, Space, build
 from tests.nas.test_train import NETWORK
@@ -191,6 +192,22 @@ def test_what_is_no_image_is_skipped_and_named(home: Path, tmp_path: Path) -> No
     assert [line.partition(": ")[0] for line in told(home, str(tmp_path)).stdout.splitlines()] == [
         f"{tmp_path}/bad/fine.webp"
     ]
+
+
+def test_folders_are_entered_as_training_enters_them(home: Path, tmp_path: Path) -> None:
+    photo, root = (home / "wide.jpg").read_bytes(), tmp_path / "photos"
+    for name in ("there/a", "photos/own", "photos/__MACOSX", "photos/__pycache__", "photos/.hidden"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.jpg").write_bytes(photo)
+    (root / "linked").symlink_to(tmp_path / "there")
+    (root / "own" / "round").symlink_to(root)
+    done = told(home, str(root))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [line.partition(": ")[0] for line in done.stdout.splitlines()]
+    assert found == [f"{root}/linked/a/x.jpg", f"{root}/own/x.jpg"]
+    trained_on = image_folder(root)
+    assert trained_on is not None
+    assert sorted(path for path, _ in trained_on.splits["train"]) == ["linked/a/x.jpg", "own/x.jpg"]
 
 
 def test_it_says_how_it_is_used(home: Path) -> None:
