@@ -109,7 +109,8 @@ class Split:
         train, val = _stratify(numbers, config.validation, seed, name, kinds)
         mirror, why = may_mirror(kinds, named or classes is not None) if flip is None else (flip, "as the caller says")
         parts = found[train], numbers[train], found[val], numbers[val]
-        return cls(name, *parts, kinds, mirror, config, len(found), why, contents=contents(found))
+        notes = _darkness(found, "255 is white in uint8, 1 in floats")
+        return cls(name, *parts, kinds, mirror, config, len(found), why, notes, contents(found))
 
     def fold(self, number: int, equal: bool = False) -> Split:
         """The same images with others held out to score on: 0 is the split itself; of others, up to `FOLDS`, none has
@@ -349,12 +350,14 @@ def _notes(made: Decoded) -> tuple[str, ...]:
     return bad, *made.notes
 
 
-def _darkness(images: Images) -> tuple[str, ...]:
-    """A word where hardly any of 256 levels are used, as of 12-bit values in 16-bit files."""
+def _darkness(
+    images: Images, advice: str = "--data-range says which value of deeper images is white"
+) -> tuple[str, ...]:
+    """A word where hardly any of 256 levels are used, as of 12-bit values in 16-bit files, or of masks of 0 and 1."""
     top = int(images[:: max(1, len(images) // LOOKED_AT)].max(initial=0))
     if top >= DARK:
         return ()
-    return (f"the images are dark, up to {top} of 255: --data-range says which value of deeper images is white",)
+    return (f"the images are dark, up to {top} of 255: {advice}",)
 
 
 @lru_cache(8)

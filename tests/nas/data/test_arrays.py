@@ -34,6 +34,16 @@ def test_arrays_of_every_form_become_one() -> None:
     assert not Split.of(IMAGES, LABELS, classes=("left", "right")).flip
 
 
+def test_images_that_are_nearly_black_are_said() -> None:
+    masks = (IMAGES > 127).astype(np.uint8)
+    assert (
+        "the images are dark, up to 1 of 255: 255 is white in uint8, 1 in floats"
+        in describe(Split.of(masks, LABELS))[1]
+    )
+    assert not Split.of(masks.astype(float), LABELS).notes
+    assert not Split.of(IMAGES, LABELS).notes
+
+
 def test_numbers_without_names_say_nothing_against_mirroring() -> None:
     split = Split.of(IMAGES, LABELS)
     assert (split.flip, split.mirroring) == (True, "its classes have no names")
