@@ -10,8 +10,11 @@ prior expects of them is compared with their accuracies. And searches are run in
 without it, in equal numbers of trials; the network of the best score of each, and ReXNet scaled to the budget, are
 then trained for longer from fresh seeds.
 
-`--learn` is how the prior is made: runs of one task (budget, dataset and recipe) are ranked together, and the file has
-a source for each task.
+What the prior has of the dataset itself is left out. `--learn` is how it is made: runs of one task (budget, dataset and
+recipe) are ranked together, and the file has a source for each task. Those that it is made of train long and whole:
+
+    python -m experiments.unseen --budget 30MFLOPs --dataset path/to/cifar10 --images 5000 --epochs 12 \\
+        --no-early-stopping --finalists 0 --trials 48
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments import comparisons, findings, trainings
+from experiments import comparisons, findings, trainings, unseen
 from experiments.search.headline import scaled
 from experiments.trainings import Job
 from nas import Run
@@ -61,7 +64,8 @@ def learn(paths: Sequence[str], beside: bool) -> None:
         tasks.setdefault(f"{Path(i.data.dataset).name} {i.budget} {i.train}", []).append(run)
     space, sources = Space.load(SPACE), list(prior.read(SPACE).sources) if beside else []
     for runs in tasks.values():
-        source = prior.learn(f"{len(runs)} searches", [(run.config, run.study) for run in runs], space)
+        searches = f"{len(runs)} search{'es' * (len(runs) != 1)}"
+        source = prior.learn(searches, [(run.config, run.study) for run in runs], space)
         sources.append(replace(source, dataset=Path(source.dataset).name))
         print(sources[-1])
     FILE.write_text(prior.text_of(Sources(tuple(sources))), encoding="utf-8")
@@ -97,7 +101,8 @@ def ranking(believed: np.ndarray[Any, Any], scores: Sequence[float]) -> dict[str
 def searched(args: argparse.Namespace, seed: int, way: str) -> Run:
     """A search, carried on where it stands."""
     folder: Path = args.out / f"prior-{Path(args.dataset).name}-{args.budget}-{seed}-{way}"
-    command = [sys.executable, "-m", "nas.search", "--budget", args.budget, "--dataset", args.dataset]
+    module = "experiments.unseen" if way == WITH else "nas.search"
+    command = [sys.executable, "-m", module, "--budget", args.budget, "--dataset", args.dataset]
     command += ["--trials", str(args.trials), "--seed", str(seed), "--run", str(folder), "--finalists", "0"]
     command += ["--images", str(args.images)] if args.images else []
     command += [*([] if way == WITH else ["--no-prior"]), *args.options]
@@ -159,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.long_images, args.pixels, args.budget, args.other_budget = 200, 16, "8MFLOPs", "8MFLOPs"
         args.options = ["--epochs", "1", "--resolution", "32"]
     page = findings.Page(__doc__, __file__, args, arguments)
+    unseen.leave_out(args.dataset)
     name, space = f"prior-{Path(args.dataset).name}", Space.load(SPACE)
     budget, other = Budget.parse(args.budget), Budget.parse(args.other_budget)
     log, split = args.out / f"{name}.jsonl", trainings.images(args.dataset, args.long_images, args.pixels)

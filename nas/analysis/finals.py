@@ -16,6 +16,7 @@ from nas.metric import Z
 from nas.study.finals import Finals
 from nas.trial import TrialRecord
 
+MUCH_SLOWER = 1.25  # by so much predicted milliseconds are said to differ
 T = (6.314, 2.920, 2.353, 2.132)  # of Student's t, what 90 % are within, at 1 to 4 degrees of freedom
 
 
@@ -112,7 +113,19 @@ def sentences(finals: Finals) -> list[str]:
     kind = "textbook one" if found.winner.role == "baseline" else "one with fewer multiply-adds"
     equal = f" Of equal networks the {kind} is named." if not found.difference else ""
     lines.append(f"In the same trainings {beside}. {verdict(found)}{equal}")
-    return lines + shrinking(finals, found)
+    return [*lines, *shrinking(finals, found), *speeds(found)]
+
+
+def speeds(found: Duel) -> list[str]:
+    """What is said where one of the last two is predicted to be much faster than the other."""
+    assert found.other is not None
+    known = [(ms, one) for one in (found.winner, found.other) if (ms := one.predicted_ms) is not None]
+    if len(known) < 2:
+        return []
+    (fast, faster), (slow, slower) = sorted(known, key=lambda pair: pair[0])
+    if slow < MUCH_SLOWER * fast:
+        return []
+    return [f"One image is predicted to take {name(faster)} {fast:.2g} ms, {name(slower)} {slow:.2g} ms."]
 
 
 def shrinking(finals: Finals, found: Duel) -> list[str]:

@@ -130,6 +130,19 @@ def test_a_training_that_failed_comes_last_and_equals_by_their_cost() -> None:
     assert best_of([cheap, dear], replace(finals, trainings=tuple(nothing))) == cheap
 
 
+def test_which_of_the_last_two_is_much_faster_is_said() -> None:
+    def last(first: float | None, second: float | None) -> str:
+        costs = [Cost(1_000_000, 1, 1, 1, latency_ms=ms) for ms in (first, second)]
+        trials = [trial(0, 0.5, cost=costs[0]), trial(1, 0.5, "baseline", cost=costs[1])]
+        return shown.sentences(held(trials, lambda network, played: 0.7 - network.number / 9))[-1]
+
+    said = "One image is predicted to take trial 0 (search) 3.2 ms, net1 (trial 1) 7.5 ms."
+    assert last(3.23, 7.5) == said
+    assert last(7.5, 3.23) == "One image is predicted to take net1 (trial 1) 3.2 ms, trial 0 (search) 7.5 ms."
+    for pair in ((3.2, 3.3), (None, 7.5), (None, None)):
+        assert "predicted" not in last(*pair)
+
+
 def test_of_equal_networks_the_textbook_one_is_named() -> None:
     cheap, dear = trial(0, 0.5), trial(1, 0.5, "baseline", cost=Cost(9_000_000, 1, 1, 1))
     finals = held([cheap, dear], lambda network, played: 0.7)
