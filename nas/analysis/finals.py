@@ -44,7 +44,8 @@ def duel(finals: Finals) -> Duel | None:
     own = finals.last_trainings(winner)
     if not own:
         return None
-    score, epochs = fmean(t.score or 0.0 for t in own), finals.measuring[-1].epochs
+    score = fmean(t.score or 0.0 for t in own)
+    epochs = min(finals.measuring[-1].epochs, max(t.epochs for t in own))  # an own training may end before
     known = [found for one in own if (found := answers(one)) is not None]
     facts = len(own), epochs, sum(map(len, known))
     theirs = finals.last_trainings(others[0]) if others else []

@@ -49,7 +49,8 @@ def trial(number: int, score: float, role: str = "search", **fields: object) -> 
 
 def trained(of: TrialRecord, played: Round, score: float, **fields: object) -> TrialRecord:
     final = Final(of.number, played.number, played.epochs, played.fold)
-    return replace(of, score=score, final=final, **fields)  # type: ignore[arg-type]
+    flat = dict.fromkeys(range(1, played.epochs + 1), score)
+    return replace(of, **{"score": score, "final": final, "curve": flat, **fields})  # type: ignore[arg-type]
 
 
 def held(trials: list[TrialRecord], score: Callable[[TrialRecord, Round], float], finalists: int = 4) -> Finals:
@@ -128,6 +129,13 @@ def test_a_training_that_failed_comes_last_and_equals_by_their_cost() -> None:
     assert finals.winner == dear
     nothing = [replace(one, state="failed", score=None) for one in finals.trainings]
     assert best_of([cheap, dear], replace(finals, trainings=tuple(nothing))) == cheap
+
+
+def test_the_epochs_are_those_that_were_made() -> None:
+    finals = held([trial(0, 0.5)], lambda network, played: 0.7)
+    assert "the mean of trainings of 10 epochs from 2 fresh seeds" in shown.sentences(finals)[0]
+    ended = [replace(one, curve={1: one.score or 0.0}) for one in finals.trainings]
+    assert "trainings of 1 epoch from" in shown.sentences(replace(finals, trainings=tuple(ended)))[0]
 
 
 def test_which_of_the_last_two_is_much_faster_is_said() -> None:
