@@ -80,13 +80,21 @@ def sort_labels(labels: NDArray[Any], what: str, none: bool = False) -> tuple[La
 
 
 def _is_missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which of some labels are none: an empty text, or what pandas, Arrow or NumPy have for what is not there."""
+    """Which of some labels are none: an empty text, or what Python, NumPy or pandas have for what is not there."""
     if labels.dtype.kind in "iub":
         return np.zeros(len(labels), np.bool_)
-    import pandas as pd  # half a second, which numbers need not wait
+    return np.array([_is_none(label) for label in labels.tolist()], np.bool_)
 
-    empty = [isinstance(label, (str, bytes)) and not label.strip() for label in labels.tolist()]
-    return np.asarray(pd.isna(labels), np.bool_) | np.array(empty, np.bool_)
+
+def _is_none(label: Any) -> bool:
+    if label is None or isinstance(label, (str, bytes)):
+        return not (label and label.strip())
+    try:
+        return bool(label != label)  # as NaN does
+    except TypeError:  # of pandas' NA, which does not say whether it differs from itself
+        return True
+    except ValueError:  # of an array
+        return False
 
 
 def _as_kind(labels: NDArray[Any], what: str) -> NDArray[Any]:
