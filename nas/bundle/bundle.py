@@ -16,6 +16,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -183,10 +184,17 @@ def images(folder: Path) -> DataConfig | None:
     if not _is_bundle(folder):
         return None
     named = card.images_of((folder / CARD).read_text(encoding="utf-8"))
-    if named is None and (folder / WEIGHTS).is_file():
-        with suppress(InputError, KeyError, TypeError, ValueError):
-            named = DataConfig(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"])["dataset"])
+    if named is None and "dataset" in (known := read_record(folder)):
+        with suppress(TypeError, ValueError):
+            named = DataConfig(known["dataset"])
     return None if named and named.dataset.startswith(card.ANOTHER_MACHINES) else named
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a folder's weights say of their training, without a look at these; nothing where there is no such record."""
+    with suppress(InputError, KeyError, OSError, TypeError, ValueError, RecursionError):
+        return dict(json.loads(checkpoint.notes(folder / WEIGHTS)["trained"]))
+    return {}
 
 
 def write(

@@ -30,7 +30,7 @@ SIZE, CHANNELS, DATA_RANGE = {size}, {channels}, {data_range}
 MEAN = np.float32({mean}).reshape(1, -1, 1, 1)
 STD = np.float32({std}).reshape(1, -1, 1, 1)
 HERE = Path(__file__).resolve().parent
-SKIPPED = {skipped}
+SKIPPED = {{{skipped}}}
 
 
 def main():
@@ -74,27 +74,25 @@ def files(paths):
     kinds = Image.registered_extensions().items()
     known = {{suffix for suffix, kind in kinds if kind in FORMATS}} | {{".npy", ".npz"}}
     for path in paths:
-        yield from (list(inside(path, known, ())) if path.is_dir() else []) or [path]
+        yield from list(inside(path, known, ())) or [path]
 
 
-def inside(folder, known, above):
-    """The image files below a folder, through links too, without what is hidden, which was not trained on either. Of a
-    folder that cannot be read the folder, which reading it meets again."""
-    place = folder.resolve()
-    if place in above:  # a link to a folder that it is in
-        return
+def inside(path, known, above):
+    """The image files at and below a path, through links too, without what is hidden, which was not trained on either.
+    What cannot be read is among them: who reads it says why."""
     try:
-        entries = sorted(folder.iterdir())
-    except OSError:
-        yield folder
-        return
-    for path in entries:
-        if path.name.startswith(".") or path.name in SKIPPED:
-            continue
-        if path.is_dir():
-            yield from inside(path, known, (*above, place))
-        elif path.suffix.lower() in known:
+        entries = sorted(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        if path.suffix.lower() in known:
             yield path
+        return
+    except OSError:
+        yield path
+        return
+    place = path.resolve()
+    for entry in entries if place not in above else []:  # not through a link to a folder that it is in
+        if not entry.name.startswith(".") and entry.name not in SKIPPED:
+            yield from inside(entry, known, (*above, place))
 
 
 def prepared(path):
@@ -171,7 +169,7 @@ def script(arch: Arch, trained: TrainingRecord) -> str:
         data_range=trained.data_range,
         mean=list(trained.mean),
         std=list(trained.std),
-        skipped=f"{{{', '.join(f'{name!r}' for name in sorted(SKIPPED))}}}".replace("'", '"'),
+        skipped=", ".join(f'"{name}"' for name in sorted(SKIPPED)),
         read=READ,
         parts=parts,
     )

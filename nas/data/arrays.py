@@ -63,8 +63,8 @@ def as_labels(given: Any, number: int) -> tuple[Labels, tuple[str, ...], bool]:
 def sort_labels(labels: NDArray[Any], what: str, none: bool = False) -> tuple[Labels, tuple[str, ...], bool]:
     """Labels as numbers of the sorted classes, the names of these, and whether they are more than numbers.
 
-    Where `none` of them may have one, or numbers are -1 then, all are -1. `InputError` where some have none, and for
-    what is neither a whole number from 0 nor a name.
+    With `none` all images may be without a label, or have a number below 0, and all labels are -1 then. `InputError`
+    where some are without one, and for what is neither a whole number from 0 nor a name.
     """
     has = ~_is_missing(labels)
     if none and (not has.any() or (labels.dtype.kind == "i" and labels.max() < 0)):

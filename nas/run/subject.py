@@ -63,11 +63,9 @@ def of_folder(folder: Path, arch: Arch) -> Subject:
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
-    """The classes that a folder's weights were trained on; none of one without."""
-    if not (folder / bundle.WEIGHTS).is_file():
-        return ()
-    trained, _ = training_folder.weights_in(folder)
-    return trained.classes
+    """The classes that a folder's weights were trained on; none where nothing says it."""
+    known = bundle.read_record(folder).get("classes")
+    return tuple(known) if isinstance(known, list) else ()
 
 
 def metric_of(folder: Path) -> Metric:

@@ -166,12 +166,14 @@ class Finals:
         return networks
 
     def best_first(self, networks: Sequence[TrialRecord], after: Sequence[Round]) -> list[TrialRecord]:
-        """By the mean gain of these rounds; one whose training failed is last, of equals the cheaper one is first."""
+        """By the mean gain of these rounds; one whose training failed is last, of equals the textbook network is first,
+        then the cheaper one."""
 
-        def key(network: TrialRecord) -> tuple[float, int]:
+        def key(network: TrialRecord) -> tuple[float, bool, int]:
             gains = [one.gain if (one := self.training(network, played)) else None for played in after]
             failed = any(gain is None for gain in gains)
-            return math.inf if failed else -fmean(gain or 0.0 for gain in gains), network.cost.macs
+            mean = math.inf if failed else -fmean(gain or 0.0 for gain in gains)
+            return mean, self.textbook_first and network.role != "baseline", network.cost.macs
 
         return sorted(networks, key=key)
 
@@ -212,17 +214,10 @@ class Finals:
         other is no better, or its lead shrinks, since a network that learns faster is not yet one that is better when
         trained in full."""
         found = self.best_first(self.entrants(self.measuring[0].number), self.measuring)
-        if self.textbook_first and self._are_equal(found):
-            found.sort(key=lambda network: network.role != "baseline")
         went = self.lead(found)
         if self.by_trend and went and went.shrinks and found[1].role == "baseline":
             found.reverse()
         return found
-
-    def _are_equal(self, networks: Sequence[TrialRecord]) -> bool:
-        """Whether the last rounds measured the same of networks."""
-        scores = [[one.score for one in self.last_trainings(network)] for network in networks]
-        return len({fmean(one or 0.0 for one in found) for found in scores if found}) == 1 and all(scores)
 
     @property
     def measuring(self) -> list[Round]:

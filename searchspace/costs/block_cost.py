@@ -14,7 +14,7 @@ from copy import copy
 from fractions import Fraction
 from typing import Any, NoReturn, Self, TypeVar
 
-from searchspace.blocks.layers import share
+from searchspace.blocks.layers import number_of, share
 
 Names = tuple[str, ...]
 Factor = int | Fraction
@@ -130,24 +130,24 @@ class Width(int):
         """What a share leaves of the channels: a width too, whose name is the expression that computes it."""
         if not isinstance(other, Width):
             self._refuse(other)
-        return Width(self._number - other._number, f"({self.name}-{other.name})")
+        return Width(number_of(self) - number_of(other), f"({self.name}-{other.name})")
 
     def share(self, parts: int, up: bool) -> Width:
         """See `layers.share`."""
         name = f"(-(-{self.name}//{parts}))" if up else f"max(1,{self.name}//{parts})"
-        return Width(share(self._number, parts, up), name)
+        return Width(share(number_of(self), parts, up), name)
 
     def __mod__(self, other: int) -> int:
         """The remainder by 2, of a block that is declared to ask for it."""
         if other != 2 or not self.parity:
             raise TypeError(f"{self.name} % {other} differs from network to network of a kind")
-        return self._number % 2
+        return number_of(self) % 2
 
     def __eq__(self, other: object) -> bool:
         name = other.name if isinstance(other, Width) else f"{other}"
         if not isinstance(other, Width) or (name != self.name and {self.name, name} not in COMPARED):
             raise TypeError(f"whether {self.name} and {name} are equal differs from network to network of a kind")
-        return self._number == other._number
+        return number_of(self) == number_of(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -172,10 +172,6 @@ class Width(int):
 
     __neg__ = __abs__ = __invert__ = __float__ = __round__ = _refuse_alone
     __int__ = __trunc__ = __floor__ = __ceil__ = _refuse_alone
-
-    @property
-    def _number(self) -> int:
-        return super().__int__()
 
 
 class Groups(int):

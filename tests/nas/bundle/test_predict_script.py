@@ -210,6 +210,14 @@ def test_folders_are_entered_as_training_enters_them(home: Path, tmp_path: Path)
     assert sorted(path for path, _ in trained_on.splits["train"]) == ["linked/a/x.jpg", "own/x.jpg"]
 
 
+def test_a_path_that_nothing_can_look_at_is_skipped_like_others(home: Path) -> None:
+    long = "x" * 300 + ".jpg"
+    done = told(home, long, "wide.jpg")
+    assert done.returncode == 1
+    assert done.stdout.startswith("wide.jpg: ")
+    assert done.stderr == f"{long}: skipped: File name too long\n"
+
+
 def test_it_says_how_it_is_used(home: Path) -> None:
     for option in ("-h", "--help"):
         done = told(home, option)

@@ -17,6 +17,7 @@ from nas.config import DataConfig, same_images
 from nas.data.datasets import Split, load
 from nas.full_training import training_folder
 from nas.run.export import calibration
+from nas.run.subject import subject
 from nas.study.study import Study
 from searchspace import InputError, Space, command
 from tests.nas.data.test_image_folder import images
@@ -143,6 +144,9 @@ def test_images_of_the_same_name_elsewhere_are_not_taken_for_an_exports(
         train.main(["../here/home", "--out", "new", *options])
     assert not Path("new").exists()
     assert train.main(["../here/home", "--dataset", "photos", "--out", "new", *options]) == 0
+    assert subject("../here/home").classes == ("cat", "dog", "owl")
+    Path("../here/home/weights.safetensors").write_bytes(b"damaged")
+    assert subject("../here/home").classes == (), "its network can be trained all the same"
 
 
 def test_the_number_that_accuracies_are_is_checked(tmp_path: Path) -> None:
