@@ -39,10 +39,11 @@ from nas.workers import gpu_sharing, tuner
 from nas.workers.cluster import Cluster, LostClusterError, check_limits
 from nas.workers.coordinator import TIME_LIMIT, Coordinator, FailuresError
 from searchspace import command, signals
+from searchspace.arch import Arch
 from searchspace.budget import Budget
 from searchspace.costs.latency import LatencyTable
 from searchspace.errors import InputError
-from searchspace.space.preflight import Preflight, preflight
+from searchspace.space.preflight import preflight
 from searchspace.space.space import Space
 from searchspace.space.unmet import advice
 
@@ -191,20 +192,20 @@ class Search:
         """
         if not (self.existed or self.dry_run or self.config.conduct.ray_address):
             check_limits()  # at once; a run whose trials are all done needs no Ray
-        taught, space = self._prepare()
         if self.dry_run:
-            self._print_plan(space)
+            self._print_plan(self._prepare()[1])
             return Ended(found=True)
         begun_already = storage.holds(self.place)  # whole, and a server can be reached: else the folder is not touched
-        cluster = Cluster(self.config.conduct.ray_address, self.args.command, self._shares_gpus)
-        with folder.lock_run(self.folder, self.config) as log, cluster:
-            if taught.sources:
-                warm_start.save(taught, self.folder)
-            if not begun_already:
-                space = latencies.with_layer_times(space, self.config, self.folder, self.console, self.quiet)
-                cluster.begin()  # beside what is read and opened next
-            with open_study(self.folder, self.config, space, taught, self.place, self._design()) as study:
-                return self._run(study, log, cluster)
+        with Cluster(self.config.conduct.ray_address, self.args.command, self._shares_gpus) as cluster:
+            taught, space = self._prepare(None if begun_already else cluster)
+            with folder.lock_run(self.folder, self.config) as log, cluster:  # which ends before the run is let go
+                if taught.sources:
+                    warm_start.save(taught, self.folder)
+                if not begun_already:
+                    space = latencies.with_layer_times(space, self.config, self.folder, self.console, self.quiet)
+                    cluster.begin()  # beside what is read and opened next
+                with open_study(self.folder, self.config, space, taught, self.place, self._design()) as study:
+                    return self._run(study, log, cluster)
 
     def _run(self, study: Study, log: folder.Log, cluster: Cluster) -> Ended:
         done, total = study.finished, self.config.conduct.trials
@@ -326,9 +327,10 @@ class Search:
         evaluate = self.evaluate or brief_training
         return tuner.Work(evaluate, data, identity.train, identity.seed, identity.metric, timed, by_torch)
 
-    def _prepare(self) -> tuple[warm_start.Sources, Space]:
-        """What earlier runs teach, and the space with its latencies, once all that can be checked before has been."""
-        config, args, found = self.config, self.args, None
+    def _prepare(self, cluster: Cluster | None = None) -> tuple[warm_start.Sources, Space]:
+        """What earlier runs teach, and the space with its latencies, once all that can be checked before has been;
+        the cluster is begun where the rest is counting."""
+        config, args = self.config, self.args
         with waiting(self.console, f"counting the networks of {config.space_name} within {config.budget}", self.quiet):
             if self.split is None and not self.own_data:
                 check_channels(config.identity.data, config.space.network.in_channels)
@@ -339,12 +341,13 @@ class Search:
             self.config = config = config if self.existed else with_known(config, space)
             check_known(space, config.identity.minimize)
             taught = taught or self._teach(space)
+            reached = None if self.quiet and self.existed else self._reach(space)
+            if cluster and not latencies.runs_to_time(space, config, self.existed):
+                cluster.begin()
             if self.quiet:
-                self.check_budget()
-            else:
-                found = self._look_ahead(space)
-        if found is None:
-            return taught, space
+                return taught, space
+            with advice(space, config.budget):
+                found = preflight(space, config.budget, config.identity.band, reached=reached)
         whose = search_options.classes_of(args, config) if self.old is None else ""
         print_preflight(self.console, found, config, whose, textbook_networks(space, config))
         if self.old and (words := resume.unsaid(args, self.old)):
@@ -357,19 +360,16 @@ class Search:
             )
         return taught, space
 
-    def _look_ahead(self, space: Space) -> Preflight:
-        """What the budget leaves of the space; `InputError` with a way out where that is nothing."""
-        budget, band = self.config.budget, self.config.identity.band
-        with advice(space, budget):
-            return preflight(space, budget, band)
+    def _reach(self, space: Space) -> tuple[Arch, Arch]:
+        """The cheapest network and the dearest; `InputError` with a way out where none of them keeps the budget."""
+        with advice(space, self.config.budget):
+            return space.reach(self.config.budget, self.config.identity.band, random.Random(0))
 
     def check_budget(self) -> None:
         """`InputError` with a way out where no network of a new search keeps the budget: before images are read. Of
         milliseconds that is known later, once there are layer times."""
-        space, budget, band = self.config.space, self.config.budget, self.config.identity.band
-        if not self.existed and not budget.limits_latency:
-            with advice(space, budget):
-                space.reach(budget, band, random.Random(0))
+        if not self.existed and not self.config.budget.limits_latency:
+            self._reach(self.config.space)
 
     def _teach(self, space: Space) -> warm_start.Sources:
         """What the search is to learn from at its start."""

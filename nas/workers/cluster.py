@@ -95,11 +95,15 @@ class Cluster:
         self.when_lost: Callable[[LostClusterError], None] = lambda error: None
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._ending, self._ended = threading.Event(), threading.Event()
+        self._left = False
 
     def __enter__(self) -> Cluster:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if self._left:  # a block within this one
+            return
+        self._left = True
         if kind is StoppedError and self._begun is not None and wait([self._begun], LEAVE_S).not_done:
             self._abandon()
         else:
@@ -109,6 +113,9 @@ class Cluster:
         if self._begun is None:
             if not self.address:
                 check_limits()
+            quieten()
+            import ray  # noqa: F401  # here: beside what counts in another thread it would take five times as long
+
             self._begun = Future()
             self._thread = threading.Thread(target=self._live, args=(self._begun,), name="Ray", daemon=True)
             self._thread.start()

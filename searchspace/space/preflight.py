@@ -77,15 +77,16 @@ def preflight(
     sample: int = SAMPLE,
     progress: Progress = lambda done, total: None,
     mapped: Mapped = map,
+    reached: tuple[Arch, Arch] | None = None,
 ) -> Preflight:
     """The space's costs and the share of random points that can be brought inside the budget.
 
-    Points are counted in chunks by `mapped`: the built-in `map`, or that of a pool of processes. Raises `InputError`
-    where no network fits: it says what can be reached.
+    Points are counted in chunks by `mapped`: the built-in `map`, or that of a pool of processes. `reached` is what
+    `Space.reach` has found already. Raises `InputError` where no network fits: it says what can be reached.
     """
     budget, rng = Budget.parse(budget), random.Random(seed)
     clock = space.clock(budget)
-    smallest, largest = space.reach(budget, band, rng)
+    smallest, largest = reached or space.reach(budget, band, rng)
     least, most = cost(smallest, clock), cost(largest, clock)
     seen: Counter[Cost] = Counter()
     chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]

@@ -283,9 +283,8 @@ class Space:
         share = partial(_share, budget, clock)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            choices = self._counted if clock is None and not budget.limits_own else self.choices
             within = self._within_reach(
-                point, choices, lambda p, m: budget.share_reached(spent(p, m)), floor or band, rng
+                point, self._felt(budget), lambda p, m: budget.share_reached(spent(p, m)), floor or band, rng
             )
             if within is None:
                 return None
@@ -326,12 +325,13 @@ class Space:
         budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
         spend, drawn, at_least = self._cost_at(budget), partial(self.random_point, rng), self._share(budget, low)
-        smallest = least(self.choices, at_least, drawn)
+        choices = self._felt(budget)
+        smallest = least(choices, at_least, drawn)
         for _ in range(DOUBTFUL_TRIES):  # descent may end above the budget, where small steps from elsewhere do not
             if at_least(smallest) <= 1:
                 break
             smallest = repair(drawn(), self.choices, at_least, 0.0, 1.0, rng) or smallest
-        largest = least(self.choices, lambda point: -budget.share_used(spend(point, high)), drawn)
+        largest = least(choices, lambda point: -budget.share_used(spend(point, high)), drawn)
         few, many = spend(smallest, low), spend(largest, high)
         reachable = f"networks of {self.source} cost {budget.amounts(few)} to {budget.amounts(many)}"
         if budget.share_used(few) > 1:
@@ -345,7 +345,7 @@ class Space:
         """Whether descent finds a network within a budget."""
         low, _ = self.fit_range or (None, None)
         share = self._share(budget, low)
-        return share(least(self.choices, share, partial(self.random_point, rng))) <= 1
+        return share(least(self._felt(budget), share, partial(self.random_point, rng))) <= 1
 
     def _share(self, budget: Budget, width_mult: float | None) -> Callable[[Point], float]:
         """The part of a budget that a point uses at a width multiplier."""
@@ -507,6 +507,11 @@ class Space:
         raise InputError(
             f"fix {name!r}: no such value in {self.source}; did you mean {', '.join(near) or 'stage1.depth'}?"
         )
+
+    def _felt(self, budget: Budget) -> Mapping[str, tuple[Scalar, ...]]:
+        """The choices that may change how much of a budget is used."""
+        counted_alone = self.clock(budget) is None and not budget.limits_own
+        return self._counted if counted_alone else self.choices
 
     @cached_property
     def _counted(self) -> dict[str, tuple[Scalar, ...]]:
