@@ -268,11 +268,13 @@ class TrialRecord:
 
 
 def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The complete trials, best first: by score, then lower loss (an unknown one is the worst), then lower number."""
+    """The complete trials, best first: by score, then less of what is minimised, then lower loss (an unknown one is the
+    worst), then lower number."""
     return sorted((record for record in records if record.state == "complete"), key=_best_first)
 
 
-def _best_first(record: TrialRecord) -> tuple[float, float, int]:
+def _best_first(record: TrialRecord) -> tuple[float, tuple[float, ...], float, int]:
     unknown = record.loss is None or math.isnan(record.loss)
     gain = -math.inf if record.gain is None else record.gain
-    return -gain, math.inf if unknown or record.loss is None else record.loss, record.number
+    loss = math.inf if unknown or record.loss is None else record.loss
+    return -gain, tuple(record.minimized.values()), loss, record.number

@@ -682,7 +682,8 @@ class Study:
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """Complete trials, best first: by score, then lower validation loss, then lower number."""
+        """Complete trials, best first: by score, then less of what is minimised, then lower validation loss, then lower
+        number."""
         return rank(self.records)
 
     @property

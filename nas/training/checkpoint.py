@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,14 +20,19 @@ def write(
 ) -> None:
     """Tensors and notes in safetensors' format: whoever reads sees the old file or the new one, whatever happens.
 
-    Not `durable`, it may be broken after a power failure, but not after a kill.
+    Not `durable`, it may be broken after a power failure, but not after a kill. Raises `OSError` where it cannot be
+    written.
     """
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     part.unlink(missing_ok=True)  # a link would be written through
     part.touch()
     permissions = part.stat().st_mode  # of any other file: safetensors puts a private one in its place
-    save_file(plain, part, dict(notes or {}))
+    try:
+        save_file(plain, part, dict(notes or {}))
+    except SafetensorError as error:  # as of a full disk, in words alone
+        part.unlink(missing_ok=True)
+        raise _os_error(error, path) from None
     part.chmod(permissions)
     if durable:
         with part.open("rb") as written:
@@ -49,6 +56,13 @@ def notes(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+
+
+def _os_error(error: SafetensorError, path: Path) -> OSError:
+    """`I/O error: No space left on device (os error 28)`, as what Python raises of that."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number) if found else str(error), str(path))
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

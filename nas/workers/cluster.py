@@ -236,7 +236,7 @@ class Cluster:
         modules = preloading(PRELOADED if cores <= PRELOADED_CORES else [])
         own = self._held.enter_context(side_by_side(self.shared, self._take_turns))
         self.side_by_side = own is not None
-        ray_private.keep_token_private()
+        token = ray_private.keep_token_private()
         temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
         if shutil.disk_usage(temporary).free < ROOM:  # its daemons would be waited for, for a minute
             raise LostClusterError(
@@ -252,7 +252,7 @@ class Cluster:
         try:
             with (
                 starting(self.command),
-                environment({**WORKER_ENV, **import_path(), **(own or {})}),
+                environment({**WORKER_ENV, **import_path(), **token, **(own or {})}),
                 ray_private.daemons() as self._daemons,
                 ray_private.on_loopback() as local,
             ):

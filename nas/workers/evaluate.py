@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from nas.config import TrainConfig
@@ -290,7 +289,7 @@ def save_checkpoint(training: Training, path: Path, notes: str, results: list[Re
     told = json.dumps([asdict(result) for result in results])
     try:
         checkpoint.write(path, training.state(), {"of": notes, "results": told}, durable=False)
-    except (OSError, SafetensorError):
+    except OSError:
         path.with_name(path.name + ".part").unlink(missing_ok=True)
 
 

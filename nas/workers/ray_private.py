@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TRIED = "2.60"
+TOKEN = "RAY_AUTH_TOKEN"
 
 
 @contextmanager
@@ -144,18 +145,25 @@ def forget_shutdown() -> None:
         atexit.unregister(worker.shutdown)
 
 
-def keep_token_private() -> None:
-    """The file with the token by which Ray knows its user is this user's alone; Ray makes it as any other file."""
+def keep_token_private() -> dict[str, str]:
+    """The file with the token by which Ray knows its user is this user's alone; Ray makes it as any other file. Where
+    there is no home to write to, as in many containers, the environment in which Ray is to start, with a token."""
     from ray._private.authentication.authentication_token_setup import _get_default_token_path
 
-    path = _get_default_token_path()
-    with suppress(OSError):  # where there is no home, Ray says what it needs
+    if any(os.environ.get(name) for name in (TOKEN, f"{TOKEN}_PATH")):
+        return {}
+    try:
+        path = _get_default_token_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
         path.chmod(0o600)
+        path.read_bytes()
+    except (OSError, RuntimeError):  # which Path.home raises of a user that the system does not know
+        return {TOKEN: secrets.token_hex(32)}
+    return {}
 
 
 def session_folder() -> Path:

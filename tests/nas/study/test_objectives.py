@@ -17,7 +17,7 @@ from nas.study.objectives import check_known
 from nas.study.opening import open_study
 from nas.study.records import hypervolumes
 from nas.study.study import Study
-from nas.trial import Result, TrialRecord
+from nas.trial import Result, TrialRecord, rank
 from searchspace import Budget, InputError, Space, cost
 from tests.nas.study.test_study import BUDGET, advance, opened
 from tests.searchspace.space.test_space import SMALL
@@ -40,6 +40,15 @@ def test_the_front_is_what_nothing_else_beats() -> None:
         assert (not beaten) == (row in [rows[k] for k in kept])
         assert not (i in kept and rows[:i].count(row))
     assert [costly[i] for i in kept] == sorted(costly[i] for i in kept)
+
+
+def test_of_equal_scores_what_costs_least_is_named_and_no_other_beats_it() -> None:
+    """Few images score a brief trial, so that many are equal; a lower loss is no reason to take more milliseconds."""
+    slow = record(3, score=0.75, loss=0.2, minimized={"latency": 2.9, "macs": 1e6})
+    fast = record(1, score=0.75, loss=0.9, minimized={"latency": 0.71, "macs": 2e6})
+    worse = record(2, score=0.74, loss=0.1, minimized={"latency": 0.1, "macs": 1e6})
+    assert rank([slow, worse, fast]) == [fast, slow, worse]
+    assert rank([slow, fast])[0] in objectives.unbeaten([slow, worse, fast], objectives.minimised_of)
 
 
 def test_a_number_is_better_where_all_is_better_and_directions_reach_the_whole_front() -> None:

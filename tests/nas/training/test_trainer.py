@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from torch import Tensor
 from nas.config import DIGITS_RECIPE, DataConfig, TrainConfig
 from nas.data.datasets import Split, load
 from nas.data.decoding import Mapped
-from nas.training import cuda_graphs
+from nas.training import checkpoint, cuda_graphs
 from nas.training.batches import BatchLoader
 from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate
 from nas.trial import Final, Result, Trial
@@ -274,6 +275,20 @@ def test_a_full_disk_leaves_a_trial_without_checkpoint(
     trial = Trial(0, ARCH, cost(ARCH), "control")
     results = list(evaluate(trial, few, replace(RECIPE, epochs=2), 0, "cpu", tmp_path))
     assert [(r.epoch, r.error) for r in results] == [(1, ""), (2, "")]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writes tensors says so in words alone, and an error of the system is a line for every command."""
+    told = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+    def full(*_: object) -> None:
+        raise SafetensorError(told)
+
+    monkeypatch.setattr("nas.training.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        checkpoint.write(tmp_path / "weights.safetensors", {"x": torch.zeros(3)})
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "weights.safetensors"))
     assert not list(tmp_path.iterdir())
 
 

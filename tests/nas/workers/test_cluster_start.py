@@ -124,6 +124,23 @@ def test_the_token_is_its_user_s_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.read_text() == made
 
 
+def test_ray_starts_where_there_is_no_home_to_write_to(tmp_path: Path) -> None:
+    """As in a container whose user has none; the environment of the process is as it was afterwards."""
+    script = """
+import os
+from nas.workers.cluster import Cluster
+with Cluster(None, "python -m nas.search") as here:
+    here.ready()
+    import ray
+    assert ray.get(ray.remote(lambda: 42).remote()) == 42
+print(sorted(name for name in os.environ if "AUTH_TOKEN" in name))
+"""
+    known = {name: setting for name, setting in os.environ.items() if not name.startswith("RAY_AUTH")}
+    lost = {**known, "HOME": "/proc/1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=lost)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("daemon", "says"), [('""', "Ray's raylet has ended"), ('"import time; time.sleep(9)"', "Ray has not started")]
 )
