@@ -75,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         show(console, arch)
         if args.plot:
             plot(arch, args.plot, args.network)
+            console.print(f"wrote {args.plot}", soft_wrap=True)
     elif args.command == "keys":
         for section in [args.section] if args.section else SECTIONS:
             show_keys(console, section)
@@ -182,6 +183,7 @@ def describe(console: Console, space: Space, budget: Budget, sample: int, pictur
         plot_costs(
             found.costs, budget.limits[0], marks, picture, f"{space.source}: {len(found.costs):,} random points{at}"
         )
+        console.print(f"wrote {picture}", soft_wrap=True)
 
 
 def number(count: int) -> str:

@@ -302,5 +302,6 @@ def writing(what: str, hint: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in REFUSED_BY_DISK:
+            error.filename = error.filename or what
             raise
         raise InputError(f"{what}: cannot be written ({error.strerror}){hint}") from None

@@ -114,7 +114,8 @@ def plot_costs(
 
 
 def _save(figure: Figure, path: str | Path | BinaryIO) -> None:
-    try:
-        figure.savefig(path, dpi=120)
+    named = isinstance(path, (str, Path)) and Path(path).suffix
+    try:  # where a name says no format, a PNG of just that name, and not one beside it
+        figure.savefig(path, dpi=120, format=None if named else "png")
     except (OSError, ValueError) as error:
         raise InputError(f"plot {str(path)!r}: cannot be written ({error})") from None

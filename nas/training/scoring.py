@@ -24,12 +24,26 @@ CLASSIFIERS = (
 
 
 def score(metric: Metric, labels: NDArray[np.int64], probabilities: Probabilities) -> float:
-    """The metric of answers (N, classes), each row a distribution; `ValueError` where it cannot be computed of them."""
+    """The metric of answers (N, classes), each row a distribution; `ValueError` where it cannot be computed of them.
+
+    Where a class has no image, metrics that can be told of all classes are: else a mean over classes would be over one
+    more as soon as a network answers it.
+    """
+    from sklearn import config_context
     from sklearn.metrics import get_scorer
 
+    scorer, classes = get_scorer(metric.name), np.arange(probabilities.shape[1])
+    given = _Answers(len(classes)), probabilities, labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that are never answered, which count as 0
-        found = float(get_scorer(metric.name)(_Answers(probabilities.shape[1]), probabilities, labels))
+        if len(np.unique(labels)) == len(classes):
+            found = float(scorer(*given))
+        else:
+            try:
+                with config_context(enable_metadata_routing=True):  # without it no more is told to a scorer
+                    found = float(scorer(*given, labels=classes))
+            except TypeError:  # it takes none
+                found = float(scorer(*given))
     if not math.isfinite(found):
         raise ValueError(f"{metric.name} is {found} of these labels")
     return found
@@ -45,6 +59,8 @@ def check(metric: Metric, labels: NDArray[np.int64], num_classes: int) -> None:
                 return
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+        if lacking := num_classes - len(np.unique(labels)):
+            said = f"{lacking} of {num_classes} classes {'has' if lacking == 1 else 'have'} none among them ({said})"
         raise InputError(f"metric {metric.name}: cannot be computed of these validation images: {said}") from None
     raise InputError(
         f"metric {metric.name}: of these {len(labels):,} validation images in {num_classes} classes it is "

@@ -64,9 +64,15 @@ def nearest_names(name: str) -> list[str]:
 
 
 def zoo(
-    name: str, num_classes: int = 1000, resolution: int | None = None, output: Output = "logits", **options: Any
+    name: str,
+    num_classes: int = 1000,
+    resolution: int | None = None,
+    output: Output = "logits",
+    in_channels: int = 3,
+    **options: Any,
 ) -> Arch:
-    """A known network at `resolution` pixels, 224 by default also where the paper uses another; see `network`.
+    """A known network at `resolution` pixels, 224 by default also where the paper uses another, for images of so many
+    channels; see `network`.
 
     `output` leaves out the classifier: `features` (N, C) of the pooled map, or the last `map` (N, C, h, w) itself.
     """
@@ -76,6 +82,6 @@ def zoo(
     head = replace(stages.head, output=output)
     size = 224 if resolution is None else resolution
     try:
-        return replace(stages, head=head, num_classes=num_classes, resolution=size).arch()
+        return replace(stages, head=head, num_classes=num_classes, resolution=size, in_channels=in_channels).arch()
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from searchspace import Arch, Space, build, cost, zoo
+from searchspace import Arch, InputError, Space, build, cost, zoo
 from searchspace.__main__ import main
 from searchspace.blocks.blocks import BETWEEN_COLOUR, PLAIN_COLOUR, STRUCTURES, Block, stage_blocks
 from searchspace.blocks.layers import Norm
@@ -237,3 +237,13 @@ def test_show_prints_the_table_with_its_total_and_draws_it(shown: str, tmp_path:
     assert f"{cost(arch).macs:,}" in total
     assert f"{cost(arch).params:,}" in total
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {picture}" in printed
+
+
+def test_a_picture_is_written_where_it_is_said_and_nowhere_beside(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match=r"plot .*images'?: cannot be written"):
+        main(["show", "rexnet_100", "--plot", str(tmp_path / "images")])
+    assert main(["show", "rexnet_100", "--plot", str(tmp_path / "picture")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "picture"]
+    assert (tmp_path / "picture").read_bytes().startswith(b"\x89PNG")

@@ -75,3 +75,37 @@ def test_what_always_answering_the_same_scores(name: str, expected: float) -> No
 def test_the_shares_of_the_classes_have_the_loss_of_their_entropy() -> None:
     found = scoring.chance(Metric("neg_log_loss"), np.array([0] * 30 + [1] * 10), 2)
     assert found == pytest.approx(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+
+
+SCARCE = np.array([0] * 10 + [1] * 3)  # of three classes, the last of which has no image
+GUESSES = RNG.dirichlet(np.ones(3), 13)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("f1_macro", f1_score(SCARCE, GUESSES.argmax(1), average="macro", labels=range(3), zero_division=0)),
+        ("neg_log_loss", -log_loss(SCARCE, GUESSES, labels=range(3))),
+        ("top_k_accuracy", top_k_accuracy_score(SCARCE, GUESSES, k=2, labels=range(3))),
+        ("accuracy", float((GUESSES.argmax(1) == SCARCE).mean())),
+        ("balanced_accuracy", float(np.mean([(GUESSES.argmax(1) == SCARCE)[c == SCARCE].mean() for c in (0, 1)]))),
+    ],
+)
+def test_a_class_without_images_does_not_stand_in_the_way(name: str, expected: float) -> None:
+    scoring.check(Metric(name), SCARCE, 3)
+    assert scoring.score(Metric(name), SCARCE, GUESSES) == pytest.approx(expected)
+
+
+def test_a_mean_over_classes_is_over_as_many_whatever_is_answered() -> None:
+    """Of 13 images one is answered wrong: which class it is taken for is no matter, one that has no image included."""
+    answers = np.eye(3)[SCARCE]
+    found = set()
+    for wrong in (1, 2):
+        answers[0] = np.eye(3)[wrong]
+        found.add(round(scoring.score(Metric("recall_macro"), SCARCE, answers), 9))
+    assert found == {round((0.9 + 1 + 0) / 3, 9)}
+
+
+def test_what_a_class_without_images_does_not_allow_says_so() -> None:
+    with pytest.raises(InputError, match=r"roc_auc_ovr: cannot be computed .*: 1 of 3 classes has none among them"):
+        scoring.check(Metric("roc_auc_ovr"), SCARCE, 3)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from searchspace import Arch, InputError, build, cost, zoo
 from searchspace.format.schedule import Schedule, channels
@@ -71,6 +72,13 @@ def test_no_digest_of_the_zoo_moves() -> None:
     first = "".join(digest for name, digest in digests.items() if "_v4_" not in name)
     assert hashlib.sha256(first.encode()).hexdigest()[:16] == "45fe91eb8c92fcf8"
     assert hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:16] == "d62c7971c05f2797"
+
+
+def test_a_network_takes_images_of_as_many_channels_as_are_asked_for() -> None:
+    grey = zoo("resnet18", in_channels=1)
+    assert cost(grey).params == cost(zoo("resnet18")).params - 2 * 64 * 7 * 7
+    with torch.no_grad():
+        assert build(grey).eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 1000)
 
 
 def test_rexnet_s_widths_round_halves_to_even() -> None:
