@@ -257,6 +257,8 @@ def equals(trials: Sequence[TrialRecord]) -> str:
         return ""
     best = complete[0]
     by = "the lowest validation loss" if best.loss is not None and best.loss != same[0].loss else "the lowest number"
+    if best.minimized != same[0].minimized:
+        by = f"the lowest {', '.join(best.minimized)}"
     more = f"{len(same)} other network{'s' * (len(same) > 1)} score{'s' * (len(same) == 1)}"
     return f"{more} the same as trial {best.number}, which is named as it has {by} of these."
 

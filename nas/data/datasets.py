@@ -248,10 +248,18 @@ def _make_split(
     return Split(name, *parts, found.classes, flip, config, len(found.labels), why, notes, contents)
 
 
-def load_object(given: Any, config: DataConfig, seed: int, resolution: int | None, channels: int) -> Split:
+def load_object(
+    given: Any,
+    config: DataConfig,
+    seed: int,
+    resolution: int | None,
+    channels: int,
+    asked: Sequence[str] = (),
+) -> Split:
     """A dataset that Python has: a `Split`, a `datasets.Dataset`, (images, labels), or a callable that makes one.
 
-    `InputError` where it is none of these, or its images have other channels than the network.
+    `InputError` where it is none of these, its images have other channels than the network, or the caller `asked` by
+    these options for what is done to images that are decoded, and to these is not.
     """
     if callable(given) and not isinstance(given, Split):
         try:
@@ -264,12 +272,15 @@ def load_object(given: Any, config: DataConfig, seed: int, resolution: int | Non
     if hasattr(given, "features") and hasattr(given, "select"):
         return _decode_table(given, config, seed, resolution, channels)
     if isinstance(given, tuple) and len(given) == 2:
+        asked = [name for name in asked if name != "flip"]
         given = Split.of(*given, validation=config.validation, seed=seed, flip=config.flip)
     if not isinstance(given, Split):
         raise InputError(
             f"dataset: a name, a folder, a Split, a datasets.Dataset, (images, labels) or a callable that makes one of "
             f"these is accepted, not {type(given).__name__}"
         )
+    if asked:
+        raise InputError(f"{asked[0]}: images of an array are taken as they are; cut, scale or mirror them before")
     if given.channels != channels:
         raise InputError(
             f"dataset {given.name}: images of {given.channels} channels, for networks of as many; the network takes "

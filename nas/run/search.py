@@ -70,11 +70,12 @@ class Given:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a search ended: `why` is empty where all its trials are done, `signal` the number of what stopped it or 0,
-    `found` whether a trial is complete."""
+    `found` whether a trial is complete, `used_up` whether the space has no other network within the budget."""
 
     why: str = ""
     signal: int = 0
     found: bool = False
+    used_up: bool = False
 
 
 @as_keywords("folder")
@@ -217,15 +218,16 @@ class Search:
         try:
             if done < total:
                 ended = self._run_trials(study, log, cluster, TRIALS_SHARE if finals else 1.0)
-            if finals and study.ranked and not ended.signal and ended.why in ("", TIME_LIMIT):
+            over = ended.used_up or ended.why in ("", TIME_LIMIT)
+            if finals and study.ranked and not ended.signal and over:
                 ended = self._hold_finals(study, log, cluster, ended)
         except FailuresError:
-            self._show(study, "stopped")
+            self._show(study, Ended("stopped"))
             raise
         cluster.end()  # before latencies are measured
         if not ended.signal and ended.why != "stopped" and (untimed := latencies.time_best(study, self.config.conduct)):
             self._say(untimed)
-        self._show(study, ended.why)
+        self._show(study, ended)
         return replace(ended, found=bool(study.ranked))
 
     def _hold_finals(self, study: Study, log: folder.Log, cluster: Cluster, before: Ended) -> Ended:
@@ -270,7 +272,8 @@ class Search:
         """The trials that are left, in a share of the time that there is."""
         identity, conduct = self.config.identity, self.config.conduct
         if conduct.time_limit_s is not None:
-            conduct = replace(conduct, time_limit_s=share * conduct.time_limit_s)
+            left = conduct.time_limit_s - (time.monotonic() - self.begun)  # images may have taken long to read
+            conduct = replace(conduct, time_limit_s=max(0.0, share * left))
         split = self._check_images(study)
         if split is not None:
             most = "up to " if conduct.early_stopping else ""
@@ -315,7 +318,7 @@ class Search:
         watchers.close()
         for line in watchers.sentences:
             self._say(line)
-        return Ended(why, course.stopped_by)
+        return Ended(why, course.stopped_by, used_up=course.exhausted)
 
     def _work(self, split: Split | None, table: LatencyTable | None) -> tuner.Work:
         from nas.workers.evaluate import brief_training
@@ -443,10 +446,10 @@ class Search:
             scoring.check(i.metric, split.val_labels, split.num_classes)
         return split
 
-    def _show(self, study: Study, why: str) -> None:
+    def _show(self, study: Study, ended: Ended) -> None:
         study.check_place()
         folder.write_results(study, self.folder)
-        print_summary(self.console, study, self.folder, self.config, why)
+        print_summary(self.console, study, self.folder, self.config, ended.why, ended.used_up)
 
     def _say(self, line: str) -> None:
         if not self.quiet:
@@ -464,11 +467,14 @@ class Search:
         args = self.args
         if self.old:
             space, data, seed = self.old.space, self.old.identity.data, self.old.identity.seed
+            pixels = args.train_resolution or self.old.identity.train.resolution
         else:
             given = self.given.space or Space.of(args.space or search_options.SPACE)
             space = search_options.narrow(given, args.fix, args.without, args.deploy)
-            data, seed = search_options.image_options_of(args), args.seed or 0
-        return load_object(self.given.dataset, data, seed, args.train_resolution, space.network.in_channels)
+            data, seed, pixels = search_options.image_options_of(args), args.seed or 0, args.train_resolution
+        asked = {name: getattr(args, name) for name in ("images", "train_resolution", "skip_bad", "data_range", "flip")}
+        unused = [name for name, option in asked.items() if option is not None]
+        return load_object(self.given.dataset, data, seed, pixels, space.network.in_channels, unused)
 
     def _load_function(self, what: str, text: str | None) -> Any:
         """What `module:function` names, of this command or of the run that is carried on."""

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import importlib
 import inspect
-import math
 import os
 import re
 import shlex
@@ -51,8 +50,7 @@ if TYPE_CHECKING:
 
 PATHS = ("warm_start", "plugin")
 LISTS = ("fix", "minimize", "warm_start", "track", "plugin")
-MAX_CONTROLS, SMALLEST = 32, 16
-TEXTBOOK_SHARE = 6  # trials per textbook network
+SMALLEST = 16
 # Far beyond what anybody needs, and small enough that nothing overflows.
 MOST = {
     **dict.fromkeys(("trials", "epochs", "batch_size", "concurrent", "prescreen", "finalists"), 10**6),
@@ -247,6 +245,8 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
 
     `space` and `split` take the place of what `--space` and `--dataset` name, where Python has them.
     """
+    from nas.study.design import number_of_baselines, number_of_controls
+
     check(args)
     own = OWN_DATA if args.evaluate and split is None and args.dataset is None else None
     dataset, trials = own or args.dataset or DataConfig().dataset, args.trials or Execution().trials
@@ -261,8 +261,8 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         band=band_of(Budget.parse(args.budget)),
         data=data,
         train=replace(recipe(dataset), epochs=trial_epochs(images)),
-        controls=min(MAX_CONTROLS, math.ceil(trials / 4)),
-        baselines=0 if args.no_baselines else max(trials // TEXTBOOK_SHARE, int(trials > 2)),
+        controls=number_of_controls(trials),
+        baselines=0 if args.no_baselines else number_of_baselines(trials),
     )
     identity = apply(args, identity)
     taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or identity.warm_start)

@@ -74,7 +74,8 @@ class PointSampler(BaseSampler):
         return {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Called when a trial starts. Optuna asks no sampler where there is no choice, so that ends here."""
+        """Called when a trial starts. Optuna asks no sampler in a space of one point, so this raises `ExhaustedError`
+        once that is taken."""
         if self.domain.size == 1:
             rng = random.Random(0)
             self.domain.fresh(self.domain.draw(rng), self._history(study, trial).taken, rng)

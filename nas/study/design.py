@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +22,26 @@ from searchspace.space.space import FIT_BAND, Space
 MakeSampler = Callable[..., BaseSampler]
 
 
+MOST_CONTROLS, TRIALS_PER_CONTROL, TRIALS_PER_BASELINE = 32, 4, 6
+
+
+def number_of_controls(trials: int) -> int:
+    """How many of so many trials are random networks, unless an option says it."""
+    return min(MOST_CONTROLS, math.ceil(trials / TRIALS_PER_CONTROL))
+
+
+def number_of_baselines(trials: int) -> int:
+    """How many of so many trials are textbook networks, at most."""
+    return max(trials // TRIALS_PER_BASELINE, int(trials > 2))
+
+
 @dataclass(frozen=True, slots=True)
 class Design:
     """The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`;
     then the `sampler` proposes, which `evidence` of earlier studies may teach. Costs to `minimize` beside the metric
     (see `objectives`) make the search seek a front.
 
-    Raises `InputError` for an unknown sampler, and one that evidence cannot teach, a number that is none that is meant.
+    Raises `InputError` for an unknown sampler, one that evidence cannot teach, or a number out of range.
     """
 
     space: Space

@@ -10,6 +10,7 @@ long, and may be wrong: who seems silent is listened to before.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ class MissingError(StorageError):
 
 
 class SingleDriver:
-    """The one driver of a study, which holds the run folder: what it does not run, nobody does."""
+    """The only driver of a study. It holds the run folder, so a running trial that is not its own was abandoned."""
 
     name = ""
 
@@ -130,7 +131,7 @@ class SharedDriver(SingleDriver):
     def abandoned(self, running: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Those of an earlier driver of this folder, of one that is silent, or of one that died while it asked.
 
-        To be called in turn: only who asks has a trial that has no heartbeat yet.
+        Call it inside `turn()`: a new trial has no heartbeat until its driver has left `turn()`.
         """
         others = [trial for trial in running if private.trial_id(trial) not in self.mine]
         if not others:
@@ -152,15 +153,14 @@ class SharedDriver(SingleDriver):
 
     def persist(self, call: Callable[[], T]) -> T:
         """Again and again for two minutes while the server cannot be reached; not where somebody wants to stop."""
-        waited = 0.0
+        until = time.monotonic() + PATIENCE_S  # an attempt alone may take ten seconds
         while True:
             try:
                 return call()
             except (StorageInternalError, OperationalError, InterfaceError, UnreachableError, OSError) as error:
-                if waited >= PATIENCE_S or self.hurry.is_set():
+                if time.monotonic() >= until or self.hurry.is_set():
                     raise StorageError(reason(error)) from None
             self.hurry.wait(1.0)
-            waited += 1.0
 
     def close(self) -> None:
         self._ended.set()

@@ -1,4 +1,4 @@
-"""Trials as Optuna keeps them, and as the rest knows them: `Trial` records, `Outcome`s, rankings."""
+"""Trials as Optuna keeps them, and as the rest knows them: as `Trial` and `TrialRecord`, and in order."""
 
 from __future__ import annotations
 

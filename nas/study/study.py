@@ -57,7 +57,6 @@ from nas.study.rdb import Storage
 from nas.study.records import (
     INTERRUPTED,
     costs_of,
-    digest_of,
     interruptions,
     is_interrupted,
     training_of,
@@ -485,12 +484,12 @@ class Study:
         return number
 
     def interrupt(self, trial: Trial) -> bool:
-        """Close a trial whose worker died; its network is asked again, unless it took a worker with it before.
+        """Close a trial whose worker died; its training is asked again, unless it took workers with it before.
 
         True where it will be asked again; else it failed.
         """
         self._check_writer()
-        before = sum(bool(known.user_attrs.get("lost")) and digest_of(known) == trial.digest for known in self.trials)
+        before = sum(bool(one.user_attrs.get("lost")) and training_of(one) == trial.training for one in self.trials)
         died = f"its worker died {before + 1} times (killed, or out of memory)"
         trial_id = self._id(trial.number)
         self._try_write(lambda: self._annotate(trial_id, {"lost": True}))
@@ -634,8 +633,7 @@ class Study:
 
     @validation_images.setter
     def validation_images(self, number: int) -> None:
-        self._check_writer()
-        self.drivers.persist(lambda: self.optuna.set_user_attr("validation_images", number))
+        self.keep("validation_images", number)
 
     def keep(self, name: str, fact: Any) -> None:
         """Keep a fact with the study."""
@@ -673,7 +671,7 @@ class Study:
             self.keep("mirrored", mirrored)
         self.validation_images = number
         self.keep("chance", chance)
-        self.drivers.persist(lambda: self.optuna.set_user_attr("images", fingerprint))
+        self.keep("images", fingerprint)
 
     @property
     def finished(self) -> int:
@@ -712,9 +710,7 @@ class Study:
 
     @alone_ms.setter
     def alone_ms(self, measured: Mapping[int, float]) -> None:
-        self._check_writer()
-        told = {str(number): ms for number, ms in measured.items()}
-        self.drivers.persist(lambda: self.optuna.set_user_attr("measured_ms", told))
+        self.keep("measured_ms", {str(number): ms for number, ms in measured.items()})
 
     @property
     def busy(self) -> str:
@@ -723,5 +719,4 @@ class Study:
 
     @busy.setter
     def busy(self, words: str) -> None:
-        self._check_writer()
-        self.drivers.persist(lambda: self.optuna.set_user_attr("measured_busy", words))
+        self.keep("measured_busy", words)

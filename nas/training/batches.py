@@ -22,7 +22,7 @@ _resident: list[tuple[weakref.ref[Images], str, Tensor]] = []
 
 
 class BatchLoader:
-    """Images (N, 3, H, W) as uint8, batch by batch.
+    """Images (N, C, H, W) as uint8, batch by batch.
 
     On a GPU they lie in its memory where there is room (see `resident`), those of a file too; else, and on a CPU, they
     stay where they are, in memory that all trials of a machine share or in a file, and the next batches are fetched

@@ -342,7 +342,7 @@ def _on(device: str, array: object) -> Tensor:
 
 
 def statistics(feed: BatchLoader) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation a channel, in 0…255, as (1, 3, 1, 1)."""
+    """Mean and standard deviation a channel, in 0…255, as (1, C, 1, 1)."""
     number = len(feed.images)
     sample = feed.at(torch.arange(0, number, max(1, number // 5000))).float()
     mean, std = sample.mean((0, 2, 3), keepdim=True), sample.std((0, 2, 3), keepdim=True)

@@ -280,7 +280,9 @@ def print_device(console: Console, table: LatencyTable) -> None:
     console.print(f"latency predicted for {table}, from {times:,} layer times{when}")
 
 
-def print_summary(console: Console, study: Study, run: Path, config: SearchConfig, why: str) -> None:
+def print_summary(
+    console: Console, study: Study, run: Path, config: SearchConfig, why: str, used_up: bool = False
+) -> None:
     """The best networks beside the random control, and where they are."""
     trials, images = study.records, study.validation_images
     best = best_first(trials, study.finals)[:BEST]
@@ -323,8 +325,10 @@ def print_summary(console: Console, study: Study, run: Path, config: SearchConfi
     console.print(f"{done} of {total} trials{listed}" + (f"; {why}" if why else ""))
     if best:
         console.print(f"best network: {run / 'best.yaml'} (trial {study.best.number})")
-    if done < total or "finals: " in why:
+    if "finals: " in why or (done < total and not used_up):
         console.print("the same command carries on")
+    elif done < total:
+        console.print("done: the space has no other network within the budget")
     else:
         console.print(f"done; --trials {2 * total} adds {2 * total - done}")
 

@@ -92,7 +92,7 @@ class Cluster:
         self._logged: list[logging.Handler] | None = None
         self._begun: Future[None] | None = None
         self._thread: threading.Thread
-        self.when_lost: Callable[[LostClusterError], None] = lambda error: None
+        self.when_lost: Callable[[LostClusterError], None] = self.ignore
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._ending, self._ended = threading.Event(), threading.Event()
         self._left = False
@@ -108,6 +108,9 @@ class Cluster:
             self._abandon()
         else:
             self.end()
+
+    def ignore(self, error: LostClusterError) -> None:
+        """What is done where nobody waits for Ray."""
 
     def begin(self) -> None:
         if self._begun is None:

@@ -14,6 +14,7 @@ from nas.study.early_stopping import EarlyStopping
 from nas.study.proposals import WaitingError
 from nas.study.study import FullError, Study
 from nas.trial import Result, Trial
+from searchspace.document import check_own
 
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
@@ -59,6 +60,11 @@ class Coordinator:
     def over(self) -> bool:
         """Where `ask` gives None: there will not be another trial."""
         return self._ending or not self._live
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing new is left to be asked."""
+        return bool(self._exhausted)
 
     @property
     def _ending(self) -> bool:
@@ -143,7 +149,9 @@ class Coordinator:
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
-        """The folder has the checkpoints of networks that will be asked again and no others; gone where it is empty."""
+        """The folder has the checkpoints of networks that will be asked again and no others; gone where it is empty.
+        `InputError` where it is a link, which may lead to somebody's files."""
+        check_own(self.checkpoints)
         self.checkpoints.mkdir(exist_ok=True)
         waiting = {self._checkpoint(training) for training in self.study.waiting}
         for path in self.checkpoints.iterdir():

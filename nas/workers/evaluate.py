@@ -1,7 +1,7 @@
 """What a worker does with a trial: build, audit, time, train. `brief_training` is the training that searches have where
 nobody gives another. Knows no Ray and no Optuna.
 
-An `Evaluate` is a generator of one `Result` per epoch; `guarded` gives any of them what every trial is promised: an
+An `Evaluate` is a generator of one `Result` per epoch; `guard` gives any of them what every trial is promised: an
 audited network, a seed of its own, an end in time, and an `error` instead of an exception.
 """
 

@@ -1,4 +1,4 @@
-"""`run(study, …)`: the trials of a study on Ray workers, with early stopping. The door of Ray Tune.
+"""`run(course, …)`: the trials of a study on Ray workers, with early stopping. The door of Ray Tune.
 
 Ray Tune only carries: the study decides what runs next and keeps every outcome, so nothing has to be restored from
 Ray. A new run on the same study carries on.
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,8 @@ class Resources:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """What is done with every trial: `evaluate`, on `data` or what that makes on each worker, by a `recipe`, from a
-    seed of its own that comes from the run's `seed`. `timed`: whether each deployment network is timed beside the
-    other trials, also on a GPU; none is where latencies are not `by_torch`, but of another runtime."""
+    seed of its own that comes from the run's `seed`. `timed`: measure each deployment network's latency on its worker,
+    also on a GPU. `by_torch`: latencies are PyTorch's; where they are another runtime's, workers time nothing."""
 
     evaluate: Evaluate
     data: Any
@@ -131,7 +131,7 @@ def run(
             run_config=_silent(folder, conduct.time_limit_s),
         )
         tuner.fit()
-        return course.close(limited=bool(conduct.time_limit_s))
+        return course.close(limited=conduct.time_limit_s is not None)
 
 
 def _silent(folder: Path, limit_s: float | None) -> Any:
@@ -296,25 +296,23 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
     """A signal that ends commands halts the course, and so does the loss of Ray; Ray Tune then ends at its next step. A
-    second signal is not caught."""
+    second signal is not caught. In another thread nothing listens to signals, and what Ray Tune sends itself to end
+    would end the process."""
+    listening = threading.current_thread() is threading.main_thread()
 
     def lose(why: LostClusterError) -> None:
         course.broken = course.broken or why
-        end_tune()
-
-    here.when_lost = lose
+        if listening:
+            end_tune()
 
     def halt(number: int) -> None:
         course.halt(number)
         end_tune()
 
-    with _alone():
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
-        try:
-            with signals.ending(halt):
-                yield
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+    with _alone(), ExitStack() as after:
+        here.when_lost = lose
+        after.callback(setattr, here, "when_lost", here.ignore)
+        if listening:
+            after.callback(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, lambda number, frame: None))
+            after.enter_context(signals.ending(halt))
+        yield

@@ -6,6 +6,7 @@ networks are counted.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
@@ -304,6 +305,7 @@ def _live_branches(layer: Parallel, shape: Shape, held: bool, in_place: bool) ->
 Count = Callable[..., Counted]
 _COUNTS: dict[Hashable, Count] = {}
 _KINDS: dict[Hashable, int] = {}
+_NUMBERS = itertools.count()
 
 BLOCK_WIDTHS = ("width", "hidden", "out", "squeezed", "group_width")
 HEAD_WIDTHS = ("into", "width", "hidden")
@@ -331,7 +333,7 @@ def settings_of_stage(choices: Choices) -> tuple[Any, ...]:
 def _kind(type: str, settings: Any, norm: Norm, gate: Any) -> int:
     """A number for all that a block's cost depends on beside widths, map, stride and shortcut."""
     described = (type, settings, counted_norm(norm), gate)
-    return _KINDS.setdefault(described, len(_KINDS))
+    return _KINDS.setdefault(described, next(_NUMBERS))  # no two threads are given the same
 
 
 def _count_of(b: Block, side: int) -> Count:
@@ -389,7 +391,7 @@ def _head(head: Head, width: int, num_classes: int, side: int) -> Counted:
 
 
 def compile_formula(key: Hashable, layer: Layer, shape: Shape, widths: Sequence[str]) -> Count:
-    """`measure` as a function of the widths that layer and shape were given by name."""
+    """What `cost` counts of a layer, as a function of the widths that layer and shape were given by name."""
     macs, params, activations, *deployed = (str(formula(number)) for number in _sums(layer, shape))
     peaks = [
         ", ".join(str(alive) for alive in largest(live_numbers(layer, shape, False, in_place)))

@@ -266,6 +266,9 @@ def test_which_of_equal_networks_is_named_is_said() -> None:
     said = "2 other networks score the same as trial 2, which is named as it has the lowest validation loss of these."
     assert comparison.equals([first, second, better]) == said
     assert said in comparison.conclusion([first, second, better], 100, None)
+    dear, cheap = replace(better, minimized={"params": 2.0}), replace(first, minimized={"params": 1.0})
+    said = "1 other network scores the same as trial 0, which is named as it has the lowest params of these."
+    assert comparison.equals([dear, cheap]) == said
 
 
 def test_the_comparison_is_read_once() -> None:

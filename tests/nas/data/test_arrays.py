@@ -157,3 +157,12 @@ def test_a_dataset_is_a_split_a_pair_a_table_or_what_makes_one() -> None:
             given(wrong)
     with pytest.raises(InputError, match=r"images of 3 channels, .* the network takes 1"):
         load_object(split, DataConfig(), 0, None, 1)
+
+
+def test_an_option_that_arrays_do_not_take_is_refused_and_not_forgotten() -> None:
+    """`images=1000` of 50,000 in an array trained on all of them, and the run said 1,000."""
+    split = Split.of(IMAGES, LABELS)
+    for given, asked in ((split, "images"), ((IMAGES, LABELS), "data_range"), (split, "flip")):
+        with pytest.raises(InputError, match=f"{asked}: images of an array are taken as they are"):
+            load_object(given, DataConfig(), 0, None, 3, [asked])
+    assert load_object((IMAGES, LABELS), DataConfig(flip=False), 0, None, 3, ["flip"]).flip is False

@@ -14,7 +14,11 @@ import pandas as pd
 import pytest
 
 from nas import Context, Result, Run, Trial
-from searchspace import Arch
+from nas.config import Execution
+from nas.run.search import Given, Search
+from nas.run.search_options import from_python
+from searchspace import Arch, Space
+from tests.searchspace.space.test_space import SMALL
 
 TINY = {
     "budget": "2MFLOPs",
@@ -106,6 +110,37 @@ def test_the_same_command_finds_them_over_and_more_trials_hold_them_again(run: R
 
 
 @pytest.mark.slow
+def test_a_space_that_is_used_up_has_finals_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended without, and said for ever that the same command carries on."""
+    few = {"space": Space(SMALL, "few").fix(["stage2.expansion=4", "stage2.kernel=3"]), "budget": "1-2MFLOPs"}
+    options = {**TINY, **few, "resolution": None, "num_classes": None, "quiet": False}
+    options |= {"folder": tmp_path / "run", "trials": 200, "epochs": EPOCHS, "finalists": 2, "sampler": "random"}
+    run = Run.search(**options, evaluate=lucky)
+    assert len(run.trials) < 200
+    assert run.finals
+    assert run.best.number == run.finals.winner.number
+    said = " ".join(capsys.readouterr().out.split())
+    assert "done: the space has no other network within the budget" in said
+    assert "the same command carries on" not in said
+
+
+def test_what_comes_before_the_trials_is_of_the_time_limit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading took an hour, and a search of two ended after three: its cluster had ended it before."""
+    limits = []
+
+    def run(course: object, work: object, conduct: Execution, *others: object) -> str:
+        limits.append(conduct.time_limit_s)
+        return "time limit"
+
+    monkeypatch.setattr("nas.workers.tuner.run", run)
+    monkeypatch.setattr("nas.workers.cluster.Cluster.begin", lambda cluster: None)
+    options = {**TINY, "num_classes": None, "run": tmp_path / "run", "trials": 4, "epochs": 2, "finalists": 0}
+    begun = Search(from_python({**options, "time_limit": 7200}), Given(evaluate=lucky))
+    begun.begun -= 3600
+    begun.carry_out()
+    assert 3500 < limits[0] < 3600
+
+
 def test_stopped_and_killed_they_go_on_and_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["--budget", "8MFLOPs", "--resolution", "32", "--trials", "6", "--epochs", "1", "--finalists", "3"]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -17,6 +19,7 @@ from nas.data.datasets import load
 from nas.run import folder as run_folder
 from nas.run import resume, search_options
 from nas.run.run import Run
+from nas.run.search import Given, Search
 from nas.run.train import data_of
 from searchspace import InputError, Space, presets
 from searchspace.command import line
@@ -61,6 +64,22 @@ def rewrite(run: Path, change: dict[str, object]) -> None:
             node = node[parent]
         node[last] = value
     (run / CONFIG).write_text(yaml.safe_dump(kept))
+
+
+def test_images_of_a_table_are_decoded_at_the_size_that_the_run_began_with(tmp_path: Path) -> None:
+    """They were at their own size where the option was left out, and the dataset "has changed since"."""
+    pictures = [Image.fromarray(np.full((40, 40, 3), 9 * n, np.uint8)) for n in range(24)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    table = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1] * 12}, features=features)
+    options = {"budget": "2MFLOPs", "space": "mobile_small", "resolution": 32, "run": tmp_path / "run", "quiet": True}
+    begun = Search(search_options.from_python({**options, "train_resolution": 16}), Given(dataset=table))
+    begun.folder.mkdir()
+    begun.config.save(begun.folder)
+    carried_on = Search(search_options.from_python(options), Given(dataset=table))
+    assert begun.split
+    assert carried_on.split
+    assert carried_on.split.resolution == begun.split.resolution == 16
+    assert carried_on.split.fingerprint == begun.split.fingerprint
 
 
 def test_the_same_command_carries_on_though_defaults_have_changed(tmp_path: Path) -> None:

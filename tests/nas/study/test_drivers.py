@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from nas.samplers import optuna_private as private
 from nas.study import storage
-from nas.study.drivers import SharedDriver
+from nas.study.drivers import PATIENCE_S, SharedDriver, StorageError
 from nas.study.storage import StudyLocation, UnreachableError
 from nas.study.study import Study
 from nas.trial import Result
@@ -54,6 +55,25 @@ def listen(study: Study, before: Callable[..., None]) -> None:
     """Have a function called before every statement."""
     rdb = private.backend_of(study._rdb)
     sqlalchemy.event.listen(rdb.engine, "before_cursor_execute", before)  # type: ignore[attr-defined]
+
+
+def test_two_minutes_are_two_minutes_though_every_attempt_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a host drops what it is sent: each attempt to reach it takes ten seconds."""
+    with shared(tmp_path / "run") as study:
+        passed, attempts = [0.0], []
+        monkeypatch.setattr("nas.study.drivers.time", SimpleNamespace(monotonic=lambda: passed[0]))
+        monkeypatch.setattr(study.drivers.hurry, "wait", lambda seconds: passed.__setitem__(0, passed[0] + seconds))
+
+        def unreachable() -> None:
+            passed[0] += 10.0
+            attempts.append(passed[0])
+            raise OperationalError("connect", {}, Exception("timed out"))
+
+        with pytest.raises(StorageError):
+            study.drivers.persist(unreachable)
+        assert PATIENCE_S <= attempts[-1] <= PATIENCE_S + 11
 
 
 def test_every_statement_is_one_that_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -355,6 +355,27 @@ def test_their_study_asks_round_by_round_and_is_taken_up_where_it_was_cut_off(tm
     assert finals_of(read.optuna) == finals
 
 
+def test_workers_lost_in_other_rounds_are_not_counted_against_a_training(tmp_path: Path) -> None:
+    """Of one network finals make up to four trainings. That a machine is taken away once in each is no fault of it."""
+    with searched(tmp_path) as study:
+        finals = Finals(tuple(contenders(study.records, 4)), (), rounds(EPOCHS))
+        with study.open_finals() as trainings:
+            trainings.proposals = FinalProposals(trainings.design, finals)
+            lost: dict[tuple[str, int], int] = {}
+            with suppress(ExhaustedError):
+                while True:
+                    one = trainings.ask()
+                    assert one.final
+                    key = one.digest, one.final.round
+                    if lost.setdefault(key, 0) < 2:
+                        lost[key] += 1
+                        assert trainings.interrupt(one), key  # it is asked again
+                    else:
+                        told(trainings, one, 0.5 + one.cost.params / 1e9)
+            assert {one.state for one in trainings.records} == {"complete"}
+            assert replace(finals, trainings=tuple(trainings.records)).over
+
+
 def test_finals_of_more_trials_use_the_trainings_that_there_are(tmp_path: Path) -> None:
     with searched(tmp_path) as study:
         with study.open_finals() as trainings:

@@ -12,7 +12,7 @@ from nas.study.study import Study
 from nas.trial import Result, Trial
 from nas.workers import coordinator
 from nas.workers.coordinator import Coordinator, FailuresError
-from searchspace import Budget, Space
+from searchspace import Budget, InputError, Space
 from tests.nas.study.test_study import opened
 from tests.searchspace.space.test_space import SMALL
 
@@ -104,6 +104,17 @@ def test_what_a_stop_cuts_off_is_closed_as_interrupted_and_first_next_time(tmp_p
     assert asked.digest == cut.digest
 
 
+def test_files_that_a_folder_of_checkpoints_leads_to_stay(tmp_path: Path) -> None:
+    """Of finals too: in a folder that a stranger has made it may be a link, and what is not waited for is removed."""
+    a_course, _ = begun(tmp_path / "run", 1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    a_course.checkpoints.symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="checkpoints: a file or folder of its own"), a_course.checkpointing():
+        pass
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "mine"
+
+
 def test_a_course_ends_with_its_time_or_with_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_course, _ = begun(tmp_path / "a", 5)
     a_course.ask("a")
@@ -115,6 +126,7 @@ def test_a_course_ends_with_its_time_or_with_its_space(tmp_path: Path, monkeypat
     while a_course.ask(str(len(said))):
         pass
     assert a_course.over  # though trials are running
+    assert a_course.exhausted
     assert "nothing new inside 1-2MFLOPs" in a_course.close(limited=False)
     assert 1 < len(said) < 1000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +23,29 @@ def test_a_time_limit_does_not_go_by_the_time_of_day(monkeypatch: pytest.MonkeyP
         passed[0], set_by[0] = seconds, 3600 * hours
         assert limit.stop_all() is over
         assert not limit("trial", {})
+
+
+def test_the_loss_of_ray_ends_no_process_where_nothing_listens() -> None:
+    """Before trials, between them and finals, and in another thread; there what Ray Tune sends itself would end it."""
+    script = """
+import threading
+from types import SimpleNamespace
+from nas.workers import tuner
+from nas.workers.cluster import Cluster, LostClusterError
+here = Cluster(None, "python -m nas.search")
+course = SimpleNamespace(broken=None, halt=lambda number: None)
+def lose(what):
+    with tuner._stoppable(course, here):
+        here.when_lost(LostClusterError(what))
+thread = threading.Thread(target=lose, args=("in a thread",))
+thread.start()
+thread.join()
+print(course.broken)
+here.when_lost(LostClusterError("later"))
+print(course.broken)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "in a thread\nin a thread\n"), done.stderr
 
 
 def test_a_search_in_a_watcher_of_another_is_refused() -> None:
