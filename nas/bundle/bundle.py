@@ -179,7 +179,7 @@ def _is_bundle(folder: Path) -> bool:
         return False
 
 
-def images(folder: Path) -> DataConfig | None:
+def data_of(folder: Path) -> DataConfig | None:
     """The images that an exported network was searched or trained on, where its card or its weights say so."""
     if not _is_bundle(folder):
         return None

@@ -198,13 +198,13 @@ def threads_behind(folder: Path) -> int | None:
 
 
 def resume(
-    folder: Path, plan: TrainingPlan, split: Split, device: str, gang: SingleProcess = SINGLE_PROCESS
+    folder: Path, plan: TrainingPlan, split: Split, device: str, group: SingleProcess = SINGLE_PROCESS
 ) -> Training:
     """A training as its folder has it, ready for the epochs that are left."""
     torch.manual_seed(plan.seed)
     arch = plan.adapt(split)
-    alone = device.startswith("cuda") and gang.size == 1
-    training = Training(build(arch), split, plan.train, plan.seed, device, gang, graphs=alone, pixels=arch.resolution)
+    alone = device.startswith("cuda") and group.size == 1
+    training = Training(build(arch), split, plan.train, plan.seed, device, group, graphs=alone, pixels=arch.resolution)
     path = folder / STATE
     if path.is_file():
         state, notes = checkpoint.read(path)
@@ -228,12 +228,12 @@ def _foreign(path: Path, error: Exception) -> InputError:
 def train_remaining(
     folder: Path, training: Training, watch: Callable[[Epoch], None], metric: Metric = DEFAULT_METRIC
 ) -> None:
-    """Train what is left, leaving a state to go on from after every epoch; of a gang, its first rank alone writes, and
-    measures the other metric."""
+    """Train what is left, leaving a state to go on from after every epoch; of several processes rank 0 alone writes,
+    and measures the other metric."""
     history = epochs_done(folder)
     images, labels = training.split.val_images, training.split.val_labels
     for epoch in training:
-        if training.gang.rank == 0:
+        if training.group.rank == 0:
             epoch = replace(epoch, other=score_by(metric, training, images, labels))
             history.append(epoch)
             notes = {"history": json.dumps([dataclasses.asdict(e) for e in history])}

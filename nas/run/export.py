@@ -69,7 +69,7 @@ def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
     trained, weights = training_folder.weights_in(folder)
     commands = (trained.command,) if trained.command else ()
     confused = confusion.load(folder)
-    return replace(facts, trained=trained, commands=commands, data=bundle.images(folder), confusion=confused), weights
+    return replace(facts, trained=trained, commands=commands, data=bundle.data_of(folder), confusion=confused), weights
 
 
 def calibration(facts: ModelCard, dataset: str | None, number: int, console: Console) -> Calibration:

@@ -184,7 +184,7 @@ class Search:
             address = without_password(self.place.url)
             config = replace(config, conduct=replace(config.conduct, storage=address, study=self.place.name))
         self.config = config
-        self._check_own()
+        self._check_training_options()
 
     def carry_out(self) -> Ended:
         """Run what is left of the trials, and show what came of it; with `dry_run` only say what that would be.
@@ -481,7 +481,7 @@ class Search:
         text = text or (getattr(self.old.identity, what) if self.old else None)
         return search_options.function(what, text) if text and ":" in text else None
 
-    def _check_own(self) -> None:
+    def _check_training_options(self) -> None:
         """`InputError` where a metric, a pre-screen or data do not go with the training."""
         identity = self.config.identity
         if self.evaluate is None:

@@ -84,4 +84,4 @@ def images(folder: Path) -> DataConfig | None:
         return None if data.dataset in NAMELESS else data
     if training_folder.is_folder(folder):
         return training_folder.load_plan(folder).data
-    return bundle.images(folder)
+    return bundle.data_of(folder)

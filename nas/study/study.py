@@ -393,19 +393,22 @@ class Study:
         kept = self._try_write(write)
         if not kept:
             return Reported(self._refuse(trial, f"{self.metric.words} {result.score} of epoch {result.epoch}"))
-        stop = rule is not None and trial.role != "baseline" and self.is_behind(trial, result, rule)
+        stop = rule is not None and self.is_behind(trial, result, rule)
         (self._behind.add if stop else self._behind.discard)(trial.number)
         return Reported(True, stop)
 
     def is_behind(self, trial: Trial, result: Result, rule: EarlyStopping) -> bool:
         """Whether a trial is to be stopped early, after what it measured by the end of an epoch.
 
+        Known networks never are: the best network of a run is to be compared with what they reach. Random controls are,
+        as the search's own networks: both are compared at epochs that all had.
+
         It is compared with what the study's other trials, of earlier runs and other drivers too, had scored when they
         were so far. Where costs are minimised beside the score, only with those that cost no more: a cheap network need
         not be among the best.
         """
         rung = rule.rung
-        if result.epoch != rung:
+        if trial.role == "baseline" or result.epoch != rung:
             return False
         kept, images = self.trials, self.validation_images
         others = [one for one in kept if one.state != TrialState.FAIL and rung in one.intermediate_values]

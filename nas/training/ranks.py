@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class SingleProcess:
-    """A gang of one: everything is its own part, and nobody has to be told."""
+    """The process group of one process: everything is its own part, and nobody has to be told."""
 
     rank, size = 0, 1
 

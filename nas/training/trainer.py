@@ -86,10 +86,10 @@ class Training:
     """`fit` as an object, for a training that is put aside after an epoch and taken up again in another process.
 
     Iterating gives the epochs that are left. Between two of them the model holds the weights that were scored. In a
-    gang every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and no gang, whole steps are
-    replayed as CUDA graphs; `why_no_graphs` says why, where that cannot be. `share` is the part of the GPU's memory
-    that it may have. Images that have other than `pixels` a side are brought to these on the device, augmented. `each`
-    is told of every batch. The model's weights are fresh: with the recipe's `zero_residuals` some become 0.
+    process group every rank iterates, and gets the same epochs. With `graphs`, which needs a GPU and one process, whole
+    steps are replayed as CUDA graphs; `why_no_graphs` says why, where that cannot be. `share` is the part of the GPU's
+    memory that it may have. Images that have other than `pixels` a side are brought to these on the device, augmented.
+    `each` is told of every batch. The model's weights are fresh: with the recipe's `zero_residuals` some become 0.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class Training:
         config: TrainConfig,
         seed: int,
         device: str,
-        gang: SingleProcess = SINGLE_PROCESS,
+        group: SingleProcess = SINGLE_PROCESS,
         graphs: bool = False,
         pixels: int | None = None,
         share: float = 1.0,
     ) -> None:
         torch.manual_seed(seed)
-        self.seed, self.gang, self.share = seed, gang, share
+        self.seed, self.group, self.share = seed, group, share
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
         if config.zero_residuals:
@@ -122,7 +122,7 @@ class Training:
         elif on_gpu and seen < PLANS_PAY:
             use_unplanned_convolutions(model)
         self.lower = Bfloat16Weights(model) if graphs and on_gpu else None
-        self.learning = self.lower or gang.wrap(model)
+        self.learning = self.lower or group.wrap(model)
         self.norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
         self.feed, self.labels = BatchLoader(split.train_images, device, share), _on(device, split.train_labels)
         self.batch = min(config.batch_size, len(self.labels))
@@ -163,11 +163,11 @@ class Training:
             self.carry_out = CudaGraphStep()
 
     def _epoch(self, number: int) -> Epoch:
-        labels, split, config, device, gang = self.labels, self.split, self.config, self.device, self.gang
+        labels, split, config, device, group = self.labels, self.split, self.config, self.device, self.group
         batch = self.batch
         if self.fake and not self.rounding and number > config.epochs - max(1, round(config.qat * config.epochs)):
             self._begin_rounding()
-        steps, own = len(labels) // batch, gang.part(batch)
+        steps, own = len(labels) // batch, group.part(batch)
         self.model.train()
         self._keep_statistics(False)
         self._exchange()
@@ -178,13 +178,13 @@ class Training:
             self._set_rate(_learning_rate(config, done, config.epochs * steps))
             x = resize(self.policy(_augment(images, self.split.flip, self.shuffle)), self.pixels)
             x, told = mix_pairs(_normalise(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
-            with gang.apart(self.seed, done, device):
+            with group.apart(self.seed, done, device):
                 total += self.carry_out(self._step, x[own], told[own])
             self._average(done)
             self.each("training", (step + 1) * batch, steps * batch)
             if time.perf_counter() > self.deadline:
                 raise TimeoutError
-        train_loss = float(gang.total(total)) / (steps * gang.size)
+        train_loss = float(group.total(total)) / (steps * group.size)
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
             raise DivergedError(f"training loss is {train_loss} in epoch {number}")
@@ -192,13 +192,13 @@ class Training:
         self._keep_statistics(True)
         some = resize(self.feed.at(order[: CALIBRATION_BATCHES * batch]), self.pixels)
         recalibrate(self.model, _normalise(some, self.mean, self.std), batch)
-        gang.agree(self.model)
+        group.agree(self.model)
         return Epoch(number, train_loss, *self.evaluate(split.val_images, split.val_labels), steps * batch / seconds)
 
     @torch.no_grad()
     def evaluate(self, images: Images, labels: Labels) -> tuple[float, float]:
-        """(accuracy, cross-entropy) on images, with the weights as they are; every rank of a gang scores a part."""
-        own, told = self.gang.part(len(labels)), _on(self.device, labels)
+        """(accuracy, cross-entropy) on images, with the weights as they are; every rank scores a part."""
+        own, told = self.group.part(len(labels)), _on(self.device, labels)
         right, loss = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
         done = own.start
         for logits in self._logits(images, own):
@@ -207,7 +207,7 @@ class Training:
             loss += F.cross_entropy(logits, y, reduction="sum")
             done += len(logits)
             self.each("scoring", done - own.start, own.stop - own.start)
-        sums = self.gang.total(torch.cat([right, loss])).tolist()
+        sums = self.group.total(torch.cat([right, loss])).tolist()
         return sums[0] / len(labels), sums[1] / len(labels)
 
     def answers(self, images: Images, each: Each = ignore_progress) -> Tensor:
@@ -240,7 +240,7 @@ class Training:
         with self.fake.rounding() if self.fake and self.rounding else nullcontext():
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
                 loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
-                loss = loss * self.gang.share(self.batch)
+                loss = loss * self.group.share(self.batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.lower:

@@ -106,15 +106,9 @@ class Coordinator:
         self._keep(lambda: self._report(trial, measured))
 
     def behind(self, name: str, measured: Result) -> bool:
-        """Whether a trial is to be ended early, after what it measured by the end of an epoch.
-
-        Known networks never are: the best network of a run is to be compared with what they reach. Random controls are,
-        as the search's own networks: both are compared at epochs that all had.
-        """
+        """Whether a trial is to be ended early, after what it measured by the end of an epoch (`Study.is_behind`)."""
         trial, _ = self._live.get(name, (None, None))
-        if trial is None or trial.role == "baseline" or measured.error or measured.epoch != self.early_stopping.rung:
-            return False
-        if self.stop.is_set() or self.broken:
+        if trial is None or measured.error or self.stop.is_set() or self.broken:
             return False
         try:
             return self.study.is_behind(trial, measured, self.early_stopping)

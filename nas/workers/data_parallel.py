@@ -132,14 +132,14 @@ def rank(config: dict[str, Any]) -> None:
     from ray.train import torch as ray_torch
 
     declarations.adopt(config["declared"])
-    gang = ProcessGroup()
+    group = ProcessGroup()
     device = config["device"]
     if device == "cuda":
         device = str(ray_torch.get_device())
     else:
-        torch.set_num_threads(max(1, machine.cores() // gang.size))
-    begun = training_folder.resume(config["folder"], config["plan"], ray.get(config["split"]), device, gang)
-    if gang.rank == 0:
+        torch.set_num_threads(max(1, machine.cores() // group.size))
+    begun = training_folder.resume(config["folder"], config["plan"], ray.get(config["split"]), device, group)
+    if group.rank == 0:
         begun.each = News(config["news"], begun)
     training_folder.train_remaining(config["folder"], begun, lambda epoch: None, config["plan"].metric)
 
@@ -168,7 +168,7 @@ def read_news(path: Path, seen: int) -> tuple[str, int, int] | None:
 
 
 def reason(failures: dict[int, Exception]) -> Exception:
-    """Why a gang failed, of what every rank says: where one is lost or fails, the others fail to reach it."""
+    """Why a process group failed, of what every rank says: where one is lost or fails, the others fail to reach it."""
     causes = {rank: ray_private.cause_of(failure) for rank, failure in failures.items()}
     for cause in causes.values():
         if isinstance(cause, OF_THE_TRAINING):

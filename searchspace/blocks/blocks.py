@@ -428,12 +428,13 @@ def expand(b: Block, from_channels: int, stride: int = 1) -> Sequential:
     return unit(b, "expand", conv, b.expand_act)
 
 
-def spatial(b: Block, from_channels: int, to_channels: int, stride: int) -> Sequential:
+def spatial(b: Block, from_channels: int, to_channels: int, stride: int, whole: bool = False) -> Sequential:
+    """The k×k convolution; where it is the `whole` block, a gate on the block's output stands on it."""
     pool = stride if b.anti_alias != "none" else 1
     conv: Conv | Parallel = Conv(from_channels, to_channels, b.kernel, stride // pool, b.groups, b.dilation, b.bias)
     if b.kernels:
         conv = mixed(b, stride // pool)
-    return unit(b, "spatial", conv, b.spatial_act, gate_on(b, output=False), pool)
+    return unit(b, "spatial", conv, b.spatial_act, b.se if whole else gate_on(b, output=False), pool)
 
 
 def mixed(b: Block, stride: int) -> Parallel:
@@ -537,7 +538,7 @@ def fused_mbconv(b: Block) -> Sequential:
     """k×k to the hidden width, then 1×1; a single k×k where nothing expands (EfficientNetV2, Tan & Le 2021)."""
     single = b.hidden == b.in_channels
     return sequential(
-        ("spatial", spatial(b, b.in_channels, b.out_channels if single else b.hidden, b.stride)),
+        ("spatial", spatial(b, b.in_channels, b.out_channels if single else b.hidden, b.stride, whole=single)),
         ("project", None if single else project(b, b.hidden)),
     )
 
@@ -573,7 +574,7 @@ def convnext(b: Block) -> Sequential:
 @declare("conv", grouping="given", colour="#937860", expansion_from="output", shortcut="none")
 def conv(b: Block) -> Sequential:
     """One k×k convolution (VGG's, Simonyan & Zisserman 2015, and those of deep stems)."""
-    return sequential(("spatial", spatial(b, b.in_channels, b.out_channels, b.stride)))
+    return sequential(("spatial", spatial(b, b.in_channels, b.out_channels, b.stride, whole=True)))
 
 
 @declare(

@@ -345,7 +345,7 @@ def _count_of(b: Block, side: int) -> Count:
     pointwise = (b.expand_groups, b.project_groups)
     odd = _odd(b.type, b.hidden, b.out_channels)
     key = (kind, side, b.stride, added, fixed, pointwise, b.hidden == b.in_channels, same, odd)
-    return _COUNTS.get(key) or compile_formula(key, *_with_named_widths(b, side), BLOCK_WIDTHS)
+    return _COUNTS.get(key) or compile_formula(key, *_open_block(b, side), BLOCK_WIDTHS)
 
 
 def _odd(type: str, hidden: int, out: int) -> tuple[int, ...]:
@@ -353,7 +353,7 @@ def _odd(type: str, hidden: int, out: int) -> tuple[int, ...]:
     return (hidden % 2, out % 2) if STRUCTURES[type].parity else ()
 
 
-def _with_named_widths(b: Block, side: int) -> tuple[Layer, Shape]:
+def _open_block(b: Block, side: int) -> tuple[Layer, Shape]:
     """The block's layers and its input, with named widths."""
     parity = structure(b.type).parity
     width = Width(b.in_channels, "width")

@@ -41,19 +41,19 @@ MEASURED = ["epoch", "train_loss", "accuracy", "loss"]
 
 
 def of(rank: int, size: int) -> SingleProcess:
-    gang = SingleProcess()
-    gang.rank, gang.size = rank, size
-    return gang
+    group = SingleProcess()
+    group.rank, group.size = rank, size
+    return group
 
 
 @pytest.mark.parametrize(("count", "size"), [(32, 2), (31, 2), (7, 3), (2, 4), (5, 1)])
 def test_parts_are_the_batch_and_their_means_its_mean(count: int, size: int) -> None:
     images = torch.randn(count)
     ranks = [of(rank, size) for rank in range(size)]
-    parts = [images[gang.part(count)] for gang in ranks]
+    parts = [images[group.part(count)] for group in ranks]
     assert torch.equal(torch.cat(parts), images)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    means = [gang.share(count) * part.mean() for gang, part in zip(ranks, parts, strict=True) if len(part)]
+    means = [group.share(count) * part.mean() for group, part in zip(ranks, parts, strict=True) if len(part)]
     torch.testing.assert_close(torch.stack(means).sum() / size, images.mean())
 
 
@@ -82,7 +82,7 @@ def test_workers_of_a_gpu_are_as_many_as_there_are(monkeypatch: pytest.MonkeyPat
         data_parallel.check(5, "cuda", 128)
 
 
-def test_the_reason_of_a_gang_is_the_one_that_is_no_consequence() -> None:
+def test_the_reason_of_a_group_is_the_one_that_is_no_consequence() -> None:
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
     unreached = UserExceptionWithTraceback(RuntimeError("Connection closed by peer\nmore"), "")

@@ -169,3 +169,19 @@ def test_stems(stem: dict[str, Any], resolution: int) -> None:
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_heads(head: dict[str, Any]) -> None:
     check(network({"block": "basic"}, head=head))
+
+
+@pytest.mark.parametrize(("block", "expansion"), [("conv", 1.0), ("fused_mbconv", 1.0), ("fused_mbconv", 4.0)])
+def test_a_gate_on_a_block_s_output_is_there_however_few_layers_the_block_has(block: str, expansion: float) -> None:
+    """Where one convolution is the whole block it was in the table, and in neither the cost nor the network."""
+
+    def arch(se: float) -> Arch:
+        stage = {"block": block, "depth": 1, "expansion": expansion, "se": se, "se_position": "output"}
+        schedule = {"kind": "explicit", "widths": [16]}
+        return Space({"resolution": 16, "stem": {"width": 16}, "schedule": schedule, "stages": [stage]}).arch()
+
+    gated, plain = arch(0.25), arch(0.0)
+    squeezed = gated.blocks[0].se
+    assert squeezed
+    assert cost(gated).params - cost(plain).params == 2 * 16 * squeezed.channels + squeezed.channels + 16
+    assert sum(p.numel() for p in build(gated).parameters()) == cost(gated).params
