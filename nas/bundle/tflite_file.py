@@ -210,12 +210,13 @@ class Converter:
         name = node.output[0]
         if name not in self.scaled:  # its numbers are those of what it is reshaped to
             self.scaled[name] = self.scaled[self.nodes[index + 1].output[0]]
-        axes = self._whole_numbers([1, 2])
-        out = self._map(name, (1, self.tensors[entered].shape[3]))
-        self.operators.append(Operator(MEAN, (entered, axes), out, {0: ("Bool", 0)}))
+        axes, channels = self._whole_numbers([1, 2]), self.tensors[entered].shape[3]
+        convolved = self.nodes[index + 1].op_type == "Conv"  # a head with a convolution of its own, as MobileNetV4's
+        out = self._map(name, (1, 1, 1, channels) if convolved else (1, channels))
+        self.operators.append(Operator(MEAN, (entered, axes), out, {0: ("Bool", int(convolved))}))
 
     def _reshape(self, node: Any, _: int) -> None:
-        """Of one pixel, after the mean, which here has put it out in this shape already."""
+        """Of one pixel, whose numbers a linear layer takes in whatever shape they come."""
         self.maps[node.output[0]] = self._find_map(node.input[0])
 
     _flatten = _squeeze = _reshape

@@ -69,6 +69,26 @@ def test_convolutions_without_padding_leave_out_the_last_pixels(tmp_path: Path, 
     assert np.corrcoef(found.logits.ravel(), logits.ravel())[0, 1] > 0.99
 
 
+def test_a_head_with_a_convolution_after_the_pool_is_written_too(tmp_path: Path) -> None:
+    """As MobileNetV4's; it ended in a traceback."""
+    network = {
+        "resolution": 32,
+        "stem": {"width": 8, "act": "relu"},
+        "schedule": {"kind": "explicit", "widths": [8]},
+        "stages": [{"block": "conv", "depth": 1, "stride": 2, "spatial_act": "relu"}],
+        "head": {"width": 16, "hidden": 24, "hidden_norm": True, "act": "relu", "hidden_act": "relu"},
+        "num_classes": 10,
+    }
+    images = quantised(Space(network).arch(), tmp_path)
+    (tmp_path / tflite_file.FILE).write_bytes(Converter.of(tmp_path / INT8).flat_buffer())
+    pytest.importorskip(micro.PACKAGE)
+    import onnxruntime
+
+    logits = onnxruntime.InferenceSession(tmp_path / INT8).run(None, {"images": images})[0]
+    found = micro.measure(tmp_path / tflite_file.FILE, images)
+    assert np.corrcoef(found.logits.ravel(), logits.ravel())[0, 1] > 0.99
+
+
 def test_its_plan_holds_what_is_alive(tmp_path: Path) -> None:
     """The bytes that are counted without the file."""
     from nas.bundle.arena import least
