@@ -206,7 +206,8 @@ def score_sentences(record: TrialRecord, config: SearchConfig, images: int) -> t
         return (f"{first}of the searcher's own training, {escape(identity.evaluate)} ({record.state}).",)
     return (
         f"{first}of brief training on {escape(elsewhere(identity.data.dataset))} ({record.state}). It is of "
-        f"{images:,} of the training images, held out by class and seed {identity.seed}; no test image was read.",
+        f"{images:,} images, held out of the training images by class and seed {identity.seed}; no test image "
+        "was read.",
         "To be ranked, it was trained with the dataset's classes at a small resolution, where its first strides may be "
         "relaxed. Those weights were not kept: they are of that network and not of this one.",
     )

@@ -513,7 +513,7 @@ class Space:
         counted_alone = self.clock(budget) is None and not budget.limits_own
         return self._counted if counted_alone else self.choices
 
-    @cached_property
+    @property
     def _counted(self) -> dict[str, tuple[Scalar, ...]]:
         """The choices that change what is counted: a nonlinearity, or where the squeeze stands, changes no count."""
         return {name: options for name, options in self.choices.items() if not name.endswith(UNCOUNTED)}

@@ -117,7 +117,7 @@ def test_flags(run: Path, arguments: list[tuple[str, ...]]) -> None:
     before = contents(run)
     words = [word for pair in arguments for word in pair]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("nas.run.search.preflight", lambda *_: (_ for _ in ()).throw(InputError("accepted")))
+        patched.setattr("nas.run.search.preflight", lambda *_, **__: (_ for _ in ()).throw(InputError("accepted")))
         patched.setattr(latencies, "with_latencies", lambda config, *_: config.space)
         given_ = ["--budget", "100MFLOPs", "--space", "rexnet", "--dry-run", "--run", str(run), *words]
         said = refused(search.main, given_)
