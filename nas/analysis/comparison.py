@@ -257,8 +257,9 @@ def equals(trials: Sequence[TrialRecord]) -> str:
         return ""
     best = complete[0]
     by = "the lowest validation loss" if best.loss is not None and best.loss != same[0].loss else "the lowest number"
-    if best.minimized != same[0].minimized:
-        by = f"the lowest {', '.join(best.minimized)}"
+    apart = [name for name, spent in best.minimized.items() if spent != same[0].minimized.get(name)]
+    if apart:  # it is by the first that they are ordered
+        by = f"the lowest {apart[0]}"
     more = f"{len(same)} other network{'s' * (len(same) > 1)} score{'s' * (len(same) == 1)}"
     return f"{more} the same as trial {best.number}, which is named as it has {by} of these."
 

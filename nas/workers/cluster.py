@@ -207,7 +207,6 @@ class Cluster:
         self.in_turns = why
 
     def _begin(self) -> None:
-        quieten()
         import ray
 
         if ray.is_initialized():
