@@ -107,10 +107,10 @@ class TrainConfig:
 
     def words(self) -> str:
         """What it says, without what it leaves out: `optimizer sgd, batch size 32, …`."""
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.optimizer != "sgd":
-            del told["momentum"]
-        kept = {name.replace("_", " "): value for name, value in told.items() if value}
+            del settings["momentum"]
+        kept = {name.replace("_", " "): value for name, value in settings.items() if value}
         return ", ".join(name if value is True else f"{name} {value}" for name, value in kept.items())
 
 

@@ -127,18 +127,18 @@ def load(base: Path, trials: Sequence[TrialRecord], deployed: Path | None = None
         if deployed and trial.digest == digest and not is_finished(folder):
             folder = deployed
         if is_finished(folder) and trial.score is not None:
-            told = _read_outcome(folder / WEIGHTS)
-            own = told.score is not None  # by the search's metric, which is not what all trainings measure
+            outcome = _read_outcome(folder / WEIGHTS)
+            own = outcome.score is not None  # by the search's metric, which is not what all trainings measure
             row = Retrained(
                 trial.number,
                 trial.name,
                 trial.score,
-                told.epochs,
-                told.full if told.score is None else told.score,
-                told.images,
-                told.test_score if own else told.test,
-                told.test_images,
-                Metric.of(told.metric) if own else DEFAULT_METRIC,
+                outcome.epochs,
+                outcome.full if outcome.score is None else outcome.score,
+                outcome.images,
+                outcome.test_score if own else outcome.test,
+                outcome.test_images,
+                Metric.of(outcome.metric) if own else DEFAULT_METRIC,
                 trial.metric,
                 folder,
             )
@@ -168,8 +168,8 @@ def agreement(brief: Sequence[float], full: Sequence[float], seed: int = 0, fewe
         return None
     rng = np.random.default_rng(seed)
     drawn = [pairs[:, rng.integers(len(brief), size=len(brief))] for _ in range(RESAMPLES)]
-    told = [sample for sample in drawn if (np.ptp(sample, axis=1) > 0).all()]
-    return Agreement(len(brief), spearman(*pairs), _interval(spearman, told), kendall(*pairs), _interval(kendall, told))
+    kept = [sample for sample in drawn if (np.ptp(sample, axis=1) > 0).all()]
+    return Agreement(len(brief), spearman(*pairs), _interval(spearman, kept), kendall(*pairs), _interval(kendall, kept))
 
 
 def spearman(a: Array, b: Array) -> float:
@@ -209,11 +209,11 @@ def sentences(rows: Sequence[Retrained]) -> list[str]:
         return [
             f"The search scored {other[0].brief_metric.words}, the full training {other[0].metric.words}: not compared."
         ]
-    told = [_sentence("validation", [row.full for row in rows], rows)]
+    sentences = [_sentence("validation", [row.full for row in rows], rows)]
     tests = [row.test for row in rows if row.test is not None]
     if rows and len(tests) == len(rows):
-        told.append(_sentence("test", tests, rows))
-    return told
+        sentences.append(_sentence("test", tests, rows))
+    return sentences
 
 
 def _sentence_of_one(row: Retrained) -> str:

@@ -57,18 +57,18 @@ class Widths:
 def channel_profile(trials: Sequence[TrialRecord]) -> Widths:
     """Failed trials say nothing; ties are in the order of validation loss."""
     epochs = common_epochs(trials)
-    told = [t for t in trials if t.state in ("complete", "pruned") and epochs in t.curve]
-    if len(told) < FEWEST:
-        return Widths(len(told), epochs)
-    told.sort(key=lambda t: (-(t.gain_after(epochs) or 0.0), t.loss or 0.0))
-    channels = [np.array([block["out_channels"] for block in _blocks(trial)], np.float64) for trial in told]
+    known = [t for t in trials if t.state in ("complete", "pruned") and epochs in t.curve]
+    if len(known) < FEWEST:
+        return Widths(len(known), epochs)
+    known.sort(key=lambda t: (-(t.gain_after(epochs) or 0.0), t.loss or 0.0))
+    channels = [np.array([block["out_channels"] for block in _blocks(trial)], np.float64) for trial in known]
     equal = len({len(one) for one in channels}) == 1
     positions = np.arange(1.0, len(channels[0]) + 1) if equal else np.linspace(0, 1, GRID)
     rows = np.array(channels) if equal else np.array([_stretch(one) for one in channels])
-    size = round(SHARE * len(told))
-    starts = {"top 10 %": 0, "50 to 60 %": len(told) // 2, "bottom 10 %": len(told) - size}
+    size = round(SHARE * len(known))
+    starts = {"top 10 %": 0, "50 to 60 %": len(known) // 2, "bottom 10 %": len(known) - size}
     groups = [_group(name, positions, rows[first : first + size]) for name, first in starts.items()]
-    return Widths(len(told), epochs, equal, tuple(groups))
+    return Widths(len(known), epochs, equal, tuple(groups))
 
 
 def _blocks(trial: TrialRecord) -> list[dict[str, int]]:

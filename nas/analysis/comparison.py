@@ -73,7 +73,7 @@ def under_sentence(trials: Sequence[TrialRecord], budget: Budget) -> str:
     if not any(limit.currency == "latency_ms" for limit in budget.limits):
         return ""
     pairs = [(t.number, t.alone_ms, t.predicted_ms) for t in trials if t.alone_ms and t.predicted_ms]
-    far = [f"trial {n} ({real:.3g} of {told:.3g} ms)" for n, real, told in sorted(pairs) if real < FAR * told]
+    far = [f"trial {n} ({real:.3g} of {said:.3g} ms)" for n, real, said in sorted(pairs) if real < FAR * said]
     if not far:
         return ""
     return (
@@ -220,8 +220,8 @@ def conclusion(
 ) -> list[str]:
     """What the best network is worth: by the finals or, without them, as far as brief scores tell."""
     held = of_finals(finals) if finals else []
-    told = held or [equals(trials), beside_baselines(trials, images), meaning(trials)]
-    return [line for line in (at_chance(trials, images, finals, chance), *told) if line]
+    lines = held or [equals(trials), beside_baselines(trials, images), meaning(trials)]
+    return [line for line in (at_chance(trials, images, finals, chance), *lines) if line]
 
 
 def at_chance(trials: Sequence[TrialRecord], images: int, finals: Finals | None, chance: float | None) -> str:
@@ -272,15 +272,15 @@ def beside_baselines(trials: Sequence[TrialRecord], images: int = 0) -> str:
     known = [trial for trial in trials if trial.role == "baseline"]
     if not known:
         return ""
-    told = f"Known networks at this budget: {', '.join(map(_textbook_text, known))}."
+    sentence = f"Known networks at this budget: {', '.join(map(_textbook_text, known))}."
     complete = rank(trials)
     rivals = [trial for trial in complete if trial.role == "baseline"]
     if not rivals:
-        return told
+        return sentence
     best, rival = complete[0], rivals[0]
     if best.score == rival.score:
-        return f"{told} No network scored better than {rival.baseline}."
-    return told + _gain(best, rival, images, len(complete))
+        return f"{sentence} No network scored better than {rival.baseline}."
+    return sentence + _gain(best, rival, images, len(complete))
 
 
 def _textbook_text(trial: TrialRecord) -> str:

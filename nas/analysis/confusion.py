@@ -178,8 +178,8 @@ def sentences(found: Confusion) -> list[str]:
             f"By class from {worst.recall:.1%} ({worst.name}, {worst.images} images) to {best.recall:.1%} "
             f"({best.name}, {best.images} images)."
         )
-    told = [f"{a} taken for {b} ({n} of {images})" for a, b, n, images in mistakes]
-    return [*said, f"Most confused: {'; '.join(told)}."]
+    taken = [f"{a} taken for {b} ({n} of {images})" for a, b, n, images in mistakes]
+    return [*said, f"Most confused: {'; '.join(taken)}."]
 
 
 def classes_to_show(found: Confusion) -> list[int]:

@@ -51,10 +51,10 @@ class Importances:
         if self.trials < FEWEST:
             return f"Too few trials to say ({self.trials} of the {FEWEST} that it takes)."
         begin = f"From {self.trials} trials (R² {self.explained:.2f} on unseen ones)"
-        told = [f for f in self.factors if f.low > 0]
-        if self.explained < EXPLAINED or not told:
+        clear = [f for f in self.factors if f.low > 0]
+        if self.explained < EXPLAINED or not clear:
             return f"{begin}: nothing that can be told from noise."
-        said = ", ".join(f"{f.factor} {f.share:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in told[:4])
+        said = ", ".join(f"{f.factor} {f.share:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in clear[:4])
         return f"{begin}: {said}."
 
     @property
@@ -115,14 +115,14 @@ def _round(
     out = np.setdiff1d(np.arange(len(scores)), drawn)
     model = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.5, random_state=int(rng.integers(2**31)))
     model.fit(features[drawn], scores[drawn])
-    unseen, told = features[out], scores[out]
-    spread = float(((told - told.mean()) ** 2).mean()) or 1.0
-    error = float(((model.predict(unseen) - told) ** 2).mean())
+    unseen, truth = features[out], scores[out]
+    spread = float(((truth - truth.mean()) ** 2).mean()) or 1.0
+    error = float(((model.predict(unseen) - truth) ** 2).mean())
     losses = []
     for columns in groups.values():
         shuffled = unseen.copy()
         shuffled[:, columns] = unseen[rng.permutation(len(out))][:, columns]
-        losses.append((float(((model.predict(shuffled) - told) ** 2).mean()) - error) / spread)
+        losses.append((float(((model.predict(shuffled) - truth) ** 2).mean()) - error) / spread)
     return 1 - error / spread, losses
 
 

@@ -105,8 +105,8 @@ def _csv_of(table: pd.DataFrame) -> str:
         return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
     words = table.select_dtypes(exclude=["number", "bool"]).columns
-    told = table.assign(**{str(name): table[name].map(as_text) for name in words})
-    return told.rename(columns=as_text).to_csv(index=False)
+    readable = table.assign(**{str(name): table[name].map(as_text) for name in words})
+    return readable.rename(columns=as_text).to_csv(index=False)
 
 
 def write_parquet(records: Sequence[TrialRecord], run: Path) -> None:

@@ -65,8 +65,8 @@ def _cell(found: Confusion, counted: tuple[int, int, int], images: int, corner: 
 
 
 def short(name: str) -> str:
-    told = one_line(name)
-    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+    line = one_line(name)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def one_line(name: str) -> str:

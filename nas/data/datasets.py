@@ -223,10 +223,10 @@ def _own_size(found: Labelled, used: Rows, typical: bool, channels: int, largest
 def content_of(images: Images) -> str:
     """What tells what images show from what others do, and by which Pillow they were decoded; of very many a part."""
     step = -(-images.nbytes // HASHED_BYTES) or 1
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for first in range(0, len(images), step * HASHED_AT_ONCE):
-        told.update(np.ascontiguousarray(images[first : first + step * HASHED_AT_ONCE : step]).tobytes())
-    return f"{told.hexdigest()[:16]}@{PIL.__version__}"
+        digest.update(np.ascontiguousarray(images[first : first + step * HASHED_AT_ONCE : step]).tobytes())
+    return f"{digest.hexdigest()[:16]}@{PIL.__version__}"
 
 
 def _make_split(
@@ -486,7 +486,7 @@ def text(name: str) -> str:
 def _files(root: Path, paths: list[str], place: str, rows: Rows) -> Source:
     """Some of the files of a folder; one that has changed gives another fingerprint."""
     chosen = [paths[row] for row in rows]
-    told = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
     contents = hashlib.sha256()
     for path in chosen:
         try:
@@ -495,9 +495,9 @@ def _files(root: Path, paths: list[str], place: str, rows: Rows) -> Source:
             raise InputError(f"dataset {root / path}: cannot be read ({error.strerror})") from None
         file = f"\0{path}\0{status.st_size}".encode("utf-8", "surrogateescape")
         contents.update(file)
-        told.update(file + f"\0{status.st_mtime_ns}".encode())
+        digest.update(file + f"\0{status.st_mtime_ns}".encode())
 
     def records() -> Iterator[File]:
         return (File(str(root), path) for path in chosen)
 
-    return Source(place, len(chosen), told.hexdigest(), records, contents.hexdigest()[:16])
+    return Source(place, len(chosen), digest.hexdigest(), records, contents.hexdigest()[:16])

@@ -49,8 +49,8 @@ def may_mirror(classes: Sequence[str], named: bool = True) -> tuple[bool, str]:
 def _pairs(classes: Sequence[str]) -> list[str]:
     """Classes that differ by an L and an R alone, as `knee_L` and `knee_R`, `l hand` and `r hand`."""
     known = {tuple(words(name)): name for name in classes}
-    others = {told: tuple("r" if word == "l" else word for word in told) for told in known if "l" in told}
-    return [name for told, other in others.items() if other in known for name in (known[told], known[other])]
+    others = {parts: tuple("r" if word == "l" else word for word in parts) for parts in known if "l" in parts}
+    return [name for parts, other in others.items() if other in known for name in (known[parts], known[other])]
 
 
 def words(name: str) -> list[str]:

@@ -40,9 +40,9 @@ def check_images(begun: Search) -> None:
     if i.data.dataset == OWN_DATA:
         return
     channels = begun.config.space.network.in_channels
-    with meter(begun.console, f"reading {i.data.dataset}", begun.quiet) as told:
-        split = load(i.data, i.seed, i.train.resolution, told, i.largest, channels)
-        load_test(split, told)
+    with meter(begun.console, f"reading {i.data.dataset}", begun.quiet) as progress:
+        split = load(i.data, i.seed, i.train.resolution, progress, i.largest, channels)
+        load_test(split, progress)
     begun.check_same_images(split)
 
 

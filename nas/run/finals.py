@@ -53,8 +53,8 @@ def hold(
             results = Results(lambda: write_finals(trainings.records, run), log)
             watchers = Watchers([display, results], [], log)
             with display:
-                course = Coordinator(trainings, total, epochs, watchers, run.resolve() / CHECKPOINTS, stops=False)
-                why, signal = tuner.run(course, work, config.conduct, log, cluster), course.stopped_by
+                coordinator = Coordinator(trainings, total, epochs, watchers, run.resolve() / CHECKPOINTS, stops=False)
+                why, signal = tuner.run(coordinator, work, config.conduct, log, cluster), coordinator.stopped_by
             finals = replace(finals, trainings=tuple(trainings.records))
         if finals.over:
             trainings.keep(HELD, finals.kept)

@@ -27,8 +27,8 @@ def read_images(
 ) -> Split:
     """The training images, with lines that say what was found, what is used and what was left out. `metric` is what a
     search scores by."""
-    with meter(console, f"reading {data.location}", quiet) as told:
-        split = load(data, seed, resolution, told, largest, channels)
+    with meter(console, f"reading {data.location}", quiet) as progress:
+        split = load(data, seed, resolution, progress, largest, channels)
     if not quiet:
         for text in describe(split, metric):
             console.print(text, markup=False)
@@ -40,8 +40,8 @@ def read_test_images(
 ) -> tuple[tuple[Images, Labels] | None, tuple[str, ...]]:
     """The test images of a split's dataset, None where there are none, and what was left out, which is printed too."""
     notes = list[str]()
-    with meter(console, "reading the test images", quiet) as told:
-        found = load_test(split, told, notes.append)
+    with meter(console, "reading the test images", quiet) as progress:
+        found = load_test(split, progress, notes.append)
     for note in notes:
         console.print(note, markup=False)
     return found, tuple(notes)

@@ -163,7 +163,7 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"kit {folder}: is not empty; give another folder")
     name = space.title
-    with writing(f"kit {folder}"), meter(console, "choosing networks") as told:
+    with writing(f"kit {folder}"), meter(console, "choosing networks") as progress:
         timed = list(to_time(space, here))
         known = set().union(*map(here.operators, timed))
         others = device_table.networks(space, random.Random("check"))
@@ -172,7 +172,7 @@ def write(folder: Path, space: Space, here: LatencyTable, to_check: int, console
         sizes = []
         for number, arch in enumerate((*timed, *checked)):
             sizes.append(write_network(arch, folder / f"{number:03}.onnx", here))
-            told("writing networks", number + 1, len(timed) + len(checked))
+            progress("writing networks", number + 1, len(timed) + len(checked))
         manifest = {
             "table": {"dtype": here.dtype, "batch_size": here.batch_size, "spaces": {name: len(timed)}},
             "weights": max(sizes),

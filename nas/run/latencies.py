@@ -99,8 +99,9 @@ def with_cached_layer_times(space: Space, device: str, console: Console, quiet: 
     except (InputError, OSError) as error:
         if not quiet:
             console.print(f"{error}; layers are timed for this run alone")
-        with meter(console, "timing layers", quiet) as told:
-            return space.with_latencies(device_table.ensure(None, space, timing.conditions(device), told, told.say))
+        with meter(console, "timing layers", quiet) as progress:
+            table = device_table.ensure(None, space, timing.conditions(device), progress, progress.say)
+        return space.with_latencies(table)
 
 
 def measure_here(space: Space, device: str, console: Console, quiet: bool) -> Space:
@@ -108,8 +109,9 @@ def measure_here(space: Space, device: str, console: Console, quiet: bool) -> Sp
     from nas.latency import device_table, timing
 
     here = timing.conditions(device)
-    with meter(console, "timing layers", quiet) as told:
-        return space.with_latencies(device_table.ensure(device_table.default_path(here), space, here, told, told.say))
+    with meter(console, "timing layers", quiet) as progress:
+        table = device_table.ensure(device_table.default_path(here), space, here, progress, progress.say)
+    return space.with_latencies(table)
 
 
 def time_best(study: Study, conduct: Execution) -> str:

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         return check_elsewhere(carried, args.table, console)
     path = args.table or device_table.default_path(here)
     before = device_table.open_table(path, here)
-    with meter(console, "timing layers") as told:
-        table = device_table.ensure(path, space, here, told, told.say)
+    with meter(console, "timing layers") as progress:
+        table = device_table.ensure(path, space, here, progress, progress.say)
     if table == before:
         console.print(f"{path} has all that {space.source} needs")
     return check(table, path, space, console) if args.check else 0
@@ -87,10 +87,10 @@ def check(table: LatencyTable, path: Path, space: Space, console: Console) -> in
             table = device_table.add(table, path, f"{space.source}, rare", [arch])
     console.print(f"running {CHECKED} networks")
     runs = count(1)
-    with meter(console, "running networks") as told:
+    with meter(console, "running networks") as progress:
 
         def step() -> None:
-            told("running networks", next(runs), CHECKED * CHECK_ROUNDS)
+            progress("running networks", next(runs), CHECKED * CHECK_ROUNDS)
 
         times = runtimes.network_ms(archs, table, CHECK_ROUNDS, step)
     console.print(f"{table}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -69,10 +69,10 @@ def find_move(old: DataConfig, new: DataConfig) -> str:
 
 def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
     """The options that a run was told and a command leaves out: they stay. A dataset is where it is from here."""
-    words, told = [], dict(options_of(old) or {})
-    if "dataset" in told:
-        told["dataset"] = old.identity.data.location
-    for name, value in told.items():
+    words, options = [], dict(options_of(old) or {})
+    if "dataset" in options:
+        options["dataset"] = old.identity.data.location
+    for name, value in options.items():
         if getattr(args, name) is None:
             values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
             words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]
@@ -107,17 +107,17 @@ def space_changes(args: argparse.Namespace, old: SearchConfig) -> list[str]:
 def choice_changes(now: Options, old: SearchConfig) -> list[str]:
     """The same of what may be chosen. A file of somebody's own is compared by what it says, a ready space by its name:
     both sides then mean what they mean today."""
-    told = options_of(old)
-    before = {name: value for name, value in (told or {}).items() if name in CHOICES}
+    options = options_of(old)
+    before = {name: value for name, value in (options or {}).items() if name in CHOICES}
     changed = [name for name in now if now[name] != before.get(name)]
     own = "space" in now and now["space"] not in ready()
     if not changed and not own:
         return []
-    new, theirs = space_of({**before, **now}, old), old.space if own or told is None else space_of(before, old)
+    new, theirs = space_of({**before, **now}, old), old.space if own or options is None else space_of(before, old)
     if new.data == theirs.data:
         return []
     written = [f"{flag(name)}: {words(before.get(name))} → {words(now[name])}" for name in changed]
-    return written if told is not None and written else leaves(theirs, new, old)
+    return written if options is not None and written else leaves(theirs, new, old)
 
 
 def space_of(options: Options, old: SearchConfig) -> Space:

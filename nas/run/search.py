@@ -311,14 +311,14 @@ class Search:
         watchers = Watchers([display, results], [*self.given.watchers, *self._trackers()], log)
         with display:
             checkpoints = self.folder.resolve() / folder.CHECKPOINTS
-            course = Coordinator(
+            coordinator = Coordinator(
                 study, conduct.trials, identity.train.epochs, watchers, checkpoints, stops=conduct.early_stopping
             )
-            why = tuner.run(course, self._work(split, study.space.latency), conduct, log, cluster, self._say)
+            why = tuner.run(coordinator, self._work(split, study.space.latency), conduct, log, cluster, self._say)
         watchers.close()
         for line in watchers.sentences:
             self._say(line)
-        return Ended(why, course.stopped_by, used_up=course.exhausted)
+        return Ended(why, coordinator.stopped_by, used_up=coordinator.exhausted)
 
     def _work(self, split: Split | None, table: LatencyTable | None) -> tuner.Work:
         from nas.workers.evaluate import brief_training

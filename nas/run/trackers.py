@@ -76,7 +76,7 @@ class Background:
 def describe(trial: Trial) -> dict[str, Any]:
     """What a trial is: its role, its costs, its choices; a cost of the user's own under `cost.NAME` where its name is
     that of something else."""
-    told = {
+    numbers = {
         "trial": trial.number,
         "role": trial.baseline or trial.role,
         "digest": trial.digest,
@@ -84,13 +84,13 @@ def describe(trial: Trial) -> dict[str, Any]:
         "params": trial.cost.params,
         **trial.point,
     }
-    return told | {f"cost.{name}" if name in told else name: cost for name, cost in trial.cost.own}
+    return numbers | {f"cost.{name}" if name in numbers else name: cost for name, cost in trial.cost.own}
 
 
 def numbers_of(result: Result, metric: str) -> dict[str, float]:
     """The numbers of an epoch, the score under the metric's name."""
-    told = ((metric if name == "score" else name, getattr(result, name)) for name in PER_EPOCH)
-    return {name: float(number) for name, number in told if number is not None}
+    measured = ((metric if name == "score" else name, getattr(result, name)) for name in PER_EPOCH)
+    return {name: float(number) for name, number in measured if number is not None}
 
 
 class MLflow:

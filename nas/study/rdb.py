@@ -120,10 +120,10 @@ class Storage(optuna.storages.RDBStorage):
         trial.number = trial.count_past_trials(session)
         return trial
 
-    def annotate(self, trial_id: int, told: Mapping[str, Any]) -> None:
+    def annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Several user attributes in one transaction, where Optuna has one for each."""
         with private.transaction(self) as session:
-            for name, value in told.items():
+            for name, value in attributes.items():
                 of_trial = private.models().TrialUserAttributeModel
                 self._set_trial_attr_without_commit(session, of_trial, trial_id, name, value)
 

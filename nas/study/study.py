@@ -381,8 +381,8 @@ class Study:
         if not whole or not 1 <= result.epoch <= most:
             raise InputError(f"epoch: a whole number from 1 to {most:,} is accepted, not {result.epoch!r}")
         result = result.plain()
-        told = ((name, getattr(result, name)) for name in ("loss", "train_loss", "images_per_s", "seconds"))
-        measured = {name: number for name, number in told if number is not None}
+        numbers = ((name, getattr(result, name)) for name in ("loss", "train_loss", "images_per_s", "seconds"))
+        measured = {name: number for name, number in numbers if number is not None}
         measured |= {"latency_ms": result.contended_ms} | ({"correct": result.correct} if result.correct else {})
 
         def write() -> None:
@@ -453,11 +453,11 @@ class Study:
             self._rdb.set_trial_state_values(trial_id, state, values)
 
         trial_id = self._id(trial.number)
-        told = self._try_write(write)
+        written = self._try_write(write)
         self.drivers.drop(trial_id)
         self._ids.pop(trial.number, None)
-        if told or error:
-            return told
+        if written or error:
+            return written
         closed = self.drivers.persist(lambda: self._rdb.get_trial(trial_id))
         same = closed.state == state and (pruned or closed.value == gain)  # written before the server said so
         return same or self._refuse(trial, f"{self.metric.words} {score}")

@@ -177,9 +177,9 @@ class Training:
             done = (number - 1) * steps + step
             self._set_rate(_learning_rate(config, done, config.epochs * steps))
             x = resize(self.policy(_augment(images, self.split.flip, self.shuffle)), self.pixels)
-            x, told = mix_pairs(_normalise(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
+            x, targets = mix_pairs(_normalise(x, self.mean, self.std), labels[chosen], self.split.num_classes, config)
             with group.apart(self.seed, done, device):
-                total += self.carry_out(self._step, x[own], told[own])
+                total += self.carry_out(self._step, x[own], targets[own])
             self._average(done)
             self.each("training", (step + 1) * batch, steps * batch)
             if time.perf_counter() > self.deadline:
@@ -198,11 +198,11 @@ class Training:
     @torch.no_grad()
     def evaluate(self, images: Images, labels: Labels) -> tuple[float, float]:
         """(accuracy, cross-entropy) on images, with the weights as they are; every rank scores a part."""
-        own, told = self.group.part(len(labels)), _on(self.device, labels)
+        own, targets = self.group.part(len(labels)), _on(self.device, labels)
         right, loss = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
         done = own.start
         for logits in self._logits(images, own):
-            y = told[done : done + len(logits)]
+            y = targets[done : done + len(logits)]
             right += (logits.argmax(1) == y).sum()
             loss += F.cross_entropy(logits, y, reduction="sum")
             done += len(logits)
@@ -235,11 +235,11 @@ class Training:
                 logits = self.model(x).float()
             yield logits[seen:]
 
-    def _step(self, x: Tensor, told: Tensor) -> Tensor:
+    def _step(self, x: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch, from which the network has learnt."""
         with self.fake.rounding() if self.fake and self.rounding else nullcontext():
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-                loss = F.cross_entropy(self.learning(x), told, label_smoothing=self.config.label_smoothing)
+                loss = F.cross_entropy(self.learning(x), targets, label_smoothing=self.config.label_smoothing)
                 loss = loss * self.group.share(self.batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -82,14 +82,15 @@ class ReadOnlyStorage(BaseStorage):
         """A copy with a picture and constraints; of ended trials the same one again."""
         if private.trial_id(trial) in self._ended:
             return self._ended[private.trial_id(trial)]
-        told = {
+        attributes = {
             name: value for name, value in trial.user_attrs.items() if name not in HIDDEN and value not in (None, "")
         }
         if records.is_interrupted(trial):
-            del told["error"]
-            told["interrupted"] = self._came_of(trial)
+            del attributes["error"]
+            attributes["interrupted"] = self._came_of(trial)
         if outside := self._is_outside(trial):
-            told["shown as pruned"] = "it is complete, but no point of the space: importances are of those that are"
+            why = "it is complete, but no point of the space: importances are of those that are"
+            attributes["shown as pruned"] = why
         digest = records.digest_of(trial)
         meta = {
             "artifact_id": digest,
@@ -101,7 +102,7 @@ class ReadOnlyStorage(BaseStorage):
             "constraints": constraints(self.budget, records.cost_of(trial)),
             f"artifacts:{digest}": json.dumps(meta),
         }
-        shown = private.with_attributes(trial, told, system)
+        shown = private.with_attributes(trial, attributes, system)
         if outside:
             shown.state = TrialState.PRUNED
         if trial.state.is_finished() and not records.is_interrupted(trial):

@@ -105,8 +105,8 @@ def progress(found: Progress) -> Figure:
     counts = range(1, len(found.control) + 1)
     axes.fill_between(counts, found.low, found.high, color=COLOURS["control"], alpha=0.2, lw=0)
     alone = len(found.control) == 1
-    told = "random control: one network" if alone else "random control: mean, 90 % band"
-    axes.plot(counts, found.control, color=COLOURS["control"], marker="." if alone else "", label=told)
+    label = "random control: one network" if alone else "random control: mean, 90 % band"
+    axes.plot(counts, found.control, color=COLOURS["control"], marker="." if alone else "", label=label)
     reached = range(1, len(found.search) + 1)
     axes.step(reached, found.search, where="post", color=COLOURS["search"], label="search", marker=".", ms=4)
     named = found.known if len(found.known) <= NAMED else {}
@@ -286,13 +286,13 @@ def svg(figure: Figure, titles: dict[int, str] | None = None) -> str:
     text = buffer.getvalue()
     text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])  # every figure has the same ones
 
-    told: set[int] = set()
+    titled: set[int] = set()
 
     def link(found: re.Match[str]) -> str:
         number = int(found[1])
         said = escape((titles or {}).get(number, f"trial {number}"), quote=False)
-        title = "" if number in told else f"<title>{said}</title>"  # of a curve its dot has it
-        told.add(number)
+        title = "" if number in titled else f"<title>{said}</title>"  # of a curve its dot has it
+        titled.add(number)
         return f'<a class="dot" href="#trial-{number}" tabindex="-1">{title}'
 
     text = PLACES.sub(lambda found: DIGITS.sub(r"\1", found[0]), LINK.sub(link, text))

@@ -109,17 +109,17 @@ def section(title: str, content: str) -> str:
 
 
 def verdict(found: Findings) -> str:
-    told = found.finals, found.state.alive, found.chance
-    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, *told)]
+    circumstances = found.finals, found.state.alive, found.chance
+    lines = [*found.state.sentences, *comparison.findings(found.trials, found.images, *circumstances)]
     return f'<p class="verdict">{"<br>".join(escape(line) for line in lines)}</p>'
 
 
 def next_steps(found: Findings) -> str:
     """Commands to go on with."""
     run, command = found.folder, found.config.conduct.command
-    told = steps(run, command, found.state, found.trials, found.retrained)
+    next_steps = steps(run, command, found.state, found.trials, found.retrained)
     rows = "".join(
-        f'<dt>{escape(step.what)}</dt><dd><pre class="command">{escape(step.command)}</pre></dd>' for step in told
+        f'<dt>{escape(step.what)}</dt><dd><pre class="command">{escape(step.command)}</pre></dd>' for step in next_steps
     )
     return f'<div class="next"><dl>{rows}</dl></div>'
 
@@ -131,9 +131,9 @@ def best(found: Findings) -> str:
         return section("Best networks", "<p>No trial is complete yet.</p>")
     order = "The finals' networks first, then by the score of brief training." if found.finals else ""
     said = f'<p class="note">{escape(order)}</p>' if order else ""
-    told = said + main_table(complete[:BEST], found) + grid(drawings(complete[:DRAWN]))
+    body = said + main_table(complete[:BEST], found) + grid(drawings(complete[:DRAWN]))
     unbeaten = section("Pareto front", main_table(front, found)) if front else ""
-    return section("Best networks", told) + unbeaten
+    return section("Best networks", body) + unbeaten
 
 
 def main_table(trials: Sequence[TrialRecord], found: Findings) -> str:
@@ -188,10 +188,10 @@ def course(trials: Sequence[TrialRecord]) -> Iterator[tuple[Figure, str]]:
             "The best of the first n networks that the search proposed, beside the best of n random networks within "
             f"the same budget: while the line is inside the band, luck alone does as well.{few_controls(trials)}",
         )
-    told = "Point at a dot to see which trial it is, click to see its network."
+    hint = "Point at a dot to see which trial it is, click to see its network."
     yield (
         figures.by_trial(trials),
-        f"The last {metric_of(trials).validation} of every trial; pale ones were stopped early. {told}",
+        f"The last {metric_of(trials).validation} of every trial; pale ones were stopped early. {hint}",
     )
     yield (
         figures.learning_curves(trials),

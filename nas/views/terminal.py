@@ -209,8 +209,8 @@ class Display:
 
 def rest_of(result: Result) -> str:
     """What an epoch measured beside the score, as far as the training said it."""
-    told = ((" loss {:.4f}", result.loss), (" train loss {:.4f}", result.train_loss))
-    rest = (*told, (", {:.0f} images/s", result.images_per_s))
+    numbers = ((" loss {:.4f}", result.loss), (" train loss {:.4f}", result.train_loss))
+    rest = (*numbers, (", {:.0f} images/s", result.images_per_s))
     return "".join(words.format(number) for words, number in rest if number is not None)
 
 

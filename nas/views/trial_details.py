@@ -71,9 +71,9 @@ def measurements(trial: TrialRecord) -> list[str]:
         (trial.images_per_s, "trained at {:.0f} images/s"),
         (trial.seconds, "{:.1f} s in all"),
     )
-    told = ["1 epoch" if trial.epochs == 1 else f"{trial.epochs} epochs"]
-    told += [words.format(number) for number, words in numbers if number is not None]
-    return [*told, f"error: {trial.error}"] if trial.error else told
+    parts = ["1 epoch" if trial.epochs == 1 else f"{trial.epochs} epochs"]
+    parts += [words.format(number) for number, words in numbers if number is not None]
+    return [*parts, f"error: {trial.error}"] if trial.error else parts
 
 
 def layers(arch: Arch) -> str:

@@ -1,4 +1,4 @@
-"""The course of a run: its trials are asked of a study here and told to it, whoever carries them out. Knows no Ray."""
+"""`Coordinator`: trials are asked of a study here and told to it, whoever carries them out. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from searchspace.document import check_own
 
 # A run stops where more than this share of at least so many trials failed: something is wrong with it.
 FAILED_SHARE, FAILED_OF = 0.5, 8
-TIME_LIMIT = "time limit"  # why a course has ended
+TIME_LIMIT = "time limit"  # why trials have ended
 
 
 class Watcher(Protocol):
@@ -124,7 +124,7 @@ class Coordinator:
         self._keep(lambda: self._interrupt(trial, last) if died else self._tell(trial, last, final or last))
 
     def close(self, limited: bool) -> str:
-        """Why the course has ended, "" where all trials are done; raises what has broken it. What was cut off is closed
+        """Why the trials have ended, "" where all are done; raises what has broken it. What was cut off is closed
         as interrupted. `limited`: its time was."""
         if isinstance(self.broken, StorageError):
             raise self.broken
@@ -176,11 +176,11 @@ class Coordinator:
         if not final.error and final.epoch > last.epoch:
             self._report(trial, final)
         pruned = not final.done
-        told = self.study.tell(trial, final.score, error=final.error, pruned=pruned)
+        recorded = self.study.tell(trial, final.score, error=final.error, pruned=pruned)
         self._checkpoint(trial.training).unlink(missing_ok=True)
         outcome = "failed" if final.error else "pruned" if pruned else "complete"
-        self.watcher.ended(trial, outcome if told else "interrupted", final)
-        if told:
+        self.watcher.ended(trial, outcome if recorded else "interrupted", final)
+        if recorded:
             self._judge(final.error)
 
     def _keep(self, write: Callable[[], None]) -> None:

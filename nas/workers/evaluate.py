@@ -286,9 +286,9 @@ def seed_and_recipe(context: Context) -> str:
 
 def save_checkpoint(training: Training, path: Path, notes: str, results: list[Result]) -> None:
     """Write a checkpoint; where that cannot be, the trial goes on without."""
-    told = json.dumps([asdict(result) for result in results])
+    scores = json.dumps([asdict(result) for result in results])
     try:
-        checkpoint.write(path, training.state(), {"of": notes, "results": told}, durable=False)
+        checkpoint.write(path, training.state(), {"of": notes, "results": scores}, durable=False)
     except OSError:
         path.with_name(path.name + ".part").unlink(missing_ok=True)
 
@@ -296,10 +296,10 @@ def save_checkpoint(training: Training, path: Path, notes: str, results: list[Re
 def load_checkpoint(training: Training, path: Path, notes: str) -> list[Result]:
     """The results up to a checkpoint, to which the training is brought; none where the file is of something else."""
     try:
-        state, told = checkpoint.read(path)
-        if told["of"] != notes:
+        state, found = checkpoint.read(path)
+        if found["of"] != notes:
             return []
-        results = [Result(**result) for result in json.loads(told["results"])]
+        results = [Result(**result) for result in json.loads(found["results"])]
         training.restore(state)
     except (InputError, KeyError, RuntimeError, TypeError, ValueError):
         return []

@@ -1,4 +1,4 @@
-"""`run(course, …)`: the trials of a study on Ray workers, with early stopping. The door of Ray Tune.
+"""`run(coordinator, …)`: the trials that it asks for, on Ray workers, with early stopping. The door of Ray Tune.
 
 Ray Tune only carries: the study decides what runs next and keeps every outcome, so nothing has to be restored from
 Ray. A new run on the same study carries on.
@@ -73,19 +73,19 @@ class Work:
 
 
 def run(
-    course: Coordinator,
+    coordinator: Coordinator,
     work: Work,
     conduct: Execution,
     log: logging.Logger,
     here: Cluster,
     say: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Run the trials of a course; returns why it ended, "" where all are done.
+    """Run the trials that a coordinator asks for; returns why they ended, "" where all are done.
 
     Raises `InputError` where the device that was asked for is not there, or the work cannot be sent to workers,
     `StorageError` where the study cannot be written, `FailuresError` where most trials fail, `LostClusterError` where
     Ray has ended. Signals end it cleanly: what was running is closed as interrupted, and asked first by the next run;
-    the course says which signal it was. After every epoch trials put their training in the course's `checkpoints`,
+    the coordinator says which signal it was. After every epoch trials put their training in its folder `checkpoints`,
     where their machine has that folder; one that is asked again goes on from there. `say` is told how GPUs are shared.
     """
     cluster.quieten()
@@ -100,8 +100,8 @@ def run(
     here.ready()
     with (
         cluster.scratch() as folder,
-        course.checkpointing(),
-        _stoppable(course, here),
+        coordinator.checkpointing(),
+        _stoppable(coordinator, here),
         fast_trials(not conduct.ray_address),
         short_goodbyes(GOODBYE_S),
     ):
@@ -113,17 +113,17 @@ def run(
             sharing = describe(resources, available["GPU"], names, here.side_by_side, here.in_turns)
             log.info(sharing)
             say(sharing)
-        context = _context(work, conduct, resources, course.epochs)
+        context = _context(work, conduct, resources, coordinator.epochs)
         sent = {"evaluate": ray.put(work.evaluate), "data": ray.put(work.data)}
         given = {"sent": sent, "context": context, "declared": declarations.dump()}
-        trainable = tune.with_parameters(Worker, folder=course.checkpoints, **given)
+        trainable = tune.with_parameters(Worker, folder=coordinator.checkpoints, **given)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
                 metric="score",
                 mode="max",
-                search_alg=_searcher(course),
-                scheduler=_scheduler(course),
+                search_alg=_searcher(coordinator),
+                scheduler=_scheduler(coordinator),
                 num_samples=-1,
                 max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,
@@ -131,7 +131,7 @@ def run(
             run_config=_silent(folder, conduct.time_limit_s),
         )
         tuner.fit()
-        return course.close(limited=conduct.time_limit_s is not None)
+        return coordinator.close(limited=conduct.time_limit_s is not None)
 
 
 def _silent(folder: Path, limit_s: float | None) -> Any:
@@ -230,28 +230,28 @@ def describe(resources: Resources, gpus: float, names: str, side_by_side: bool, 
     return f"{count_of(at_once, 'trial')} at once on {where}{how}"
 
 
-def _searcher(course: Coordinator) -> Any:
-    """Ray's view of a course: it asks here and tells here."""
+def _searcher(coordinator: Coordinator) -> Any:
+    """Ray's view of a coordinator: it asks here and tells here."""
     from ray.tune.search import Searcher
 
     class CourseSearcher(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
-            trial = course.ask(trial_id)
+            trial = coordinator.ask(trial_id)
             self.heed()
             if trial:
                 return {"trial": trial.to_text()}
-            return Searcher.FINISHED if course.over else None
+            return Searcher.FINISHED if coordinator.over else None
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            course.report(trial_id, Result.of(result))
+            coordinator.report(trial_id, Result.of(result))
             self.heed()
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            course.end(trial_id, Result.of(result) if result else None, died=error)
+            coordinator.end(trial_id, Result.of(result) if result else None, died=error)
             self.heed()
 
         def heed(self) -> None:
-            if course.broken and threading.current_thread() is threading.main_thread():
+            if coordinator.broken and threading.current_thread() is threading.main_thread():
                 end_tune()
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -264,13 +264,13 @@ def _searcher(course: Coordinator) -> Any:
     return CourseSearcher(metric="score", mode="max")
 
 
-def _scheduler(course: Coordinator) -> Any:
-    """Ray's view of early stopping: first come, first served, and after every epoch the course is asked."""
+def _scheduler(coordinator: Coordinator) -> Any:
+    """Ray's view of early stopping: first come, first served, and after every epoch the coordinator is asked."""
     from ray.tune.schedulers import FIFOScheduler
 
     class CourseScheduler(FIFOScheduler):  # type: ignore[misc]
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            return str(self.STOP if course.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
+            return str(self.STOP if coordinator.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             """As the searcher."""
@@ -294,19 +294,19 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _stoppable(course: Coordinator, here: Cluster) -> Iterator[None]:
-    """A signal that ends commands halts the course, and so does the loss of Ray; Ray Tune then ends at its next step. A
-    second signal is not caught. In another thread nothing listens to signals, and what Ray Tune sends itself to end
-    would end the process."""
+def _stoppable(coordinator: Coordinator, here: Cluster) -> Iterator[None]:
+    """A signal that ends commands halts the coordinator, and so does the loss of Ray; Ray Tune then ends at its next
+    step. A second signal is not caught. In another thread nothing listens to signals, and what Ray Tune sends itself to
+    end would end the process."""
     listening = threading.current_thread() is threading.main_thread()
 
     def lose(why: LostClusterError) -> None:
-        course.broken = course.broken or why
+        coordinator.broken = coordinator.broken or why
         if listening:
             end_tune()
 
     def halt(number: int) -> None:
-        course.halt(number)
+        coordinator.halt(number)
         end_tune()
 
     with _alone(), ExitStack() as after:

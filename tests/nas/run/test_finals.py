@@ -128,7 +128,7 @@ def test_what_comes_before_the_trials_is_of_the_time_limit_too(tmp_path: Path, m
     """Reading took an hour, and a search of two ended after three: its cluster had ended it before."""
     limits = []
 
-    def run(course: object, work: object, conduct: Execution, *others: object) -> str:
+    def run(coordinator: object, work: object, conduct: Execution, *others: object) -> str:
         limits.append(conduct.time_limit_s)
         return "time limit"
 

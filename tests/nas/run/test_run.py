@@ -94,8 +94,8 @@ def test_trials_are_stopped_early_where_that_is_asked_for(
 ) -> None:
     rungs = []
 
-    def carried_out(course: Coordinator, *rest: object) -> str:
-        rungs.append(course.early_stopping.rung)
+    def carried_out(coordinator: Coordinator, *rest: object) -> str:
+        rungs.append(coordinator.early_stopping.rung)
         return "cut off"
 
     monkeypatch.setattr(tuner, "run", carried_out)

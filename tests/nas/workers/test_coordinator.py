@@ -1,4 +1,4 @@
-"""A run's course without Ray: a carrier that is a dictionary."""
+"""A coordinator without Ray: a carrier that is a dictionary."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def at_the_rung(a_course: Coordinator, name: str, accuracy: float, epoch: int = 
 
 
 def long(folder: Path, **options: Any) -> Coordinator:
-    """A course of trials of six epochs: the rung is after the second."""
+    """Trials of six epochs: the rung is after the second."""
     study = opened(folder, sampler="random", **options)
     study.validation_images = 400
     return Coordinator(study, 40, 6, Notes(), folder / "checkpoints")

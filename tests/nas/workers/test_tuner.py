@@ -33,16 +33,16 @@ from types import SimpleNamespace
 from nas.workers import tuner
 from nas.workers.cluster import Cluster, LostClusterError
 here = Cluster(None, "python -m nas.search")
-course = SimpleNamespace(broken=None, halt=lambda number: None)
+coordinator = SimpleNamespace(broken=None, halt=lambda number: None)
 def lose(what):
-    with tuner._stoppable(course, here):
+    with tuner._stoppable(coordinator, here):
         here.when_lost(LostClusterError(what))
 thread = threading.Thread(target=lose, args=("in a thread",))
 thread.start()
 thread.join()
-print(course.broken)
+print(coordinator.broken)
 here.when_lost(LostClusterError("later"))
-print(course.broken)
+print(coordinator.broken)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "in a thread\nin a thread\n"), done.stderr
