@@ -88,7 +88,8 @@ class Arch:
         smallest_map: int = 2,
         relaxed_at: int | None = None,
     ) -> Arch:
-        """The proxy for brief training: other classes, other resolution, all other weights of the same shapes.
+        """The proxy for brief training: other classes, other resolution, all other weights of the same shapes (where a
+        block of kind `ghost` or `shuffle` has its stride relaxed, it is the block without one, which has fewer).
 
         Where the last map would be smaller than `smallest_map` pixels a side, early strides are relaxed, the first
         ones first (halved until 1): at 32 px a network for 224 px otherwise ends in a 1×1 map, on which kernels 3
@@ -102,7 +103,8 @@ class Arch:
             if not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1:
                 raise InputError(f"adapt: {name}: a whole number, at least 1, is accepted, not {pixels!r:.80}")
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
-        stride, pool, *rest = relax(strides, relaxed_at, smallest_map)
+        kernels = [self.stem.kernel, 3, *(block.kernel for block in self.blocks)]
+        stride, pool, *rest = relax(strides, kernels, relaxed_at, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
         head = self.head if num_classes is None else replace(self.head, output="logits")
@@ -145,13 +147,16 @@ def check_arch(thing: Any, asked: str) -> None:
     )
 
 
-def relax(strides: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
-    """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller."""
+def relax(strides: Sequence[int], kernels: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
+    """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller. With an
+    even kernel, as of layers that make patches, a stride leaves out what is over."""
     kept = list(strides)
 
     def too_small() -> bool:
-        total = math.prod(kept)
-        return -(-resolution // total) < smallest_map or resolution < total
+        side = resolution
+        for stride, kernel in zip(kept, kernels, strict=True):
+            side = side // stride if kernel and kernel % 2 == 0 else -(-side // stride)
+        return side < smallest_map or resolution < math.prod(kept)
 
     for index in range(len(kept)):
         while kept[index] > 1 and too_small():

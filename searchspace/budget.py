@@ -136,7 +136,7 @@ class Limit:
         high = amount(self.high, self.currency, digits=15)
         if self.low == 0:
             return high
-        factor = next(factor for prefix, factor in SHOWN if self.high >= factor)
+        factor = next(factor for prefix, factor in SHOWN if self.high >= factor or factor == 1)
         return f"{self.low / factor:.15g}-{high}"
 
 

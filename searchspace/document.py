@@ -119,13 +119,13 @@ def _describe(error: ValidationError, cls: Any, source: str, lines: Mapping[Loca
     if error.errors()[0]["type"] == "json_invalid":
         said = error.errors()[0]["msg"].removeprefix("Invalid JSON: ")
         return f"{source}: no plain data ({said})"
-    told = list(dict.fromkeys(_explain(detail, cls, lines) for detail in error.errors()))
-    (line, first), others = told[0], told[1:SHOWN_ERRORS]
+    errors = list(dict.fromkeys(_explain(detail, cls, lines) for detail in error.errors()))
+    (line, first), others = errors[0], errors[1:SHOWN_ERRORS]
     if first.endswith((FREES, REGISTERS)):  # what else is wrong with it follows from that
-        told, others = told[:1], []
+        errors, others = errors[:1], []
     place = ":".join(str(part) for part in (source, line) if part not in ("", None))
     beside = [f"; also {f'line {line}: ' if line else ''}{said}" for line, said in others]
-    more = f" (and {len(told) - SHOWN_ERRORS} more)" if len(told) > SHOWN_ERRORS else ""
+    more = f" (and {len(errors) - SHOWN_ERRORS} more)" if len(errors) > SHOWN_ERRORS else ""
     return f"{place}: {first}".removeprefix(": ") + "".join(beside) + more
 
 

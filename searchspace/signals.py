@@ -35,7 +35,7 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-    told, hung_up = threading.Event(), threading.Event()
+    warned, hung_up = threading.Event(), threading.Event()
 
     def restore() -> None:
         for number, handler in before.items():
@@ -47,10 +47,10 @@ def ending(handle: Callable[[int], None]) -> Iterator[None]:
         if number == signal.SIGHUP:
             hung_up.set()
         restore()
-        if told.is_set():
+        if warned.is_set():
             os.kill(os.getpid(), number)
             return
-        told.set()
+        warned.set()
         if number == signal.SIGHUP:  # the terminal is gone
             _silence(terminals)
         handle(number)

@@ -22,7 +22,12 @@ class Maker(Protocol):
     """A sampler for a space, inside a budget where there is one."""
 
     def __call__(
-        self, choices: Choices, cost: CostOf | None = None, budget: float | None = None, seed: int = 0
+        self,
+        choices: Choices,
+        cost: CostOf | None = None,
+        budget: float | None = None,
+        seed: int = 0,
+        low: float = 0.85,
     ) -> PointSampler: ...
 
 

@@ -136,15 +136,20 @@ class Proposals:
         )
 
     def _suggest(self, seed: int, trials: list[FrozenTrial]) -> Mapping[str, Any]:
-        """A full point from a fresh sampler that is shown the history.
+        """A full point from a fresh sampler that is shown the history, and told what points cost.
 
-        It is told what points cost where `fit` would change a point that is too dear; where the width is solved for,
-        every point costs the same.
+        Where the width is solved for, that is what they cost at the least width: `fit` would change a point that is too
+        dear even there, and the cheaper it is, the wider its network will be. That is asked of many hundred points, so
+        only where it is counted fast; samplers of the user's own then see no cost.
         """
-        priced = self.space.fit_range is None
-        cost, budget = (self._share, 1.0) if priced else (None, None)
         trials = _failures_as_bad(_telling([trial for trial in trials if trial.params]))
-        sampler = self.design.make_sampler(self.choices, cost, budget, seed)
+        make = self.design.make_sampler
+        if self.space.fit_range is None:
+            sampler = make(self.choices, self._share, 1.0, seed)
+        elif self.space.counts_alone(self.budget) and not callable(self.design.sampler):
+            sampler = make(self.choices, self._share, 1.0, seed, low=0.0)
+        else:
+            sampler = make(self.choices, None, None, seed)
         scratch = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
             private.storage_of(scratch).create_new_trial(
@@ -157,8 +162,8 @@ class Proposals:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         if not complete:
             return trials
-        told = [trial.values[0] for trial in complete]
-        number = objectives.scalarisation(told, [costs_of(trial) for trial in complete], random.Random(seed))
+        scores = [trial.values[0] for trial in complete]
+        number = objectives.scalarisation(scores, [costs_of(trial) for trial in complete], random.Random(seed))
         made = []
         for trial in trials:
             one, spent = copy_trial(trial, trial.params, self.distributions), costs_of(trial)
@@ -178,11 +183,13 @@ class Proposals:
         return point.get(objectives.SHARE, 1.0), {name: point[name] for name in self.space.choices}
 
     def _share(self, point: Mapping[str, Any]) -> float:
-        """The part that a point uses of its share of the budget, remembered: a proposal asks for hundreds."""
+        """The part that a point uses of its share of the budget, at the least width where that is solved for.
+        Remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
             share, of_space = self._split_point(point)
-            spent = self.space.cost(of_space, latency=self.space.clock(self.budget), own=self.budget.limits_own)
+            width = self.space.fit_range[0] if self.space.fit_range else None
+            spent = self.space.cost(of_space, width, self.space.latency_table(self.budget), self.budget.limits_own)
             self._used[key] = self.budget.share_used(spent) / share
         return self._used[key]
 

@@ -589,16 +589,19 @@ def conv(b: Block) -> Sequential:
 def universal(b: Block) -> Sequential:
     """The universal inverted bottleneck (MobileNetV4, Qin et al. 2024, Figure 4): 1×1 to hidden and 1×1 to out, with a
     depthwise convolution before them (`first_kernel`) and one between them (`kernel`), each of which may be left out.
-    The later of them takes the stride; where there is none, the first 1×1 does."""
+    The later of them takes the stride; where there is none, the first 1×1 does. Without the one between, squeeze and
+    excitation stands after the first 1×1."""
     kernel = int(b.options["first_kernel"])
     at_first, at_expand = (b.stride, 1) if kernel else (1, b.stride)
     if b.kernel:
         at_first = at_expand = 1
     first = Conv(b.in_channels, b.in_channels, kernel, at_first, b.in_channels, 1, b.bias)
+    alone = None if b.kernel else gate_on(b, output=False)
     return sequential(
         ("first", sequential(*with_norm(first, b.in_channels, b.norm, b.branches)) if kernel else None),
         ("expand", expand(b, b.in_channels, at_expand)),
         ("spatial", spatial(b, b.hidden, b.hidden, b.stride) if b.kernel else None),
+        ("se", None if alone is None else squeeze_excite(b.hidden, alone, b.norm)),
         ("project", project(b, b.hidden)),
     )
 

@@ -89,8 +89,8 @@ def _default(field: dataclasses.Field[Any], cls: type) -> str:
     for block in stage_blocks():
         if field.name in (paper := STRUCTURES[block].paper):
             own.setdefault(_describe(paper[field.name]), []).append(block)
-    told = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
-    return "; ".join([_describe(DEFAULTS[field.name]), *told])
+    lines = [f"{', '.join(blocks)}: {choice}" for choice, blocks in own.items()]
+    return "; ".join([_describe(DEFAULTS[field.name]), *lines])
 
 
 def _describe(choice: Any) -> str:

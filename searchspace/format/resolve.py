@@ -80,7 +80,10 @@ class OpenNetwork:
     def strides(self) -> list[int]:
         """The strides of the stem, its pool and every stage, relaxed for small images."""
         strides = [self.stem.stride, self.stem.pool, *[choices["stride"] for choices in self.stages]]
-        return strides if self.smallest_map == 1 else relax(strides, self.resolution, self.smallest_map)
+        if self.smallest_map == 1:
+            return strides
+        kernels = [self.stem.kernel, 3, *map(_striding_kernel, self.stages)]
+        return relax(strides, kernels, self.resolution, self.smallest_map)
 
     @property
     def depths(self) -> list[int]:
@@ -142,6 +145,16 @@ def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Bl
         options={name: choices[name] for name in structure(kind).options},
         **{name: choices[name] for name in COPIED_FIELDS},
     )
+
+
+def _striding_kernel(choices: Choices) -> int:
+    """The kernel of the layer that takes a stage's stride."""
+    match choices["downsample"]:
+        case "block":
+            return int(choices["kernel"])
+        case "pool":
+            return 3
+    return int(choices["stride"])
 
 
 def _between(choices: Choices, stride: int, width: int, out: int) -> BlockSpec:

@@ -15,6 +15,7 @@ from searchspace.limits import check_int
 Rounding = Literal["mobilenet", "twice", "nearest"]
 
 QUANTUM = 8  # RegNet's q
+LISTED = ("stagewise", "geometric", "explicit")  # the kinds that read `widths`
 
 
 @value
@@ -59,12 +60,13 @@ class Schedule:
             raise ValueError(f"ratio: above 1, not {self.ratio}")
         if self.kind == "quantised" and (self.increment is None or self.start < QUANTUM):
             raise ValueError(f"increment: a quantised schedule has one, and a start of {QUANTUM} or more")
-        if self.widths:
+        if self.widths and self.kind in LISTED:
             return
         if self.kind == "explicit":
             raise ValueError("widths: an explicit schedule lists one a block")
         if (self.end is None) == (self.increment is None):
-            raise ValueError("give one of end and increment (or widths, to a stagewise or explicit schedule)")
+            unread = f"; a {self.kind} one reads no widths" if self.widths else ""
+            raise ValueError(f"give one of end and increment (or widths, to a stagewise or explicit schedule){unread}")
         if (self.end is not None and self.end < self.start) or (self.increment is not None and self.increment < 0):
             raise ValueError("end and increment: widths may not decrease")
         if not self.slopes or not all(0 <= slope <= limits.FACTOR for slope in self.slopes):

@@ -22,7 +22,7 @@ from searchspace.blocks.blocks import (
     declare,
     lower_block,
 )
-from searchspace.blocks.layers import Layer, Sequential
+from searchspace.blocks.layers import Layer, Parallel, Sequential
 from searchspace.costs.network_cost import count_layers, forget_formulas, formula_cost
 from searchspace.document import parse, plain
 from searchspace.errors import InputError, reason
@@ -35,6 +35,22 @@ PACKAGE = tuple(STRUCTURES)
 MOST_OPTIONS, SIDE = 64, 28
 WIDTHS = ((24, 40), (15, 21), (40, 24), (24, 24), (15, 15))
 # Names that a module or its source gives a meaning.
+# What every torch.nn.Sequential has, so that no part of one can be called so.
+MODULES_OWN = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double
+        dump_patches eval extend extra_repr float forward get_buffer get_extra_state get_parameter get_submodule
+        half insert ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters
+        parameters pop register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+        register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+        register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+        register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+        to_empty train training type xpu zero_grad
+        """,
+    )
+)
 TAKEN = ("act", "body", "drop_path", "forward", "scale", "self", "shortcut", "training")
 PRIMITIVES = tuple(
     one for one in vars(primitives).values() if isinstance(one, type) and issubclass(one, Layer) and one is not Layer
@@ -133,7 +149,7 @@ def _check_block(b: Block) -> None:
     body = STRUCTURES[b.type].layers(b)
     if not isinstance(body, Sequential):
         raise InputError(f"its function returns sequential(…) of named layers, not {type(body).__name__}")
-    _check_layers(body, [name for name, _ in body.parts])
+    _check_layers(body, TAKEN)
     tree, entered = lower_block(b), (b.in_channels, SIDE, SIDE)
     wanted, found = (b.out_channels, SIDE // b.stride, SIDE // b.stride), tree.output(entered)
     if found != wanted:
@@ -151,17 +167,22 @@ def _check_block(b: Block) -> None:
         )
 
 
-def _check_layers(layer: Layer, names: Sequence[str]) -> None:
+def _check_layers(layer: Layer, taken: Sequence[str] = ()) -> None:
+    """The layers are known ones, and their parts can be attributes of a module, as they are in PyTorch."""
     if not isinstance(layer, PRIMITIVES):
         raise InputError(f"the layers of searchspace.blocks.layers are accepted, not {type(layer).__name__}")
+    names = [name for name, _ in layer.parts] if isinstance(layer, Sequential) else []
     for name in names:
-        if not name.isidentifier() or keyword.iskeyword(name) or name in TAKEN or names.count(name) > 1:
-            raise InputError(f"a part is called {name!r}: an identifier, each once, none of {', '.join(TAKEN)}")
-    for inner in (getattr(layer, "body", None), getattr(layer, "shortcut", None)):
+        if not name.isidentifier() or keyword.iskeyword(name) or name in taken or names.count(name) > 1:
+            also = f", none of {', '.join(taken)}" if taken else ""
+            raise InputError(f"a part is called {name!r}: an identifier, each once{also}")
+        if name in MODULES_OWN:
+            raise InputError(f"a part is called {name!r}, as something of every torch.nn.Module is; give another name")
+    branches = layer.branches if isinstance(layer, Parallel) else ()
+    parts = [part for _, part in layer.parts] if isinstance(layer, Sequential) else []
+    for inner in (getattr(layer, "body", None), getattr(layer, "shortcut", None), *branches, *parts):
         if inner is not None:
-            _check_layers(inner, [])
-    for _, part in layer.parts if isinstance(layer, Sequential) else ():
-        _check_layers(part, [])
+            _check_layers(inner)
 
 
 def same(one: Structure, other: Structure) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -54,7 +55,8 @@ def load(text: str) -> None:
 
 
 def _import_file(path: Path) -> None:
-    name = PLUGIN + re.sub(r"\W", "_", path.stem)
+    place = hashlib.sha256(bytes(path)).hexdigest()[:8]  # two files may have one name
+    name = PLUGIN + re.sub(r"\W", "_", path.stem) + f"_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

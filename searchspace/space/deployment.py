@@ -136,6 +136,11 @@ class Deployment:
         found = self.rule_of(name)
         return found is None or found[1].admits(as_seen(found[0], written))
 
+    def replaces(self, name: str) -> bool:
+        """Whether a rule names what takes the place of a value of a space's file."""
+        found = self.rule_of(name)
+        return found is not None and found[1].instead is not None and self.admits(name, found[1].instead)
+
     def instead(self, name: str) -> Scalar:
         """What a value of a space's file becomes that does not; `InputError` where nothing can take its place."""
         aspect, rule = self.rule_of(name) or ("", None)

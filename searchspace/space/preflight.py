@@ -85,12 +85,12 @@ def preflight(
     `Space.reach` has found already. Raises `InputError` where no network fits: it says what can be reached.
     """
     budget, rng = Budget.parse(budget), random.Random(seed)
-    clock = space.clock(budget)
+    table = space.latency_table(budget)
     smallest, largest = reached or space.reach(budget, band, rng)
-    least, most = cost(smallest, clock), cost(largest, clock)
+    least, most = cost(smallest, table), cost(largest, table)
     seen: Counter[Cost] = Counter()
     chunks = [(f"{seed} {start}", min(CHUNK, sample - start)) for start in range(0, sample, CHUNK)]
-    for counts in mapped(partial(_count, space, clock, budget.limits_own), chunks):
+    for counts in mapped(partial(_count, space, table, budget.limits_own), chunks):
         seen.update(counts)
         progress(seen.total(), sample)
     fitted = list[tuple[Point, Candidate | None]]()
@@ -128,22 +128,22 @@ def left_out(space: Space, budget: BudgetLike, band: float = FIT_BAND) -> dict[s
     return {**lacking, **dict.fromkeys(unfit, least)}
 
 
-def _count(space: Space, clock: LatencyTable | None, own: bool, chunk: tuple[str, int]) -> Counter[Cost]:
+def _count(space: Space, table: LatencyTable | None, own: bool, chunk: tuple[str, int]) -> Counter[Cost]:
     """What so many random points of a seed cost."""
     rng, number = random.Random(chunk[0]), chunk[1]
     columns = [rng.choices(options, options.weights, k=number) for options in space.choices.values()]
     points = zip(*columns, strict=True) if columns else [()] * number
-    return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, clock, own) for values in points)
+    return Counter(space.cost(dict(zip(space.choices, values, strict=True)), None, table, own) for values in points)
 
 
 def known_within(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
     """The known networks that keep the budget at the resolution of their papers, with as many classes as the space's
     networks, the dearest first."""
     networks = [(name, zoo(name, space.network.num_classes)) for name in names()]
-    clock = space.clock(budget)
-    if clock is not None:  # a table knows the kinds of layers of the spaces that it was measured for
-        networks = [(name, arch) for name, arch in networks if not clock.missing(arch)]
-    costed = [(name, arch, cost(arch, clock)) for name, arch in networks]
+    table = space.latency_table(budget)
+    if table is not None:  # a table knows the kinds of layers of the spaces that it was measured for
+        networks = [(name, arch) for name, arch in networks if not table.missing(arch)]
+    costed = [(name, arch, cost(arch, table)) for name, arch in networks]
     inside = [(name, arch, spent) for name, arch, spent in costed if budget.share_used(spent) <= 1]
     return sorted(inside, key=lambda found: -budget.share_used(found[2]))
 

@@ -24,40 +24,37 @@ def repair(
 ) -> dict[str, V] | None:
     """A point near the given one with low ≤ cost ≤ high, or None where none was found.
 
-    Random single changes in the right direction first, so that many different points can come out; where these make
-    no progress, the change that comes nearest (steepest descent), and a random one out of a dead end.
+    First one random choice after another, to the value that comes nearest. A choice with weights changes to one that is
+    drawn by them, where that is in the right direction, so that what comes out is as likely as what went in and not the
+    cheapest of everything. Where that makes no progress, the change that comes nearest of all, and a random one out of
+    a dead end.
     """
     current, spent, kicks = dict(point), cost(point), KICKS
     names = [name for name, values in choices.items() if len(values) > 1]
     for step in range(20 * len(names) + 20):
         if low <= spent <= high:
             return current
-        moves = _neighbours(current, choices, names, rng, few=step < 4 * len(names))
-        costed = [(cost(move), move) for move in moves]
-        wanted = [(c, move) for c, move in costed if (c < spent if spent > high else c > spent)]
-        kept = [(c, move) for c, move in wanted if c <= high] if spent <= high else wanted
-        if kept:
-            spent, current = min(kept, key=lambda pair: max(pair[0] - high, low - pair[0], 0.0))
-        elif step >= 4 * len(names):
-            if not moves or not kicks:
-                break
-            # Every single change overshoots: leave the dead end by any one of them.
-            kicks, (spent, current) = kicks - 1, rng.choice(costed)
+        one = rng.choice(names) if names and step < 4 * len(names) else None
+        offered = [(name, v) for name in names for v in choices[name]] if one is None else _offered(one, choices, rng)
+        changed = [(name, v) for name, v in offered if v != current[name]]
+        costed = [(cost({**current, name: v}), name, v) for name, v in changed]
+        wanted = [move for move in costed if (move[0] < spent if spent > high else spent < move[0] <= high)]
+        if wanted:
+            spent, name, value = min(wanted, key=lambda move: max(move[0] - high, low - move[0], 0.0))
+        elif one is not None:
+            continue
+        elif costed and kicks:  # every single change overshoots: leave the dead end by any one of them
+            kicks, (spent, name, value) = kicks - 1, rng.choice(costed)
+        else:
+            break
+        current[name] = value
     return current if low <= spent <= high else None
 
 
-def _neighbours(
-    point: Mapping[str, V],
-    choices: Mapping[str, Sequence[V]],
-    names: Sequence[str],
-    rng: random.Random,
-    few: bool,
-) -> list[dict[str, V]]:
-    """Points that differ in one choice: of one random name, or of every name."""
-    if not names:
-        return []
-    changed = [rng.choice(names)] if few else names
-    return [{**point, name: v} for name in changed for v in choices[name] if v != point[name]]
+def _offered(name: str, choices: Mapping[str, Sequence[V]], rng: random.Random) -> list[tuple[str, V]]:
+    """All values of a choice; of one with weights a single one, drawn by them."""
+    weights = getattr(choices[name], "weights", None)
+    return [(name, value) for value in (rng.choices(choices[name], weights) if weights else choices[name])]
 
 
 def least(

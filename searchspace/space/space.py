@@ -11,7 +11,8 @@ import copy
 import difflib
 import math
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +49,9 @@ ADAPTED = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mu
 ROUNDING = ("divisor", "rounding", "min_width", "hidden_min", "se_min", "se_divisor")
 KNOWN_BANDS, KNOWN_LEAST = (0.94, 0.9, 0.85, 0.5), 0.1
 REMEMBERED = 1 << 14
+EXAMPLES = 20  # random networks by which it is judged whether a choice can keep to rules
+STRIDES = (".stride", ".pool")
+SECTIONS = ("stem", "head", "schedule")
 UNCOUNTED = (".act", "_act", ".se_position", ".se_gate")
 
 
@@ -96,7 +100,7 @@ class Space:
         self._reached: set[tuple[Budget, float]] = set()
         self.deployment = parse(Deployment, self.data["deploy"], source) if "deploy" in self.data else None
         first = self.arch({name: options[0] for name, options in self.choices.items()})
-        if self.deployment and (broken := self.deployment.broken(first)):
+        if self.deployment and (broken := self.deployment.broken(first)) and not self._may_deploy():
             raise InputError(f"{source}: deploy {self.deployment.name}: {broken}")
 
     def _check_expansions(self, source: str, lines: Mapping[Location, int]) -> None:
@@ -189,7 +193,7 @@ class Space:
         space.latency = table
         return space
 
-    def clock(self, budget: Budget) -> LatencyTable | None:
+    def latency_table(self, budget: Budget) -> LatencyTable | None:
         """The table, where the budget asks for it: predictions take many times longer than counting."""
         return self.latency if any(limit.currency == "latency_ms" for limit in budget.limits) else None
 
@@ -205,7 +209,7 @@ class Space:
 
     def _cost_at(self, budget: Budget) -> Callable[..., Cost]:
         """What a point costs at a width multiplier, in all that a budget limits."""
-        return partial(self.cost, latency=self.clock(budget), own=budget.limits_own)
+        return partial(self.cost, latency=self.latency_table(budget), own=budget.limits_own)
 
     def outline(self, point: Point, width_mult: float | None = None) -> OpenNetwork:
         """The network of a point before its widths are worked out."""
@@ -258,11 +262,11 @@ class Space:
         if self.fit_range is None:
             found = self.fit(point, budget, 0.0)
             return found if found is not None and found.point == point else None
-        floor, clock, (low, high) = self._floor(budget), self.clock(budget), self.fit_range
+        floor, table, (low, high) = self._floor(budget), self.latency_table(budget), self.fit_range
         for wanted in (band, *(looser for looser in KNOWN_BANDS if looser < band)):
             for start in (low, KNOWN_LEAST * low):
                 outline = self.outline(point)
-                solved = solve(outline, partial(_share, budget, clock), floor or wanted, start, high)
+                solved = solve(outline, partial(_share, budget, table), floor or wanted, start, high)
                 candidate = self._candidate(outline, point, budget) if solved else None
                 if candidate is not None:
                     return candidate
@@ -273,14 +277,14 @@ class Space:
         return max(limit.low / limit.high for limit in budget.limits)
 
     def _fit(self, point: Point, budget: Budget, band: float, seed: int) -> Candidate | None:
-        clock, rng, floor = self.clock(budget), random.Random(seed), self._floor(budget)
+        table, rng, floor = self.latency_table(budget), random.Random(seed), self._floor(budget)
         spent = self._cost_at(budget)
         if self.fit_range is None:
             least = floor or min(band, REPAIR_BAND)
             changed = repair(point, self.choices, lambda p: budget.share_reached(spent(p)), least, 1.0, rng)
             return None if changed is None else self._candidate(self.outline(changed), changed, budget)
 
-        share = partial(_share, budget, clock)
+        share = partial(_share, budget, table)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
             within = self._within_reach(
@@ -325,13 +329,14 @@ class Space:
         budget = Budget.parse(budget)
         low, high = self.fit_range or (None, None)
         spend, drawn, at_least = self._cost_at(budget), partial(self.random_point, rng), self._share(budget, low)
+        at_most = self._share(budget, high)
         choices = self._felt(budget)
         smallest = least(choices, at_least, drawn)
         for _ in range(DOUBTFUL_TRIES):  # descent may end above the budget, where small steps from elsewhere do not
             if at_least(smallest) <= 1:
                 break
             smallest = repair(drawn(), self.choices, at_least, 0.0, 1.0, rng) or smallest
-        largest = least(choices, lambda point: -budget.share_used(spend(point, high)), drawn)
+        largest = least(choices, lambda point: -at_most(point) if at_most(point) < math.inf else 0.0, drawn)
         few, many = spend(smallest, low), spend(largest, high)
         reachable = f"networks of {self.source} cost {budget.amounts(few)} to {budget.amounts(many)}"
         if budget.share_used(few) > 1:
@@ -348,9 +353,17 @@ class Space:
         return share(least(self._felt(budget), share, partial(self.random_point, rng))) <= 1
 
     def _share(self, budget: Budget, width_mult: float | None) -> Callable[[Point], float]:
-        """The part of a budget that a point uses at a width multiplier."""
+        """The part of a budget that a point uses at a width multiplier; infinite where its strides are too many for its
+        pixels."""
         spend = self._cost_at(budget)
-        return lambda point: budget.share_used(spend(point, width_mult))
+        strided = any(name == "resolution" or name.endswith(STRIDES) for name in self.choices)
+
+        def used(point: Point) -> float:
+            outline = self.outline(point) if strided else self._outline
+            possible = not strided or outline.resolution >= math.prod(outline.strides())
+            return budget.share_used(spend(point, width_mult)) if possible else math.inf
+
+        return used
 
     def sample_point(self, rng: random.Random, budget: BudgetLike, band: float = FIT_BAND) -> Candidate:
         """A random candidate inside the budget; `InputError` where it is out of reach, or no try of 1,000 found one.
@@ -441,19 +454,60 @@ class Space:
         rules = given if isinstance(given, Deployment) else Deployment.load(given)
         space = Space(offer(self.data, self._locations, rules), self.source)
         data = copy.deepcopy(space.data)
-        for location, written in fixed_places(space.network):
-            name = free.name(location)
-            if name not in space._locations and not rules.admits(name, written):
-                space._note_known(data, location)
-                free.set_at(data, location, rules.instead(name))
+        for location in space._breaking(rules):
+            space._note_known(data, location)
+            free.set_at(data, location, rules.instead(free.name(location)))
         space = Space(data, self.source)
-        first = {name: options[0] for name, options in space.choices.items()}
-        for name in [name for name in space.choices if name.endswith(".block")]:
-            options = space.choices[name]
-            kept = [option for option in options if not rules.broken(space.arch({**first, name: option}))]
+        for name, options in space._blocks.items():
+            kept = [option for option in options if any(not rules.broken(arch) for arch in space._with(name, option))]
             if kept and len(kept) < len(options):
                 free.keep(free.at(data, space._locations[name]), map(options.index, kept))
         return Space({**data, "deploy": plain(rules)}, self.source)
+
+    @property
+    def _blocks(self) -> dict[str, Options]:
+        """The choices of kinds of blocks."""
+        return {name: options for name, options in self.choices.items() if name.endswith(".block")}
+
+    def _breaking(self, rules: Deployment) -> list[Location]:
+        """Where something fixed breaks a rule, whichever kind of block is chosen: what a file leaves out is the kind's.
+        Where the rule has nothing to take its place, that of the first kinds alone; the others are left out."""
+        found = dict[Location, None]()
+        for one in self._of_each_block():
+            for location, written in fixed_places(one.network):
+                name = free.name(location)
+                if name in self._locations or rules.admits(name, written):
+                    continue
+                if one is self or rules.replaces(name):
+                    found[location] = None
+        return list(found)
+
+    def _of_each_block(self) -> Iterator[Space]:
+        """The space with one kind of block wherever that may be chosen, for every kind, whose defaults then hold."""
+        kinds = dict.fromkeys(kind for options in self._blocks.values() for kind in options)
+        yield self
+        for kind in kinds:
+            yield self.fix([f"{name}={kind}" for name, options in self._blocks.items() if kind in options])
+
+    def _may_deploy(self) -> bool:
+        """Whether some random network keeps to the rules, at a width multiplier that rounds all widths."""
+        least = self.fit_range[0] if self.fit_range else None
+        for seed in range(EXAMPLES):
+            with suppress(InputError):
+                if self.deploys(self.arch(self.random_point(random.Random(seed)), least)):
+                    return True
+        return False
+
+    def _with(self, name: str, value: Scalar) -> Iterator[Arch]:
+        """Some networks of which a choice has a value: with the first of all others, with it wherever it may be chosen,
+        and random ones."""
+        first = {name: options[0] for name, options in self.choices.items()}
+        yield self.arch({**first, name: value})
+        alike = {other for other, options in self._blocks.items() if value in options}
+        yield self.arch({**first, **dict.fromkeys(alike, value)})
+        for seed in range(EXAMPLES):
+            with suppress(InputError):
+                yield self.arch({**self.random_point(random.Random(seed)), name: value})
 
     def deploys(self, arch: Arch) -> bool:
         """Whether a network keeps to what the space's networks are deployed by."""
@@ -501,7 +555,8 @@ class Space:
         section, _, field = name.rpartition(".")
         if section.startswith("stage") and section[5:].isdigit() and 0 < int(section[5:]) <= len(self.network.stages):
             return ("stages", int(section[5:]) - 1, field)
-        if section in ("stem", "head", "schedule") or (not section and hasattr(self.network, field)):
+        alone = not section and hasattr(self.network, field) and field not in (*SECTIONS, "stages")
+        if section in SECTIONS or alone:
             return (section, field) if section else (field,)
         near = difflib.get_close_matches(name, self._locations, 1, 0.0)
         raise InputError(
@@ -510,13 +565,20 @@ class Space:
 
     def _felt(self, budget: Budget) -> Mapping[str, tuple[Scalar, ...]]:
         """The choices that may change how much of a budget is used."""
-        counted_alone = self.clock(budget) is None and not budget.limits_own
-        return self._counted if counted_alone else self.choices
+        return self._counted if self.counts_alone(budget) else self.choices
+
+    def counts_alone(self, budget: Budget) -> bool:
+        """Whether counting, which is fast, tells how much of a budget a network uses: neither time nor own costs."""
+        return self.latency_table(budget) is None and not budget.limits_own
 
     @property
     def _counted(self) -> dict[str, tuple[Scalar, ...]]:
         """The choices that change what is counted: a nonlinearity, or where the squeeze stands, changes no count."""
-        return {name: options for name, options in self.choices.items() if not name.endswith(UNCOUNTED)}
+        return {
+            name: options
+            for name, options in self.choices.items()
+            if not name.endswith(UNCOUNTED) or "output" in options  # there a squeeze sees other channels
+        }
 
     @cached_property
     def _slots(self) -> tuple[list[tuple[dict[str, Any], Slots]], dict[str, Slots], Slots]:
@@ -540,9 +602,9 @@ class Space:
         return self._sections[key]
 
 
-def _share(budget: Budget, clock: LatencyTable | None, outline: OpenNetwork) -> float:
+def _share(budget: Budget, table: LatencyTable | None, outline: OpenNetwork) -> float:
     """The part of a budget that an outline's network uses, as solvers want it."""
-    return budget.share_reached(outline_cost(outline, clock, budget.limits_own))
+    return budget.share_reached(outline_cost(outline, table, budget.limits_own))
 
 
 def band_of(budget: Budget) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from searchspace.budget import Budget
@@ -55,15 +56,14 @@ def order(budget: Budget) -> list[str]:
 
 def nearest(names: tuple[str, ...], space: Space, budget: Budget, band: float) -> tuple[str, Candidate] | None:
     """The variant that has to be scaled least, scaled; None where none can be."""
-    variants = {name: deploy(name, space) for name in names}
-    clock = space.clock(budget)
-    if clock is not None:
-        variants = {name: one for name, one in variants.items() if not clock.missing(one.arch())}
-
-    def far(name: str) -> float:
-        return abs(math.log(budget.share_used(cost(variants[name].arch(), clock))))
-
-    for name in sorted(variants, key=far):
+    variants, apart = {name: deploy(name, space) for name in names}, dict[str, float]()
+    table = space.latency_table(budget)
+    for name, one in variants.items():
+        with suppress(ValueError):  # its strides are too many for so few pixels
+            arch = one.arch()
+            if table is None or not table.missing(arch):
+                apart[name] = abs(math.log(budget.share_used(cost(arch, table))))
+    for name in sorted(apart, key=apart.__getitem__):
         if candidate := scale(variants[name], budget, (band, *(looser for looser in BANDS if looser < band)), space):
             return name, candidate
     return None
@@ -93,8 +93,8 @@ def scale(found: Network, budget: Budget, bands: Sequence[float], space: Space) 
         wide = Space(data, "textbook")
     except InputError:
         return None
-    clock = space.clock(budget)
-    wide = wide if clock is None else wide.with_latencies(clock)
+    table = space.latency_table(budget)
+    wide = wide if table is None else wide.with_latencies(table)
     for wanted in bands:
         candidate = wide.fit({}, budget, wanted)
         if candidate is not None and space.deploys(candidate.arch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from searchspace import Arch, Budget, InputError, Space, build, cost
+from searchspace import Arch, Budget, InputError, Space, build, cost, zoo
 from searchspace.blocks.blocks import Block
 from searchspace.blocks.stem_head import Head, Stem
 from searchspace.format.network import Network
@@ -162,3 +162,18 @@ def test_counting_needs_no_torch() -> None:
         "Space.load('mobile').sample(0, Budget.parse('300MFLOPs')); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "resnet18", "efficientnet_b0", "fasternet_t0"])
+def test_no_proxy_ends_in_a_single_pixel(name: str) -> None:
+    """Layers that make patches leave out what is over: 63 px with strides of 32 are one pixel, not two."""
+    for resolution in range(32, 72):
+        for smallest in (2, 3):
+            adapted = zoo(name).adapt(10, resolution=resolution, smallest_map=smallest)
+            assert adapted.last_side >= smallest
+
+
+def test_no_network_of_a_space_has_a_map_that_its_file_excludes() -> None:
+    for pixels in (100, 120, 124):
+        space = Space.load("convnext").fix([f"resolution={pixels}"])
+        assert space.sample(0, "300MFLOPs").last_side >= space.network.smallest_map

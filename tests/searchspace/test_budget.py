@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchspace import Budget, Cost, InputError
-from searchspace.budget import Limit, amount
+from searchspace.budget import OWN_COSTS, Limit, OwnCost, amount
 
 COST = Cost(macs=299_000_000, params=4_000_000, activations=5_000_000, peak_memory_bytes=6_000_000)
 
@@ -172,3 +172,8 @@ def test_a_type_of_numbers_says_what_bytes_are_of() -> None:
 def test_refuses_a_type_of_numbers(text: str, dtype: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Budget.parse(text).of_dtype(dtype)
+
+
+def test_a_range_below_one_of_a_cost_of_ones_own_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OWN_COSTS, "joule", OwnCost("Jl", lambda arch: 0.3))
+    assert str(Budget.parse("0.2-0.5Jl")) == "0.2-0.5Jl"

@@ -148,6 +148,8 @@ def linear_layer(inside: int, outside: int, bias: bool, channels_last: bool) -> 
 def _norm(part: Any) -> Layer:
     if not part.affine or not part.track_running_stats:
         raise UnreadableError("a batch norm without weights, or without running statistics")
+    if part.momentum is None:
+        raise UnreadableError("a batch norm whose momentum is None, a plain mean, has no place in a network")
     return Normalize(part.num_features, Norm("batch", part.eps, part.momentum))
 
 

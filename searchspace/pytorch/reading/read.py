@@ -41,8 +41,12 @@ def from_module(module: nn.Module, resolution: int = 224) -> Arch:
     try:
         arch = arch_of(layers_of(module), first.in_channels, resolution)
         _check(module, arch)
+    except InputError:
+        raise
     except ValueError as error:
         raise UnreadableError(f"{reason(error)}") from None
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:  # of what nobody foresaw in its forward
+        raise UnreadableError(f"its operations cannot be followed ({reason(error)})") from None
     return arch
 
 
@@ -91,5 +95,7 @@ def _check(module: nn.Module, arch: Arch) -> None:
     with torch.no_grad(), evaluating(module):
         images = torch.randn(2, arch.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
         wanted, given = (part(images.to(parameters[0])) for part in (module, network))
+    if not isinstance(wanted, torch.Tensor):
+        raise UnreadableError(f"it returns a {type(wanted).__name__}, and logits alone are accepted")
     if wanted.shape != given.shape or not bool((wanted - given).abs().max() <= CLOSE * wanted.abs().max()):
         raise UnreadableError("what was read of it computes something else")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import FrozenTrial
 
 from nas.config import SearchConfig
 from nas.run import resume, search_options
@@ -109,6 +111,25 @@ def test_the_first_proposals_are_what_it_expects_much_of(tmp_path: Path) -> None
         with_it = [near(dict(study.ask().point)) for _ in range(3)]
     drawn = [near(space.random_point(random.Random(seed))) for seed in range(30)]
     assert min(with_it) > max(drawn)
+
+
+@pytest.mark.parametrize("budget", ["30MFLOPs", "8MFLOPs"])
+def test_what_is_proposed_is_what_is_trained(tmp_path: Path, budget: str) -> None:
+    """The sampler knows what is too dear at the least width, so that a proposal is not changed to fit afterwards."""
+    begun = search_options.config_from_args(search_options.parser().parse_args(["--budget", budget]))
+    begun = replace(begun, identity=replace(begun.identity, controls=0, baselines=0))
+    with open_study(tmp_path / "run", begun, taught=prior.recall(begun.space)) as study:
+        proposals = study.proposals
+        asked, suggest = list[Any](), proposals._suggest
+
+        def noted(seed: int, trials: list[FrozenTrial]) -> Any:
+            asked.append(suggest(seed, trials))
+            return asked[-1]
+
+        proposals._suggest = noted  # type: ignore[method-assign]
+        for _ in range(3):
+            trial = study.ask()
+            assert trial.point == asked[-1]
 
 
 def test_runs_of_one_task_are_ranked_together(tmp_path: Path) -> None:

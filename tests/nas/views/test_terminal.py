@@ -200,7 +200,7 @@ def test_the_pre_flight_of_a_small_budget_says_what_networks_become_and_what_els
     assert " random networks " in lines[3]
     assert " % can be brought to 97-100 % of the budget; only such are trained" in lines[3]
     assert lines[4].startswith("typical width multiplier 0.")
-    assert "(first stage 8 channels); in 8" in lines[4]
+    assert "(first stage 8 channels); in 6" in lines[4]
     levers = "--resolution 96,128,160 or --without fused_mbconv,inverted or --space mobile_small"
     assert lines[5].endswith(f"times as much or more; {levers} would leave wider networks")
     why = "it has stem.width=32, which this space has not"

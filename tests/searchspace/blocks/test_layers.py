@@ -185,3 +185,12 @@ def test_a_gate_on_a_block_s_output_is_there_however_few_layers_the_block_has(bl
     assert squeezed
     assert cost(gated).params - cost(plain).params == 2 * 16 * squeezed.channels + squeezed.channels + 16
     assert sum(p.numel() for p in build(gated).parameters()) == cost(gated).params
+
+
+def test_a_universal_block_without_its_middle_has_its_squeeze_all_the_same() -> None:
+    """As timm's: behind the first 1×1. It was shown in the table, and neither counted nor built."""
+    data = {"stem": {"width": 8}, "schedule": {"start": 8, "end": 8}, "resolution": 32, "num_classes": 10}
+    stage = {"block": "universal", "kernel": 0, "first_kernel": 3, "expansion": 4.0}
+    without, squeezed = (Space({**data, "stages": [{**stage, "se": se}]}).arch() for se in (0.0, 0.25))
+    added = cost(squeezed).params - cost(without).params
+    assert added == sum(p.numel() for p in build(squeezed).parameters()) - cost(without).params > 0

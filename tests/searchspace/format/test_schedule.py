@@ -90,3 +90,10 @@ def test_widths_never_decrease(
 def test_refuses(fields: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Schedule(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["linear", "piecewise"])
+def test_widths_are_not_ignored(kind: str) -> None:
+    with pytest.raises(ValueError, match=rf"give one of end and increment .*; a {kind} one reads no widths"):
+        Schedule(kind=kind, widths=(16, 24, 40))  # type: ignore[arg-type]
+    assert channels(Schedule(kind=kind, start=8, end=8, widths=(16, 24, 40)), [1, 1]) == [8, 8]  # type: ignore[arg-type]

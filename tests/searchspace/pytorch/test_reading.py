@@ -318,3 +318,31 @@ def test_show_takes_timm_s_names(capsys: pytest.CaptureFixture[str]) -> None:
         network("timm:resnet19")
     with pytest.raises(InputError, match=r"^timm:vit_tiny_patch16_224: "):
         network("timm:vit_tiny_patch16_224")
+
+
+class Returning(nn.Module):
+    """A convolution and a classifier whose forward pass is given."""
+
+    def __init__(self, forward: Callable[[Tensor, Tensor], object], **norm: object) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, **norm)  # type: ignore[arg-type]
+        self.head, self.forwarded = nn.Linear(8, 4), forward
+
+    def forward(self, x: Tensor) -> object:
+        features = functional.relu(self.norm(self.conv(x)))
+        return self.forwarded(self.head(features.mean((2, 3))), features)
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (Returning(lambda logits, features: logits, momentum=None), "momentum is None"),
+        (Returning(lambda logits, features: (logits, features)), "it returns|has no place|cannot be followed"),
+        (Returning(lambda logits, features: logits + features[:, :4].mean()), "place|followed|else"),
+        (Returning(lambda logits, features: torch.add(input=logits, other=logits)), "place|followed|else"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(module: nn.Module, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        from_module(module, 32)
+    assert "\n" not in str(caught.value)

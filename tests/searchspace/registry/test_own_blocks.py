@@ -31,7 +31,7 @@ from searchspace.costs.network_cost import count_layers, formula_cost
 from searchspace.format.reference import keys
 from searchspace.pytorch.source import source
 from searchspace.registry import plugins
-from searchspace.registry.blocks import PACKAGE, check, forget
+from searchspace.registry.blocks import MODULES_OWN, PACKAGE, check, forget
 from searchspace.table import summary, table
 from tests.support.paths import ROOT
 from tests.support.strategies import any_stage, networks
@@ -242,6 +242,11 @@ class Shuffle(Layer):
     pass
 
 
+def twice(b: Block) -> Sequential:
+    """Of two parts of one name a module keeps the second, where the cost has both."""
+    return sequential(("conv", Conv(b.in_channels, b.in_channels, 3)), ("conv", Conv(b.in_channels, b.in_channels)))
+
+
 @pytest.mark.parametrize(
     ("body", "changes", "says"),
     [
@@ -260,6 +265,8 @@ class Shuffle(Layer):
         (lambda b: sequential(("shuffle", Shuffle()), ("project", last(b, b.in_channels))), {}, "not Shuffle"),
         (lambda b: sequential(("a b", last(b, b.in_channels))), {}, "a part is called 'a b'"),
         (lambda b: sequential(("scale", last(b, b.in_channels))), {}, "a part is called 'scale'"),
+        (lambda b: sequential(("half", last(b, b.in_channels))), {}, "'half', as something of every torch.nn.Module"),
+        (lambda b: sequential(("inner", twice(b)), ("project", last(b, b.in_channels))), {}, "'conv': .*, each once$"),
         (lambda b: b.nothing, {}, "AttributeError: a block has no 'nothing'"),
         (lambda b: 1 / 0, {}, "ZeroDivisionError"),
         (None, {"expansio": 3.0}, r"expansio: no such field; did you mean expansion\?"),
@@ -409,3 +416,18 @@ def test_the_readmes_block_makes_mobilenet_v4(tmp_path: Path) -> None:
     schedule = {"kind": "stagewise", "widths": widths}
     network = {"stem": {"width": 32}, "schedule": schedule, "stages": stages, "head": {"width": 960, "hidden": 1280}}
     assert cost(Space(network).arch()).macs == 186_005_568
+
+
+def test_two_plugins_of_one_name_are_two(tmp_path: Path) -> None:
+    paths = []
+    for name in ("slim", "thin"):
+        (tmp_path / name).mkdir()
+        paths.append(tmp_path / name / "same_name.py")
+        paths[-1].write_text(PLUGIN.replace('"slim"', f'"{name}"'))
+        plugins.load(str(paths[-1]))
+    assert plugins.sources() == tuple(map(str, paths))
+
+
+def test_names_that_every_module_has_are_refused() -> None:
+    """As many as PyTorch has: a part that is called so cannot be built."""
+    assert {name for name in dir(torch.nn.Sequential()) if not name.startswith("_")} <= MODULES_OWN

@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,29 @@ def test_where_nothing_can_take_a_places_value_it_is_one_line() -> None:
     rules = Deployment("chip", {"activation": Rule("it has one", "us", only=("elu",))})
     with pytest.raises(InputError, match=r"deploy chip: stem\.act: elu is accepted, and the space offers none"):
         Space.load("mobile").deploy(rules)
+
+
+def deployed(stages: list[Any], to: str = "mobile", **changes: Any) -> Space:
+    data = {"stem": {"width": 32, "act": "relu6"}, "schedule": {"start": 16, "end": 48, "divisor": 8}}
+    return Space({**data, "stages": stages, "resolution": 64, "num_classes": 10, **changes}).deploy(to)
+
+
+def test_what_is_left_does_not_depend_on_the_order_of_choices() -> None:
+    """A block's SiLU is its paper's default, for which the rule has another value, whichever kind stands first."""
+    for kinds in (["mbconv", "fused_mbconv"], ["fused_mbconv", "mbconv"]):
+        space = deployed([{"block": "mbconv"}, {"block": {"choice": kinds}, "stride": 2}])
+        assert set(space.choices["stage2.block"]) == set(kinds)
+        assert all(space.deploys(space.arch({"stage2.block": kind})) for kind in kinds)
+    for kinds in (["bottleneck", "mbconv"], ["mbconv", "bottleneck"]):
+        stage = {"block": {"choice": kinds}, "group_width": 8, "spatial_act": "relu6", "expand_act": "relu6"}
+        space = deployed([stage, {**stage, "stride": 2}], to="edgetpu")
+        assert all(set(options) == {"mbconv"} for name, options in space.choices.items() if name.endswith("block"))
+
+
+def test_a_space_is_not_refused_for_its_first_network() -> None:
+    """24 channels expanded by 2.5 are no multiple of 8, those expanded by 4 are; in both orders."""
+    for expansions in ([2.5, 4.0], [4.0, 2.5]):
+        stage = {"block": "mbconv", "expansion": {"choice": expansions}, "expand_act": "relu6", "spatial_act": "relu6"}
+        space = deployed([{**stage, "stride": 2}], width_mult={"fit": [0.5, 4.0]})
+        for seed in range(5):
+            assert space.deploys(space.sample(seed, "3MFLOPs"))

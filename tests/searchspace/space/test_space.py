@@ -442,6 +442,43 @@ def test_repair_lands_inside(seed: int, parameters: int, place: float) -> None:
     assert found is not None or parameters < 6 or place < 0.3
 
 
+def test_what_is_made_cheaper_is_as_likely_as_what_is_drawn() -> None:
+    """At 30MFLOPs four of five random networks are too dear; they do not all end as the cheapest of everything."""
+    space, budget = SPACES["mobile"], Budget.parse("30MFLOPs")
+    drawn = [space.random_point(random.Random(seed)) for seed in range(60)]
+    fitted = [candidate.point for point in drawn if (candidate := space.fit(point, budget)) is not None]
+    assert sum(point != after for point, after in zip(drawn, fitted, strict=True)) > 40
+
+    def share(points: list[dict[str, Any]], choice: str, value: Any) -> float:
+        stages = [point[f"stage{stage}.{choice}"] for point in points for stage in range(2, 7)]
+        return stages.count(value) / len(stages)
+
+    for choice, value, least, most in [
+        ("block", "mbconv", 0.7, 1.0),
+        ("block", "bottleneck", 0.0, 0.16),
+        ("expansion", 1.0, 0.0, 0.16),
+        ("expansion", 4.0, 0.2, 1.0),
+    ]:
+        assert least <= share(fitted, choice, value) <= most, (choice, value)
+
+
+def test_the_neighbours_of_a_textbook_network_are_in_reach_at_a_small_budget() -> None:
+    """ReXNet is scaled by 0.19 at 30MFLOPs; what differs from it in one choice is fitted as it is."""
+    space, budget = SPACES["mobile"], Budget.parse("30MFLOPs")
+    known = space.fit_known("rexnet_100", budget)
+    assert known is not None
+    for choice, value in [
+        ("stage6.kernel", 5),
+        ("stage5.se", 0.25),
+        ("schedule.kind", "stagewise"),
+        ("stage4.depth", 4),
+    ]:
+        point = {**known.point, choice: value}
+        found = space.fit(point, budget)
+        assert found is not None
+        assert found.point == point
+
+
 def test_repair_says_when_nothing_is_inside() -> None:
     assert repair({"a": 1}, {"a": [1, 2]}, lambda p: p["a"], 0.0, 0.5, random.Random(0)) is None
 
@@ -467,3 +504,28 @@ def test_a_point_outside_the_space_is_refused(changes: dict[str, Any], width_mul
     point = {**space.random_point(random.Random(0)), **changes}
     with pytest.raises(InputError, match=says):
         space.arch(point, width_mult)
+
+
+@pytest.mark.parametrize("name", ["stages", "stem", "head", "schedule"])
+def test_a_part_of_the_file_is_no_value(name: str) -> None:
+    with pytest.raises(InputError, match=f"fix '{name}': no such value in mobile.yaml"):
+        SPACES["mobile"].fix([f"{name}=3"])
+
+
+def test_points_with_too_many_strides_for_their_pixels_do_not_refuse_the_space() -> None:
+    stages = [{"depth": {"choice": [1, 2]}, "stride": 2}, *({"depth": 1, "stride": 2} for _ in range(3))]
+    stem = {"width": 16, "stride": {"choice": [2, 4]}}
+    data = {"width_mult": {"fit": [0.1, 4.0]}, "stem": stem, "schedule": {"start": 16, "end": 48}, "stages": stages}
+    space = Space({**data, "resolution": {"choice": [64, 32]}, "num_classes": 10})
+    assert preflight(space, Budget.parse("2MFLOPs"), sample=50).fits > 0
+    assert space.sample(0, "2MFLOPs").resolution in (32, 64)
+
+
+def test_where_a_squeeze_stands_counts_where_it_may_be_the_output() -> None:
+    positions = {"choice": ["before", "output"]}
+    stage = {"block": "mbconv", "depth": 3, "stride": 2, "expansion": 6.0, "se": 1.0, "se_position": positions}
+    data = {"stem": {"width": 16}, "schedule": {"start": 16, "end": 16}, "stages": [stage]}
+    space = Space({**data, "width_mult": {"fit": [0.9, 1.1]}, "resolution": 32, "num_classes": 10})
+    found = space.fit({"stage1.se_position": "before"}, "25kParams", 0.9)
+    assert found is not None
+    assert found.point == {"stage1.se_position": "output"}
