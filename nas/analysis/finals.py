@@ -96,7 +96,7 @@ def sentences(finals: Finals) -> list[str]:
     """What the finals say of the network that the search names, and of the best textbook network."""
     found = duel(finals)
     if found is None:
-        return []
+        return failures(finals)
     metric = found.winner.metric
     trained = f"{count_of(found.epochs, 'epoch')} from {count_of(found.rounds, 'fresh seed')}"
     on = f" and {found.images:,} images that had decided nothing before" if found.images else ""
@@ -107,6 +107,7 @@ def sentences(finals: Finals) -> list[str]:
         f"Finals: {again}. {best} is {name(found.winner)}: {metric.validation} {found.score:.4f}, the mean of "
         f"trainings of {trained}{on}."
     ]
+    lines += failures(finals)
     if found.other is None or found.difference is None:
         return lines
     within = "" if found.interval is None else " [{:+.4f}, {:+.4f}] (90 % interval)".format(*found.interval)
@@ -115,6 +116,20 @@ def sentences(finals: Finals) -> list[str]:
     equal = f" Of equal networks the {kind} is named." if not found.difference else ""
     lines.append(f"In the same trainings {beside}. {verdict(found)}{equal}")
     return [*lines, *shrinking(finals, found), *speeds(found)]
+
+
+def failures(finals: Finals) -> list[str]:
+    """What is said where trainings failed: which networks are not known then, and what to do about it."""
+    failed = finals.failed
+    if not failed:
+        return []
+    networks = {one.digest for one in failed}
+    names = ", ".join(name(one) for one in finals.contenders if one.digest in networks)
+    measured = "" if duel(finals) else ", so that brief scores alone name the best network"
+    return [
+        f"{count_of(len(failed), 'training')} of the finals failed ({names}: {failed[-1].error:.120}){measured}; the "
+        "same command tries again."
+    ]
 
 
 def speeds(found: Duel) -> list[str]:

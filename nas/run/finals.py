@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from nas.analysis.time_left import TimeLeft
-from nas.config import SearchConfig
+from nas.config import Execution, SearchConfig
 from nas.data.labelled import count_of
 from nas.run.folder import Results, write_finals
 from nas.run.watchers import Watchers
-from nas.study.finals import HELD, FinalProposals, Finals, contenders, finalists, rounds
+from nas.study.finals import HELD, LONGEST, FinalProposals, Finals, contenders, finalists, rounds
 from nas.study.study import Study
 from nas.views.terminal import Display
 from nas.workers import tuner
@@ -43,7 +43,7 @@ def hold(
     with study.open_finals() as trainings:
         finals = Finals(chosen, tuple(trainings.records), rounds(epochs))
         why, signal = "", 0
-        if not finals.over:
+        if not finals.over or finals.failed:
             if not quiet:
                 console.print(announcement(finals, has_folds=hasattr(work.data, "fold")), soft_wrap=True)
             trainings.proposals = FinalProposals(trainings.design, finals)
@@ -54,12 +54,18 @@ def hold(
             watchers = Watchers([display, results], [], log)
             with display:
                 coordinator = Coordinator(trainings, total, epochs, watchers, run.resolve() / CHECKPOINTS, stops=False)
-                why, signal = tuner.run(coordinator, work, config.conduct, log, cluster), coordinator.stopped_by
+                why, signal = tuner.run(coordinator, work, patient(config), log, cluster), coordinator.stopped_by
             finals = replace(finals, trainings=tuple(trainings.records))
         if finals.over:
             trainings.keep(HELD, finals.kept)
             return "", signal
         return why, signal
+
+
+def patient(config: SearchConfig) -> Execution:
+    """How trainings of finals are carried out: each may take as much longer than a trial as it has more epochs."""
+    most = config.conduct.trial_timeout_s
+    return config.conduct if most is None else replace(config.conduct, trial_timeout_s=most * LONGEST)
 
 
 def _display(finals: Finals, study: Study, run: Path, log: logging.Logger, console: Console, quiet: bool) -> Display:

@@ -184,6 +184,14 @@ class Finals:
         return [one for one in entrants if training(one.digest, final_of(one, played)) not in ended]
 
     @property
+    def failed(self) -> list[TrialRecord]:
+        """The trainings that failed and were not made good since."""
+        complete = {training(one.digest, one.final) for one in self.trainings if one.state == "complete"}
+        failed = [one for one in self.trainings if one.state == "failed"]
+        last = {training(one.digest, one.final): one for one in failed}
+        return [one for which, one in last.items() if which not in complete]
+
+    @property
     def over(self) -> bool:
         return bool(self.contenders) and not any(self.missing(played) for played in self.rounds)
 
@@ -213,7 +221,8 @@ class Finals:
         """Those of the last rounds, first the one that is named: the better one, but a textbook network where the
         other is no better, or its lead shrinks, since a network that learns faster is not yet one that is better when
         trained in full."""
-        found = self.best_first(self.entrants(self.measuring[0].number), self.measuring)
+        entrants = self.entrants(self.measuring[0].number)
+        found = self.best_first(entrants, self._measured(entrants))
         went = self.lead(found)
         if self.by_trend and went and went.shrinks and found[1].role == "baseline":
             found.reverse()
@@ -223,6 +232,11 @@ class Finals:
     def measuring(self) -> list[Round]:
         """The last rounds, on images that have decided nothing before."""
         return [played for played in self.rounds if played.fold]
+
+    def _measured(self, networks: Sequence[TrialRecord]) -> list[Round]:
+        """The last rounds whose trainings of all these are complete: others compare nothing. All where none are."""
+        shared = [played for played in self.measuring if all(self.training(one, played) for one in networks)]
+        return shared or self.measuring
 
     @property
     def winner(self) -> TrialRecord:
@@ -258,8 +272,9 @@ class Finals:
         return [[fmean(curve[e] for curve in kept) for e in range(1, epochs + 1)] for kept in trained]
 
     def last_trainings(self, network: TrialRecord) -> list[TrialRecord]:
-        """Its complete trainings of the last rounds."""
-        found = (self.training(network, played) for played in self.measuring)
+        """Its complete trainings of the last rounds, of those that measured all who were in them."""
+        measured = self._measured(self.entrants(self.measuring[0].number))
+        found = (self.training(network, played) for played in measured)
         return [one for one in found if one is not None]
 
 
@@ -314,12 +329,14 @@ class FinalProposals(Proposals):
     def __init__(self, design: Design, finals: Finals) -> None:
         super().__init__(design)
         self.finals = finals
+        self.again = {one.number for one in finals.failed}  # those that failed in earlier commands
 
     def next(self, trials: list[FrozenTrial]) -> Proposal:
         """The first training that nobody has taken. Raises `WaitingError` where it is not known before those that run
         have ended, `ExhaustedError` where all have."""
-        taken = {training_of(trial) for trial in trials if not is_interrupted(trial)}
-        records = [trial_record(trial, self.design.metric) for trial in trials if not is_interrupted(trial)]
+        known = [trial for trial in trials if not is_interrupted(trial) and trial.number not in self.again]
+        taken = {training_of(trial) for trial in known}
+        records = [trial_record(trial, self.design.metric) for trial in known]
         finals = replace(self.finals, trainings=tuple(records))
         for played in finals.rounds:
             left = finals.missing(played)

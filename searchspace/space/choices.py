@@ -162,12 +162,6 @@ class Slots:
         return changed
 
 
-def keep(node: dict[str, Any], places: Iterable[int]) -> None:
-    """Leave of a choice in a file the options at these places, with their weights, in place."""
-    kept = list(places)
-    node |= {part: [values[place] for place in kept] for part, values in node.items()}
-
-
 def at(data: Any, location: Location) -> Any:
     for part in location:
         data = data[part]
@@ -181,6 +175,13 @@ def set_at(data: Any, location: Location, new: Any) -> Any:
         parent = parent.setdefault(part, {}) if isinstance(parent, dict) else parent[part]
     parent[location[-1]] = new
     return data
+
+
+def keep_at(data: Any, location: Location, places: Iterable[int]) -> None:
+    """Leave of the choice at a location the options at these places, with their weights. The choice of another location
+    may be the same object, as with YAML's anchors, and stays as it is."""
+    kept, node = list(places), at(data, location)
+    set_at(data, location, {part: [values[place] for place in kept] for part, values in node.items()})
 
 
 def scalars(node: Any, at: Location = ()) -> Iterable[tuple[Location, Any]]:

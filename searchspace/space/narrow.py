@@ -32,7 +32,7 @@ def without(data: Any, locations: Mapping[str, Location], words: Iterable[str], 
             if not left:
                 raise InputError(f"without {word!r}: nothing would be left to choose for {name}")
             found = found or len(left) < len(options)
-            free.keep(node, left)
+            free.keep_at(kept, location, left)
         fixed = _find_fixed(kept, word, wanted)
         if fixed:
             raise InputError(f"without {word!r}: {fixed} in {source} and not free; change the file or --fix it")
@@ -49,7 +49,7 @@ def offer(data: Any, locations: Mapping[str, Location], rules: Deployment) -> An
         node = free.at(kept, location)
         left = [place for place, option in enumerate(node["choice"]) if rules.admits(name, option)]
         if left:
-            free.keep(node, left)
+            free.keep_at(kept, location, left)
         else:
             free.set_at(kept, location, rules.instead(name))
     return kept

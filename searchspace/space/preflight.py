@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from statistics import median_low
@@ -15,6 +16,7 @@ from searchspace.arch import Arch
 from searchspace.budget import Budget, Cost
 from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost
+from searchspace.errors import InputError
 from searchspace.networks import names, zoo
 from searchspace.processes import Mapped
 from searchspace.space.space import FIT_BAND, BudgetLike, Candidate, Point, Space
@@ -149,8 +151,12 @@ def known_within(space: Space, budget: Budget) -> list[tuple[str, Arch, Cost]]:
 
 
 def _distinct(space: Space) -> int | None:
-    """How many networks a small space has, at width multiplier 1 where that is free."""
+    """How many networks a small space has, at width multiplier 1 where that is free; choices that do not go together
+    make none."""
     if space.size > ENUMERABLE:
         return None
-    points = (dict(zip(space.choices, values, strict=True)) for values in itertools.product(*space.choices.values()))
-    return len({space.arch(point).digest for point in points})
+    found = set()
+    for values in itertools.product(*space.choices.values()):
+        with suppress(InputError):
+            found.add(space.arch(dict(zip(space.choices, values, strict=True))).digest)
+    return len(found)

@@ -461,7 +461,7 @@ class Space:
         for name, options in space._blocks.items():
             kept = [option for option in options if any(not rules.broken(arch) for arch in space._with(name, option))]
             if kept and len(kept) < len(options):
-                free.keep(free.at(data, space._locations[name]), map(options.index, kept))
+                free.keep_at(data, space._locations[name], map(options.index, kept))
         return Space({**data, "deploy": plain(rules)}, self.source)
 
     @property

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,9 @@ import pytest
 
 from nas import Context, Result, Run, Trial
 from nas.config import Execution
+from nas.run.finals import patient
 from nas.run.search import Given, Search
-from nas.run.search_options import from_python
+from nas.run.search_options import config_from_args, from_python
 from searchspace import Arch, Space
 from tests.searchspace.space.test_space import SMALL
 
@@ -122,6 +124,13 @@ def test_a_space_that_is_used_up_has_finals_too(tmp_path: Path, capsys: pytest.C
     said = " ".join(capsys.readouterr().out.split())
     assert "done: the space has no other network within the budget" in said
     assert "the same command carries on" not in said
+
+
+def test_a_training_of_finals_may_take_as_much_longer_as_it_has_more_epochs(tmp_path: Path) -> None:
+    config = config_from_args(from_python({**TINY, "run": tmp_path / "run", "trials": 4, "trial_timeout": 60}))
+    assert config.conduct.trial_timeout_s == 60
+    assert patient(config).trial_timeout_s == 150
+    assert patient(replace(config, conduct=Execution())) == Execution()
 
 
 def test_what_comes_before_the_trials_is_of_the_time_limit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,61 @@ def test_a_training_that_failed_comes_last_and_equals_by_their_cost() -> None:
     assert best_of([cheap, dear], replace(finals, trainings=tuple(nothing))) == cheap
 
 
+def test_only_rounds_that_measured_both_are_compared() -> None:
+    """The textbook network failed in one round, whose images were the easier ones: .95 beside .93 in the other."""
+    trials = [trial(0, 0.6), trial(1, 0.5, "baseline")]
+
+    def score(network: TrialRecord, played: Round) -> float:
+        return (0.95 if network.number else 0.93) + 0.04 * (played.fold == 1)
+
+    finals = held(trials, score)
+    broken = [
+        replace(one, state="failed", score=None, error="out of memory: 3 GiB")
+        if one.number and one.final and one.final.fold == 1
+        else one
+        for one in finals.trainings
+    ]
+    finals = replace(finals, trainings=tuple(broken))
+    assert finals.winner.number == 1
+    first, second, third = shown.sentences(finals)[:3]
+    assert "net1 (trial 1): validation accuracy 0.9500" in first
+    assert second == (
+        "1 training of the finals failed (net1 (trial 1): out of memory: 3 GiB); the same command tries again."
+    )
+    assert "trial 0 (search) has 0.9300: a difference of +0.0200" in third
+
+
+def test_finals_that_measured_nothing_say_so() -> None:
+    finals = held([trial(0, 0.6), trial(1, 0.5, "baseline")], lambda network, played: 0.7)
+    failed = [replace(one, state="failed", score=None, error="timeout: 9 s") for one in finals.trainings]
+    finals = replace(finals, trainings=tuple(failed))
+    assert shown.sentences(finals) == [
+        "4 trainings of the finals failed (trial 0 (search), net1 (trial 1): timeout: 9 s), so that brief scores alone "
+        "name the best network; the same command tries again."
+    ]
+
+
+def test_trainings_that_failed_are_tried_again_by_the_next_command(tmp_path: Path) -> None:
+    with searched(tmp_path) as study, study.open_finals() as trainings:
+        finals = Finals(tuple(contenders(study.records, 4)), (), rounds(EPOCHS))
+        trainings.proposals = FinalProposals(trainings.design, finals)
+        with suppress(ExhaustedError):
+            while True:
+                one = trainings.ask()
+                assert one.final
+                bad = one.final.fold == 1
+                trainings.tell(one, error="out of memory") if bad else told(trainings, one, one.cost.macs / 1e9)
+        finals = replace(finals, trainings=tuple(trainings.records))
+        assert finals.over
+        assert len(finals.failed) == 2
+        trainings.proposals = FinalProposals(trainings.design, finals)
+        to_their_end(trainings, lambda one: one.cost.macs / 1e9)
+        again = replace(finals, trainings=tuple(trainings.records))
+        assert len(again.trainings) == len(finals.trainings) + 2
+        assert again.failed == []
+        assert all(len(again.last_trainings(network)) == 2 for network in again.last)
+
+
 def test_the_epochs_are_those_that_were_made() -> None:
     finals = held([trial(0, 0.5)], lambda network, played: 0.7)
     assert "the mean of trainings of 10 epochs from 2 fresh seeds" in shown.sentences(finals)[0]

@@ -321,15 +321,16 @@ def test_show_takes_timm_s_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Returning(nn.Module):
-    """A convolution and a classifier whose forward pass is given."""
+    """Convolutions and a classifier; what is returned of logits and features is given."""
 
     def __init__(self, forward: Callable[[Tensor, Tensor], object], **norm: object) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, **norm)  # type: ignore[arg-type]
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.norm = nn.BatchNorm2d(8, **norm)  # type: ignore[arg-type]
         self.head, self.forwarded = nn.Linear(8, 4), forward
 
     def forward(self, x: Tensor) -> object:
-        features = functional.relu(self.norm(self.conv(x)))
+        features = functional.relu(self.norm(self.conv(functional.relu(self.stem(x)))))
         return self.forwarded(self.head(features.mean((2, 3))), features)
 
 
@@ -337,9 +338,12 @@ class Returning(nn.Module):
     ("module", "says"),
     [
         (Returning(lambda logits, features: logits, momentum=None), "momentum is None"),
-        (Returning(lambda logits, features: (logits, features)), "it returns|has no place|cannot be followed"),
-        (Returning(lambda logits, features: logits + features[:, :4].mean()), "place|followed|else"),
-        (Returning(lambda logits, features: torch.add(input=logits, other=logits)), "place|followed|else"),
+        (Returning(lambda logits, features: (logits, features)), "it returns a tuple, and logits alone are accepted"),
+        (Returning(lambda logits, features: logits + features[:, :4].mean()), "forward: a mean of dimensions"),
+        (
+            Returning(lambda logits, features: torch.add(input=logits, other=logits)),
+            "its operations cannot be followed",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(module: nn.Module, says: str) -> None:

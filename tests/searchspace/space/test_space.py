@@ -516,7 +516,7 @@ def test_points_with_too_many_strides_for_their_pixels_do_not_refuse_the_space()
     stages = [{"depth": {"choice": [1, 2]}, "stride": 2}, *({"depth": 1, "stride": 2} for _ in range(3))]
     stem = {"width": 16, "stride": {"choice": [2, 4]}}
     data = {"width_mult": {"fit": [0.1, 4.0]}, "stem": stem, "schedule": {"start": 16, "end": 48}, "stages": stages}
-    space = Space({**data, "resolution": {"choice": [64, 32]}, "num_classes": 10})
+    space = Space({**data, "defaults": {"block": "mbconv"}, "resolution": {"choice": [64, 32]}, "num_classes": 10})
     assert preflight(space, Budget.parse("2MFLOPs"), sample=50).fits > 0
     assert space.sample(0, "2MFLOPs").resolution in (32, 64)
 

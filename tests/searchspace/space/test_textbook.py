@@ -60,5 +60,5 @@ def test_a_network_with_too_many_strides_for_the_pixels_is_left_out() -> None:
     """Space without `smallest_map`: EfficientNet's strides of 32 leave nothing of 16 px, which was a traceback."""
     stages = [{"depth": 1}, {"depth": {"choice": [1, 2]}, "stride": 2}, {"depth": 1, "stride": 2}]
     data = {"width_mult": {"fit": [0.1, 4.0]}, "stem": {"width": 16}, "schedule": {"start": 16, "end": 64}}
-    space = Space({**data, "stages": stages, "resolution": 16, "num_classes": 10})
+    space = Space({**data, "defaults": {"block": "mbconv"}, "stages": stages, "resolution": 16, "num_classes": 10})
     assert list(textbook(space, Budget.parse("1MFLOPs"))) == []
