@@ -222,7 +222,7 @@ class Finals:
         other is no better, or its lead shrinks, since a network that learns faster is not yet one that is better when
         trained in full."""
         entrants = self.entrants(self.measuring[0].number)
-        found = self.best_first(entrants, self._measured(entrants))
+        found = self.best_first(entrants, self._choose_rounds(entrants))
         went = self.lead(found)
         if self.by_trend and went and went.shrinks and found[1].role == "baseline":
             found.reverse()
@@ -233,7 +233,7 @@ class Finals:
         """The last rounds, on images that have decided nothing before."""
         return [played for played in self.rounds if played.fold]
 
-    def _measured(self, networks: Sequence[TrialRecord]) -> list[Round]:
+    def _choose_rounds(self, networks: Sequence[TrialRecord]) -> list[Round]:
         """The last rounds whose trainings of all these are complete: others compare nothing. All where none are."""
         shared = [played for played in self.measuring if all(self.training(one, played) for one in networks)]
         return shared or self.measuring
@@ -273,7 +273,7 @@ class Finals:
 
     def last_trainings(self, network: TrialRecord) -> list[TrialRecord]:
         """Its complete trainings of the last rounds, of those that measured all who were in them."""
-        measured = self._measured(self.entrants(self.measuring[0].number))
+        measured = self._choose_rounds(self.entrants(self.measuring[0].number))
         found = (self.training(network, played) for played in measured)
         return [one for one in found if one is not None]
 

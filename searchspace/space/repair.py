@@ -35,7 +35,9 @@ def repair(
         if low <= spent <= high:
             return current
         one = rng.choice(names) if names and step < 4 * len(names) else None
-        offered = [(name, v) for name in names for v in choices[name]] if one is None else _offered(one, choices, rng)
+        offered = (
+            [(name, v) for name in names for v in choices[name]] if one is None else _draw_offers(one, choices, rng)
+        )
         changed = [(name, v) for name, v in offered if v != current[name]]
         costed = [(cost({**current, name: v}), name, v) for name, v in changed]
         wanted = [move for move in costed if (move[0] < spent if spent > high else spent < move[0] <= high)]
@@ -51,7 +53,7 @@ def repair(
     return current if low <= spent <= high else None
 
 
-def _offered(name: str, choices: Mapping[str, Sequence[V]], rng: random.Random) -> list[tuple[str, V]]:
+def _draw_offers(name: str, choices: Mapping[str, Sequence[V]], rng: random.Random) -> list[tuple[str, V]]:
     """All values of a choice; of one with weights a single one, drawn by them."""
     weights = getattr(choices[name], "weights", None)
     return [(name, value) for value in (rng.choices(choices[name], weights) if weights else choices[name])]
