@@ -38,6 +38,8 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
     wanted = search_options.apply(args, old.identity)
     if budget == old.budget:  # written in another way
         wanted = replace(wanted, budget=old.identity.budget)
+    if args.metric == str(old.identity.metric):  # a text, which says nothing of its interval
+        wanted = replace(wanted, metric=old.identity.metric)
     # Which images are left out their fingerprint tells; test images are no part of the search.
     data = as_written(wanted.data, old.identity.data)
     wanted = replace(wanted, data=replace(data, skip_bad=old.identity.data.skip_bad))

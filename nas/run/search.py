@@ -170,6 +170,8 @@ class Search:
         if given.dataset is not None:
             self.split = self._object()
             args.dataset = self.split.name
+        if given.metric is not None:
+            args.metric = given.metric
         self.evaluate = given.evaluate or self._load_function("evaluate", args.evaluate)
         if self.evaluate is not None:
             search_options.check_evaluate(self.evaluate)

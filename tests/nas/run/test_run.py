@@ -19,6 +19,7 @@ from PIL import Image
 import nas
 from nas import Context, Result, Run, Split, Study, Trial, export, report, search
 from nas.config import CONFIG
+from nas.metric import Metric
 from nas.run import search_options
 from nas.run.search import Ended, Given, Search, carry_out_command
 from nas.study import lock, storage
@@ -86,6 +87,19 @@ def test_a_search_by_ones_own_training_has_all_that_a_search_has(run: Run) -> No
     assert Arch.load(run.folder / "best.yaml") == run.best.arch
     assert len(list((run.folder / "tensorboard").glob("trial-*/events*"))) == 4
     assert "watcher Notes failed at ended: RuntimeError: the tracker is down" in (run.folder / "log.txt").read_text()
+
+
+def test_the_interval_of_a_metric_is_what_python_gave(tmp_path: Path) -> None:
+    given = Metric("accuracy", "maximize", "unknown")
+    options = {**TINY, "num_classes": 10, "run": tmp_path}
+    begun = Search(search_options.from_python(options), Given(metric=given))
+    begun.config.save(tmp_path)
+    assert Run.config_of(tmp_path) == begun.config
+    assert begun.config.identity.metric == given
+    for same in ("accuracy", None):
+        assert Search(search_options.from_python({**options, "metric": same})).config.identity.metric == given
+    with pytest.raises(InputError, match=r"is another search \(metric.interval: unknown → binomial"):
+        Run.search(**{**TINY, "num_classes": 10}, folder=tmp_path, metric=Metric("accuracy", "maximize", "binomial"))
 
 
 @pytest.mark.parametrize("stopping", [True, False])
