@@ -28,10 +28,11 @@ LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def adopt(trials: Iterable[FrozenTrial], old: Space, new: Space) -> list[FrozenTrial]:
-    """The trials of a study of the old space that are whole points of the new one, as trials of that."""
+    """The trials of a study of the old space that are whole points of the new one, as trials of that. A network that
+    was fitted to a share of the budget is left out: its score is one of another budget."""
     kinds: dict[str, BaseDistribution] = {n: CategoricalDistribution(options) for n, options in new.choices.items()}
     whole = [t for t in trials if t.state in LEARNT_FROM and t.params and old.choices.keys() <= t.params.keys()]
-    points = [(trial, new.adopt(old, trial.params)) for trial in whole]
+    points = [(t, new.adopt(old, t.params)) for t in whole if t.params.get(objectives.SHARE, 1.0) == 1.0]
     return [copy_trial(trial, point, kinds) for trial, point in points if point is not None]
 
 

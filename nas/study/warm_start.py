@@ -68,17 +68,20 @@ def gather(runs: Iterable[tuple[str, SearchConfig, optuna.Study]], config: Searc
 def _source(run: str, old: SearchConfig, study: optuna.Study, config: SearchConfig) -> Source:
     from scipy.stats import rankdata  # half a second, which a search without a warm start need not wait
 
-    if (old.identity.metric, old.identity.evaluate) != (config.identity.metric, config.identity.evaluate):
+    by, now = ((str(i.metric), i.evaluate) for i in (old.identity, config.identity))
+    if by != now:
         raise InputError(
-            f"warm-start {run}: its trials are scored by {old.identity.metric}, "
-            f"this search's by {config.identity.metric}"
-            + (", and trained otherwise" if old.identity.evaluate != config.identity.evaluate else "")
+            f"warm-start {run}: its trials are scored by {by[0]}, this search's by {now[0]}"
+            + (", and trained otherwise" if by[1] != now[1] else "")
         )
     trials = study.get_trials(deepcopy=False)
     taught = lessons(adopt(trials, old.space, config.space), maximize=True)
     if len(taught.y) < 2:
         finished = sum(trial.state.is_finished() for trial in trials)
-        raise InputError(f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space")
+        budget = ", and use the whole budget" if old.identity.minimize else ""
+        raise InputError(
+            f"warm-start {run}: of {finished} finished trials {len(taught.y)} are points of this space{budget}"
+        )
     assert len(taught.y) <= LEARNT
     same = task(old.identity) == task(resume(config.identity, old.identity))
     y = taught.y if same else ndtri((rankdata(taught.y) - 0.5) / len(taught.y))

@@ -13,7 +13,7 @@ from nas.run.search import taught_by
 from nas.samplers import Predictor
 from nas.samplers.domain import Domain
 from nas.samplers.observations import PriorObservation
-from nas.study import warm_start
+from nas.study import objectives, warm_start
 from nas.study.opening import open_study
 from nas.study.study import Study
 from searchspace import InputError, Space
@@ -63,6 +63,17 @@ def test_only_whole_points_of_this_space_are_taken_over(old: Path) -> None:
         taught_by([str(old)], config(SPACE.fix(["stem.width=24"])))
     with pytest.raises(InputError, match=r"warm-start .*no run folder"):
         taught_by([str(old.parent / "nothing")], config())
+
+
+def test_of_a_run_that_minimises_only_what_uses_the_whole_budget_teaches(tmp_path: Path) -> None:
+    spent = config(minimize=("params",))
+    study = open_study(tmp_path, spent)
+    advance(study, 14)
+    spent.save(tmp_path)
+    whole = [trial for trial in study.trials if trial.params[objectives.SHARE] == 1.0]
+    (source,) = taught_by([str(tmp_path)], config()).sources
+    assert 2 <= len(source.points) == len(whole) < 14
+    assert all({**point, objectives.SHARE: 1.0} in [trial.params for trial in whole] for point in source.points)
 
 
 def test_a_run_carries_on_without_the_old_folder(old: Path, tmp_path: Path) -> None:
