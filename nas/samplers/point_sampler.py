@@ -194,9 +194,9 @@ class PointSampler(BaseSampler):
             key = self.domain.key(seen.params)
             if self.domain.holds(key):
                 taken.add(key)
-                part = other.params.keys() < self.domain.choices.keys()
-                if part and other.params and other.state == TrialState.COMPLETE:
-                    taken.add_part(other.params)
+                asked = {name: value for name, value in other.params.items() if name in self.domain.choices}
+                if 0 < len(asked) < len(self.domain.choices) and came_to_a_score(other):
+                    taken.add_part(asked)
                 if other.state != TrialState.WAITING:
                     trials.append(seen)
                     keys.append(key)
@@ -237,6 +237,11 @@ def trial_of_number(study: Study, number: int) -> FrozenTrial | None:
     """A trial of the study by its number, which is not its place where others were deleted from the database."""
     trials = private.whole_study(study).get_trials(deepcopy=False)
     return next((trial for trial in trials if trial.number == number), None)
+
+
+def came_to_a_score(trial: FrozenTrial) -> bool:
+    """Whether a trial was asked for all that it needs: it is complete, or was pruned after a step."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and bool(trial.intermediate_values))
 
 
 def check_one_objective(sampler: BaseSampler, study: Study) -> None:

@@ -23,6 +23,6 @@ class Taken(set[Key]):
         return any(tuple([key[i] for i in places]) in found for places, found in self._parts.items())
 
     def add_part(self, params: Mapping[str, Any]) -> None:
-        """The choices that a complete trial was asked for, which decided that it was asked for no others."""
+        """The choices that a trial with a score was asked for, which decided that it was asked for no others."""
         places = tuple(i for i, name in enumerate(self._names) if name in params)
         self._parts.setdefault(places, set()).add(tuple(params[self._names[i]] for i in places))

@@ -368,6 +368,25 @@ def test_points_that_differ_only_in_what_was_not_suggested_are_the_same() -> Non
     assert len(study.trials) == 2 * 6 * 3 * 3 + 1  # what is left may be other trials all the same
 
 
+@pytest.mark.parametrize("pruned", [False, True])
+def test_choices_under_a_condition_are_none_twice_beside_others_and_where_trials_are_pruned(pruned: bool) -> None:
+    choices = {"depth": [1, 2, 3], **{f"kernel{n}": [3, 5, 7] for n in range(3)}}
+
+    def objective(trial: optuna.Trial) -> float:
+        depth = trial.suggest_categorical("depth", choices["depth"])
+        trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+        total = float(sum(suggested(trial, {f"kernel{n}": choices[f"kernel{n}"] for n in range(depth)}).values()))
+        trial.report(total, 1)
+        if pruned and trial.number % 3:
+            raise optuna.TrialPruned
+        return total
+
+    study = started(Predictor(choices))
+    study.optimize(objective, n_trials=30)
+    asked = [{name: value for name, value in trial.params.items() if name != "rate"} for trial in study.trials]
+    assert len({tuple(point.values()) for point in asked}) == 30
+
+
 def test_what_other_parameters_decide_is_no_condition_of_choices() -> None:
     def objective(trial: optuna.Trial) -> float:
         given = SMALL if trial.suggest_categorical("whole", [True, False]) else {"a": SMALL["a"]}
