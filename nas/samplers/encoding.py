@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nas.samplers.domain import Domain
 
 Array = NDArray[np.float64]
+DEAREST = 1e30  # of what is impossible, and costs infinitely much
 
 
 class Encoding:
@@ -37,9 +38,9 @@ class Encoding:
         return np.array([np.concatenate([rows[point[name]] for name, rows in named]) for point in points])
 
     def log_costs(self, points: Sequence[Mapping[str, Any]]) -> Array:
-        """The logarithm of what each point costs; zeros where nothing costs."""
-        costs = [max(self.domain.cost(point), 1e-9) if self.domain.cost_of else 1.0 for point in points]
-        return np.asarray(np.log(costs), dtype=np.float64)
+        """The logarithm of what each point costs, also where that is nothing or infinite; zeros where nothing costs."""
+        costs = [self.domain.cost(point) if self.domain.cost_of else 1.0 for point in points]
+        return np.asarray(np.log(np.clip(costs, 1e-9, DEAREST)), dtype=np.float64)
 
 
 def _table(values: Sequence[Any]) -> tuple[Array, float]:

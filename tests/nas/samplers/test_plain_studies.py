@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import pickle
 import sqlite3
 import subprocess
@@ -404,6 +405,19 @@ def test_a_large_space_of_few_affordable_points_is_used_up(budget: int, affordab
     study.optimize(lambda trial: float(sum(suggested(trial, choices).values())), n_trials=affordable + 5)
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     assert len({tuple(trial.params.values()) for trial in complete}) == len(complete) == affordable
+
+
+def test_what_is_impossible_may_cost_infinitely_much() -> None:
+    """A trial of such a point that was queued was a ValueError of the model's later."""
+
+    def price(point: Mapping[str, Any]) -> float:
+        return math.inf if (point["a"], point["b"]) == (5, 4) else float(point["a"] * point["b"])
+
+    choices = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4], "c": ["x", "y", "z"]}
+    study = started(Predictor(choices, price, 8))
+    study.enqueue_trial({"a": 5, "b": 4, "c": "x"})
+    study.optimize(lambda trial: float(sum(map(len, map(str, suggested(trial, choices).values())))), n_trials=16)
+    assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 16
 
 
 def test_a_budget_may_be_below_zero() -> None:
