@@ -58,9 +58,9 @@ def format_cost(name: str, value: float) -> str:
 
 
 def shares(budget: Budget) -> tuple[float, ...]:
-    """The shares that a study chooses from: those above the lower bounds of a budget that has them."""
+    """The shares that a study chooses from: those above the lower bounds of a budget that has them, and the whole."""
     floor = max(limit.low / limit.high for limit in budget.limits)
-    return tuple(share for share in SHARES if share > floor)
+    return tuple(share for share in SHARES if share > floor) or (1.0,)
 
 
 def front(scores: Sequence[float], costly: Sequence[Sequence[float]]) -> list[int]:

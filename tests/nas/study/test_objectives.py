@@ -126,6 +126,7 @@ def test_a_front_is_found_sooner_than_by_chance(tmp_path: Path) -> None:
 def test_a_range_as_budget_leaves_only_shares_inside_it() -> None:
     assert objectives.shares(Budget.parse("100MFLOPs")) == objectives.SHARES
     assert objectives.shares(Budget.parse("60-100MFLOPs")) == (1.0, 0.8, 0.63)
+    assert objectives.shares(Budget.parse("100-100MFLOPs")) == (1.0,)
     assert BUDGET.scale(0.5) == Budget.parse("50MFLOPs")
 
 
