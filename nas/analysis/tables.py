@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
         row |= {name: of(record) for name, of in COLUMNS.items()} | {
             own_column(n, record): spent for n, spent in record.cost.own
         }
-        rows.append({**record.notes, **row, **record.point})
+        notes = {name: cell_of(note) for name, note in record.notes.items()}
+        rows.append({**notes, **row, **record.point})
     if not rows:
         return pd.DataFrame(columns=["trial", "outcome", score, *COLUMNS])
     costs = dict.fromkeys(own_column(name, record) for record in records for name, _ in record.cost.own)
@@ -61,6 +63,12 @@ def frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
     own = [name for name in table.columns if any(name in record.notes for record in records) and name not in known]
     points = [name for name in table.columns if name not in known and name not in own]
     return table[[*known, *points, *own]]
+
+
+def cell_of(note: Any) -> Any:
+    """A note as a table has it: lists, mappings and whole numbers beyond 64 bits are JSON."""
+    beyond = isinstance(note, int) and not -(2**63) <= note < 2**63
+    return json.dumps(note, ensure_ascii=False) if beyond or isinstance(note, (list, tuple, dict)) else note
 
 
 def own_column(name: str, record: TrialRecord) -> str:

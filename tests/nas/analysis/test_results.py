@@ -351,6 +351,18 @@ def test_parquet_keeps_numbers_and_makes_text_of_what_is_mixed(tmp_path: Path) -
     assert pd.read_parquet(tmp_path / "trials.parquet").empty
 
 
+def test_notes_of_any_kind_are_cells_of_tables(tmp_path: Path) -> None:
+    """Empty mappings, lists of several types and large numbers were a traceback of Parquet's."""
+    notes = {"empty": {}, "several": [1, "a", None], "large": 2**70, "nested": {"a": [1]}, "plain": 3}
+    trials = [replace(outcome(number, "search", 0.5), notes=notes) for number in range(2)]
+    tables.write_parquet(trials, tmp_path)
+    row = pd.read_parquet(tmp_path / "trials.parquet").iloc[1]
+    assert [row["empty"], row["several"], row["nested"]] == ["{}", '[1, "a", null]', '{"a": [1]}']
+    assert (row["large"], row["plain"]) == (str(2**70), 3)
+    tables.write_csv(trials, tmp_path)
+    assert pd.read_csv(tmp_path / "trials.csv")["several"][0] == '[1, "a", null]'
+
+
 def test_networks_over_a_latency_budget_when_measured_are_named() -> None:
     trials = [record(number, alone_ms=ms) for number, ms in ((0, 8.44), (1, 7.9), (2, None), (3, 9.0))]
     budget = Budget.parse("3MFLOPs,8ms")
