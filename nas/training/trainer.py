@@ -46,6 +46,10 @@ class DivergedError(RuntimeError):
     """The training loss is no longer a number."""
 
 
+class DeadlineError(RuntimeError):
+    """The time that a training has is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One pass over the training images, and the validation score after it; `other` is the score by another metric
@@ -136,7 +140,7 @@ class Training:
         self.policy = randaugment(config.randaugment)
         self.done = 0
         self.each: Each = ignore_progress
-        self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `TimeoutError`
+        self.deadline = math.inf  # by `time.perf_counter`; a step that ends after it raises `DeadlineError`
 
     @property
     def why_no_graphs(self) -> str:
@@ -183,7 +187,7 @@ class Training:
             self._average(done)
             self.each("training", (step + 1) * batch, steps * batch)
             if time.perf_counter() > self.deadline:
-                raise TimeoutError
+                raise DeadlineError
         train_loss = float(group.total(total)) / (steps * group.size)
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):

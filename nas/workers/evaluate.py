@@ -29,7 +29,7 @@ from nas.data.datasets import Split
 from nas.latency import timing
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.training import checkpoint, scoring
-from nas.training.trainer import DivergedError, Training
+from nas.training.trainer import DeadlineError, DivergedError, Training
 from nas.trial import Result, Trial, proxy
 from nas.workers import ray_private
 from searchspace.arch import Arch
@@ -82,6 +82,9 @@ class EvaluateError(RuntimeError):
     """What a training yields is no result."""
 
 
+ENDED = object()  # what comes after the last result of a training
+
+
 def guard(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Result]:
     """One result per epoch; the last one says so or has an `error`. Never raises for what a training can do wrong.
 
@@ -99,7 +102,7 @@ def guard(trial: Trial, context: Context, evaluate: Evaluate) -> Generator[Resul
         failed = f"evaluate: {error}"
     except DivergedError as error:
         failed = f"diverged: {error}"
-    except TimeoutError:
+    except DeadlineError:
         failed = f"timeout: it took longer than {context.timeout_s:g} s"
     except (torch.OutOfMemoryError, MemoryError) as error:
         failed = f"out of memory: {first_line(error)}"
@@ -144,8 +147,8 @@ def _scores(
     last = Result()
     try:
         while not last.last:
-            given = next(running, None)
-            if given is None:
+            given = next(running, ENDED)
+            if given is ENDED:
                 if not last.epoch:
                     raise EvaluateError("it yielded nothing")
                 yield replace(last, last=True)
@@ -154,7 +157,7 @@ def _scores(
             wait_for_audit()
             yield last
             if time.perf_counter() - context.started > context.timeout_s and not last.last:
-                raise TimeoutError
+                raise DeadlineError
     finally:
         if isinstance(running, Generator):
             running.close()

@@ -62,6 +62,7 @@ def test_a_training_that_ends_early_is_complete_and_one_that_goes_on_is_ended() 
         ([0.5, float("inf")], "evaluate: the accuracy of epoch 2 is inf"),
         ([1.5], "evaluate: accuracy: from 0 to 1 is accepted, not 1.5"),
         ([{"score": 0.5}], "evaluate: a Result or a number is accepted, not {'score': 0.5}"),
+        ([0.5, None, 0.9], "evaluate: a Result or a number is accepted, not None"),
         (
             [Result(epoch=2, score=0.5), Result(epoch=1, score=0.5)],
             "evaluate: epochs that rise are accepted, not 1 after 2",
@@ -89,6 +90,12 @@ def test_what_a_training_raises_is_the_trials_error() -> None:
             yield 0.5
 
     assert results(slow, epochs=99, timeout_s=0.1)[-1].error == "timeout: it took longer than 0.1 s"
+
+    def cut_off(trial: Trial, context: Context) -> Iterator[float]:
+        yield 0.5
+        raise TimeoutError("the bucket does not answer")  # as sockets do
+
+    assert results(cut_off)[-1].error == "TimeoutError: the bucket does not answer"
 
 
 def test_a_function_that_returns_its_score_is_told_what_is_meant() -> None:
