@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nas.analysis.comparison import LEVEL
+from nas.analysis.comparison import LEVEL, common_epochs
 from nas.data.labelled import count_of
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.study.attributes import Count
@@ -40,7 +40,8 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Retrained:
     """One network's score after brief training and after `epochs` in full, by which metric each is, on how many images,
-    and in which folder it was trained."""
+    and in which folder it was trained. `brief_epochs` is how many epochs the brief score is after where the trials that
+    are compared had different numbers of them, else 0."""
 
     trial: int
     role: str
@@ -53,6 +54,7 @@ class Retrained:
     metric: Metric = DEFAULT_METRIC
     brief_metric: Metric = DEFAULT_METRIC
     folder: Path = Path()
+    brief_epochs: int = 0
 
 
 @value
@@ -121,32 +123,43 @@ def trained_digest(folder: Path) -> str:
 
 def load(base: Path, trials: Sequence[TrialRecord], deployed: Path | None = None) -> list[Retrained]:
     """Every trial whose full training is finished, best first. Those in the folders of `base`, and of `nas.deploy`."""
-    found, digest = [], trained_digest(deployed) if deployed else ""
+    found, digest = dict[int, Path](), trained_digest(deployed) if deployed else ""
     for trial in trials:
         folder = folder_of(base, trial)
         if deployed and trial.digest == digest and not is_finished(folder):
             folder = deployed
         if is_finished(folder) and trial.score is not None:
-            outcome = _read_outcome(folder / WEIGHTS)
-            own = outcome.score is not None  # by the search's metric, which is not what all trainings measure
-            row = Retrained(
-                trial.number,
-                trial.name,
-                trial.score,
-                outcome.epochs,
-                outcome.full if outcome.score is None else outcome.score,
-                outcome.images,
-                outcome.test_score if own else outcome.test,
-                outcome.test_images,
-                Metric.of(outcome.metric) if own else DEFAULT_METRIC,
-                trial.metric,
-                folder,
-            )
-            for score in (row.full, row.test):
-                if score is not None:
-                    row.metric.check(score)
-            found.append(row)
-    return sorted(found, key=lambda one: -one.metric.gain(one.full))
+            found[trial.number] = folder
+    trained = [trial for trial in trials if trial.number in found]
+    common = common_epochs(trained)
+    common = common if any(trial.epochs > common for trial in trained) else 0
+    rows = [_read_row(trial, found[trial.number], common) for trial in trained]
+    return sorted(rows, key=lambda one: -one.metric.gain(one.full))
+
+
+def _read_row(trial: TrialRecord, folder: Path, common: int) -> Retrained:
+    """A trial whose full training is finished, beside its score after the epochs that trials have in `common`."""
+    assert trial.score is not None
+    outcome = _read_outcome(folder / WEIGHTS)
+    own = outcome.score is not None  # by the search's metric, which is not what all trainings measure
+    row = Retrained(
+        trial.number,
+        trial.name,
+        trial.curve.get(common, trial.score),
+        outcome.epochs,
+        outcome.full if outcome.score is None else outcome.score,
+        outcome.images,
+        outcome.test_score if own else outcome.test,
+        outcome.test_images,
+        Metric.of(outcome.metric) if own else DEFAULT_METRIC,
+        trial.metric,
+        folder,
+        common,
+    )
+    for score in (row.full, row.test):
+        if score is not None:
+            row.metric.check(score)
+    return row
 
 
 def _read_outcome(path: Path) -> Outcome:
@@ -225,7 +238,9 @@ def _sentence_of_one(row: Retrained) -> str:
 def _sentence(images: str, full: Sequence[float], rows: Sequence[Retrained]) -> str:
     gain = rows[0].metric.gain if rows else float
     found = agreement([gain(row.brief) for row in rows], [gain(score) for score in full])
-    begin = f"Brief scores and full training of {len(rows)} networks, {images} images"
+    epochs = rows[0].brief_epochs if rows else 0
+    after = f" after {count_of(epochs, 'epoch')}, which all had," if epochs else ""
+    begin = f"Brief scores{after} and full training of {len(rows)} networks, {images} images"
     if found is None:
         return f"{begin}: too few, or too equal, to say how they agree."
     (a, b), (c, d) = found.spearman_interval, found.kendall_interval

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from scipy import stats
 
 from nas import Run, report, train
@@ -168,6 +169,20 @@ def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     (row,) = agreement.load(tmp_path, [outcome(3, "search", 0.5)])
     assert (row.full, row.test) == (0.5, None)
+
+
+def test_brief_scores_are_those_after_epochs_that_all_trials_had(tmp_path: Path) -> None:
+    """Scores of controls that were stopped after 2 epochs were ranked beside those of others after 4."""
+    trials = [record(n, score=0.5 + n / 10, curve={2: 0.4 - n / 10, 4: 0.5 + n / 10}) for n in range(2)]
+    trials += [record(2, "pruned", 0.2, curve={2: 0.2}, role="control")]
+    for trial in trials:
+        out = agreement.folder_of(tmp_path, trial)
+        out.mkdir()
+        (out / agreement.WEIGHTS).write_bytes(save({}, {"trained": '{"epochs": 9, "images": 10, "accuracy": 0.9}'}))
+    rows = agreement.load(tmp_path, trials)
+    assert {row.trial: row.brief for row in rows} == {0: 0.4, 1: pytest.approx(0.3), 2: 0.2}
+    assert "Brief scores after 2 epochs, which all had, and full training of 3 networks" in agreement.sentences(rows)[0]
+    assert [(row.brief, row.brief_epochs) for row in agreement.load(tmp_path, trials[:2])] == [(0.5, 0), (0.6, 0)]
 
 
 def test_scores_of_two_metrics_are_not_compared_and_where_less_is_better_the_order_is_that() -> None:
