@@ -311,13 +311,15 @@ class Search:
         )
         results = folder.Results(lambda: folder.write_results(study, self.folder), log)
         watchers = Watchers([display, results], [*self.given.watchers, *self._trackers()], log)
-        with display:
-            checkpoints = self.folder.resolve() / folder.CHECKPOINTS
-            coordinator = Coordinator(
-                study, conduct.trials, identity.train.epochs, watchers, checkpoints, stops=conduct.early_stopping
-            )
-            why = tuner.run(coordinator, self._work(split, study.space.latency), conduct, log, cluster, self._say)
-        watchers.close()
+        try:
+            with display:
+                checkpoints = self.folder.resolve() / folder.CHECKPOINTS
+                coordinator = Coordinator(
+                    study, conduct.trials, identity.train.epochs, watchers, checkpoints, stops=conduct.early_stopping
+                )
+                why = tuner.run(coordinator, self._work(split, study.space.latency), conduct, log, cluster, self._say)
+        finally:
+            watchers.close()
         for line in watchers.sentences:
             self._say(line)
         return Ended(why, coordinator.stopped_by, used_up=coordinator.exhausted)

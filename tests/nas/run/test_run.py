@@ -26,7 +26,7 @@ from nas.study import lock, storage
 from nas.views import notes
 from nas.workers import tuner
 from nas.workers.cluster import Cluster
-from nas.workers.coordinator import Coordinator
+from nas.workers.coordinator import Coordinator, FailuresError
 from searchspace import Arch, Budget, InputError, Space, command
 from tests.nas.study.test_study import SPACE, advance
 from tests.searchspace.space.test_space import SMALL
@@ -100,6 +100,20 @@ def test_the_interval_of_a_metric_is_what_python_gave(tmp_path: Path) -> None:
         assert Search(search_options.from_python({**options, "metric": same})).config.identity.metric == given
     with pytest.raises(InputError, match=r"is another search \(metric.interval: unknown → binomial"):
         Run.search(**{**TINY, "num_classes": 10}, folder=tmp_path, metric=Metric("accuracy", "maximize", "binomial"))
+
+
+def test_watchers_are_closed_where_a_search_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of trackers stayed open."""
+
+    def fail(*rest: object) -> str:
+        raise FailuresError("most trials fail")
+
+    monkeypatch.setattr(tuner, "run", fail)
+    monkeypatch.setattr(Cluster, "begin", lambda cluster: None)
+    watcher, options = Notes(), {**TINY, "num_classes": 10, "folder": tmp_path / "run", "epochs": 2, "trials": 2}
+    with pytest.raises(FailuresError):
+        Run.search(**options, watchers=[watcher])
+    assert watcher.told == ["closed"]
 
 
 @pytest.mark.parametrize("stopping", [True, False])
