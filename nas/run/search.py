@@ -27,7 +27,7 @@ from nas.run.watchers import check as check_watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
-from nas.study.finals import finalists
+from nas.study.finals import Finals, contenders, finalists, rounds
 from nas.study.objectives import check_known
 from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password
@@ -242,10 +242,17 @@ class Search:
             if left <= 0:
                 return replace(before, why=f"{FINALS}: {TIME_LIMIT}")
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
-        work = self._work(self._check_images(study), study.space.latency)
+        work = self._work(None if self._are_over(study) else self._check_images(study), study.space.latency)
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
         finals = f"{FINALS}: {why}" if why else ""
         return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
+
+    def _are_over(self, study: Study) -> bool:
+        """Whether nothing is left of the finals, so that they need no images."""
+        if (held := study.finals) is None:
+            return False
+        chosen = contenders(study.records, finalists(self.config), held)
+        return Finals(tuple(chosen), held.trainings, rounds(self.config.identity.train.epochs)).over
 
     def _check_images(self, study: Study) -> Split | None:
         """The training images, which are those of the trials before."""

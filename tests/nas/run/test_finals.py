@@ -98,6 +98,14 @@ def test_textbook_networks_that_are_no_points_of_the_space_are_trials(run: Run) 
     assert all(trial.cost.macs <= 2_000_000 for trial in baselines)
 
 
+def test_a_run_whose_finals_are_over_reads_no_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be gone by then."""
+    monkeypatch.setattr(Search, "_images", lambda search: pytest.fail("images were read"))
+    again = Run.search(**TINY, evaluate=lucky, folder=run.folder, trials=TRIALS, finalists=4)
+    assert again.finals == run.finals
+    assert again.best == run.best
+
+
 @pytest.mark.slow
 def test_the_same_command_finds_them_over_and_more_trials_hold_them_again(run: Run) -> None:
     before = run.finals
