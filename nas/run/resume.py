@@ -1,5 +1,6 @@
-"""Which search a command means where a run exists: an option that it does not give is the run's, whatever its default.
+"""Which search a command means where a run exists: what it leaves out of the search is the run's, whatever the default.
 
+Where and how fast trials run, and for how long, is what the command says: a run may be carried on elsewhere.
 Defaults change, and so do the ready spaces; the same command still carries on an old run, as what that began. Only what
 a command gives is compared with the run, as it is written.
 """
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config import DataConfig, SearchConfig, as_written, differences
+from nas.config import DataConfig, Execution, SearchConfig, as_written, differences
 from nas.run import search_options
 from searchspace.budget import Budget
 from searchspace.errors import InputError
@@ -26,6 +27,13 @@ IDENTITY = (
     *("no_baselines", "no_prior", "minimize"),
     *("warm_start", "prescreen", "prescreen_by", "metric", "evaluate"),
 )
+# How a run is carried out is a command's own but for these, by the field that keeps each.
+CONDUCT = {
+    "trials": "trials",
+    "finalists": "finalists",
+    "early_stopping": "early_stopping",
+    "trial_timeout": "trial_timeout_s",
+}
 SHOWN = 3
 
 Options = Mapping[str, Any]
@@ -48,15 +56,11 @@ def carry_on(args: argparse.Namespace, run: Path, old: SearchConfig) -> SearchCo
         shown = "; ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
         hint = find_move(old.identity.data, wanted.data) or "give another --run"
         raise InputError(f"run {run} is another search ({shown}); {hint}")
-    conduct = search_options.conduct(args)
-    if args.trials is None:
-        conduct = replace(conduct, trials=old.conduct.trials)
-    if args.finalists is None:
-        conduct = replace(conduct, finalists=old.conduct.finalists)
-    if args.early_stopping is None:
-        conduct = replace(conduct, early_stopping=old.conduct.early_stopping)
+    kept = {field: getattr(old.conduct, field) for name, field in CONDUCT.items() if getattr(args, name) is None}
+    conduct = replace(search_options.conduct(args), **kept)
     if conduct.command:  # as it would begin the run
-        conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, unsaid(args, old))]))
+        said = [*unsaid(args, old), *unusual(kept)]
+        conduct = replace(conduct, command=" ".join([conduct.command, *map(shlex.quote, said)]))
     return replace(old, conduct=conduct)
 
 
@@ -78,6 +82,17 @@ def unsaid(args: argparse.Namespace, old: SearchConfig) -> list[str]:
         if getattr(args, name) is None:
             values = value if isinstance(value, list) else [pixels(value) if isinstance(value, tuple) else value]
             words += [switch(name, one) if isinstance(one, bool) else f"{flag(name)}={one}" for one in values]
+    return words
+
+
+def unusual(kept: Mapping[str, Any]) -> list[str]:
+    """The options that say what a run keeps of how it is carried out; none of what is usual."""
+    usual, words = Execution(), []
+    for name, field in CONDUCT.items():
+        value = kept.get(field)
+        if value is not None and value != getattr(usual, field):
+            text = f"{value:.15g}s" if field == "trial_timeout_s" else value
+            words.append(switch(name, value) if isinstance(value, bool) else f"{flag(name)}={text}")
     return words
 
 

@@ -65,6 +65,7 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("flip", "skip_bad", "no_baselines", "no_prior"), bool),
     **dict.fromkeys(("early_stopping", "cuda_graphs", "mps", "dry_run", "quiet"), bool),
 }
+SWITCHES = ("skip_bad", "no_baselines", "no_prior")  # options without an opposite: False is what is usual
 SPACE = "mobile"
 CLUSTER = r"auto|local|(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}"  # an address that Ray can join
 DEVICES = ("auto", "cpu", "cuda")
@@ -320,6 +321,8 @@ def from_python(given: Mapping[str, Any]) -> argparse.Namespace:
             raise InputError(
                 f"search has no option {name}=; " + (f"did you mean {near[0]}=?" if near else "see Run.search")
             )
+        if value is False and name in SWITCHES:
+            continue
         if value is not None or (name == "budget" and not given.get("target")):
             setattr(args, name, _as_written(name, value))
         elif name == "budget":

@@ -213,6 +213,30 @@ def test_whether_trials_are_stopped_early_is_the_runs_where_a_command_does_not_s
     assert again(other, *WORDS).conduct.early_stopping
 
 
+def test_the_command_that_is_kept_says_how_many_trials_and_how_they_end(tmp_path: Path) -> None:
+    """They were the run's, but its command no longer said so."""
+    run, told = (
+        tmp_path / "run",
+        ["--trials", "24", "--finalists", "2", "--no-early-stopping", "--trial-timeout", "10m"],
+    )
+    begin(run, *WORDS, *told)
+    again(run, *WORDS).save(run)
+    found = again(run, *WORDS).conduct
+    assert (found.trials, found.finalists, found.early_stopping, found.trial_timeout_s) == (24, 2, False, 600)
+    words = ("--trials=24", "--finalists=2", "--no-early-stopping", "--trial-timeout=600s")
+    assert found.command.endswith(" ".join(words))
+    assert begin(tmp_path / "repeated", *WORDS, *words).conduct.trials == 24
+    begin(tmp_path / "usual", *WORDS)
+    assert again(tmp_path / "usual", *WORDS).conduct.command.endswith("usual")
+
+
+def test_where_trials_run_is_each_commands_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begin(run, *WORDS, "--device", "cpu", "--concurrent", "1", "--time-limit", "1h", "--no-mps")
+    found = again(run, *WORDS).conduct
+    assert (found.device, found.concurrent, found.time_limit_s, found.mps) == ("auto", None, None, True)
+
+
 @pytest.mark.parametrize("kept", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "gpus_per_trial": 0.5}])
 def test_a_run_of_before_graphs_and_sharing_were_the_defaults_carries_on(tmp_path: Path, kept: dict[str, Any]) -> None:
     """How it is carried out is the command's each time."""

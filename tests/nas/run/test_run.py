@@ -326,6 +326,15 @@ def test_how_gpus_are_used_is_said_in_words_too(given: dict[str, Any], words: li
     assert search_options.conduct(written) == replace(conduct, command="")
 
 
+def test_a_switch_that_is_off_is_no_word_of_the_command() -> None:
+    """The command that a run kept had --no-no-prior, which is none."""
+    off = {"skip_bad": False, "no_baselines": False, "no_prior": False}
+    args = search_options.from_python({"budget": "3MFLOPs", **off, "flip": False, "early_stopping": False})
+    assert search_options.words_of(args)[1:] == ["--no-flip", "--no-early-stopping"]
+    with pytest.raises(InputError, match="no_prior: True or False is accepted"):
+        search_options.from_python({"budget": "3MFLOPs", "no_prior": 0})
+
+
 def test_a_share_of_a_gpu_that_is_no_number_is_refused() -> None:
     with pytest.raises(InputError, match="gpus_per_trial: auto or a number is accepted, not 'half'"):
         search_options.from_python({"budget": "3MFLOPs", "gpus_per_trial": "half"})
