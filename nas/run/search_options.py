@@ -263,7 +263,7 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         data=data,
         train=replace(recipe(dataset), epochs=trial_epochs(images)),
         controls=number_of_controls(trials),
-        baselines=0 if args.no_baselines else number_of_baselines(trials),
+        baselines=number_of_baselines(trials),
     )
     identity = apply(args, identity)
     taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or identity.warm_start)
@@ -495,6 +495,8 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         screened = replace(base.prescreen, **drop_unset(prescreen))
     except ValueError as error:
         raise InputError(str(error)) from None
+    if args.prescreen_by is not None and args.prescreen is None and screened.draws == 1:
+        raise InputError("prescreen-by: says how proposals are chosen of several; give --prescreen 8 too")
     from nas.study import objectives
 
     said = {
@@ -507,6 +509,7 @@ def apply(args: argparse.Namespace, base: SearchSpec) -> SearchSpec:
         "metric": None if args.metric is None else Metric.of(args.metric),
         "evaluate": args.evaluate,
         "prior": False if args.no_prior else None,
+        "baselines": 0 if args.no_baselines else None,
     }
     training = {"epochs": args.epochs, "batch_size": args.batch_size, "resolution": args.train_resolution}
     identity = replace(

@@ -237,6 +237,20 @@ def test_where_trials_run_is_each_commands_own(tmp_path: Path) -> None:
     assert (found.device, found.concurrent, found.time_limit_s, found.mps) == ("auto", None, None, True)
 
 
+def test_options_that_a_run_cannot_take_any_more_are_refused(tmp_path: Path) -> None:
+    """They were accepted without a word."""
+    run = tmp_path / "run"
+    begin(run, *WORDS)
+    assert refusal(run, *WORDS, "--no-baselines") == "baselines: 2 → 0"
+    begin(tmp_path / "none", *WORDS, "--no-baselines")
+    assert again(tmp_path / "none", *WORDS, "--no-baselines").identity.baselines == 0
+    for given in (again, begin):
+        with pytest.raises(InputError, match=r"prescreen-by: .* give --prescreen 8 too"):
+            given(run, *WORDS, "--prescreen-by", "zen")
+    begin(tmp_path / "screened", *WORDS, "--prescreen", "4", "--prescreen-by", "zen")
+    assert again(tmp_path / "screened", *WORDS, "--prescreen-by", "zen").identity.prescreen.by == "zen"
+
+
 @pytest.mark.parametrize("kept", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "gpus_per_trial": 0.5}])
 def test_a_run_of_before_graphs_and_sharing_were_the_defaults_carries_on(tmp_path: Path, kept: dict[str, Any]) -> None:
     """How it is carried out is the command's each time."""
