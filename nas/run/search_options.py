@@ -73,8 +73,10 @@ TRACKERS = ("mlflow", "tensorboard", "wandb")
 EXAMPLE = "python -m nas.search --budget 300MFLOPs --dataset path/to/images"
 DESCRIPTION = "`python -m nas.search --budget 300MFLOPs`: from a budget to a network that builds."
 EPILOG = """One FLOP is one multiply-add of a convolution or linear layer, at the deployment resolution and classes.
-The same command on the same run folder carries on; --trials is a total. A run keeps what it began with: an option that
-is not given then is the run's, whatever its default.
+The same command on the same run folder carries on; --trials is a total. A run keeps what it began with: an option of
+what is searched, trained and scored, and how long, that is not given then is the run's, whatever its default. Where and
+how fast it is carried out (--device, --concurrent, --gpus-per-trial, --no-mps, --no-cuda-graphs, --ray-address), and
+--time-limit, are each command's own.
 Exit codes: 0 done or out of time, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
 
 
