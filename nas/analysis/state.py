@@ -70,7 +70,7 @@ def state(
     trainings, and `due` says whether these are not over."""
     running = tuple(trial.number for trial in trials if trial.state == "running")
     ended, trained = len(trials) - len(running), sum(one.state != "running" for one in finals)
-    of_trials = ended, ended if wanted is None else wanted, running
+    of_trials = ended, max(ended, wanted or 0), running  # a later command may have asked for fewer
     return State(*of_trials, tuple(interruptions), alive, wanted is None, trained, len(finals) - trained, due)
 
 

@@ -66,9 +66,10 @@ def of_run(
         for t in complete[:SHOWN]
     ]
     said = findings(trials, images, finals, chance=chance)
-    of, how = f"of {config.wanted} ", f"trained for at most {identity.train.epochs} epochs on {identity.data.dataset}"
-    if config.wanted is None:  # who asks and tells says neither
-        of, how = "", CALLER
+    of, how = "", CALLER
+    if config.wanted is not None:  # who asks and tells says neither
+        of = f"of {max(done, config.wanted)} "
+        how = f"trained for at most {identity.train.epochs} epochs on {identity.data.dataset}"
     sections = [
         f"# {escape(config.space_name)} within {escape(str(budget))}",
         *too_few(trials),

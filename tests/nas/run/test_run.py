@@ -215,6 +215,7 @@ def test_the_same_call_carries_on_and_another_training_does_not(run: Run, capsys
     fewer = Run.search(**{**more, "quiet": False}, evaluate=half_of_the_parameters, trials=2)
     assert len(fewer.trials) == 4
     assert "4 trials ended" in repr(fewer)
+    assert fewer.state.sentences == ["The search is finished: 4 of 4 trials ended."]
     assert f"--trials 2 adds nothing: run {run.folder} has 4 trials already" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"is another search .*evaluate"):
         Run.search(**more, evaluate=lambda trial, context: iter([0.5]), trials=4)
