@@ -5,7 +5,8 @@ width, channels. Nonlinearities are in the ranges of the maps, so convolutions h
 
 The network takes images rotated by 180° (pixels in reverse order), and its kernels are rotated with them. For a stride
 of 2 PyTorch pads before the first pixel and TFLite after the last one. In a rotated network these are the same, so no
-padded copy of a map is needed, which would nearly double the memory of a strided depthwise convolution.
+padded copy of a map is needed, which would nearly double the memory of a strided depthwise convolution. Where PyTorch
+leaves out the last pixels of a map, the rotated one is cut before it is convolved.
 
 The format: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
@@ -53,6 +54,7 @@ DEPTHWISE = Kind(4, 3, 2)
 LINEAR = Kind(9, 4, 8)
 RESHAPE = Kind(22, 1, 17)
 MEAN = Kind(40, 2, 27)
+STRIDED_SLICE = Kind(45, 2, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,28 +171,51 @@ class Converter:
         given = self.attributes[id(node)]
         entered = self._find_map(node.input[0])
         weights, scales = self._constant(node.input[1])
-        stride, groups, (high, wide) = given["strides"][0], given["group"], weights.shape[2:]
+        groups, dilation = given["group"], given["dilations"][0]
         kernel = weights.transpose(0, 2, 3, 1)[:, ::-1, ::-1]
-        _, side, across, channels = self.tensors[entered].shape
         depthwise = groups > 1
-        if depthwise and not groups == channels == len(weights):
+        if depthwise and not groups == self.tensors[entered].shape[3] == len(weights):
             raise InputError("tflite: grouped convolutions are not among the fast kernels; only depthwise ones are")
         if depthwise:
             kernel = kernel.transpose(3, 1, 2, 0)
-        before = given["pads"][0]
-        outs = [(pixels + 2 * before - size) // stride + 1 for pixels, size in ((side, high), (across, wide))]
-        padding = SAME if before else VALID
-        padded = (outs[0] - 1) * stride + high - side  # in all: TFLite pads the smaller half before the first pixel
-        if before and padded - padded // 2 != before:
-            raise InputError(f"tflite: a kernel of {high} at stride {stride} on {side} px is padded as none there is")
+        entered, stride, outs = self._align(given, entered)
         bias = self._bias(node)
         out = self._map(node.output[0], (1, *outs, len(weights)))
-        steps = {0: ("Int8", padding), 1: ("Int32", stride), 2: ("Int32", stride)}
+        kind, options = (DEPTHWISE, {3: ("Int32", 1)}) if depthwise else (CONV, {})
+        options |= {0: ("Int8", SAME if given["pads"][0] else VALID), 1: ("Int32", stride), 2: ("Int32", stride)}
+        if dilation > 1:
+            options |= dict.fromkeys((5, 6) if depthwise else (4, 5), ("Int32", dilation))
         inputs = (entered, self._weights(kernel, scales, axis=3 if depthwise else 0), bias)
-        if depthwise:
-            self.operators.append(Operator(DEPTHWISE, inputs, out, steps | {3: ("Int32", 1)}))
-        else:
-            self.operators.append(Operator(CONV, inputs, out, steps))
+        self.operators.append(Operator(kind, inputs, out, options))
+
+    def _align(self, given: Mapping[str, Any], entered: int) -> tuple[int, int, list[int]]:
+        """The map that a convolution reads, its stride and the sides of what it puts out, so that it samples in TFLite
+        what it does in PyTorch; `InputError` where it cannot."""
+        before, size, stride = (given[name][0] for name in ("pads", "kernel_shape", "strides"))
+        span = (size - 1) * given["dilations"][0] + 1
+        sides = self.tensors[entered].shape[1:3]
+        outs = [(side + 2 * before - span) // stride + 1 for side in sides]
+        padded = (outs[0] - 1) * stride + span - sides[0]  # in all: TFLite pads the smaller half before the first pixel
+        left_out = max(0, before - padded)
+        if before and ((padded + left_out + 1) // 2 != before or outs[0] != -(-(sides[0] - left_out) // stride)):
+            raise InputError(
+                f"tflite: a kernel of {size} at stride {stride} on {sides[0]} px is padded as TFLite pads none; odd "
+                "kernels at strides of 1 and 2 are accepted, and kernels as large as their stride"
+            )
+        if not left_out:
+            return entered, stride, outs
+        step = stride if size == 1 else 1  # of what a kernel of 1 skips nothing is copied
+        return self._cut(entered, left_out, step), stride // step, outs
+
+    def _cut(self, entered: int, first: int, step: int) -> int:
+        """A map without its first rows and columns, and of the others every so manieth."""
+        given = self.tensors[entered]
+        _, high, wide, channels = given.shape
+        shape = (1, -(-(high - first) // step), -(-(wide - first) // step), channels)
+        cut = self._tensor(shape, np.int8, given.scales, given.zero)
+        corners = [(0, first, first, 0), given.shape, (1, step, step, 1)]
+        self.operators.append(Operator(STRIDED_SLICE, (entered, *map(self._whole_numbers, corners)), cut))
+        return cut
 
     def _gemm(self, node: Any, _: int) -> None:
         entered = self._find_map(node.input[0])
