@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ from nas.training.gpu_convolutions import PLANS_PAY, use_unplanned_convolutions
 from nas.training.gpu_layers import use_triton_layers
 from nas.training.ranks import SINGLE_PROCESS, SingleProcess
 from nas.training.residuals import start_residuals_at_zero
+from searchspace.errors import InputError
 
 EVAL_BATCH, EVAL_BATCH_CPU = 512, 128  # a core is 1.2 to 1.45 times as fast with what its caches hold
 CALIBRATION_BATCHES = 8
@@ -112,6 +114,9 @@ class Training:
         self.seed, self.group, self.share = seed, group, share
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model, self.split, self.config, self.device, self.pixels = model, split, config, device, pixels
+        self.batch = min(config.batch_size, len(split.train_labels))
+        if self.batch < 2 * group.size:
+            _check_alone(model, split.channels, pixels or split.resolution)
         if config.zero_residuals:
             start_residuals_at_zero(model)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -129,7 +134,6 @@ class Training:
         self.learning = self.lower or group.wrap(model)
         self.norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
         self.feed, self.labels = BatchLoader(split.train_images, device, share), _on(device, split.train_labels)
-        self.batch = min(config.batch_size, len(self.labels))
         self.mean, self.std = statistics(self.feed)
         self.rate = torch.zeros((), device=device)
         self.optimizer = _optimizer(model, config, device, self.rate if graphs else 0.0)
@@ -325,7 +329,8 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
     """Batch-norm statistics as plain means over some training images, with the weights as they are now.
 
     After few steps at a high learning rate the running averages describe weights long gone, and scores in eval mode
-    are chance: a network at 0.1 accuracy by them may be at 0.9 by these.
+    are chance: a network at 0.1 accuracy by them may be at 0.9 by these. An image that is left over is left out: alone
+    it has no variance on a map of one pixel.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -333,12 +338,24 @@ def recalibrate(model: nn.Module, x: Tensor, batch: int) -> None:
         norm.reset_running_stats()
     model.train()
     with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
-        for number, first in enumerate(range(0, len(x), batch), 1):
+        for number, first in enumerate(range(0, max(1, len(x) - 1), batch), 1):
             for norm in norms:
                 norm.momentum = 1 / number  # a plain mean; None is one too, but waits for the GPU
             model(x[first : first + batch])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+@torch.no_grad()
+def _check_alone(model: nn.Module, channels: int, pixels: int) -> None:
+    """`InputError` for a network that cannot learn from one image at a time: a norm on a map of one pixel has no
+    variance then."""
+    try:
+        with torch.random.fork_rng([]):
+            deepcopy(model).cpu().train()(torch.zeros(1, channels, pixels, pixels))
+    except ValueError:
+        said = "of this network, which has a norm on a map of one pixel, at least 2 images on each device, not 1"
+        raise InputError(f"batch-size: {said}") from None
 
 
 def _on(device: str, array: object) -> Tensor:

@@ -21,7 +21,7 @@ from nas.training.batches import BatchLoader
 from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate
 from nas.trial import Final, Result, Trial
 from nas.workers.evaluate import Context, brief_training, guard, seed_and_recipe, trial_seed
-from searchspace import Arch, Space, build, cost, zoo
+from searchspace import Arch, InputError, Space, build, cost, zoo
 from searchspace.budget import Cost
 from tests.support.paths import ROOT
 
@@ -306,6 +306,26 @@ def test_recalibration_takes_the_statistics_of_the_weights_as_they_are() -> None
     recalibrate(model, images, batch=10)
     torch.testing.assert_close(norm.running_mean, model[0](images).mean((0, 2, 3)))
     assert norm.momentum == 0.1
+
+
+def normed_pixel() -> torch.nn.Sequential:
+    """A network with a norm on a map of one pixel, as those of squeeze and excitation in ReXNet."""
+    pool, norm = torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(4)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), pool, norm, torch.nn.Flatten(), torch.nn.Linear(4, 10))
+
+
+def test_recalibration_leaves_out_an_image_that_is_alone(few: Split) -> None:
+    """After the first epoch it was an error of torch, of 65 images in batches of 64."""
+    split = replace(few, train_images=few.train_images[:65], train_labels=few.train_labels[:65])
+    (epoch,) = fit(normed_pixel(), split, replace(RECIPE, epochs=1, batch_size=64), 0, "cpu")
+    assert epoch.number == 1
+
+
+def test_batches_of_one_image_are_refused_where_a_norm_has_one_number(few: Split) -> None:
+    config = replace(RECIPE, epochs=1, batch_size=1)
+    with pytest.raises(InputError, match="batch-size: of this network, which has a norm on a map of one pixel"):
+        Training(normed_pixel(), few, config, 0, "cpu")
+    Training(build(PROXY), few, config, 0, "cpu")
 
 
 def test_an_error_of_any_kind_is_an_outcome_with_its_reason(digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
