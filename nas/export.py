@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     onnx = args.onnx or int8 or "onnx" in args.format
     others = list(dict.fromkeys(name for name in args.format if name != "onnx"))
     if onnx:
-        bundle.require_onnx()
+        bundle.require_onnx(bundle.TFLITE in others)
     formats.require([name for name in others if name != bundle.TFLITE])
     export.check_out(args.out, Path(args.run))
     facts, weights = export.choose(args.run, args.trial)

@@ -212,7 +212,7 @@ def write(
     written.
     """
     if onnx:
-        require_onnx()
+        require_onnx(TFLITE in others)
     converted = [name for name in others if name != TFLITE]
     formats.require(converted)
     check_free(out)

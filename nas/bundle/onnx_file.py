@@ -23,11 +23,13 @@ OPSET = 18
 NOTES = ("metadata_props", "doc_string")
 
 
-def require_onnx() -> None:
-    """`InputError` that says what to install where ONNX files can be neither written nor tried."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+def require_onnx(tflite: bool = False) -> None:
+    """`InputError` that says what to install where ONNX files, or TFLite files of them, cannot be written and tried."""
+    needed = ("onnx", "onnxscript", "onnxruntime", *(("flatbuffers",) if tflite else ()))
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX files need {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
+        files = "ONNX and TFLite files" if tflite else "ONNX files"
+        raise InputError(f"{files} need {', '.join(missing)}: pip install 'cnn-budget-search[export]'")
 
 
 def write(path: Path, model: nn.Module, images: Tensor, output: str) -> None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
@@ -290,6 +289,8 @@ class Converter:
 
     def flat_buffer(self, planned: bool = True) -> bytes:
         """The file, with the plan of its arena. The first buffer is empty, as the format has it, and that of maps."""
+        import flatbuffers
+
         made = flatbuffers.Builder(1 << 16)
         constants = [index for index, tensor in enumerate(self.tensors) if tensor.data]
         at = {index: place for place, index in enumerate(constants, 1)}

@@ -254,6 +254,18 @@ def test_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "out").exists()
 
 
+def test_only_tflite_files_need_flatbuffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in an extra, and was imported by every command that exports."""
+    code = "import sys; sys.modules['flatbuffers'] = None; import nas.run.train, nas.run.export, nas.run.deploy"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "flatbuffers" else find(name))
+    bundle.require_onnx()
+    with pytest.raises(InputError, match=r"TFLite files need flatbuffers: pip install 'cnn-budget-search\[export\]'"):
+        bundle.write(tmp_path / "out", FACTS, onnx=True, others=[bundle.TFLITE])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("space", ready())
 @pytest.mark.parametrize("seed", range(3))
