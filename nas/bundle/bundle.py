@@ -180,14 +180,15 @@ def _is_bundle(folder: Path) -> bool:
 
 
 def data_of(folder: Path) -> DataConfig | None:
-    """The images that an exported network was searched or trained on, where its card or its weights say so."""
+    """The images that an exported network was searched or trained on, where its card or its weights say so; where they
+    are may be said of another machine (see `card.elsewhere`)."""
     if not _is_bundle(folder):
         return None
     named = card.images_of((folder / CARD).read_text(encoding="utf-8"))
     if named is None and "dataset" in (known := read_record(folder)):
         with suppress(TypeError, ValueError):
             named = DataConfig(known["dataset"])
-    return None if named and named.dataset.startswith(card.ANOTHER_MACHINES) else named
+    return named
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -143,6 +143,11 @@ def elsewhere(word: str) -> str:
     return f"{option}{given}{shown}"
 
 
+def is_found(data: DataConfig) -> bool:
+    """Whether images may be here: their place is not said of another machine."""
+    return not data.dataset.startswith(ANOTHER_MACHINES)
+
+
 def text(
     facts: ModelCard,
     onnx: bool,

@@ -13,7 +13,7 @@ from torch import Tensor
 from nas.analysis import confusion
 from nas.analysis.finals import sentences
 from nas.bundle import bundle
-from nas.bundle.card import ModelCard, TrainingRecord, elsewhere, escape
+from nas.bundle.card import ModelCard, TrainingRecord, elsewhere, escape, is_found
 from nas.bundle.int8_file import Calibration
 from nas.config import CONFIG, DataConfig, SearchConfig, base_of, load_plugins, same_images
 from nas.data.datasets import Split
@@ -79,11 +79,12 @@ def calibration(facts: ModelCard, dataset: str | None, number: int, console: Con
         raise InputError(f"int8: {facts.title} has no trained weights to quantise; python -m nas.train makes them")
     if number < 1:
         raise InputError(f"calibration-images: at least 1, not {number}")
-    data = (
-        facts.data if dataset is None else replace(facts.data or DataConfig(), dataset=dataset, base=base_of(dataset))
-    )
-    if data is None or data.dataset in NAMELESS:
+    data = facts.data
+    if dataset is not None:
+        data = replace(data or DataConfig(), dataset=dataset, base=base_of(dataset))
+    if data is None or data.dataset in NAMELESS or not is_found(data):
         raise InputError(f"int8: nothing says which images {facts.title} was trained on; give --dataset")
+    data = replace(data, data_range=trained.data_range or data.data_range)
     split = read_images(data, trained.seed, arch.resolution, console, quiet=False, channels=arch.in_channels)
     if split.classes != trained.classes:
         raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas.bundle import bundle
+from nas.bundle.card import is_found
 from nas.config import CALLER, CONFIG, OWN_DATA, DataConfig, load_plugins
 from nas.data.datasets import IN_MEMORY
 from nas.full_training import training_folder
@@ -84,4 +85,5 @@ def images(folder: Path) -> DataConfig | None:
         return None if data.dataset in NAMELESS else data
     if training_folder.is_folder(folder):
         return training_folder.load_plan(folder).data
-    return bundle.data_of(folder)
+    exported = bundle.data_of(folder)
+    return exported if exported and is_found(exported) else None

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from nas import export, train
 from nas.bundle import bundle, int8_file, onnx_file
@@ -136,6 +138,30 @@ def test_an_export_with_int8_is_exported_again_without(home: Path, tmp_path: Pat
     assert made.int8 == []
     assert not (tmp_path / "again" / INT8).exists()
     assert facts.data == DataConfig()
+
+
+def test_an_export_calibrates_on_images_as_its_training_read_them(tmp_path: Path) -> None:
+    """Where its card names images of another machine, all that it says of them was forgotten, and what white is."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for number in range(12):
+            deep = random.integers(0, 4096, (16, 16)).astype(np.uint16)
+            Image.fromarray(deep).save(tmp_path / "deep" / name / f"{number}.png")
+    stage = {"block": "conv", "depth": 1, "spatial_act": "relu"}
+    network = {"resolution": 16, "in_channels": 1, "stem": {"width": 4}, "stages": [stage], "head": {"width": 0}}
+    Space({**network, "schedule": {"kind": "explicit", "widths": [4]}}).arch().save(tmp_path / "small.yaml")
+    photos, out = str(tmp_path / "deep"), tmp_path / "out"
+    command = [str(tmp_path / "small.yaml"), "--dataset", photos, "--data-range", "4095", "--no-flip", "--quiet"]
+    assert train.main([*command, "--epochs", "1", "--threads", "1", "--out", str(out)]) == 0
+    facts, _ = taking.of_export(out)
+    assert facts.data == DataConfig("…/deep", data_range=4095, flip=False)
+    with pytest.raises(InputError, match="nothing says which images"):
+        taking.calibration(facts, None, 8, Console())
+    for known in (facts, replace(facts, data=None)):
+        calibration = taking.calibration(known, photos, 8, Console())
+        assert calibration.images.max() > 200
+        assert [name for name, *_ in calibration.scored] == ["validation"]
 
 
 def test_what_is_refused(
