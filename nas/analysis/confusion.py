@@ -183,7 +183,8 @@ def sentences(found: Confusion) -> list[str]:
 
 
 def classes_to_show(found: Confusion) -> list[int]:
-    """The classes that a matrix shows, in their order: all, of many those of the mistakes made most often."""
+    """The classes that a matrix shows, in their order: all, of many those of the mistakes made most often, or the first
+    where no mistake was made."""
     present = sorted({c for truth, answer, _ in found.counts for c in (truth, answer)})
     if len(present) <= MOST:
         return present
@@ -192,7 +193,7 @@ def classes_to_show(found: Confusion) -> list[int]:
         for one in (truth, answer):
             if len(chosen) < FEW:
                 chosen[one] = None
-    return sorted(chosen)
+    return sorted(chosen) or present[:FEW]
 
 
 def text(found: Confusion) -> str:

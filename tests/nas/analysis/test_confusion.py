@@ -100,6 +100,14 @@ def test_of_many_classes_only_the_worst_are_listed_and_the_most_confused_drawn()
     assert len(confusion.classes_to_list(made(50, 4000))) == 50
 
 
+def test_a_perfect_network_of_many_classes_is_drawn() -> None:
+    """It had no mistake to draw, an error at the end of its training."""
+    names = tuple(f"class {c}" for c in range(60))
+    found = Confusion(names, tuple((c, c, 5) for c in range(60)))
+    assert confusion.classes_to_show(found) == list(range(confusion.FEW))
+    assert matrix(found).count("<g>") == confusion.FEW
+
+
 def test_the_file_reads_back_and_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     found = replace(made(4), classes=("a", "é", "日本", "<b>"))
     (tmp_path / confusion.FILE).write_text(confusion.text(found), encoding="utf-8")
