@@ -470,8 +470,8 @@ def _folder(name: str, progress: Progress | None) -> ImageFolder | None:
 
 
 def _label_files(folder: ImageFolder, kind: str, classes: Sequence[str]) -> Labelled:
-    files, index = folder.splits[kind], {label: number for number, label in enumerate(classes)}
-    labels = np.array([index[label] for _, label in files], np.int64)
+    files, index = folder.splits[kind], {text(label): number for number, label in enumerate(classes)}
+    labels = np.array([index[text(label)] for _, label in files], np.int64)
     words = "training" if kind == "train" else kind
     source = partial(_files, folder.root, [path for path, _ in files], f"{folder.root}: {words}")
     notes = folder.notes + purposes({kind: len(files) for kind, files in folder.splits.items()})

@@ -97,6 +97,16 @@ def test_a_name_that_is_no_utf8_is_a_class(tmp_path: Path) -> None:
     assert loaded(root)[0].classes == ("caf\\xe9", "cat")
 
 
+def test_test_images_of_a_class_whose_name_is_no_utf8_are_found(tmp_path: Path) -> None:
+    """Their class was looked up by another name than it had."""
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    for part in ("train", "test"):
+        images(tmp_path / "a" / part, [latin, "tea"])
+    found = load_test(loaded(tmp_path / "a")[0])
+    assert found is not None
+    assert np.bincount(found[1]).tolist() == [10, 10]
+
+
 def test_splits_are_top_level_folders_of_class_folders(tmp_path: Path) -> None:
     root = tmp_path / "a"
     images(root / "Train", ["cat", "dog", "cat/young"])
