@@ -18,7 +18,7 @@ from nas.data.datasets import Split, load
 from nas.data.decoding import Mapped
 from nas.training import checkpoint, cuda_graphs
 from nas.training.batches import BatchLoader
-from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate
+from nas.training.trainer import DivergedError, Training, _augment, _learning_rate, fit, recalibrate, statistics
 from nas.trial import Final, Result, Trial
 from nas.workers.evaluate import Context, brief_training, guard, seed_and_recipe, trial_seed
 from searchspace import Arch, InputError, Space, build, cost, zoo
@@ -295,6 +295,24 @@ def test_a_disk_that_is_full_is_an_error_of_the_system(tmp_path: Path, monkeypat
 def test_a_network_trains_the_same_in_any_trial() -> None:
     assert trial_seed(0, ARCH.digest) == trial_seed(0, ARCH.digest)
     assert len({trial_seed(0, ARCH.digest), trial_seed(1, ARCH.digest), trial_seed(0, PROXY.digest)}) == 3
+
+
+@pytest.mark.parametrize(("number", "step"), [(70, 1), (5000, 1), (5001, 2), (9999, 2)])
+def test_means_and_deviations_are_of_at_most_5000_images_a_few_at_a_time(
+    number: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 200, (number, 3, 4, 5)).astype(np.uint8)
+    images[:, 2] = 7
+    feed = BatchLoader(images, "cpu")
+    fetched, fetch = list[int](), feed.at
+    monkeypatch.setattr(feed, "at", lambda index: fetched.append(len(index)) or fetch(index))
+    mean, std = statistics(feed)
+    some = torch.tensor(images[::step]).double()
+    expected = some.std((0, 2, 3), keepdim=True).clamp_min(1.0)
+    torch.testing.assert_close(mean, some.mean((0, 2, 3), keepdim=True).float())
+    torch.testing.assert_close(std, expected.float())
+    assert sum(fetched) == len(some) <= 5000
+    assert max(fetched) <= 64
 
 
 def test_recalibration_takes_the_statistics_of_the_weights_as_they_are() -> None:
