@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nas.analysis import agreement
 from nas.analysis.state import State
-from nas.trial import TrialRecord, rank
+from nas.study.finals import Finals, best_first
+from nas.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,16 @@ class Step:
 
 
 def steps(
-    run: Path, command: str, found: State, trials: Sequence[TrialRecord], trained: Sequence[agreement.Retrained]
+    run: Path,
+    command: str,
+    found: State,
+    trials: Sequence[TrialRecord],
+    trained: Sequence[agreement.Retrained],
+    finals: Finals | None = None,
 ) -> Iterator[Step]:
     """The commands for a run whose search was begun with `command`; paths are as the run's was given."""
     again = search_command(command, run, found.wanted)
-    complete = rank(trials)
+    complete = best_first(trials, finals)
     if found.unfinished and not found.alive and again:
         yield Step("Carry on with the search.", again)
     if complete and not trained:

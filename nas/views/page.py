@@ -117,7 +117,7 @@ def verdict(found: Findings) -> str:
 def next_steps(found: Findings) -> str:
     """Commands to go on with."""
     run, command = found.folder, found.config.conduct.command
-    next_steps = steps(run, command, found.state, found.trials, found.retrained)
+    next_steps = steps(run, command, found.state, found.trials, found.retrained, found.finals)
     rows = "".join(
         f'<dt>{escape(step.what)}</dt><dd><pre class="command">{escape(step.command)}</pre></dd>' for step in next_steps
     )

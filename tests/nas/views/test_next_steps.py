@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from nas import dashboard, export, report, train
-from nas.analysis.agreement import Retrained
+from nas.analysis.agreement import Retrained, networks_to_compare
 from nas.analysis.state import State, state
 from nas.run import search_options
 from nas.trial import TrialRecord
 from nas.views.next_steps import search_command, steps
+from tests.nas.study.test_finals import held, trial
 from tests.support.records import record
 
 FINISHED, BEGUN = State(6, 6), "python -m nas.search --budget 100MFLOPs --trials 6 --dataset 'my photos'"
@@ -64,6 +65,17 @@ def test_what_is_told_follows_what_is_done() -> None:
     assert commands(FINISHED, [], []) == [again.format(12), "python -m nas.dashboard runs/a"]
     ones = [outcome(n, "control", "pruned") for n in range(9)] + [outcome(9), outcome(10)]
     assert "python -m nas.train runs/a --top 2 --control 3" in commands(FINISHED, ones, [])
+
+
+def test_networks_that_the_finals_put_first_are_not_trained_twice() -> None:
+    """A random network among them is one less to compare with."""
+    textbook = [trial(0, 0.6, "baseline"), trial(1, 0.58, "baseline")]
+    random = [trial(number, 0.4 + number / 100, "control") for number in (2, 3, 4)]
+    trials = [*textbook, *random, *(trial(number, 0.6 + number / 100) for number in range(5, 12))]
+    finals = held(trials, lambda network, _: network.score or 0.0, finalists=1)
+    commands = [step.command for step in steps(Path("runs/a"), BEGUN, FINISHED, trials, [], finals)]
+    assert "python -m nas.train runs/a --top 5 --control 2" in commands
+    assert len(networks_to_compare(trials, 5, 2, 0, finals)) == 7
 
 
 def test_a_search_that_is_not_known_is_not_told() -> None:
