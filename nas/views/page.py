@@ -367,9 +367,8 @@ def conditions(found: Findings) -> str:
     else:
         scored = (
             f"The score is the {identity.metric.words} on the "
-            f"{found.images or 'not yet known number of'} validation images, {100 * identity.data.validation:g} % of "
-            f"the training images of {identity.data.dataset}, after at most {identity.train.epochs} epochs; the test "
-            "set was not read. "
+            f"{found.images or 'not yet known number of'} validation images, held out of the training images of "
+            f"{identity.data.dataset}, after at most {identity.train.epochs} epochs; the test set was not read. "
         )
     count = (
         f"One FLOP is one multiply-add of a convolution or linear layer. {scored}Intervals are of 90 %. Milliseconds "

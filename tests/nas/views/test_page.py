@@ -92,6 +92,13 @@ def test_a_run_without_outcomes_has_a_page_too(tmp_path: Path) -> None:
     assert "0 trials" in (tmp_path / "new" / "report.html").read_text()
 
 
+def test_how_many_images_scored_is_said_without_a_share(run: Path) -> None:
+    """With --images those that score are another share of the images than `validation`."""
+    said = page.conditions(findings(Run.open(run)))
+    assert "on the 300 validation images, held out of the training images of digits, after at most" in said
+    assert "20 %" not in said
+
+
 def test_where_a_run_ran_is_kept_and_told(run: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(run, copied)
