@@ -41,6 +41,7 @@ from nas.views.training_progress import TrainingProgress
 from nas.workers import data_parallel
 from nas.workers.cluster import LostClusterError
 from searchspace import command, signals
+from searchspace.arch import Arch
 from searchspace.budget import NAMES, amount
 from searchspace.costs.network_cost import cost
 from searchspace.document import check_own
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     begun = Path(args.arch)
     if args.out is None and training_folder.is_folder(begun):
         plan = change(args, training_folder.load_plan(begun))
+        if not training_folder.is_finished(begun):
+            check(args, plan.arch, plan.data, plan.train)
         return train_one(begun, plan, args, console, *images_of(plan, console, args.quiet))
     given = subject(args.arch)
     plan = make_plan(args, arguments, given, args.seed or 0)
@@ -88,14 +91,19 @@ def recipe_options(args: argparse.Namespace) -> dict[str, int | float]:
 def make_plan(args: argparse.Namespace, arguments: Sequence[str], given: Subject, seed: int) -> TrainingPlan:
     data = data_of(args, given.data)
     train = recipe(full_recipe(data.dataset), recipe_options(args))
+    check(args, given.arch, data, train)
+    words = command.line("nas.train", arguments)
+    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=plugins_in_use())
+
+
+def check(args: argparse.Namespace, arch: Arch, data: DataConfig, train: TrainConfig) -> None:
+    """`InputError` where a network cannot be trained as the arguments ask, before an image is read."""
     data_parallel.check(args.workers, args.device, train.batch_size)
-    check_channels(data, given.arch.in_channels)
-    augment.check(train, given.arch.in_channels)
+    check_channels(data, arch.in_channels)
+    augment.check(train, arch.in_channels)
     most = os.cpu_count() or 1
     if args.threads is not None and not 1 <= args.threads <= most:
         raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
-    words = command.line("nas.train", arguments)
-    return TrainingPlan(given.arch, data, train, seed, given.name, words, metric=given.metric, plugins=plugins_in_use())
 
 
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:

@@ -323,6 +323,20 @@ def test_stopped_it_says_where_it_stands(
     assert train.main(command) == 0
 
 
+def test_a_training_that_is_carried_on_refuses_what_a_new_one_does(
+    arch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = replace(Arch.load(arch), in_channels=1)
+    with training_folder.open_folder(tmp_path / "begun", TrainingPlan(grey)):
+        pass
+    for option, value, says in (
+        ("--threads", "0", "threads: from 1 to"),
+        ("--workers", "0", "workers: from 1 to"),
+        ("--randaugment", "5", "randaugment: changes colours"),
+    ):
+        assert says in refusal(train.main, [str(tmp_path / "begun"), option, value], capsys)
+
+
 def test_a_training_that_is_carried_on_keeps_its_threads(
     arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
