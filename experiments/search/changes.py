@@ -1,7 +1,7 @@
 """Claim: ReXNet with some of what `mobile` offers is better than ReXNet after long training, at equal cost.
 
     python -m experiments.search.changes --dataset path/to/cifar10  # 3.5 hours of one core; run again to carry on
-    python -m experiments.search.changes --smoke                    # a minute: 4 networks, 200 digits
+    python -m experiments.search.changes --smoke                    # a minute: 16 networks, 100 digits
 
 Fifteen changes, each to a value that `mobile` offers, in 32 combinations: a two-level design of resolution IV (a
 Hadamard matrix of 16 rows, ReXNet the first, and its mirror image), so that every change is in half of the networks and
@@ -10,7 +10,9 @@ pays for: an effect is what a change is worth beside what it costs. Networks tha
 changed by `Space.fit`, as in a search; the table says in how many choices.
 
 The effect of a change is the mean of the networks that have it minus that of the others, with a 90 % interval; and it
-is looked at after every epoch, since what learns faster need not be better in the end.
+is looked at after every epoch, since what learns faster need not be better in the end. Of fewer networks than changes
+no effect is told. Beside it how far early epochs, the prior that ships and properties of the networks agree with what
+they came to (Spearman, 90 % bootstrap intervals over networks).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,7 +34,8 @@ from scipy.stats import t
 
 from experiments import findings, trainings
 from experiments.search.headline import FAR_SEED
-from experiments.search.prior import SPACE, TEXTBOOK
+from experiments.search.longer import PRIOR, PROPERTIES, correlation
+from experiments.search.prior import SPACE, TEXTBOOK, expected
 from nas.config import full_recipe
 from searchspace import Budget, InputError, Space, cost
 from searchspace.space.choices import Scalar
@@ -149,15 +153,15 @@ def draw(found: Sequence[tuple[float, float]], over: Mapping[int, Sequence[float
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = findings.options(__doc__, __file__, "4 networks on 200 digits, 2 epochs")
+    parser = findings.options(__doc__, __file__, "16 networks on 100 digits, 1 epoch")
     parser.add_argument("--budget", default="30MFLOPs", help="what all networks cost (30MFLOPs, at 224 px)")
-    parser.add_argument("--networks", type=int, default=32, help="rows of the design: 16, or 32 with its mirror image")
+    parser.add_argument("--networks", type=int, default=32, help="so many of the design, in its order (all 32)")
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
     parser.add_argument("--scored", type=int, default=10_000, help="validation images (10,000)")
     parser.add_argument("--epochs", type=int, default=24, help="of a training (24)")
     args = parser.parse_args(arguments)
     if args.smoke:
-        args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 4, 200, 100, 2
+        args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 16, 100, 50, 1
     page = findings.Page(__doc__, __file__, args, arguments)
     rows = design()[: args.networks]
     chosen = networks(Space.load(SPACE), Budget.parse(args.budget), rows)
@@ -169,38 +173,53 @@ def main(arguments: list[str] | None = None) -> None:
     page.trained(records)
     scores = np.array([record["accuracy"] for record in records])
     curves = np.array([record["curve"] for record in records])
-    found = effects(rows, scores)
     title = f"{args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
+    if len(rows) > len(CHANGES):
+        tell_effects(page, name, title, rows, scores, curves)
+    page.table(f"{name}-tells", f"What tells of the accuracy: {title}", agreements(chosen, scores, curves))
+    page.table(f"{name}-networks", f"All networks: {title}", described(chosen, rows, scores))
+    page.write(n=f"{len(chosen)} networks of {len(design())}, one training each")
+
+
+def tell_effects(
+    page: findings.Page, name: str, title: str, rows: NDArray[np.bool_], scores: Numbers, curves: Numbers
+) -> None:
+    """The table and the figure of what every change adds."""
+    found, epochs = effects(rows, scores), curves.shape[1]
+    over = {epoch: [one for one, _ in effects(rows, curves[:, epoch - 1])] for epoch in range(1, epochs + 1)}
     table = [
         {"change": change, "effect": f"{one:+.4f}", "90 %": f"[{one - half:+.4f}, {one + half:+.4f}]"}
-        | {
-            f"after {epoch} epochs": f"{effects(rows, curves[:, epoch - 1])[place][0]:+.4f}"
-            for epoch in looks(args.epochs)
-        }
+        | {f"after {epoch} epochs": f"{over[epoch][place]:+.4f}" for epoch in looks(epochs)}
         for place, (change, (one, half)) in enumerate(zip(CHANGES, found, strict=True))
     ]
     page.table(name, f"What a change adds: {title}", sorted(table, key=lambda row: -float(row["effect"])))
-    space = Space.load(SPACE)
-    wanted = {one: dict(zip(CHANGES, row, strict=True)) for one, row in zip(chosen, rows, strict=True)}
-    page.table(
-        f"{name}-networks",
-        f"All networks: {title}",
-        [
-            {
-                "network": one,
-                "digest": candidate.arch.digest,
-                "blocks": len(candidate.arch.blocks),
-                "width multiplier": f"{candidate.width_mult:.3f}",
-                "params": cost(candidate.arch).params,
-                "choices changed to fit": misfits(space, candidate, wanted[one]),
-                "accuracy": f"{score:.4f}",
-            }
-            for (one, candidate), score in zip(chosen.items(), scores, strict=True)
-        ],
-    )
-    over = {epoch: [one for one, _ in effects(rows, curves[:, epoch - 1])] for epoch in range(1, args.epochs + 1)}
     page.figure(name, draw(found, over))
-    page.write(n=f"{len(chosen)} networks, one training each; every change is in half of them")
+
+
+def agreements(chosen: Mapping[str, Candidate], scores: Numbers, curves: Numbers) -> list[dict[str, Any]]:
+    """How early epochs, the prior and properties agree with the accuracies."""
+    archs = [candidate.arch for candidate in chosen.values()]
+    told = {f"after {epoch} of {curves.shape[1]} epochs": curves[:, epoch - 1] for epoch in looks(curves.shape[1])}
+    told[PRIOR] = expected(Space.load(SPACE), [candidate.point for candidate in chosen.values()])
+    told |= {name: np.array([of(arch) for arch in archs]) for name, of in PROPERTIES.items()}
+    return [{"what tells": name, "agreement": correlation(numbers, scores)} for name, numbers in told.items()]
+
+
+def described(chosen: Mapping[str, Candidate], rows: NDArray[np.bool_], scores: Numbers) -> list[dict[str, Any]]:
+    """A row of the table for every network."""
+    space = Space.load(SPACE)
+    return [
+        {
+            "network": name,
+            "digest": candidate.arch.digest,
+            "blocks": len(candidate.arch.blocks),
+            "width multiplier": f"{candidate.width_mult:.3f}",
+            "params": cost(candidate.arch).params,
+            "choices changed to fit": misfits(space, candidate, dict(zip(CHANGES, row, strict=True))),
+            "accuracy": f"{score:.4f}",
+        }
+        for (name, candidate), row, score in zip(chosen.items(), rows, scores, strict=True)
+    ]
 
 
 if __name__ == "__main__":

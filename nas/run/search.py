@@ -252,7 +252,8 @@ class Search:
         if (held := study.finals) is None:
             return False
         chosen = contenders(study.records, finalists(self.config), held)
-        return Finals(tuple(chosen), held.trainings, rounds(self.config.identity.train.epochs)).over
+        finals = Finals(tuple(chosen), held.trainings, rounds(self.config.identity.train.epochs))
+        return finals.over and not finals.failed
 
     def _check_images(self, study: Study) -> Split | None:
         """The training images, which are those of the trials before."""

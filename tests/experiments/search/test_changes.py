@@ -19,7 +19,7 @@ def test_changes(tmp_path: Path) -> None:
     assert [float(row["effect"]) for row in found] == sorted((float(row["effect"]) for row in found), reverse=True)
     networks = rows(tmp_path / "changes-digits-networks.csv")
     assert networks[0]["network"] == "rexnet_100"
-    assert len({row["digest"] for row in networks}) == 4
+    assert len({row["digest"] for row in networks}) == 16
     assert (tmp_path / "changes.md").exists()
     assert (tmp_path / "changes-digits.png").stat().st_size > 10_000
 
