@@ -366,14 +366,15 @@ def _on(device: str, array: object) -> Tensor:
 def statistics(feed: BatchLoader) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation a channel, in 0…255, as (1, C, 1, 1), of at most so many images, a few at a time."""
     number = len(feed.images)
-    sums = squares = torch.zeros((), dtype=torch.float64, device=feed.device)
-    count = 0
+    sums, squares, count = list[Tensor](), list[Tensor](), 0
     for chosen in torch.split(torch.arange(0, number, -(-number // SAMPLED)), SUMMED):
         x = feed.at(chosen).double()
-        sums, squares = sums + x.sum((0, 2, 3)), squares + x.square().sum((0, 2, 3))
+        sums.append(x.sum((0, 2, 3)))
+        squares.append(x.square().sum((0, 2, 3)))
         count += x.shape[0] * x.shape[2] * x.shape[3]
-    std = ((squares - sums.square() / count) / (count - 1)).clamp_min(1.0).sqrt()
-    return (sums / count).float().reshape(1, -1, 1, 1), std.float().reshape(1, -1, 1, 1)
+    total, total_squares = torch.stack(sums).sum(0), torch.stack(squares).sum(0)
+    std = ((total_squares - total.square() / count) / (count - 1)).clamp_min(1.0).sqrt()
+    return (total / count).float().reshape(1, -1, 1, 1), std.float().reshape(1, -1, 1, 1)
 
 
 def resize(images: Tensor, pixels: int | None) -> Tensor:
