@@ -188,12 +188,17 @@ def tell_effects(
     found, epochs = effects(rows, scores), curves.shape[1]
     over = {epoch: [one for one, _ in effects(rows, curves[:, epoch - 1])] for epoch in range(1, epochs + 1)}
     table = [
-        {"change": change, "effect": f"{one:+.4f}", "90 %": f"[{one - half:+.4f}, {one + half:+.4f}]"}
+        {"change": change, "effect": f"{one:+.4f}", "90 %": interval(one, half)}
         | {f"after {epoch} epochs": f"{over[epoch][place]:+.4f}" for epoch in looks(epochs)}
         for place, (change, (one, half)) in enumerate(zip(CHANGES, found, strict=True))
     ]
     page.table(name, f"What a change adds: {title}", sorted(table, key=lambda row: -float(row["effect"])))
     page.figure(name, draw(found, over))
+
+
+def interval(effect: float, half: float) -> str:
+    """An effect's interval; nothing of as many networks as there are effects, which leave none to tell their noise."""
+    return "" if np.isnan(half) else f"[{effect - half:+.4f}, {effect + half:+.4f}]"
 
 
 def agreements(chosen: Mapping[str, Candidate], scores: Numbers, curves: Numbers) -> list[dict[str, Any]]:
