@@ -136,14 +136,15 @@ def draw(found: Sequence[tuple[float, float]], over: Mapping[int, Sequence[float
     ends.axvline(0, color=findings.QUIET, linewidth=0.8)
     ends.set_yticks(places, [list(CHANGES)[i] for i in order], fontsize=8)
     ends.set_xlabel("effect on accuracy at the end, 90 %")
+    colours = {order[0]: findings.WARM, order[-2]: "black", order[-1]: findings.ACCENT}
     for i in order:
-        marked = i in (order[0], order[-1], order[-2])
+        colour = colours.get(i)
         course.plot(
             list(over),
             [one[i] for one in over.values()],
-            color=findings.ACCENT if marked else findings.QUIET,
-            linewidth=1.6 if marked else 0.7,
-            label=list(CHANGES)[i] if marked else None,
+            color=colour or findings.QUIET,
+            linewidth=1.6 if colour else 0.7,
+            label=list(CHANGES)[i] if colour else None,
         )
     course.axhline(0, color="black", linewidth=0.8)
     course.set_xlabel("epochs")
