@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nas.data.labelled import count_of
 from nas.metric import Z
 from nas.study.finals import Finals
-from nas.trial import TrialRecord
+from nas.trial import TrialRecord, training
 
 MUCH_SLOWER = 1.25  # by so much predicted milliseconds are said to differ
 T = (6.314, 2.920, 2.353, 2.132)  # of Student's t, what 90 % are within, at 1 to 4 degrees of freedom
@@ -125,9 +125,10 @@ def failures(finals: Finals) -> list[str]:
         return []
     networks = {one.digest for one in failed}
     names = ", ".join(name(one) for one in finals.contenders if one.digest in networks)
+    number = len({training(one.digest, one.final) for one in failed})
     measured = "" if duel(finals) else ", so that brief scores alone name the best network"
     return [
-        f"{count_of(len(failed), 'training')} of the finals failed ({names}: {failed[-1].error:.120}){measured}; the "
+        f"{count_of(number, 'training')} of the finals failed ({names}: {failed[-1].error:.120}){measured}; the "
         "same command tries again."
     ]
 

@@ -278,7 +278,7 @@ def outcome(
     """What came of a training; the weights are the last epoch's, so that the validation images chose nothing."""
     mean, std, arch = training.mean, training.std, plan.adapt(split)
     of = [(split.val_images, split.val_labels, ignore_progress), *([(*test, each)] if test else [])]
-    given = [(labels, training.answers(images, answers)) for images, labels, answers in of]
+    given = [(labels, training.answers(images, progress)) for images, labels, progress in of]
     right = [float((found.numpy() == labels).mean()) for labels, found in given]
     other = [score_by(plan.metric, training, images, labels) for images, labels, _ in of]
     trained = TrainingRecord(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nas.run.folder import Results, write_finals
 from nas.run.watchers import Watchers
 from nas.study.finals import HELD, LONGEST, FinalProposals, Finals, contenders, finalists, rounds
 from nas.study.study import Study
+from nas.trial import TrialRecord
 from nas.views.terminal import Display
 from nas.workers import tuner
 from nas.workers.cluster import Cluster
@@ -39,11 +41,11 @@ def hold(
 
     Raises `FailuresError` where most of them fail, `StorageError` where the study cannot be written.
     """
-    chosen, epochs = tuple(contenders(study.records, finalists(config), study.finals)), work.recipe.epochs
+    epochs = config.identity.train.epochs
     with study.open_finals() as trainings:
-        finals = Finals(chosen, tuple(trainings.records), rounds(epochs))
+        finals = standing(study, config, trainings.records)
         why, signal = "", 0
-        if not finals.over or finals.failed:
+        if finals.unfinished:
             if not quiet:
                 console.print(announcement(finals, has_folds=hasattr(work.data, "fold")), soft_wrap=True)
             trainings.proposals = FinalProposals(trainings.design, finals)
@@ -60,6 +62,12 @@ def hold(
             trainings.keep(HELD, finals.kept)
             return "", signal
         return why, signal
+
+
+def standing(study: Study, config: SearchConfig, trainings: Sequence[TrialRecord]) -> Finals:
+    """The finals of a search as they stand after these trainings."""
+    chosen = contenders(study.records, finalists(config), study.finals)
+    return Finals(tuple(chosen), tuple(trainings), rounds(config.identity.train.epochs))
 
 
 def patient(config: SearchConfig) -> Execution:

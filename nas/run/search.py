@@ -19,7 +19,7 @@ from nas.data.labelled import count_of
 from nas.keywords import as_keywords
 from nas.metric import DEFAULT_METRIC, Metric
 from nas.run import environment, folder, latencies, resume, search_options
-from nas.run.finals import FINALS, hold
+from nas.run.finals import FINALS, hold, standing
 from nas.run.images import describe, read_images
 from nas.run.run import Run
 from nas.run.watchers import Watchers
@@ -27,7 +27,7 @@ from nas.run.watchers import check as check_watchers
 from nas.study import lock, prior, storage, warm_start
 from nas.study.design import Design, MakeSampler
 from nas.study.drivers import MissingError, StorageError
-from nas.study.finals import Finals, contenders, finalists, rounds
+from nas.study.finals import finalists
 from nas.study.objectives import check_known
 from nas.study.opening import open_study, textbook_networks, with_known
 from nas.study.passwords import without_password
@@ -242,18 +242,12 @@ class Search:
             if left <= 0:
                 return replace(before, why=f"{FINALS}: {TIME_LIMIT}")
             config = replace(config, conduct=replace(config.conduct, time_limit_s=left))
-        work = self._work(None if self._are_over(study) else self._check_images(study), study.space.latency)
+        held = study.finals
+        over = held is not None and not standing(study, config, held.trainings).unfinished
+        work = self._work(None if over else self._check_images(study), study.space.latency)  # what is over reads none
         why, signal = hold(study, work, config, self.folder, log, cluster, self.console, self.quiet)
         finals = f"{FINALS}: {why}" if why else ""
         return replace(before, why="; ".join(filter(None, (before.why, finals))), signal=signal)
-
-    def _are_over(self, study: Study) -> bool:
-        """Whether nothing is left of the finals, so that they need no images."""
-        if (held := study.finals) is None:
-            return False
-        chosen = contenders(study.records, finalists(self.config), held)
-        finals = Finals(tuple(chosen), held.trainings, rounds(self.config.identity.train.epochs))
-        return finals.over and not finals.failed
 
     def _check_images(self, study: Study) -> Split | None:
         """The training images, which are those of the trials before."""

@@ -185,11 +185,19 @@ class Finals:
 
     @property
     def failed(self) -> list[TrialRecord]:
-        """The trainings that failed and were not made good since."""
-        complete = {training(one.digest, one.final) for one in self.trainings if one.state == "complete"}
-        failed = [one for one in self.trainings if one.state == "failed"]
-        last = {training(one.digest, one.final): one for one in failed}
-        return [one for which, one in last.items() if which not in complete]
+        """The trainings of those who are in a round that failed, however often, and were not made good since."""
+        wanted = {
+            training(network.digest, final_of(network, played))
+            for played in self.rounds
+            for network in self.entrants(played.number)
+            if self.training(network, played) is None
+        }
+        return [one for one in self.trainings if one.state == "failed" and training(one.digest, one.final) in wanted]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is left to train: in a round, or once more since it failed."""
+        return not self.over or bool(self.failed)
 
     @property
     def over(self) -> bool:

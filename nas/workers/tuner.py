@@ -234,7 +234,7 @@ def _searcher(coordinator: Coordinator) -> Any:
     """Ray's view of a coordinator: it asks here and tells here."""
     from ray.tune.search import Searcher
 
-    class CourseSearcher(Searcher):  # type: ignore[misc]
+    class CoordinatorSearcher(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
             trial = coordinator.ask(trial_id)
             self.heed()
@@ -261,14 +261,14 @@ def _searcher(coordinator: Coordinator) -> Any:
             """Ray Tune pickles its parts for a restore that never comes."""
             return object, ()
 
-    return CourseSearcher(metric="score", mode="max")
+    return CoordinatorSearcher(metric="score", mode="max")
 
 
 def _scheduler(coordinator: Coordinator) -> Any:
     """Ray's view of early stopping: first come, first served, and after every epoch the coordinator is asked."""
     from ray.tune.schedulers import FIFOScheduler
 
-    class CourseScheduler(FIFOScheduler):  # type: ignore[misc]
+    class CoordinatorScheduler(FIFOScheduler):  # type: ignore[misc]
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             return str(self.STOP if coordinator.behind(trial.trial_id, Result.of(result)) else self.CONTINUE)
 
@@ -276,7 +276,7 @@ def _scheduler(coordinator: Coordinator) -> Any:
             """As the searcher."""
             return object, ()
 
-    return CourseScheduler()
+    return CoordinatorScheduler()
 
 
 @contextmanager

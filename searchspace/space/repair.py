@@ -35,10 +35,8 @@ def repair(
         if low <= spent <= high:
             return current
         one = rng.choice(names) if names and step < 4 * len(names) else None
-        offered = (
-            [(name, v) for name in names for v in choices[name]] if one is None else _draw_offers(one, choices, rng)
-        )
-        changed = [(name, v) for name, v in offered if v != current[name]]
+        offered = {name: choices[name] for name in names} if one is None else {one: _draw(choices[one], rng)}
+        changed = [(name, v) for name, values in offered.items() for v in values if v != current[name]]
         costed = [(cost({**current, name: v}), name, v) for name, v in changed]
         wanted = [move for move in costed if (move[0] < spent if spent > high else spent < move[0] <= high)]
         if wanted:
@@ -53,10 +51,10 @@ def repair(
     return current if low <= spent <= high else None
 
 
-def _draw_offers(name: str, choices: Mapping[str, Sequence[V]], rng: random.Random) -> list[tuple[str, V]]:
+def _draw(values: Sequence[V], rng: random.Random) -> Sequence[V]:
     """All values of a choice; of one with weights a single one, drawn by them."""
-    weights = getattr(choices[name], "weights", None)
-    return [(name, value) for value in (rng.choices(choices[name], weights) if weights else choices[name])]
+    weights = getattr(values, "weights", None)
+    return rng.choices(values, weights) if weights else values
 
 
 def least(

@@ -359,9 +359,9 @@ class Space:
         strided = any(name == "resolution" or name.endswith(STRIDES) for name in self.choices)
 
         def used(point: Point) -> float:
-            outline = self.outline(point) if strided else self._outline
-            possible = not strided or outline.resolution >= math.prod(outline.strides())
-            return budget.share_used(spend(point, width_mult)) if possible else math.inf
+            if strided and (outline := self.outline(point)).resolution < math.prod(outline.strides()):
+                return math.inf
+            return budget.share_used(spend(point, width_mult))
 
         return used
 

@@ -155,6 +155,14 @@ def test_only_rounds_that_measured_both_are_compared() -> None:
     assert "trial 0 (search) has 0.9300: a difference of +0.0200" in third
 
 
+def test_what_failed_of_a_network_that_is_in_no_more_is_not_tried_for_ever() -> None:
+    finals = held([trial(0, 0.6), trial(1, 0.5, "baseline")], lambda network, played: 0.7)
+    other = replace(trained(trial(9, 0.4), finals.rounds[0], 0.1), state="failed", score=None)
+    finals = replace(finals, trainings=(*finals.trainings, other))
+    assert finals.failed == []
+    assert not finals.unfinished
+
+
 def test_finals_that_measured_nothing_say_so() -> None:
     finals = held([trial(0, 0.6), trial(1, 0.5, "baseline")], lambda network, played: 0.7)
     failed = [replace(one, state="failed", score=None, error="timeout: 9 s") for one in finals.trainings]
@@ -177,12 +185,20 @@ def test_trainings_that_failed_are_tried_again_by_the_next_command(tmp_path: Pat
                 trainings.tell(one, error="out of memory") if bad else told(trainings, one, one.cost.macs / 1e9)
         finals = replace(finals, trainings=tuple(trainings.records))
         assert finals.over
+        assert finals.unfinished
         assert len(finals.failed) == 2
+        trainings.proposals = FinalProposals(trainings.design, finals)
+        for _ in range(2):  # they fail once more
+            trainings.tell(trainings.ask(), error="out of memory")
+        finals = replace(finals, trainings=tuple(trainings.records))
+        assert len(finals.failed) == 4
+        assert "2 trainings of the finals failed" in " ".join(shown.sentences(finals))
         trainings.proposals = FinalProposals(trainings.design, finals)
         to_their_end(trainings, lambda one: one.cost.macs / 1e9)
         again = replace(finals, trainings=tuple(trainings.records))
         assert len(again.trainings) == len(finals.trainings) + 2
         assert again.failed == []
+        assert not again.unfinished
         assert all(len(again.last_trainings(network)) == 2 for network in again.last)
 
 
