@@ -181,7 +181,8 @@ class Prescreen:
 class SearchSpec:
     """What makes two runs the same search. `evaluate` is a training of somebody's own, as `module:function`; empty is
     the built-in one. `largest` is the most pixels that images are trained at where the recipe has no resolution.
-    `prior`: whether the search begins from what ships of its space (see `nas.study.prior`); older runs do not.
+    `prior`: whether the search begins from what ships of its space (see `nas.study.prior`), `horizon`: whether networks
+    are judged by what longer trainings promise too (see `nas.study.horizon`); older runs do neither.
     """
 
     space: dict[str, Any]
@@ -200,6 +201,7 @@ class SearchSpec:
     evaluate: str = ""
     largest: int = LARGEST
     prior: bool = False
+    horizon: bool = False
 
 
 @value

@@ -185,6 +185,10 @@ class Budget:
         return any(limit.currency == "latency_ms" for limit in self.limits)
 
     @property
+    def limits_macs(self) -> bool:
+        return any(limit.currency == "macs" for limit in self.limits)
+
+    @property
     def limits_own(self) -> bool:
         """Whether it limits a cost of the user's own, which no formula counts."""
         return any(limit.currency not in NAMES for limit in self.limits)

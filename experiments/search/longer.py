@@ -6,7 +6,8 @@
 Random networks of `mobile` at one budget, as a search's controls are drawn, and ReXNet, are trained as a search's
 trials are and three times as long, from different seeds, each with a learning rate that goes to zero at its own end.
 In trials residual branches add nothing at first; beside them are trials whose branches start as all else, as those of
-the longer trainings do, so that these are not of the kind that they judge. How far the order agrees, and what the prior
+the longer trainings do, so that these are not of the kind that they judge (`--as-now`: none such, and longer trainings
+as `nas.train` makes them). How far the order agrees, and what the prior
 that ships, depth (blocks), parameters and activations tell of it:
 Spearman's rank correlation, with 90 % bootstrap intervals over networks. Beside it the longer trainings' own first
 epochs, whose seed and so whose luck is that of their end.
@@ -38,7 +39,7 @@ from searchspace import Arch, Budget, Space, cost
 from searchspace.space.space import Candidate
 
 PHOTOS = "photos"  # any dataset but digits, which have a recipe of their own
-TIMES = 3  # as many epochs
+TIMES = 3  # as many epochs, unless an option says it
 TRIAL, LONGER = "as a search's trials", "longer training"
 BEFORE = "a trial whose branches start as all else"
 EARLY, PRIOR = "longer training, its own first epochs", "what the prior expects"
@@ -52,12 +53,15 @@ PROPERTIES: dict[str, Callable[[Arch], float]] = {
 }
 
 
-def ways(epochs: int) -> dict[str, tuple[TrainConfig, int]]:
+def ways(epochs: int, times: int = TIMES, as_now: bool = False) -> dict[str, tuple[TrainConfig, int]]:
     """How networks are trained, and from which seed; by the recipes of photos, whatever the dataset."""
+    trial, full = replace(recipe(PHOTOS), epochs=epochs), replace(full_recipe(PHOTOS), epochs=times * epochs)
+    if as_now:
+        return {TRIAL: (trial, 1), LONGER: (full, 0)}
     return {
-        TRIAL: (replace(recipe(PHOTOS), epochs=epochs), 1),
-        BEFORE: (replace(recipe(PHOTOS), epochs=epochs, zero_residuals=False), 1),
-        LONGER: (replace(full_recipe(PHOTOS), epochs=TIMES * epochs, zero_residuals=False), 0),
+        TRIAL: (trial, 1),
+        BEFORE: (replace(trial, zero_residuals=False), 1),
+        LONGER: (replace(full, zero_residuals=False), 0),
     }
 
 
@@ -120,6 +124,8 @@ def draw(archs: Sequence[Arch], scores: Mapping[str, Numbers], marked: int) -> F
     both.set_xlabel(f"accuracy, {TRIAL}")
     both.set_ylabel(f"accuracy, {LONGER}")
     for way, colour in ((BEFORE, findings.WARM), (TRIAL, findings.QUIET), (LONGER, findings.ACCENT)):
+        if way not in scores:
+            continue
         deep.plot(depths, scores[way], "o", color=colour, label=f"{way}: {spearman(depths, scores[way]):+.2f}")
         slope, level = np.polyfit(depths, scores[way], 1)
         ends = np.array([depths.min(), depths.max()])
@@ -140,6 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=10_000, help="training images (10,000)")
     parser.add_argument("--scored", type=int, default=10_000, help="validation images (10,000)")
     parser.add_argument("--epochs", type=int, default=4, help="of brief training (4)")
+    parser.add_argument("--times", type=int, default=TIMES, help=f"as many epochs are a longer training ({TIMES})")
+    parser.add_argument("--as-now", action="store_true", help="no training's branches start as all else")
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 3, 200, 100, 1
@@ -150,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     archs = {name: candidate.arch for name, candidate in chosen.items()}
     split, log = trainings.images(args.dataset, args.images, seed=FRESH, scored=args.scored), args.out / "longer.jsonl"
     found = {}
-    for way, (train, seed) in ways(args.epochs).items():
+    for way, (train, seed) in ways(args.epochs, args.times, args.as_now).items():
         jobs = [trainings.Job(name, arch, train, seed) for name, arch in archs.items()]
         page.console.print(way)
         found[way] = trainings.carry_out(jobs, split, page.device, log, page.console)
@@ -159,15 +167,18 @@ def main(arguments: list[str] | None = None) -> None:
     scores[EARLY] = np.array([record["curve"][args.epochs - 1] for record in found[LONGER]])
     scores[PRIOR] = expected(space, [candidate.point for candidate in chosen.values()])
     scores[BOTH] = standardised(scores[TRIAL]) + standardised(scores[PRIOR])
-    title = f"{args.epochs} against {TIMES * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
+    title = (
+        f"{args.epochs} against {args.times * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
+    )
     page.table("longer", title, rows_of(list(archs.values()), scores))
-    change, low, high = advantage(scores[TRIAL], scores[BEFORE], scores[LONGER])
-    page.say(f"{TRIAL}, minus {BEFORE}: {change:+.2f} [{low:+.2f}, {high:+.2f}] in agreement with longer trainings")
-    gain, low, high = comparisons.difference(scores[TRIAL].tolist(), scores[BEFORE].tolist())
-    page.say(f"in accuracy: {gain:+.4f} [{low:+.4f}, {high:+.4f}]")
+    if BEFORE in scores:
+        change, low, high = advantage(scores[TRIAL], scores[BEFORE], scores[LONGER])
+        page.say(f"{TRIAL}, minus {BEFORE}: {change:+.2f} [{low:+.2f}, {high:+.2f}] in agreement with longer trainings")
+        gain, low, high = comparisons.difference(scores[TRIAL].tolist(), scores[BEFORE].tolist())
+        page.say(f"in accuracy: {gain:+.4f} [{low:+.4f}, {high:+.4f}]")
     each = [
         {"network": name, "digest": arch.digest, **{kind: f"{of(arch):.0f}" for kind, of in PROPERTIES.items()}}
-        | {way: f"{scores[way][row]:.4f}" for way in (TRIAL, BEFORE, LONGER)}
+        | {way: f"{scores[way][row]:.4f}" for way in found}
         for row, (name, arch) in enumerate(archs.items())
     ]
     page.table("longer_networks", "All networks", each)

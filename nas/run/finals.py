@@ -66,7 +66,7 @@ def hold(
 
 def standing(study: Study, config: SearchConfig, trainings: Sequence[TrialRecord]) -> Finals:
     """The finals of a search as they stand after these trainings."""
-    chosen = contenders(study.records, finalists(config), study.finals)
+    chosen = contenders(study.records, finalists(config), study.finals, config.identity.horizon)
     return Finals(tuple(chosen), tuple(trainings), rounds(config.identity.train.epochs))
 
 

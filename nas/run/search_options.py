@@ -268,8 +268,9 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
         baselines=number_of_baselines(trials),
     )
     identity = apply(args, identity)
-    taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or identity.warm_start)
-    return SearchConfig(replace(identity, prior=taught and not args.no_prior), conduct(args), base.source)
+    taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or args.no_prior)
+    prior, horizon = taught and not identity.warm_start, taught and Budget.parse(args.budget).limits_macs
+    return SearchConfig(replace(identity, prior=prior, horizon=horizon), conduct(args), base.source)
 
 
 def with_budget_of(args: argparse.Namespace, old: SearchConfig | None) -> argparse.Namespace:

@@ -18,10 +18,12 @@ FITTED = 128
 
 
 class Rows(NamedTuple):
-    """Points as the model sees them: features, and the standardised logarithm of their cost."""
+    """Points as the model sees them: features, the standardised logarithm of their cost, and what each is worth beside
+    its outcome."""
 
     features: Array
     z: Array
+    beside: Array
 
 
 class Kernel:
@@ -77,7 +79,8 @@ class Kernel:
 
 
 class Surrogate:
-    """The process conditioned on standardised outcomes `y`, each with its own noise variance."""
+    """The process conditioned on standardised outcomes `y`, each with its own noise variance. Points are judged by what
+    they are worth: their outcome and what is known beside it."""
 
     def __init__(self, kernel: Kernel, rows: Rows, y: Array, noise: Array) -> None:
         self.kernel, self.rows = kernel, rows
@@ -85,7 +88,7 @@ class Surrogate:
         covariance = kernel(rows, rows)
         self._factor = cho_factor(covariance + np.diag(noise + JITTER), lower=True)
         self._alpha = cho_solve(self._factor, y)
-        self.best = float((covariance @ self._alpha).max())
+        self.best = float((covariance @ self._alpha + rows.beside).max())
 
     def predict(self, rows: Rows) -> tuple[Array, Array]:
         """Mean and standard deviation of the noiseless outcome."""
@@ -95,16 +98,16 @@ class Surrogate:
         return cross @ self._alpha, np.sqrt(np.maximum(variance, 1e-12))
 
     def joint(self, rows: Rows) -> tuple[Array, Array]:
-        """Mean and covariance of the noiseless outcomes."""
+        """Mean and covariance of what points are worth."""
         cross = self.kernel(rows, self.rows)
         explained = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
         covariance: Array = self.kernel(rows, rows) - explained.T @ explained
-        return cross @ self._alpha, covariance
+        return cross @ self._alpha + rows.beside, covariance
 
     def improvement(self, rows: Rows) -> Array:
-        """How much better than the best mean so far a point is expected to be."""
+        """How much more than the best so far a point is expected to be worth."""
         mean, deviation = self.predict(rows)
-        gain = (mean - self.best) / deviation
+        gain = (mean + rows.beside - self.best) / deviation
         density = np.exp(-0.5 * gain**2) / np.sqrt(2 * np.pi)
         expected: Array = deviation * (gain * ndtr(gain) + density)
         return expected

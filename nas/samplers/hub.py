@@ -85,12 +85,13 @@ share a storage, and a study may have other parameters beside the choices, which
 
 ## APIs
 
-`Predictor(choices, cost=None, budget=None, seed=0, low=0.85, tpe_share=0, evidence=(), trials=None)`
+`Predictor(choices, cost=None, budget=None, seed=0, low=0.85, tpe_share=0, evidence=(), trials=None, beside=None)`
 
 - `choices`: every parameter's values; the objective suggests each with `suggest_categorical(name, choices[name])`.
 - `cost`, `budget`: a function of a point, and what it may be at most; without both, every point fits.
 - `low`: the part of the budget that proposals use at least.
 - `trials`: how many the study will have.
+- `beside`: a function of a point, what it is known to be worth beside its outcome, in standard deviations of outcomes.
 
 `Predictor.winner(study)` is the trial to take. There is one objective; `study.optimize` ends where nothing new is left.
 

@@ -41,6 +41,9 @@ class Predictor(Repaired):
     Without a cost every point fits, and the process has no cost term. One objective only; failed trials teach nothing.
     A part of the later proposals, `tpe_share`, may be TPE's, repaired too.
 
+    `beside` is what every point is known to be worth beside its outcome, in standard deviations of outcomes: points are
+    proposed and named by the sum of both. Outcomes of brief trainings leave out what longer ones would add, say.
+
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
 
@@ -61,6 +64,7 @@ class Predictor(Repaired):
         tpe_share: float = 0.0,
         evidence: Sequence[PriorObservation] = (),
         trials: int | None = None,
+        beside: Callable[[Point], float] | None = None,
     ) -> None:
         super().__init__(from_seed(optuna.samplers.TPESampler, n_startup_trials=1), choices, cost, budget, seed, low)
         if not 0 <= tpe_share <= 1 or not (trials is None or (isinstance(trials, Integral) and trials > 0)):
@@ -68,6 +72,7 @@ class Predictor(Repaired):
         self.tpe_share = tpe_share
         self.evidence = evidence
         self.trials = trials
+        self.beside = beside
         self.encoding = Encoding(self.domain)
 
     def check(self, study: Study) -> None:
@@ -107,8 +112,8 @@ class Predictor(Repaired):
     def winner(self, study: Study) -> FrozenTrial:
         """The first trial of the point whose expected score is the best, of all points with a complete trial.
 
-        What is expected of a point follows from all its evaluations and from its neighbours. Raises `ValueError`
-        before a trial is complete.
+        What is expected of a point follows from all its evaluations and from its neighbours; what is known `beside` is
+        added. Raises `ValueError` before a trial is complete.
         """
         self.check(study)
         known = self._history(study)
@@ -136,7 +141,8 @@ class Predictor(Repaired):
         trials = list(first.values())
         if len(trials) > LEARNT:
             trials = sorted(trials, key=lambda trial: trial.values[0], reverse=known.maximize)[:LEARNT]
-        expected = model.predict(rows([trial.params for trial in trials]))[0]
+        read = rows([trial.params for trial in trials])
+        expected = model.predict(read)[0] + read.beside
         return [trial for _, trial in sorted(zip(-expected, trials, strict=True), key=lambda pair: pair[0])]
 
     def _beside_evidence(self, taught: Observations) -> Observations:
@@ -160,7 +166,7 @@ class Predictor(Repaired):
     def best_of_pool(self, taught: Observations, taken: Collection[Key], rng: random.Random) -> Point:
         """The most promising of some hundred points: children of the best, then children of the most promising."""
         model, rows = self._model(taught)
-        order = np.argsort(-taught.y)[:PARENTS]
+        order = np.argsort(-(taught.y + model.rows.beside[: len(taught.y)]))[:PARENTS]
         best = [taught.points[i] for i in order]
         parents: list[Point] = [self.domain.repair(point, rng) or point for point in best]  # evidence may be outside
         scored: dict[Key, tuple[float, Point]] = {}
@@ -179,7 +185,8 @@ class Predictor(Repaired):
         middle, spread = logs.mean(), logs.std() or 1.0
 
         def rows(points: Sequence[Point]) -> Rows:
-            return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread)
+            beside = np.array([self.beside(dict(point)) if self.beside else 0.0 for point in points])
+            return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread, beside)
 
         exact = np.flatnonzero(taught.unsure == 0)
         level = noise_variance([self.domain.key(taught.points[i]) for i in exact], taught.y[exact], NOISE)
@@ -187,11 +194,11 @@ class Predictor(Repaired):
         kernel = Kernel(self.encoding.weights)
         chosen = np.argsort(-taught.y)[: FITTED // 2]
         chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)) :])
-        kernel.fit(Rows(seen.features[chosen], seen.z[chosen]), taught.y[chosen], noise[chosen])
+        kernel.fit(Rows(*(part[chosen] for part in seen)), taught.y[chosen], noise[chosen])
         model = Surrogate(kernel, seen, taught.y, noise)
         if taught.in_flight:
             waiting = rows(taught.in_flight)
-            believed = Rows(np.vstack([seen.features, waiting.features]), np.concatenate([seen.z, waiting.z]))
+            believed = Rows(*(np.concatenate(parts) for parts in zip(seen, waiting, strict=True)))
             y = np.concatenate([taught.y, model.predict(waiting)[0]])
             model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.z), level)]))
         return model, rows

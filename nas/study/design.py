@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from nas.metric import DEFAULT_METRIC, Metric
 from nas.samplers import SAMPLERS, Predictor
 from nas.samplers.observations import PriorObservation
 from nas.study import objectives
+from nas.study.horizon import Foresight
 from searchspace.budget import Budget
 from searchspace.errors import InputError
 from searchspace.space.space import FIT_BAND, Space
@@ -38,10 +39,11 @@ def number_of_baselines(trials: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Design:
     """The first trials are known networks of the space, at most `baselines`, then as many random ones as `controls`;
-    then the `sampler` proposes, which `evidence` of earlier studies may teach. Costs to `minimize` beside the metric
+    then the `sampler` proposes, which `evidence` of earlier studies may teach. With `horizon` networks are judged by
+    what longer trainings promise too (see `nas.study.horizon`). Costs to `minimize` beside the metric
     (see `objectives`) make the search seek a front.
 
-    Raises `InputError` for an unknown sampler, one that evidence cannot teach, or a number out of range.
+    Raises `InputError` for an unknown sampler, one that evidence or the horizon cannot teach, or a number out of range.
     """
 
     space: Space
@@ -54,6 +56,8 @@ class Design:
     evidence: Sequence[PriorObservation] = ()
     minimize: Sequence[str] = ()
     metric: Metric = DEFAULT_METRIC
+    horizon: bool = False
+    foresight: Foresight | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "minimize", objectives.check(self.minimize))
@@ -69,13 +73,15 @@ class Design:
                 raise InputError(f"{name}: a whole number from 0 is accepted, not {number!r}")
         if self.minimize and self.evidence:
             raise InputError("minimize: a warm start teaches scores alone; give one of the two")
-        if self.evidence and (callable(self.sampler) or SAMPLERS[self.sampler] is not Predictor):
-            raise InputError(f"warm-start: teaches the sampler predictor (or auto), not {self.sampler}")
+        if (self.evidence or self.horizon) and (callable(self.sampler) or SAMPLERS[self.sampler] is not Predictor):
+            taught = "warm-start" if self.evidence else "horizon"
+            raise InputError(f"{taught}: teaches the sampler predictor (or auto), not {self.sampler}")
+        object.__setattr__(self, "foresight", Foresight(self.space, self.budget) if self.horizon else None)
 
     @property
     def make_sampler(self) -> MakeSampler:
-        if self.evidence:
-            return partial(Predictor, evidence=self.evidence)
+        if self.evidence or self.horizon:
+            return partial(Predictor, evidence=self.evidence, beside=self.foresight)
         return self.sampler if callable(self.sampler) else SAMPLERS[self.sampler]
 
     @property

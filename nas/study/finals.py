@@ -22,6 +22,7 @@ from nas.config import FEWEST_TRIALS, FINALISTS, TRIALS_PER_FINALIST, SearchConf
 from nas.samplers import ExhaustedError
 from nas.study import storage
 from nas.study.design import Design
+from nas.study.horizon import promises
 from nas.study.proposals import Proposal, Proposals, WaitingError
 from nas.study.records import is_interrupted, training_of, trial_record, trial_records
 from nas.trial import Final, TrialRecord, rank, training
@@ -71,10 +72,18 @@ def textbook_entrants(finalists: int) -> int:
     return max(1, math.ceil(finalists / TEXTBOOK_PER))
 
 
-def contenders(trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None) -> list[TrialRecord]:
+def contenders(
+    trials: Sequence[TrialRecord], finalists: int, held: Finals | None = None, by_horizon: bool = False
+) -> list[TrialRecord]:
     """Who enters: the best `finalists` of the complete trials, the best textbook networks, the best random network; and
-    the last two of finals that were held before, since what they measured counts more than a brief score."""
+    the last two of finals that were held before, since what they measured counts more than a brief score.
+
+    The best by their scores, or `by_horizon` by what these promise (see `nas.study.horizon`)."""
     complete = rank(trials)
+    if by_horizon:
+        promised = promises([one.gain or 0.0 for one in complete], [one.cost.activations for one in complete])
+        order = sorted(range(len(complete)), key=lambda place: -promised[place])
+        complete = [complete[place] for place in order]
     found = [trial for trial in complete if trial.role != "baseline"][:finalists]
     found += [trial for trial in complete if trial.role == "baseline"][: textbook_entrants(finalists)]
     if not any(trial.role == "control" for trial in found):

@@ -41,6 +41,7 @@ def open_study(
         evidence=taught.evidence if taught else (),
         minimize=i.minimize,
         metric=i.metric,
+        horizon=i.horizon,
     )
     shared = shared_identity(config, of.space) if place and place.url else {}
     return Study.begin(run, of, place, shared)
@@ -55,6 +56,8 @@ def shared_identity(config: SearchConfig, space: Space) -> dict[str, Any]:
         said["prescreen"] = plain(i.prescreen)
     if i.prior:
         said["prior"] = True
+    if i.horizon:
+        said["horizon"] = True
     if i.evaluate:
         said["evaluate"] = i.evaluate
     if (config.budget.limits_latency or "latency" in i.minimize) and space.latency is not None:

@@ -51,6 +51,7 @@ from nas.study.design import Design, MakeSampler
 from nas.study.drivers import LostError, MissingError, SharedDriver, SingleDriver
 from nas.study.early_stopping import EarlyStopping
 from nas.study.finals import Finals, best_of, finals_of
+from nas.study.horizon import promises
 from nas.study.lock import FolderLock
 from nas.study.proposals import Proposal, Proposals, waiting
 from nas.study.rdb import Storage
@@ -405,7 +406,7 @@ class Study:
 
         It is compared with what the study's other trials, of earlier runs and other drivers too, had scored when they
         were so far. Where costs are minimised beside the score, only with those that cost no more: a cheap network need
-        not be among the best.
+        not be among the best. By the `horizon`, what scores promise is compared.
         """
         rung = rule.rung
         if trial.role == "baseline" or result.epoch != rung:
@@ -415,10 +416,11 @@ class Study:
         if self.minimize:
             costs = costs_of(kept[trial.number])
             others = [one for one in others if all(a <= b for a, b in zip(costs_of(one), costs, strict=True))]
-        rivals = [one.intermediate_values[rung] for one in others if one.number != trial.number]
-        return rule.behind(
-            self.metric.gain(result.score), rivals, lambda cutoff: self.metric.standard_error(cutoff, images)
-        )
+        rivals = [one for one in others if one.number != trial.number]
+        gains = [self.metric.gain(result.score), *(one.intermediate_values[rung] for one in rivals)]
+        if self.design.horizon:
+            gains = promises(gains, [trial.cost.activations, *(one.user_attrs["activations"] for one in rivals)])
+        return rule.behind(gains[0], gains[1:], lambda cutoff: self.metric.standard_error(cutoff, images))
 
     def tell(
         self, trial: Trial, score: float | None = None, *, error: str = "", pruned: bool = False, **attributes: Any

@@ -381,6 +381,8 @@ def conditions(found: Findings) -> str:
         settings["pre-screen"] = f"the best of {identity.prescreen.draws} proposals by {identity.prescreen.by}"
     if identity.prior:
         settings["prior"] = "what ships for the space"
+    if identity.horizon:
+        settings["horizon"] = "activations count beside scores"
     if identity.warm_start:
         settings["warm start"] = ", ".join(identity.warm_start)
     ran = [", ".join(f"{name} {value}" for name, value in one.items()) for one in found.environments]

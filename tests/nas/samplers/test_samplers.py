@@ -302,7 +302,7 @@ def test_the_gradient_is_that_of_the_loss_and_the_process_interpolates() -> None
     domain = Domain(CHOICES)
     encoding = Encoding(domain)
     draw = __import__("random").Random(0)
-    rows = Rows(encoding([domain.draw(draw) for _ in range(30)]), rng.normal(size=30))
+    rows = Rows(encoding([domain.draw(draw) for _ in range(30)]), rng.normal(size=30), np.zeros(30))
     y, noise = rng.normal(size=30), np.full(30, 1e-4)
     kernel = Kernel(encoding.weights)
     data = (distances(rows.features, rows.features, encoding.weights), np.outer(rows.z, rows.z), y, noise + 0.05)
