@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from searchspace import limits, presets
 from searchspace.arch import Arch
+from searchspace.blocks.blocks import all_options, structure
 from searchspace.budget import Budget, Cost
 from searchspace.costs.latency import LatencyTable
 from searchspace.costs.network_cost import cost, outline_cost
@@ -424,7 +425,7 @@ class Space:
                 stage: Any = outline.stages[int(location[1])]
                 return free.at(stage, location[2:])
             return free.get(outline, location)
-        except (KeyError, AttributeError, TypeError):
+        except (KeyError, IndexError, AttributeError, TypeError):
             return None
 
     def at_resolutions(self, pixels: Sequence[int]) -> Space:
@@ -526,27 +527,16 @@ class Space:
     def adopt(self, other: Space, point: Point) -> dict[str, Scalar] | None:
         """The point of this space that is a point of another one; None where this space has no such network.
 
-        All that either space says has to agree, what is free here may be fixed there and the other way round;
-        resolution, classes and the width multiplier may differ.
+        All that makes a network has to agree, whether it is written, free or left out; resolution, classes and the
+        width multiplier may differ.
         """
-        theirs = other._pin(point)
-        deployed = {name: point.get(name, getattr(other.network, name)) for name in ADAPTED}
+        theirs = other.outline({name: point[name] for name in other.choices})
+        found = {name: self._value(theirs, location) for name, location in self._locations.items()}
         try:
-            found = {name: free.at({**deployed, **theirs}, location) for name, location in self._locations.items()}
             own = {name: options[options.index(found[name])] for name, options in self.choices.items()}
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return None
-        return own if self._pin(own) == theirs else None
-
-    def _pin(self, point: Point) -> dict[str, Any]:
-        """The file with a point's values in it, without what a network may be adapted in."""
-        written = copy.deepcopy(
-            {part: node for part, node in self.data.items() if part not in (*free.BESIDE, *ADAPTED)}
-        )
-        for name, location in self._locations.items():
-            if location[0] not in ADAPTED:
-                free.set_at(written, location, point[name])
-        return written
+        return own if _essence(self.outline(own)) == _essence(theirs) else None
 
     def _location(self, name: str) -> Location:
         """Where a value stands in the file, by its name, free or fixed."""
@@ -600,6 +590,15 @@ class Space:
             own = getattr(self.network, name)
             self._sections[key] = replace(own, **slots.changes(partial(getattr, own), point))
         return self._sections[key]
+
+
+def _essence(outline: OpenNetwork) -> OpenNetwork:
+    """What makes a network: without what it may be adapted in, and without options of other kinds of blocks."""
+    stages = []
+    for choices in outline.stages:
+        dead = all_options().keys() - structure(choices["block"]).options.keys()
+        stages.append({name: value for name, value in choices.items() if name not in dead})
+    return replace(outline, stages=stages, resolution=0, num_classes=0, in_channels=0, smallest_map=0, width_mult=0.0)
 
 
 def _share(budget: Budget, table: LatencyTable | None, outline: OpenNetwork) -> float:

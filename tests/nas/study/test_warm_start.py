@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from nas.config import SearchConfig, SearchSpec, TrainConfig
 from nas.run.search import taught_by
@@ -16,7 +17,7 @@ from nas.samplers.observations import PriorObservation
 from nas.study import objectives, warm_start
 from nas.study.opening import open_study
 from nas.study.study import Study
-from searchspace import InputError, Space
+from searchspace import InputError, Space, presets
 from tests.nas.samplers.test_samplers import BUDGET, CHOICES, advanced, macs, score
 from tests.nas.study.test_study import advance
 from tests.searchspace.space.test_space import SMALL
@@ -119,3 +120,23 @@ def test_evidence_of_another_task_helps() -> None:
             sampler = Predictor(CHOICES, macs, BUDGET, seed, evidence=known if warm else ())
             best[warm].append(max(map(score, advanced(optuna.create_study(direction="maximize", sampler=sampler), 8))))
     assert min(best[True]) > max(best[False])
+
+
+def test_a_run_of_before_a_space_had_a_choice_teaches_it_still() -> None:
+    """`mobile` of before it had branches, universal blocks and kernels of 7."""
+    now = Space.load("mobile")
+    text = Path(presets.find("space", "spaces", "mobile")).read_text()
+    for new in ("  first_kernel: 3\n", "  branches: {choice: [0, 1], weights: [15, 1]}\n", "    stage*.branches: 0\n"):
+        text = text.replace(new, "")
+    text = text.replace(", universal], weights: [28, 6, 4, 2, 2]", "]").replace(
+        "[3, 5, 7], weights: [12, 4, 1]", "[3, 5]"
+    )
+    before, rng = Space(yaml.safe_load(text)), random.Random(0)
+    for _ in range(20):
+        point = before.random_point(rng)
+        adopted = now.adopt(before, point)
+        assert adopted == {**point, **{f"stage{n}.branches": 0 for n in range(1, 7)}}
+        assert before.adopt(now, adopted) == point
+        assert now.arch(adopted, 0.5).digest == before.arch(point, 0.5).digest
+        assert before.adopt(now, {**adopted, "stage2.branches": 1}) is None
+        assert before.adopt(now, {**adopted, "stage2.block": "universal"}) is None
