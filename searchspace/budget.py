@@ -185,8 +185,10 @@ class Budget:
         return any(limit.currency == "latency_ms" for limit in self.limits)
 
     @property
-    def limits_macs(self) -> bool:
-        return any(limit.currency == "macs" for limit in self.limits)
+    def counts_macs(self) -> bool:
+        """Whether it limits multiply-adds, and beside them nothing that counting alone does not tell."""
+        currencies = {limit.currency for limit in self.limits}
+        return "macs" in currencies and not (self.limits_latency or self.limits_own)
 
     @property
     def limits_own(self) -> bool:

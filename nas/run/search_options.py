@@ -269,7 +269,7 @@ def config_from_args(args: argparse.Namespace, space: Space | None = None, split
     )
     identity = apply(args, identity)
     taught = identity.sampler in TAUGHT and not (identity.minimize or identity.evaluate or args.no_prior)
-    prior, horizon = taught and not identity.warm_start, taught and Budget.parse(args.budget).limits_macs
+    prior, horizon = taught and not identity.warm_start, taught and Budget.parse(args.budget).counts_macs
     return SearchConfig(replace(identity, prior=prior, horizon=horizon), conduct(args), base.source)
 
 

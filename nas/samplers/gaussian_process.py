@@ -18,61 +18,64 @@ FITTED = 128
 
 
 class Rows(NamedTuple):
-    """Points as the model sees them: features, the standardised logarithm of their cost, and what each is worth beside
-    its outcome."""
+    """Points as the model sees them: features; standardised numbers that tell of outcomes, a column each, such as the
+    logarithm of the cost; and what each is worth beside its outcome."""
 
     features: Array
-    z: Array
+    lines: Array
     beside: Array
 
 
 class Kernel:
-    """s² exp(−θ Σ δ_d) + c² z z′, with its hyperparameters θ, s, c fitted to data under log-normal priors.
+    """s² exp(−θ Σ δ_d) + Σ c² z z′, with its hyperparameters θ, s and every line's c fitted to data under log-normal
+    priors.
 
     One θ for all choices: one for each was not better on any benchmark tried, and takes longer to learn.
     """
 
-    def __init__(self, weights: Array) -> None:
+    def __init__(self, weights: Array, lines: int = 1) -> None:
         self.weights = weights
         # With θ = 2 / number of choices, two random points are nearly unrelated.
-        self.centre: Array = np.log([2.0 / max(float(weights.sum()), 1.0), 1.0, 0.5])
-        self.spread = np.array([1.0, 0.5, 1.0])
+        self.centre: Array = np.log([2.0 / max(float(weights.sum()), 1.0), 1.0, *[0.5] * lines])
+        self.spread = np.array([1.0, 0.5, *[1.0] * lines])
         self.log = self.centre
 
     def __call__(self, a: Rows, b: Rows) -> Array:
-        theta, s, c = np.exp(self.log)
+        theta, s, *c = np.exp(self.log)
         near = s**2 * np.exp(-theta * distances(a.features, b.features, self.weights))
-        both: Array = near + c**2 * np.outer(a.z, b.z)
+        both: Array = near + (a.lines * np.square(c)) @ b.lines.T
         return both
 
     def diagonal(self, a: Rows) -> Array:
-        _, s, c = np.exp(self.log)
-        variance: Array = s**2 + c**2 * a.z**2
+        _, s, *c = np.exp(self.log)
+        variance: Array = s**2 + a.lines**2 @ np.square(c)
         return variance
 
     def fit(self, rows: Rows, y: Array, noise: Array) -> None:
         """The most probable hyperparameters, a few steps from the prior's middle: the same for the same data."""
-        data = (distances(rows.features, rows.features, self.weights), np.outer(rows.z, rows.z), y, noise)
+        lines = [np.outer(line, line) for line in rows.lines.T]
+        data = (distances(rows.features, rows.features, self.weights), lines, y, noise)
         found = minimize(
             self._loss,
             self.centre,
             data,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-8.0, 4.0)] * 3,
+            bounds=[(-8.0, 4.0)] * len(self.centre),
             options={"maxiter": STEPS},
         )
         self.log = found.x
 
-    def _loss(self, log: Array, apart: Array, line: Array, y: Array, noise: Array) -> tuple[float, Array]:
+    def _loss(self, log: Array, apart: Array, lines: list[Array], y: Array, noise: Array) -> tuple[float, Array]:
         """Minus the log posterior, and its gradient."""
-        theta, s, c = np.exp(log)
-        near, line = s**2 * np.exp(-theta * apart), c**2 * line
-        factor = cho_factor(near + line + np.diag(noise + JITTER), lower=True)
+        theta, s, *c = np.exp(log)
+        near = s**2 * np.exp(-theta * apart)
+        lines = [one**2 * line for one, line in zip(c, lines, strict=True)]
+        factor = cho_factor(sum(lines, near) + np.diag(noise + JITTER), lower=True)
         inverse = cho_solve(factor, np.eye(len(y)))
         alpha = inverse @ y
         pull = inverse - np.outer(alpha, alpha)
-        gradient = [-0.5 * theta * (pull * near * apart).sum(), (pull * near).sum(), (pull * line).sum()]
+        gradient = [-0.5 * theta * (pull * near * apart).sum(), *((pull * one).sum() for one in (near, *lines))]
         away = (log - self.centre) / self.spread
         loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(factor[0])).sum()) + 0.5 * float(away @ away)
         return loss, np.array(gradient) + away / self.spread

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Choices, CostOf, Key, Point
-from nas.samplers.encoding import Encoding
+from nas.samplers.encoding import Array, Encoding
 from nas.samplers.gaussian_process import FITTED, NOISE, Kernel, Rows, Surrogate
 from nas.samplers.observations import LEARNT, Observations, PriorObservation, violation
 from nas.samplers.point_sampler import History, check_one_objective, trial_of_number
@@ -42,7 +42,8 @@ class Predictor(Repaired):
     A part of the later proposals, `tpe_share`, may be TPE's, repaired too.
 
     `beside` is what every point is known to be worth beside its outcome, in standard deviations of outcomes: points are
-    proposed and named by the sum of both. Outcomes of brief trainings leave out what longer ones would add, say.
+    proposed and named by the sum of both. Outcomes of brief trainings leave out what longer ones would add, say. It may
+    tell of outcomes too, as the cost may.
 
     `evidence` of earlier studies, standardised there, takes the place of the random start. Their points are only learnt
     from; the trials of this study are laid beside them where the evidence expects them on average.
@@ -181,17 +182,19 @@ class Predictor(Repaired):
 
     def _model(self, taught: Observations) -> tuple[Surrogate, ReadPoints]:
         """The fitted process, and how it reads points. What is in flight is believed to score its mean."""
-        logs = self.encoding.log_costs(taught.points)
-        middle, spread = logs.mean(), logs.std() or 1.0
+        known = self._known(taught.points)
+        middle, spread = known.mean(0), known.std(0)
+        spread[spread == 0] = 1.0
 
         def rows(points: Sequence[Point]) -> Rows:
-            beside = np.array([self.beside(dict(point)) if self.beside else 0.0 for point in points])
-            return Rows(self.encoding(points), (self.encoding.log_costs(points) - middle) / spread, beside)
+            known = self._known(points)
+            beside = known[:, 1] if self.beside else np.zeros(len(points))
+            return Rows(self.encoding(points), (known - middle) / spread, beside)
 
         exact = np.flatnonzero(taught.unsure == 0)
         level = noise_variance([self.domain.key(taught.points[i]) for i in exact], taught.y[exact], NOISE)
         seen, noise = rows(taught.points), level + taught.unsure**2
-        kernel = Kernel(self.encoding.weights)
+        kernel = Kernel(self.encoding.weights, len(middle))
         chosen = np.argsort(-taught.y)[: FITTED // 2]
         chosen = np.union1d(chosen, np.arange(len(taught.y))[-(FITTED - len(chosen)) :])
         kernel.fit(Rows(*(part[chosen] for part in seen)), taught.y[chosen], noise[chosen])
@@ -200,8 +203,16 @@ class Predictor(Repaired):
             waiting = rows(taught.in_flight)
             believed = Rows(*(np.concatenate(parts) for parts in zip(seen, waiting, strict=True)))
             y = np.concatenate([taught.y, model.predict(waiting)[0]])
-            model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.z), level)]))
+            model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.beside), level)]))
         return model, rows
+
+    def _known(self, points: Sequence[Point]) -> Array:
+        """What is known of points before they are evaluated, a row each: the logarithm of the cost, and what is known
+        beside the outcome."""
+        columns = [self.encoding.log_costs(points)]
+        if self.beside:
+            columns.append(np.array([self.beside(dict(point)) for point in points]))
+        return np.column_stack(columns)
 
     def _children(
         self, parents: list[Point], taken: Collection[Key], scored: Collection[Key], rng: random.Random

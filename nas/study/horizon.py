@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from searchspace.budget import Budget
+from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
 from searchspace.space.space import Point, Space
 
 IQR = 1.349  # of a normal distribution, in standard deviations
 STEPS, NEAR = 3, 0.1  # widths that are tried, and a width that is near enough
+LEAST = 1e-9  # share of a budget
 PER_E_FOLD = 1.0  # standard deviations of brief scores that e times as many activations are worth
 
 
@@ -44,15 +45,14 @@ class Foresight:
     """What the activations of a point's network are worth, remembered: a proposal asks for hundreds.
 
     Where the width is solved for, the network is not made: from what it costs at the least width follows about which
-    width uses the budget, from that a better one, and what it costs there is scaled by the rest. Multiply-adds grow
-    about as the square of the width, activations as the width.
+    width uses the budget, from that a better one, and what it costs there is scaled by the rest. Multiply-adds and
+    parameters grow about as the square of the width, activations as the width.
     """
 
     def __init__(self, space: Space, budget: Budget) -> None:
-        if not budget.limits_macs:
+        if not budget.counts_macs:
             raise InputError(f"budget {budget}: activations tell something within a limit of multiply-adds alone")
-        self.space = space
-        self.most = next(limit.high for limit in budget.limits if limit.currency == "macs")
+        self.space, self.budget = space, budget
         self._known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, point: Point) -> float:
@@ -68,9 +68,13 @@ class Foresight:
         width, high = self.space.fit_range
         spent = self.space.cost(point, width)
         for _ in range(STEPS):
-            wider = math.sqrt(self.most / max(spent.macs, 1))
+            wider = self._wider(spent)
             if abs(wider - 1) < NEAR or wider * width > high or (wider < 1 and width == self.space.fit_range[0]):
                 break
             width *= wider
             spent = self.space.cost(point, width)
-        return spent.activations * math.sqrt(self.most / max(spent.macs, 1))
+        return spent.activations * self._wider(spent)
+
+    def _wider(self, spent: Cost) -> float:
+        """By how much wider a network may about be that costs so much."""
+        return 1 / math.sqrt(max(self.budget.share_used(spent), LEAST))

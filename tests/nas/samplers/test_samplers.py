@@ -302,12 +302,13 @@ def test_the_gradient_is_that_of_the_loss_and_the_process_interpolates() -> None
     domain = Domain(CHOICES)
     encoding = Encoding(domain)
     draw = __import__("random").Random(0)
-    rows = Rows(encoding([domain.draw(draw) for _ in range(30)]), rng.normal(size=30), np.zeros(30))
+    rows = Rows(encoding([domain.draw(draw) for _ in range(30)]), rng.normal(size=(30, 2)), np.zeros(30))
     y, noise = rng.normal(size=30), np.full(30, 1e-4)
-    kernel = Kernel(encoding.weights)
-    data = (distances(rows.features, rows.features, encoding.weights), np.outer(rows.z, rows.z), y, noise + 0.05)
+    kernel = Kernel(encoding.weights, lines=2)
+    lines = [np.outer(line, line) for line in rows.lines.T]
+    data = (distances(rows.features, rows.features, encoding.weights), lines, y, noise + 0.05)
     at = kernel.centre + 0.3
-    for index, step in enumerate(np.eye(3) * 1e-5):
+    for index, step in enumerate(np.eye(4) * 1e-5):
         slope = (kernel._loss(at + step, *data)[0] - kernel._loss(at - step, *data)[0]) / 2e-5
         assert kernel._loss(at, *data)[1][index] == pytest.approx(slope, rel=1e-4, abs=1e-4)
     mean, deviation = Surrogate(kernel, rows, y, noise).predict(rows)
