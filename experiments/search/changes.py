@@ -165,7 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
         args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 16, 100, 50, 1
     page = findings.Page(__doc__, __file__, args, arguments)
     rows = design()[: args.networks]
-    chosen = networks(Space.load(SPACE), Budget.parse(args.budget), rows)
+    budget = Budget.parse(args.budget)
+    chosen = networks(Space.load(SPACE), budget, rows)
     name = f"changes-{args.dataset.rstrip('/').rsplit('/', 1)[-1]}"
     split = trainings.images(args.dataset, args.images, seed=FAR_SEED, scored=args.scored)
     train = replace(full_recipe(PHOTOS), epochs=args.epochs)
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     title = f"{args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
     if len(rows) > len(CHANGES):
         tell_effects(page, name, title, rows, scores, curves)
-    page.table(f"{name}-tells", f"What tells of the accuracy: {title}", agreements(chosen, scores, curves))
+    page.table(f"{name}-tells", f"What tells of the accuracy: {title}", agreements(chosen, budget, scores, curves))
     page.table(f"{name}-networks", f"All networks: {title}", described(chosen, rows, scores))
     page.write(n=f"{len(chosen)} networks of {len(design())}, one training each")
 
@@ -202,11 +203,13 @@ def interval(effect: float, half: float) -> str:
     return "" if np.isnan(half) else f"[{effect - half:+.4f}, {effect + half:+.4f}]"
 
 
-def agreements(chosen: Mapping[str, Candidate], scores: Numbers, curves: Numbers) -> list[dict[str, Any]]:
+def agreements(
+    chosen: Mapping[str, Candidate], budget: Budget, scores: Numbers, curves: Numbers
+) -> list[dict[str, Any]]:
     """How early epochs, the prior and properties agree with the accuracies."""
     archs = [candidate.arch for candidate in chosen.values()]
     told = {f"after {epoch} of {curves.shape[1]} epochs": curves[:, epoch - 1] for epoch in looks(curves.shape[1])}
-    told[PRIOR] = expected(Space.load(SPACE), [candidate.point for candidate in chosen.values()])
+    told[PRIOR] = expected(Space.load(SPACE), budget, [candidate.point for candidate in chosen.values()])
     told |= {name: np.array([of(arch) for arch in archs]) for name, of in PROPERTIES.items()}
     return [{"what tells": name, "agreement": correlation(numbers, scores)} for name, numbers in told.items()]
 

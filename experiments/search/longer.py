@@ -7,8 +7,8 @@ Random networks of `mobile` at one budget, as a search's controls are drawn, and
 trials are and three times as long, from different seeds, each with a learning rate that goes to zero at its own end.
 In trials residual branches add nothing at first; beside them are trials whose branches start as all else, as those of
 the longer trainings do, so that these are not of the kind that they judge (`--as-now`: none such, and longer trainings
-as `nas.train` makes them). How far the order agrees, and what the prior
-that ships, depth (blocks), parameters and activations tell of it:
+as `nas.train` makes them). How far the order agrees, and what earlier searches on other datasets let a
+search expect, depth (blocks), parameters and activations tell of it:
 Spearman's rank correlation, with 90 % bootstrap intervals over networks. Beside it the longer trainings' own first
 epochs, whose seed and so whose luck is that of their end.
 """
@@ -29,7 +29,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments import comparisons, findings, trainings
+from experiments import comparisons, findings, trainings, unseen
 from experiments.comparisons import LEVEL, RESAMPLES
 from experiments.search.headline import FAR_SEED
 from experiments.search.prior import FRESH, SPACE, TEXTBOOK, expected
@@ -152,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.smoke:
         args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 3, 200, 100, 1
     page = findings.Page(__doc__, __file__, args, arguments)
+    unseen.leave_out(args.dataset)
     budget = Budget.parse(args.budget)
     space = Space.load(SPACE)
     chosen = networks(space, budget, args.networks)
@@ -165,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
         page.trained(found[way])
     scores = {way: np.array([record["accuracy"] for record in records]) for way, records in found.items()}
     scores[EARLY] = np.array([record["curve"][args.epochs - 1] for record in found[LONGER]])
-    scores[PRIOR] = expected(space, [candidate.point for candidate in chosen.values()])
+    scores[PRIOR] = expected(space, budget, [candidate.point for candidate in chosen.values()])
     scores[BOTH] = standardised(scores[TRIAL]) + standardised(scores[PRIOR])
     title = (
         f"{args.epochs} against {args.times * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"

@@ -46,6 +46,8 @@ from nas.config import full_recipe, recipe
 from nas.samplers.observations import Observations
 from nas.samplers.predictor import Predictor
 from nas.study import prior
+from nas.study.design import Design
+from nas.study.proposals import Proposals
 from nas.study.warm_start import Sources
 from searchspace import Arch, Budget, InputError, Space
 
@@ -71,12 +73,13 @@ def learn(paths: Sequence[str], beside: bool) -> None:
     FILE.write_text(prior.text_of(Sources(tuple(sources))), encoding="utf-8")
 
 
-def expected(space: Space, points: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:
-    """What the prior's model expects of points."""
+def expected(space: Space, budget: Budget, points: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+    """What the process of a search that begins expects of points' scores."""
     known = prior.recall(space).evidence
     if not known:
         raise InputError(f"prior: there is none of {space.source}")
-    sampler = Predictor({name: tuple(options) for name, options in space.choices.items()})
+    sampler = Proposals(Design(space, budget, evidence=known, horizon=budget.counts_macs)).make_sampler(0)
+    assert isinstance(sampler, Predictor)
     rows = [(dict(one.point), one.y, one.unsure) for one in known]
     seen, y, unsure = zip(*rows, strict=True)
     model, read = sampler._model(Observations(list(seen), np.array(y), np.array(unsure), []))
@@ -171,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     drawn = [space.sample_point(random.Random(f"prior {number}"), other) for number in range(args.networks)]
     brief = replace(recipe(args.dataset), epochs=min(10, args.epochs))
     records = trainings.carry_out([Job(SPACE, one.arch, brief) for one in drawn], split, page.device, log, page.console)
-    row = ranking(expected(space, [one.point for one in drawn]), [record["accuracy"] for record in records])
+    row = ranking(expected(space, other, [one.point for one in drawn]), [record["accuracy"] for record in records])
     note = f"{args.other_budget}, {brief.epochs} epochs of {trainings.described(split)}"
     page.table(f"{name}-ranking", f"Random networks of {SPACE}: {note}", [row])
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers import ExhaustedError
@@ -136,26 +137,28 @@ class Proposals:
         )
 
     def _suggest(self, seed: int, trials: list[FrozenTrial]) -> Mapping[str, Any]:
-        """A full point from a fresh sampler that is shown the history, and told what points cost.
-
-        Where the width is solved for, that is what they cost at the least width: `fit` would change a point that is too
-        dear even there, and the cheaper it is, the wider its network will be. That is asked of many hundred points, so
-        only where it is counted fast; samplers of the user's own then see no cost.
-        """
+        """A full point from a fresh sampler that is shown the history."""
         trials = _failures_as_bad(_telling([trial for trial in trials if trial.params]))
-        make = self.design.make_sampler
-        if self.space.fit_range is None:
-            sampler = make(self.choices, self._share, 1.0, seed)
-        elif self.space.counts_alone(self.budget) and not callable(self.design.sampler):
-            sampler = make(self.choices, self._share, 1.0, seed, low=0.0)
-        else:
-            sampler = make(self.choices, None, None, seed)
-        scratch = optuna.create_study(direction="maximize", sampler=sampler)
+        scratch = optuna.create_study(direction="maximize", sampler=self.make_sampler(seed))
         for trial in self._in_one_number(trials, seed) if self.minimize else trials:
             private.storage_of(scratch).create_new_trial(
                 private.study_id(scratch), copy_trial(trial, trial.params, self.distributions)
             )
         return scratch.ask(self.distributions).params
+
+    def make_sampler(self, seed: int) -> BaseSampler:
+        """The design's sampler, told what points cost.
+
+        Where the width is solved for, that is what they cost at the least width: `fit` would change a point that is too
+        dear even there, and the cheaper it is, the wider its network will be. That is asked of many hundred points, so
+        only where it is counted fast; samplers of the user's own then see no cost.
+        """
+        make = self.design.make_sampler
+        if self.space.fit_range is None:
+            return make(self.choices, self._share, 1.0, seed)
+        if self.space.counts_alone(self.budget) and not callable(self.design.sampler):
+            return make(self.choices, self._share, 1.0, seed, low=0.0)
+        return make(self.choices, None, None, seed)
 
     def _in_one_number(self, trials: list[FrozenTrial], seed: int) -> list[FrozenTrial]:
         """The trials with score and costs made one number, in a direction that the seed decides."""
