@@ -8,6 +8,7 @@ on image files, and `model.int8.onnx`.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ FILES = (
     *("predict.py", WEIGHTS),
 )
 TFLITE = "tflite"
+PART = ".part-"  # begins the name of the folder in which files are made
 OPTIONS = {
     **dict.fromkeys((int8_file.FLOAT, "predict.py"), "--onnx"),
     int8_file.INT8: "--int8",
@@ -136,9 +138,11 @@ def check_free(out: Path) -> None:
 
 
 def check_new(out: Path) -> None:
-    """`InputError` where a folder to export to holds anything but an earlier export."""
+    """`InputError` where a folder to export to holds anything but an earlier export, or what is left of one that was
+    killed."""
     check_free(out)
-    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in names if not name.startswith(PART)]
     if others and not _is_bundle(out):
         raise InputError(f"out {out}: is not empty and no export (it has {others[0]}); give another folder")
 
@@ -220,7 +224,9 @@ def write(
     model = _network(facts, weights)
     with writing(f"out {out}"):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as name:
+        for left in out.glob(f"{PART}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=PART, dir=out) as name:
             part, scratch = Path(name) / "new", Path(name) / "check.safetensors"
             part.mkdir()
             _fill(part, facts, model, weights, onnx)

@@ -230,6 +230,15 @@ def test_other_peoples_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             bundle.write(tmp_path / place, FACTS)
 
 
+def test_an_export_that_was_killed_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "try_files", lambda *_: bundle.Tried({}, {}))
+    (tmp_path / ".part-1p6_xdes" / "new").mkdir(parents=True)
+    (tmp_path / ".part-1p6_xdes" / "new" / "model.py").touch()
+    export.check_out(tmp_path)
+    bundle.write(tmp_path, FACTS)
+    assert {path.name for path in tmp_path.iterdir()} == {"card.md", "arch.yaml", "model.py"}
+
+
 def test_an_export_loses_no_file_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "try_files", lambda *_: bundle.Tried({}, {}))
     confused = Confusion(TRAINED.classes, ((0, 0, 1), (1, 2, 1)))
