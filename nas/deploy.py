@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     begun = Search(args)  # refuses another search of the same run folder
     run = begun.folder
     trained = run / deploy.TRAINED
-    deploy.check_out(args.out, begun.config)
+    deploy.check_dataset(begun.config)
+    deploy.check_out(args.out, begun.config, run)
     if training_folder.is_folder(trained):
         if not args.quiet:
             command.console().print(f"the full training in {trained} has begun: the search stays as it is")

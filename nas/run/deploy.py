@@ -33,12 +33,19 @@ def check_epochs(number: int) -> None:
         raise InputError(f"full-{error}") from None
 
 
+def check_dataset(config: SearchConfig) -> None:
+    """`InputError` for a search whose training has images of its own, which the full training cannot have."""
+    if config.identity.data.dataset == OWN_DATA:
+        raise InputError(
+            "evaluate: a training of your own without --dataset leaves no images to train in full on; give --dataset, "
+            "or use nas.search and nas.export"
+        )
+
+
 def check_images(begun: Search) -> None:
     """`InputError` where test images cannot be read, which the full training would say once the search is done, or the
     images are not those of the trials that there are."""
     i = begun.config.identity
-    if i.data.dataset == OWN_DATA:
-        return
     channels = begun.config.space.network.in_channels
     with meter(begun.console, f"reading {i.data.dataset}", begun.quiet) as progress:
         split = load(i.data, i.seed, i.train.resolution, progress, i.largest, channels)
@@ -51,9 +58,14 @@ def export_words(config: SearchConfig) -> list[str]:
     return ["--format", TFLITE] if config.space_name == f"{TARGET_SPACE}.yaml" else ["--onnx"]
 
 
-def check_out(out: Path, config: SearchConfig) -> None:
+def check_out(out: Path, config: SearchConfig, run: Path) -> None:
     """`InputError` for a folder that the export would refuse, once the training is done."""
     bundle.check_new(out)
+    there, searched = out.resolve(), run.resolve()
+    if there in (searched, searched / TRAINED):
+        raise InputError(f"out {out}: is the folder of the search or of its training; give another")
+    if there in searched.parents and not (out / bundle.CARD).exists():
+        raise InputError(f"out {out}: the folder of the search is in it; give another")
     others = [TFLITE] if TFLITE in export_words(config) else []
     made = bundle.planned_files(trained=True, confused=True, onnx=True, int8=bool(others), others=others)
     bundle.check_replaced(out, made)

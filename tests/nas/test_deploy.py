@@ -147,6 +147,39 @@ def test_what_could_not_be_written_is_said_before_anything_runs(stages: Stages) 
     assert not stages.calls
 
 
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("run", "is the folder of the search or of its training; give another"),
+        ("elsewhere/../run/trained", "is the folder of the search or of its training; give another"),
+        (".", "the folder of the search is in it; give another"),
+    ],
+)
+def test_a_folder_that_the_search_would_fill_is_refused_before_anything_runs(
+    stages: Stages, out: str, says: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^out {out}: {says}"):
+        deploy.main([*WORDS, "--out", out])
+    assert not stages.calls
+
+
+def test_an_export_in_the_folder_of_the_search_is_fine(stages: Stages) -> None:
+    assert deploy.main([*WORDS, "--out", "run/home"]) == 0
+    assert [name for name, _ in stages.calls] == ["search", "train", "export"]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_training_of_ones_own_without_images_is_refused_before_the_search(
+    stages: Stages, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("own_score.py").write_text("def score(trial, context):\n    yield 0.5\n")
+    with pytest.raises(InputError, match=r"^evaluate: a training of your own without --dataset leaves no images"):
+        deploy.main([*WORDS, "--out", "there", "--evaluate", "own_score:score", *more])
+    assert not stages.calls
+    assert deploy.main([*WORDS, "--out", "there", "--evaluate", "own_score:score", "--dataset", "digits", *more]) == 0
+
+
 def test_files_of_a_richer_export_are_named_before_anything_runs(stages: Stages) -> None:
     Path("there").mkdir()
     Path("there/card.md").write_text(card.MARK)
