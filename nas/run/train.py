@@ -32,7 +32,7 @@ from nas.plugins import plugins_in_use
 from nas.run.images import read_images, read_test_images
 from nas.run.run import Run
 from nas.run.search_options import image_config
-from nas.run.subject import Subject, metric_of, subject
+from nas.run.subject import NAMELESS, Subject, metric_of, subject
 from nas.training import augment, scoring
 from nas.training.threads import counts, fewest, sentence, speeds, usual
 from nas.training.trainer import DivergedError, Epoch
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     if not args.quiet and (rest := beside(given.data, plan.data)):
         console.print(rest)
     known = given if args.dataset is None else replace(given, classes=())
-    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet, known))
+    return train_one(out, plan, args, console, *images_of(plan, console, args.quiet, [(known, plan)]))
 
 
 def change(args: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
@@ -109,7 +109,8 @@ def check(args: argparse.Namespace, arch: Arch, data: DataConfig, train: TrainCo
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:
     """The images that are asked for, else those that go with the network, all of them; `InputError` where neither
     says which."""
-    name = (known.dataset if known else None) if args.dataset is None else args.dataset
+    told = known.dataset if known and known.dataset not in NAMELESS else None
+    name = told if args.dataset is None else args.dataset
     if name is None:
         raise InputError(
             f"dataset: nothing says what {args.arch} was searched or trained on; give --dataset digits, a folder or a "
@@ -144,7 +145,7 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
         check_own(base, *base.glob(f"{agreement.PREFIX}*"))
     training_folder.check_several(base)
     seed = config.identity.seed if args.seed is None else args.seed
-    plans = {}
+    plans, pairs = {}, []
     for trial in agreement.networks_to_compare(trials, top, controls, config.identity.seed, searched.finals):
         name = f"trial {trial.number} of {searched.name}"
         given = Subject(name, trial.arch, config.identity.data, metric_of(run), config.budget)
@@ -152,9 +153,11 @@ def train_many(args: argparse.Namespace, arguments: Sequence[str], console: Cons
         plan = replace(make_plan(args, arguments, given, seed), resolutions=config.space.extremes)
         plans[out] = training_folder.keep_preparation(out, plan)
         training_folder.check(out, plans[out])
-    if not args.quiet and (rest := beside(config.identity.data, next(iter(plans.values())).data)):
+        pairs.append((given, plans[out]))
+    first = next(iter(plans.values()))
+    if not args.quiet and (rest := beside(config.identity.data, first.data)):
         console.print(rest)
-    codes, images = [], images_of(next(iter(plans.values())), console, args.quiet, given)
+    codes, images = [], images_of(first, console, args.quiet, pairs)
     for out, plan in plans.items():
         codes.append(train_one(out, plan, args, console, *images))
         if codes[-1] >= signals.BY_SIGNAL:
@@ -296,22 +299,26 @@ def threads_for(out: Path, plan: TrainingPlan, args: argparse.Namespace, split: 
 
 
 def images_of(
-    plan: TrainingPlan, console: Console, quiet: bool, given: Subject | None = None
+    plan: TrainingPlan, console: Console, quiet: bool, pairs: Sequence[tuple[Subject, TrainingPlan]] = ()
 ) -> tuple[Callable[[], Split], Callable[[], Tested]]:
-    """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept."""
+    """What gives the images of a plan to train on, and to test on, each read when first asked for and then kept.
+
+    All that is trained on them is asked then whether they suit it: `pairs` are networks with their plans.
+    """
     recipe, largest = plan.train.resolution, plan.resolutions[1] if plan.resolutions else plan.arch.resolution
     channels = plan.arch.in_channels
 
     @functools.cache
     def split() -> Split:
         found = read_images(plan.data, plan.seed, recipe, console, quiet, largest, channels)
-        if given is not None and given.classes and found.classes != given.classes:
-            raise InputError(
-                f"dataset {plan.data.dataset}: has other classes than {given.name} was trained on: perhaps another "
-                "folder of that name; --dataset says which is meant"
-            )
-        if given is not None and (said := over_budget(given, plan, found.num_classes)):
-            console.print(said)
+        for given, own in pairs:
+            if given.classes and found.classes != given.classes:
+                raise InputError(
+                    f"dataset {plan.data.dataset}: has other classes than {given.name} was trained on: perhaps another "
+                    "folder of that name; --dataset says which is meant"
+                )
+            if said := over_budget(given, own, found.num_classes):
+                console.print(said)
         return found
 
     return split, functools.cache(lambda: load_test_images(split(), console, quiet))

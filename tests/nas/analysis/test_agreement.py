@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy import stats
 
 from nas import Run, report, train
 from nas.analysis import agreement
+from nas.config import OWN_DATA, DataConfig, SearchConfig
 from nas.full_training import training_folder
 from nas.metric import Metric
 from nas.run import folder, search_options
@@ -145,6 +147,30 @@ def test_the_training_of_a_deployment_is_in_the_report(run: Path, tmp_path: Path
     assert page.count('<svg class="matrix"') == 1
     assert "--top 1" not in page
     assert f"python -m nas.export {out} --out" in page
+
+
+def test_images_that_only_a_search_had_have_to_be_given(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("retrained"))
+    config = SearchConfig.load(copied)
+    replace(config, identity=replace(config.identity, data=DataConfig(OWN_DATA), evaluate="own:score")).save(copied)
+    said = refusal(train.main, [str(copied), "--top", "1"], capsys)
+    assert said.startswith(f"dataset: nothing says what {copied} was searched or trained on; give --dataset digits")
+    assert train.main([str(copied), "--top", "1", "--dataset", "digits", "--dry-run"]) == 0
+
+
+def test_every_network_is_asked_whether_the_images_leave_it_within_its_budget(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one's name was said of the first one's size."""
+    asked = []
+    monkeypatch.setattr("nas.run.train.over_budget", lambda *pair: asked.append(pair) or "")
+    monkeypatch.setattr("nas.run.train.train_one", lambda *of: 0 if of[4]() else 1)
+    assert train.main([str(run), "--top", "2", "--control", "1", "--dry-run", "--out", str(tmp_path / "new")]) == 0
+    assert [(given.name, given.arch) for given, _, _ in asked] == [(plan.name, plan.arch) for _, plan, _ in asked]
+    assert len({given.name for given, _, _ in asked}) == 3
+    assert {classes for *_, classes in asked} == {10}
 
 
 def test_nonsense_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
