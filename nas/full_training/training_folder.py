@@ -93,8 +93,8 @@ def load_plan(folder: Path) -> TrainingPlan:
 
 def keep_preparation(folder: Path, plan: TrainingPlan) -> TrainingPlan:
     """The plan with images of the size and mirrored, and residual branches started, as they were when the folder's
-    training began, where nothing else is asked."""
-    if not is_folder(folder):
+    training began, where nothing else is asked and an epoch of it is kept."""
+    if not has_epochs(folder):
         return plan
     begun = load_plan(folder)
     flip = begun.data.flip if plan.data.flip is None else plan.data.flip
@@ -108,6 +108,9 @@ def check(folder: Path, plan: TrainingPlan) -> None:
         bundle.check_free(folder)
         if (folder / bundle.WEIGHTS).exists():
             raise InputError(f"out {folder}: has the weights of another training; {ANOTHER}")
+        others = [name for name in (STATE, METRICS) if (folder / name).exists()]
+        if others:
+            raise InputError(f"out {folder}: has a {others[0]} that no training here wrote; give another folder")
         bundle.check_replaced(folder, bundle.planned_files(trained=True, confused=True, onnx=False))
     elif has_epochs(folder):
         old = load_plan(folder)
@@ -157,7 +160,8 @@ def has_epochs(folder: Path) -> bool:
 
 def discard(folder: Path) -> None:
     """Take away what a start has made, so that another one may start there."""
-    (folder / PLAN).unlink(missing_ok=True)
+    for name in (PLAN, METRICS):
+        (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it
         folder.rmdir()
 

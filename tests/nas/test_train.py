@@ -235,6 +235,14 @@ def test_unreadable_test_images_are_refused_before_anything_is_trained(
         (["resnet18", *DIGITS, "--out", "file"], "a folder is accepted, not a file"),
         (["resnet18", *DIGITS, "--out", "file/x"], "cannot be written"),
         (["resnet18", *DIGITS, "--out", "mine"], "has a model.py that no export wrote"),
+        (
+            ["resnet18", *DIGITS, "--out", "table", "--dry-run"],
+            "has a metrics.csv that no training here wrote; give another",
+        ),
+        (
+            ["resnet18", *DIGITS, "--out", "state", "--dry-run"],
+            "has a checkpoint.safetensors that no training here wrote",
+        ),
         ([], "arch"),
     ],
 )
@@ -245,6 +253,9 @@ def test_nonsense_is_refused_in_one_line(
     Path("file").write_text("")
     Path("mine").mkdir()
     Path("mine/model.py").write_text("mine")
+    for folder, name in (("table", training_folder.METRICS), ("state", training_folder.STATE)):
+        Path(folder).mkdir()
+        Path(folder, name).write_text("mine")
     assert says in refusal(train.main, arguments, capsys)
     assert Path("mine/model.py").read_text() == "mine"
 
@@ -268,11 +279,32 @@ def test_a_start_that_fails_leaves_nothing_that_is_in_the_way(
         assert training_folder.load_plan(out).seed == 1
 
 
+def test_what_a_killed_start_was_told_holds_for_no_other(arch: Path, tmp_path: Path) -> None:
+    plan = TrainingPlan(Arch.load(arch), DataConfig("photos", flip=False))
+    with training_folder.open_folder(tmp_path, plan):
+        pass
+    other = replace(plan, data=DataConfig("others"))
+    assert training_folder.keep_preparation(tmp_path, other) == other
+    (tmp_path / training_folder.STATE).touch()
+    assert training_folder.keep_preparation(tmp_path, other).data.flip is False
+
+
+def test_a_start_that_fails_takes_its_table_away(arch: Path, tmp_path: Path) -> None:
+    """It was killed after a first epoch's line and before its state."""
+    plan, out = TrainingPlan(Arch.load(arch)), tmp_path / "out"
+    with training_folder.open_folder(out, plan):
+        training_folder.write_metrics(out / training_folder.METRICS, [])
+    with pytest.raises(InputError, match=r"^no$"), training_folder.open_folder(out, plan):
+        raise InputError("no")
+    assert not out.exists()
+
+
 def test_a_training_whose_steps_could_not_be_captured_says_so(
     arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Training, "why_no_graphs", "a layer waits for the GPU")
-    command = [str(arch), *DIGITS, "--epochs", "1", "--images", "100", "--threads", "1", "--out", str(tmp_path / "out")]
+    command = [str(arch), *DIGITS, "--epochs=1", "--images=100", "--device=cpu", "--threads=1"]
+    command += ["--out", str(tmp_path / "out")]
     assert train.main(command) == 0
     assert "\ntrained without CUDA graphs: a layer waits for the GPU\n" in capsys.readouterr().out
 

@@ -563,6 +563,7 @@ def test_a_run_from_before_keeps_the_size_of_its_first_image(tmp_path: Path) -> 
     training.mkdir()
     plan = TrainingPlan(zoo("rexnet_100"), old.identity.data)
     write_yaml(training / "training.yaml", plain(plan, (DataConfig,)))
+    (training / "checkpoint.safetensors").touch()
     assert not keep_preparation(training, replace(plan, data=DataConfig("photos"))).data.typical
 
 

@@ -109,4 +109,5 @@ def test_what_began_before_goes_on_as_it_began(tmp_path: Path) -> None:
     training.mkdir()
     plan = TrainingPlan(zoo("rexnet_100"), old.identity.data, old.identity.train)
     write_yaml(training / "training.yaml", plain(plan, (DataConfig,)))
+    (training / "checkpoint.safetensors").touch()
     assert not keep_preparation(training, replace(plan, train=TrainConfig())).train.zero_residuals
