@@ -104,6 +104,8 @@ def check(args: argparse.Namespace, arch: Arch, data: DataConfig, train: TrainCo
     most = os.cpu_count() or 1
     if args.threads is not None and not 1 <= args.threads <= most:
         raise InputError(f"threads: from 1 to {most}, one per CPU core, not {args.threads}")
+    if args.threads is not None and (args.device != "cpu" or args.workers > 1):
+        raise InputError("threads: of a training on one CPU; workers share its cores, and a GPU needs none")
 
 
 def data_of(args: argparse.Namespace, known: DataConfig | None) -> DataConfig:

@@ -363,10 +363,11 @@ def test_a_training_that_is_carried_on_refuses_what_a_new_one_does(
         pass
     for option, value, says in (
         ("--threads", "0", "threads: from 1 to"),
+        ("--workers=2", "--threads=1", "threads: of a training on one CPU; workers share its cores, and a GPU needs"),
         ("--workers", "0", "workers: from 1 to"),
         ("--randaugment", "5", "randaugment: changes colours"),
     ):
-        assert says in refusal(train.main, [str(tmp_path / "begun"), option, value], capsys)
+        assert says in refusal(train.main, [str(tmp_path / "begun"), "--device=cpu", option, value], capsys)
 
 
 def test_a_training_that_is_carried_on_keeps_its_threads(

@@ -153,7 +153,7 @@ def test_an_export_calibrates_on_images_as_its_training_read_them(tmp_path: Path
     Space({**network, "schedule": {"kind": "explicit", "widths": [4]}}).arch().save(tmp_path / "small.yaml")
     photos, out = str(tmp_path / "deep"), tmp_path / "out"
     command = [str(tmp_path / "small.yaml"), "--dataset", photos, "--data-range", "4095", "--no-flip", "--quiet"]
-    assert train.main([*command, "--epochs", "1", "--threads", "1", "--out", str(out)]) == 0
+    assert train.main([*command, "--epochs", "1", "--device=cpu", "--threads=1", "--out", str(out)]) == 0
     facts, _ = taking.of_export(out)
     assert facts.data == DataConfig("…/deep", data_range=4095, flip=False)
     with pytest.raises(InputError, match="nothing says which images"):
