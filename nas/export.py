@@ -36,9 +36,7 @@ def parser() -> command.Parser:
     p.add_argument("--int8", action="store_true", help="also model.int8.onnx, quantised by onnxruntime (and --onnx)")
     which = "images to quantise with (default: those it was trained on)"
     p.add_argument("--dataset", type=os.path.expanduser, metavar="NAME", help=which)
-    p.add_argument(
-        "--calibration-images", type=int, default=256, metavar="N", help="of them, that give ranges (default: 256)"
-    )
+    p.add_argument("--calibration-images", type=int, metavar="N", help="of them, that give ranges (default: 256)")
     plugin_option(p)
     return p
 
@@ -53,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     int8 = args.int8 or bundle.TFLITE in args.format
     onnx = args.onnx or int8 or "onnx" in args.format
     others = list(dict.fromkeys(name for name in args.format if name != "onnx"))
+    export.check_images(int8, args.dataset, args.calibration_images)
     if onnx:
         bundle.require_onnx(bundle.TFLITE in others)
     formats.require([name for name in others if name != bundle.TFLITE])

@@ -92,15 +92,15 @@ class TrainingRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns, `data` the
-    images that it was searched or trained on.
+    """What a card says. `arch` is the network in the folder, `deployed` the one that the budget concerns, None where
+    nothing says which that is, `data` the images that it was searched or trained on.
 
     `scored` and `timed` are what a search found of it, its accuracy and its latency.
     """
 
     title: str
     arch: Arch
-    deployed: Arch
+    deployed: Arch | None
     budget: str = ""
     scored: tuple[str, ...] = ()
     timed: tuple[str, ...] = ()
@@ -251,8 +251,9 @@ def images_of(text: str) -> DataConfig | None:
 
 
 def costs(facts: ModelCard) -> str:
-    """A table with a column for the deployment network and, where it is another, one for the network in the folder."""
-    columns = {"deployment network": facts.deployed}
+    """A table with a column for the deployment network, where it is known, and one for the network in the folder, where
+    it is another."""
+    columns = {} if facts.deployed is None else {"deployment network": facts.deployed}
     if facts.arch != facts.deployed:
         columns["this network"] = facts.arch
     spent = [cost(arch) for arch in columns.values()]

@@ -32,6 +32,7 @@ from searchspace.pytorch.source import outputs
 from searchspace.space.lookup import network
 
 Weights = dict[str, Tensor]
+CALIBRATION_IMAGES = 256
 
 
 def choose(given: str, trial: int | None) -> tuple[ModelCard, Weights | None]:
@@ -63,18 +64,25 @@ def of_export(folder: Path) -> tuple[ModelCard, Weights | None]:
     if not (folder / "arch.yaml").is_file():
         raise InputError(f"{folder}: no run folder (study.db), training (training.yaml) or export (arch.yaml)")
     arch = Arch.load(folder / "arch.yaml")
-    facts = ModelCard(folder.resolve().name, arch, arch)
+    name = folder.resolve().name
     if not (folder / bundle.WEIGHTS).is_file():
-        return facts, None
+        return ModelCard(name, arch, arch), None
     trained, weights = training_folder.weights_in(folder)
     commands = (trained.command,) if trained.command else ()
-    confused = confusion.load(folder)
-    return replace(facts, trained=trained, commands=commands, data=bundle.data_of(folder), confusion=confused), weights
+    data, confused = bundle.data_of(folder), confusion.load(folder)
+    return ModelCard(name, arch, None, trained=trained, commands=commands, data=data, confusion=confused), weights
 
 
-def calibration(facts: ModelCard, dataset: str | None, number: int, console: Console) -> Calibration:
+def check_images(int8: bool, dataset: str | None, number: int | None) -> None:
+    """`InputError` where images are given to quantise with and nothing is quantised."""
+    if not int8 and (dataset is not None or number is not None):
+        raise InputError("dataset and calibration-images: are for --int8 or --format tflite")
+
+
+def calibration(facts: ModelCard, dataset: str | None, number: int | None, console: Console) -> Calibration:
     """Images to quantise a trained network with, read as training read them, and those that it is scored on."""
     arch, trained = facts.arch, facts.trained
+    number = CALIBRATION_IMAGES if number is None else number
     if trained is None:
         raise InputError(f"int8: {facts.title} has no trained weights to quantise; python -m nas.train makes them")
     if number < 1:

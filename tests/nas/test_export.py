@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from nas import export, train
-from nas.bundle import bundle
+from nas.bundle import bundle, card
 from nas.bundle.card import ModelCard
 from nas.config import DataConfig
 from nas.full_training import training_folder
@@ -71,6 +71,8 @@ def test_an_export_is_exported_again_with_its_weights(tmp_path: Path) -> None:
     assert (facts.title, facts.arch, facts.trained) == ("home", ARCH, TRAINED)
     assert weights is not None
     assert set(weights) == set(build(ARCH).state_dict())
+    (table,) = [line for line in card.costs(facts).splitlines() if line.startswith("|  |")]
+    assert table == "|  | this network |", "which network is deployed it does not know"
 
 
 @pytest.mark.parametrize("notes", ["[" * 100_000 + "]" * 100_000, "{}", "[1]", "x", '{"accuracy": "high"}'])
@@ -92,6 +94,11 @@ def test_notes_of_weights_that_say_nothing_are_refused(notes: str, tmp_path: Pat
         (["resnet18", "--out", "file/x"], "cannot be written"),
         (["resnet18", "--out", "run"], "is the folder of a search"),
         (["space.yaml", "--out", "x"], "a space, not a network"),
+        (
+            ["resnet18", "--out", "x", "--dataset", "nowhere"],
+            "dataset and calibration-images: are for --int8 or --form",
+        ),
+        (["resnet18", "--out", "x", "--onnx", "--calibration-images=9"], "calibration-images: are for --int8"),
     ],
 )
 def test_what_is_refused(given: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
