@@ -51,6 +51,7 @@ def main():
     given = options.parse_args()
     if min(given.threads, given.rounds) < 1:
         options.error("arguments --threads and --rounds: at least 1")
+    try_to_write(given.out, options)
     kit = loaded()
     write_weights(kit["weights"], kit["table"]["dtype"])
     begun = datetime.datetime.now().isoformat(timespec="seconds")
@@ -70,6 +71,17 @@ def main():
     }}
     given.out.write_text(json.dumps(table, ensure_ascii=False) + "\\n", encoding="utf-8")
     print(f"wrote {{given.out}}: {{sum(map(len, times.values()))}} times of {{len(times)}} operators")
+
+
+def try_to_write(path, options):
+    """Ends it before anything is timed where the file cannot be written; what is in it stays."""
+    existed = path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        options.error(f"argument --out: {{path}} cannot be written ({{error.strerror}})")
+    if not existed:
+        path.unlink()
 
 
 def loaded():

@@ -78,6 +78,9 @@ def test_what_is_wrong_with_a_kit_is_one_line(kit: Path, tmp_path: Path, capsys:
     done = run_there(kit, "--threads", "0")
     assert done.returncode == 2
     assert "at least 1" in done.stderr
+    done = run_there(kit, "--out", "nowhere/there.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "argument --out: nowhere/there.json cannot be written (No such file or directory)" in done.stderr
     (kit / "000.onnx").rename(kit / "away")
     done = run_there(kit, "--out", str(tmp_path / "none.json"))
     (kit / "away").rename(kit / "000.onnx")
