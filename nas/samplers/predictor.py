@@ -182,12 +182,12 @@ class Predictor(Repaired):
 
     def _model(self, taught: Observations) -> tuple[Surrogate, ReadPoints]:
         """The fitted process, and how it reads points. What is in flight is believed to score its mean."""
-        known = self._known(taught.points)
+        known = self._read_known(taught.points)
         middle, spread = known.mean(0), known.std(0)
         spread[spread == 0] = 1.0
 
         def rows(points: Sequence[Point]) -> Rows:
-            known = self._known(points)
+            known = self._read_known(points)
             beside = known[:, 1] if self.beside else np.zeros(len(points))
             return Rows(self.encoding(points), (known - middle) / spread, beside)
 
@@ -206,7 +206,7 @@ class Predictor(Repaired):
             model = Surrogate(kernel, believed, y, np.concatenate([noise, np.full(len(waiting.beside), level)]))
         return model, rows
 
-    def _known(self, points: Sequence[Point]) -> Array:
+    def _read_known(self, points: Sequence[Point]) -> Array:
         """What is known of points before they are evaluated, a row each: the logarithm of the cost, and what is known
         beside the outcome."""
         columns = [self.encoding.log_costs(points)]
