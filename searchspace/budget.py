@@ -230,15 +230,16 @@ class Budget:
 
 
 def parse_limit(text: str) -> Limit:
-    named = re.fullmatch(r"(\w+)<=([^<=]+)", "".join(text.split()))
+    joined = "".join(text.split())
+    named = re.fullmatch(r"(\w+)<=([^<=]+)", joined)
     if named is not None:
         return _own_limit(named[1], named[2], text)
-    match = PATTERN.fullmatch("".join(text.split()))
+    match = PATTERN.fullmatch(joined)
     if match is None:
         raise InputError(f"budget {text!r}: {ACCEPTED} is accepted")
     prefix, unit = match["prefix"].lower(), match["unit"].lower()
     if match["int8"]:
-        return Budget((parse_limit(text[: text.lower().rindex("int8")]),)).of_dtype("int8").limits[0]
+        return Budget((parse_limit(joined[: joined.lower().rindex("int8")]),)).of_dtype("int8").limits[0]
     if (time := MILLISECONDS.get(prefix + unit)) is not None:
         return limit_of("latency_ms", [quantity(number, time, text) for number in numbers(match)], text)
     if (own := own_unit(prefix + unit)) is not None:

@@ -543,7 +543,7 @@ class Space:
         if name in self._locations:
             return self._locations[name]
         section, _, field = name.rpartition(".")
-        if section.startswith("stage") and section[5:].isdigit() and 0 < int(section[5:]) <= len(self.network.stages):
+        if section.startswith("stage") and section[5:].isdecimal() and 0 < int(section[5:]) <= len(self.network.stages):
             return ("stages", int(section[5:]) - 1, field)
         alone = not section and hasattr(self.network, field) and field not in (*SECTIONS, "stages")
         if section in SECTIONS or alone:

@@ -38,6 +38,7 @@ COST = Cost(macs=299_000_000, params=4_000_000, activations=5_000_000, peak_memo
         ("1MBFlash", Limit("flash_bytes", 1_000_000)),
         ("320kB int8", Limit("int8_arena_bytes", 320_000)),
         ("100-320kb INT8", Limit("int8_arena_bytes", 320_000, 100_000)),
+        ("64kB int 8", Limit("int8_arena_bytes", 64_000)),
         ("256KiBFlash int8", Limit("int8_flash_bytes", 262_144)),
     ],
 )

@@ -264,6 +264,7 @@ def test_fix_and_without() -> None:
     ("change", "says"),
     [
         (["stage9.block=mbconv"], "no such value"),
+        (["stage².depth=1"], "no such value"),
         (["stage3.blok=mbconv"], r"stage3\.blok: no such field; did you mean block\?"),
         (["stage3.block=mbconf"], "stage3.block"),
         (["stage3.expansion=7"], "0.01 to 6"),
