@@ -53,6 +53,8 @@ WHOLE = {
     *("CondConv2d", "SpaceToDepth", "ShuffledHalves", *ACTIVATIONS),
 }
 
+LEAST_SCALE = 1e-6  # what a layer scale starts from whose first number has become 0
+
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -222,5 +224,6 @@ _OTHERS: dict[str, Callable[[Any], list[Layer]]] = {
 
 
 def initial_value(parameter: Tensor) -> float:
-    """What a layer scale starts from; a module without numbers (on the meta device) does not say."""
-    return 1.0 if parameter.is_meta else float(parameter.detach().flatten()[0])
+    """What a layer scale starts from, above 0 as a trained one may not be; a module without numbers (on the meta
+    device) does not say."""
+    return 1.0 if parameter.is_meta else abs(float(parameter.detach().flatten()[0])) or LEAST_SCALE

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional
 
-from searchspace import Arch, InputError, build, copy_weights, cost, from_module, zoo
+from searchspace import Arch, InputError, Space, build, copy_weights, cost, from_module, zoo
 from searchspace.__main__ import main
 from searchspace.arch import lower
 from searchspace.blocks.layers import Blur, leaves
@@ -270,6 +270,19 @@ def test_a_module_of_one_s_own_is_read_and_left_as_it_was() -> None:
     assert [part.training for part in (module, module.stem, module.stem[1], module.body)] == [True, True, False, True]
     assert (arch.in_channels, arch.num_classes, arch.resolution) == (1, 5, 32)
     assert [(block.type, block.shortcut, block.add_act) for block in arch.blocks] == [("conv", "identity", "relu")]
+
+
+@pytest.mark.parametrize("gamma", [-0.25, 0.0, 0.25])
+def test_a_trained_layer_scale_is_read_whatever_its_sign(gamma: float) -> None:
+    stage = {"block": "convnext", "depth": 2, "expansion": 2.0}
+    data = {"stem": {"width": 8}, "schedule": {"start": 8, "end": 8}, "resolution": 32, "num_classes": 10}
+    trained = build(Space({**data, "stages": [stage]}).arch())
+    with torch.no_grad():
+        for name, parameter in trained.named_parameters():
+            if name.endswith("gamma"):
+                parameter.uniform_(-1, 1).flatten()[0] = gamma
+    arch = from_module(trained, 32)
+    assert {block.layer_scale for block in arch.blocks} == {abs(gamma) or 1e-6}
 
 
 @pytest.mark.parametrize(
