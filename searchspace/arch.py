@@ -103,7 +103,7 @@ class Arch:
             if not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1:
                 raise InputError(f"adapt: {name}: a whole number, at least 1, is accepted, not {pixels!r:.80}")
         strides = [self.stem.stride, self.stem.pool, *(block.stride for block in self.blocks)]
-        kernels = [self.stem.kernel, 3, *(block.kernel for block in self.blocks)]
+        kernels = [self.stem.kernel, 1, *map(_striding_kernel, self.blocks)]
         stride, pool, *rest = relax(strides, kernels, relaxed_at, smallest_map)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, rest, strict=True))
         stem = replace(self.stem, stride=stride, pool=pool)
@@ -147,21 +147,35 @@ def check_arch(thing: Any, asked: str) -> None:
     )
 
 
-def relax(strides: Sequence[int], kernels: Sequence[int], resolution: int, smallest_map: int) -> list[int]:
-    """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller. With an
-    even kernel, as of layers that make patches, a stride leaves out what is over."""
+def relax(strides: Sequence[int], kernels: Sequence[int | None], resolution: int, smallest_map: int) -> list[int]:
+    """Strides from input to output, halved (the first ones first, until 1) where the last map would be smaller. A
+    kernel of None is always the stride, as of layers that make patches."""
     kept = list(strides)
 
     def too_small() -> bool:
         side = resolution
         for stride, kernel in zip(kept, kernels, strict=True):
-            side = side // stride if kernel and kernel % 2 == 0 else -(-side // stride)
+            side = _leave(side, stride, stride if kernel is None else kernel)
         return side < smallest_map or resolution < math.prod(kept)
 
     for index in range(len(kept)):
         while kept[index] > 1 and too_small():
             kept[index] //= 2
     return kept
+
+
+def _leave(side: int, stride: int, kernel: int) -> int:
+    """Pixels on a side behind a layer. One that makes patches, or has an even kernel, leaves out what is over; an even
+    kernel without a stride takes a pixel."""
+    even = kernel > 0 and kernel % 2 == 0
+    if even and stride == 1:
+        return side - 1
+    return side // stride if even or kernel == stride else -(-side // stride)
+
+
+def _striding_kernel(block: Block) -> int:
+    """The kernel of the layer that takes a block's stride; 1 where padding makes that stride leave nothing out."""
+    return block.kernel if block.type in ("downsample", "merge") or block.kernel % 2 == 0 else 1
 
 
 def sections(arch: Arch) -> list[Sequential]:

@@ -82,7 +82,7 @@ class OpenNetwork:
         strides = [self.stem.stride, self.stem.pool, *[choices["stride"] for choices in self.stages]]
         if self.smallest_map == 1:
             return strides
-        kernels = [self.stem.kernel, 3, *map(_striding_kernel, self.stages)]
+        kernels = [self.stem.kernel, 1, *map(_striding_kernel, self.stages)]
         return relax(strides, kernels, self.resolution, self.smallest_map)
 
     @property
@@ -147,14 +147,14 @@ def block(step: BlockSpec, drop_path: float = 0.0, mode: DropMode = "row") -> Bl
     )
 
 
-def _striding_kernel(choices: Choices) -> int:
-    """The kernel of the layer that takes a stage's stride."""
+def _striding_kernel(choices: Choices) -> int | None:
+    """The kernel of the layer that takes a stage's stride: None where it is the stride, 1 of a pool (it is padded)."""
     match choices["downsample"]:
         case "block":
             return int(choices["kernel"])
         case "pool":
-            return 3
-    return int(choices["stride"])
+            return 1
+    return None
 
 
 def _between(choices: Choices, stride: int, width: int, out: int) -> BlockSpec:

@@ -173,6 +173,26 @@ def test_no_proxy_ends_in_a_single_pixel(name: str) -> None:
             assert adapted.last_side >= smallest
 
 
+@pytest.mark.parametrize("name", ["convnext_tiny", "resnet18"])
+def test_a_relaxed_layer_that_makes_patches_shortens_the_map(name: str) -> None:
+    """A kernel of 2 or 4 whose stride has become 1 takes a pixel."""
+    for resolution in range(12, 33):
+        for smallest in (2, 3, 4):
+            assert zoo(name).adapt(10, resolution=resolution, smallest_map=smallest).last_side >= smallest
+
+
+@pytest.mark.parametrize(("stride", "pixels"), [(3, 64), (5, 60), (7, 100)])
+@pytest.mark.parametrize("downsample", ["separate", "merge", "pool"])
+def test_patches_of_an_odd_stride_leave_out_what_is_over(stride: int, pixels: int, downsample: str) -> None:
+    stages = [{"block": "convnext", "stride": stride, "downsample": downsample}, {"block": "basic", "stride": 2}]
+    stem = {"width": 8, "stride": 4, "pool": 2}
+    file = {"stem": stem, "schedule": {"start": 8, "end": 16}, "stages": stages, "num_classes": 10}
+    for resolution in range(pixels - 20, pixels + 20):
+        arch = Space({**file, "resolution": resolution, "smallest_map": 2}).arch()
+        assert arch.last_side >= 2
+        assert Space({**file, "resolution": 224}).arch().adapt(10, resolution).last_side >= 2
+
+
 def test_no_network_of_a_space_has_a_map_that_its_file_excludes() -> None:
     for pixels in (100, 120, 124):
         space = Space.load("convnext").fix([f"resolution={pixels}"])
