@@ -312,7 +312,8 @@ class Block:
         check_kernel(self.kernel, kind.kernel_optional)
         for kernel in (*self.kernels, self.shortcut_kernel):
             check_kernel(kernel)
-        if self.stride > 1 and self.stride in (self.kernel, *self.kernels, self.shortcut_kernel):
+        first = 0 if self.kernel else int(self.options.get("first_kernel", 0))
+        if self.stride > 1 and self.stride in (self.kernel, *self.kernels, self.shortcut_kernel, first):
             raise ValueError(f"stride: not the kernel {self.stride}, which leaves no overlap and no padding")
         if self.kernels and not kind.mixes:
             raise ValueError(f"kernels: the spatial convolution of {self.type} is not depthwise on the hidden width")

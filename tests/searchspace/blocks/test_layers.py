@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from searchspace import Arch, Space, build, cost
+from searchspace import Arch, InputError, Space, build, cost
 from searchspace.blocks.blocks import Block, Shortcut, lower_block, stage_blocks
 from searchspace.blocks.layers import Activation, Norm, leaves
 from searchspace.pytorch.module import normalization
@@ -194,3 +194,11 @@ def test_a_universal_block_without_its_middle_has_its_squeeze_all_the_same() -> 
     without, squeezed = (Space({**data, "stages": [{**stage, "se": se}]}).arch() for se in (0.0, 0.25))
     added = cost(squeezed).params - cost(without).params
     assert added == sum(p.numel() for p in build(squeezed).parameters()) - cost(without).params > 0
+
+
+def test_a_first_kernel_that_takes_the_stride_overlaps() -> None:
+    """One that is the stride has no padding, and beside a shortcut another map. A kernel after it takes the stride."""
+    stage = {"block": "universal", "kernel": 0, "first_kernel": 3, "stride": 3, "shortcut": "projection"}
+    with pytest.raises(InputError, match="stride: not the kernel 3"):
+        network(stage)
+    check(network({**stage, "kernel": 5}))
