@@ -25,6 +25,7 @@ from searchspace.blocks.layers import (
     Normalize,
     NormKind,
     PadChannels,
+    Parallel,
     steps,
 )
 from searchspace.document import parse, read_yaml, value
@@ -163,12 +164,19 @@ def aspects(arch: Arch) -> Iterator[tuple[Aspect, Seen]]:
             case Activate():
                 yield "activation", layer.function
             case Normalize():
-                yield "norm", layer.norm.kind if isinstance(before, Conv) else UNFOLDED
+                yield "norm", layer.norm.kind if _folds_norm(before) else UNFOLDED
             case Gate() | ChannelConv():
                 yield "gate", "gate"
             case PadChannels():
                 yield "shortcut", "partial"
         before = layer
+
+
+def _folds_norm(before: Layer | None) -> bool:
+    """Whether a norm behind a layer is taken up by it: by a convolution, or by several that share out its channels."""
+    if isinstance(before, Parallel) and before.join == "concat":
+        return all(branch.parts and isinstance(branch.parts[-1][1], Conv) for branch in before.branches)
+    return isinstance(before, Conv)
 
 
 def as_seen(aspect: Aspect, written: Any) -> Seen:

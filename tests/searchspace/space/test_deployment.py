@@ -165,3 +165,11 @@ def test_a_space_is_not_refused_for_its_first_network() -> None:
         space = deployed([{**stage, "stride": 2}], width_mult={"fit": [0.5, 4.0]})
         for seed in range(5):
             assert space.deploys(space.sample(seed, "3MFLOPs"))
+
+
+def test_depthwise_kernels_that_share_out_the_channels_take_up_the_norm(rules: Deployment) -> None:
+    """MixNet's: a concatenation of depthwise convolutions, before one batch norm of them all."""
+    stage = {"block": "mbconv", "kernels": [3, 5]}
+    arch = deployed([stage, {**stage, "stride": 2}], to=rules.name).arch()
+    assert [block.kernels for block in arch.blocks] == [(3, 5), (3, 5)]
+    assert rules.broken(arch) == ""
