@@ -31,7 +31,7 @@ from searchspace.format.resolve import OpenNetwork
 from searchspace.space import choices as free
 from searchspace.space.choices import Options, Scalar, Slots
 from searchspace.space.deployment import Deployment
-from searchspace.space.known_networks import known_points
+from searchspace.space.known_networks import RESOLUTION, known_points
 from searchspace.space.narrow import OFF, fixed_places, offer, without
 from searchspace.space.repair import least, repair
 from searchspace.space.width_solver import solve
@@ -408,12 +408,15 @@ class Space:
                 free.set_at(data, location, scalar(text))
         return Space(data, self.source)
 
-    def _note_known(self, data: Any, location: Location) -> None:
-        """Write into the known networks what they have at a place that is not free, so that they are known for it."""
+    def _note_known(self, data: Any, location: Location, lacking: bool = False) -> None:
+        """Write into the known networks what they have at a place that is not free, so that they are known for it;
+        where it becomes free, into those that are `lacking` something too."""
         entries = {title: dict(entry) for title, entry in self._known.written.items()}
-        for title, point in self.known.items():
-            entry = entries[title.partition("@")[0]]
-            entry[free.name(location)] = self._value(self.outline(point), location)
+        points = {title.partition("@")[0]: point for title, point in self.known.items()}
+        for title in self.lacking if lacking else ():
+            points[title] = {one: entries[title].get(one, options[0]) for one, options in self.choices.items()}
+        for title, point in points.items():
+            entries[title].setdefault(free.name(location), self._value(self.outline(point), location))
         if entries:
             data["known"] = {**data["known"], **entries}
 
@@ -434,8 +437,10 @@ class Space:
 
     def free(self, name: str, options: Sequence[Scalar]) -> Space:
         """The space with a value free that was not, or free among others."""
-        data = copy.deepcopy(self.data)
-        free.set_at(data, self._location(name), {"choice": list(options)})
+        data, location = copy.deepcopy(self.data), self._location(name)
+        if name not in self._locations and name != RESOLUTION:
+            self._note_known(data, location, lacking=True)
+        free.set_at(data, location, {"choice": list(options)})
         return Space(data, self.source)
 
     def without(self, words: Iterable[str]) -> Space:

@@ -114,6 +114,17 @@ def test_what_is_fixed_as_a_network_has_it_keeps_it_known() -> None:
     assert not left_out(fixed, "300MFLOPs")
 
 
+def test_a_network_is_known_for_what_becomes_free() -> None:
+    mobile = SPACES["mobile"]
+    freed = mobile.free("head.dropout", [0.0, 0.2])
+    assert freed.known == {"rexnet_100": {**mobile.known["rexnet_100"], "head.dropout": 0.2}}
+    assert mobile.free("num_classes", [10, 100]).lacking == {"rexnet_100": "num_classes=1000"}
+    assert list(mobile.free("resolution", [96, 128]).known) == ["rexnet_100@128", "rexnet_100@96"]
+    without = mobile.fix(["stem.width=16"])
+    assert without.free("head.dropout", [0.0, 0.2]).lacking == without.lacking
+    assert without.free("stem.width", [16, 32]).known["rexnet_100"]["stem.width"] == 32
+
+
 def test_a_network_that_no_multiplier_brings_into_the_budget_is_said_to_be_left_out() -> None:
     said = left_out(SPACES["mobile"], "10MFLOPs")
     assert said == {"rexnet_100": "no width multiplier brings it within 10MFLOPs"}
