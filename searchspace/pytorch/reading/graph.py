@@ -122,8 +122,8 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.shapes: dict[str, torch.Size] = {}
-        first = next(part for part in self.root.modules() if isinstance(part, nn.Conv2d))
-        self.in_channels = first.in_channels
+        run = (self._part(node) for node in self.graph.nodes if node.op == "call_module")
+        self.in_channels = next((part.in_channels for part in run if isinstance(part, nn.Conv2d)), 1)
 
     def items(self) -> list[Item]:
         """All layers from the input to the output."""

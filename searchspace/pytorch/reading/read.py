@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from searchspace.arch import Arch
+from searchspace.blocks.layers import Conv, leaves
 from searchspace.errors import InputError, reason
 from searchspace.pytorch.module import build
 from searchspace.pytorch.reading.graph import layers_of
@@ -17,7 +18,7 @@ from searchspace.pytorch.reading.modules import UnreadableError, evaluating
 from searchspace.pytorch.reading.recognise import arch_of
 from searchspace.pytorch.reading.weights import copy_weights
 
-SIDE = 96  # pixels of the images on which a network and what was read of it are compared
+SIDE = 96  # pixels of the images on which a network and what was read of it are compared, and more where some are over
 CLOSE = 1e-4  # of the largest output: rounding alone makes some 1e-6
 
 
@@ -26,8 +27,9 @@ def from_module(module: nn.Module, resolution: int = 224) -> Arch:
 
     It is read from the operations of its forward pass: convolutions, norms, nonlinearities, pools, and branches that
     are added, multiplied or put one after the other. `build` of it, with `copy_weights(module, …)`, gives the same
-    outputs: that is tried, unless the module is on the meta device and has no weights. Raises `InputError`, which names
-    the part that has no place in the grammar (attention, for one).
+    outputs: that is tried, on images of which strides leave over what they do at this resolution, unless the module is
+    on the meta device and has no weights. Raises `InputError`, which names the part that has no place in the grammar
+    (attention, for one).
 
     A module with branches that can be folded into one convolution (RepVGG, MobileOne) is read with them: `build` trains
     them, and `cost` counts the deployed network, as it does of every `Arch`. One that is folded already is read as the
@@ -35,11 +37,13 @@ def from_module(module: nn.Module, resolution: int = 224) -> Arch:
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"from_module: a torch.nn.Module is accepted, not a {type(module).__name__}")
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    if first is None:
-        raise UnreadableError("it has no convolution")
     try:
-        arch = arch_of(layers_of(module), first.in_channels, resolution)
+        items = layers_of(module)
+        parts = (leaf for item in items for leaf, _ in leaves(item.layer, (1, 1, 1)))
+        first = next((part for part in parts if isinstance(part, Conv)), None)
+        if first is None:
+            raise UnreadableError("it has no convolution")
+        arch = arch_of(items, first.in_channels, resolution)
         _check(module, arch)
     except InputError:
         raise
@@ -82,7 +86,8 @@ def _timm() -> Any:
 
 
 def _check(module: nn.Module, arch: Arch) -> None:
-    """`UnreadableError` unless the network that was read has as many parameters, and computes the same."""
+    """`UnreadableError` unless the network that was read has as many parameters, and computes the same: where strides
+    leave nothing over, and where they leave over what they do at its resolution, as pools do that round down."""
     parameters = list(module.parameters())
     with torch.device(parameters[0].device):
         network = build(arch).to(parameters[0]).eval()
@@ -92,10 +97,11 @@ def _check(module: nn.Module, arch: Arch) -> None:
     if any(parameter.is_meta for parameter in parameters):
         return
     copy_weights(module, network)
-    with torch.no_grad(), evaluating(module):
-        images = torch.randn(2, arch.in_channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        wanted, given = (part(images.to(parameters[0])) for part in (module, network))
-    if not isinstance(wanted, torch.Tensor):
-        raise UnreadableError(f"it returns a {type(wanted).__name__}, and logits alone are accepted")
-    if wanted.shape != given.shape or not bool((wanted - given).abs().max() <= CLOSE * wanted.abs().max()):
-        raise UnreadableError("what was read of it computes something else")
+    for side in sorted({SIDE, SIDE + (arch.resolution - SIDE) % arch.total_stride}):
+        with torch.no_grad(), evaluating(module):
+            images = torch.randn(2, arch.in_channels, side, side, generator=torch.Generator().manual_seed(0))
+            wanted, given = (part(images.to(parameters[0])) for part in (module, network))
+        if not isinstance(wanted, torch.Tensor):
+            raise UnreadableError(f"it returns a {type(wanted).__name__}, and logits alone are accepted")
+        if wanted.shape != given.shape or not bool((wanted - given).abs().max() <= CLOSE * wanted.abs().max()):
+            raise UnreadableError(f"what was read of it computes something else on images of {side} px")

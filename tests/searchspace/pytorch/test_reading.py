@@ -272,6 +272,31 @@ def test_a_module_of_one_s_own_is_read_and_left_as_it_was() -> None:
     assert [(block.type, block.shortcut, block.add_act) for block in arch.blocks] == [("conv", "identity", "relu")]
 
 
+class BodyFirst(Own):
+    """Its body is made before its stem, and with other channels."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.last, self.between = nn.Linear(8, 5), nn.Identity()
+
+
+def test_what_runs_first_says_how_many_channels_come_in() -> None:
+    assert from_module(BodyFirst(), 32) == from_module(Own(), 32)
+
+
+@pytest.mark.parametrize(("rounds_up", "pixels"), [(False, 96), (False, 100), (True, 98)])
+def test_a_pool_that_rounds_down_is_read_where_nothing_is_left_over(rounds_up: bool, pixels: int) -> None:
+    pool = nn.AvgPool2d(2, ceil_mode=rounds_up)
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1), pool, nn.Conv2d(8, 8, 3, 1, 1)]
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    assert from_module(module, pixels).last_side == module[:4](torch.zeros(1, 3, pixels, pixels)).shape[-1]
+    if not rounds_up:
+        with pytest.raises(InputError, match="what was read of it computes something else on images of 98 px"):
+            from_module(module, 98)
+
+
 @pytest.mark.parametrize("gamma", [-0.25, 0.0, 0.25])
 def test_a_trained_layer_scale_is_read_whatever_its_sign(gamma: float) -> None:
     stage = {"block": "convnext", "depth": 2, "expansion": 2.0}
