@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from searchspace import limits, presets
 from searchspace.arch import Arch
@@ -38,6 +38,7 @@ from searchspace.space.width_solver import solve
 
 Point = Mapping[str, Scalar]
 BudgetLike = Budget | str | Iterable[str]
+T = TypeVar("T")
 
 FOLDER = "spaces"
 FIT_BAND = 0.97
@@ -50,6 +51,7 @@ ADAPTED = ("resolution", "num_classes", "in_channels", "smallest_map", "width_mu
 ROUNDING = ("divisor", "rounding", "min_width", "hidden_min", "se_min", "se_divisor")
 KNOWN_BANDS, KNOWN_LEAST = (0.94, 0.9, 0.85, 0.5), 0.1
 REMEMBERED = 1 << 14
+MULTIPLIERS = 200  # from the least to the largest, of which one may make a network where these do not
 EXAMPLES = 20  # random networks by which it is judged whether a choice can keep to rules
 STRIDES = (".stride", ".pool")
 SECTIONS = ("stem", "head", "schedule")
@@ -288,9 +290,8 @@ class Space:
         share = partial(_share, budget, table)
         outline = self.outline(point)
         if not solve(outline, share, floor or band, *self.fit_range):
-            within = self._within_reach(
-                point, self._felt(budget), lambda p, m: budget.share_reached(spent(p, m)), floor or band, rng
-            )
+            reached = self._infinite_where_too_wide(lambda p, m: budget.share_reached(spent(p, m)))
+            within = self._within_reach(point, self._felt(budget), reached, floor or band, rng)
             if within is None:
                 return None
             point, outline = within, self.outline(within)
@@ -338,14 +339,40 @@ class Space:
                 break
             smallest = repair(drawn(), self.choices, at_least, 0.0, 1.0, rng) or smallest
         largest = least(choices, lambda point: -at_most(point) if at_most(point) < math.inf else 0.0, drawn)
-        few, many = spend(smallest, low), spend(largest, high)
+        few, many = spend(smallest, low), self._nearest(partial(spend, largest), high, low)
         reachable = f"networks of {self.source} cost {budget.amounts(few)} to {budget.amounts(many)}"
         if budget.share_used(few) > 1:
             raise UnmetError(f"budget {budget} cannot be met: {reachable}")
         short = any(limit.of(many) < limit.low for limit in budget.limits)
         if short or (self.fit_range is not None and budget.share_used(many) < band):
             raise InputError(f"budget {budget} is not reached: {reachable}")
-        return self.arch(smallest, low), self.arch(largest, high)
+        ends = (smallest, low, high), (largest, high, low)
+        cheapest, dearest = (self._nearest(partial(self.arch, point), start, end) for point, start, end in ends)
+        return cheapest, dearest
+
+    def _nearest(self, made: Callable[[float | None], T], start: float | None, end: float | None) -> T:
+        """What is made at the width multiplier next to `start`, on the way to `end`, at which that can be."""
+        if start is not None and end is not None:
+            for step in range(MULTIPLIERS + 1):
+                with suppress(InputError):
+                    return made(start * (end / start) ** (step / MULTIPLIERS))
+        return made(start)
+
+    def _infinite_where_too_wide(
+        self, share: Callable[[Point, float | None], float]
+    ) -> Callable[[Point, float | None], float]:
+        """The same share of a budget; infinite where a multiplier above the least makes a network too wide."""
+        least = self.fit_range[0] if self.fit_range else None
+
+        def used(point: Point, width_mult: float | None) -> float:
+            try:
+                return share(point, width_mult)
+            except InputError:
+                if width_mult == least:
+                    raise
+                return math.inf
+
+        return used
 
     def keeps(self, budget: Budget, rng: random.Random) -> bool:
         """Whether descent finds a network within a budget."""
@@ -355,14 +382,15 @@ class Space:
 
     def _share(self, budget: Budget, width_mult: float | None) -> Callable[[Point], float]:
         """The part of a budget that a point uses at a width multiplier; infinite where its strides are too many for its
-        pixels."""
+        pixels, or its widths too large."""
         spend = self._cost_at(budget)
+        share = self._infinite_where_too_wide(lambda point, mult: budget.share_used(spend(point, mult)))
         strided = any(name == "resolution" or name.endswith(STRIDES) for name in self.choices)
 
         def used(point: Point) -> float:
             if strided and (outline := self.outline(point)).resolution < math.prod(outline.strides()):
                 return math.inf
-            return budget.share_used(spend(point, width_mult))
+            return share(point, width_mult)
 
         return used
 

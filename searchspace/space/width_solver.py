@@ -27,7 +27,7 @@ class OutOfEvaluationsError(Exception):
 def solve(outline: OpenNetwork, share: Callable[[OpenNetwork], float], floor: float, low: float, high: float) -> bool:
     """Give the outline widths at which floor ≤ share ≤ 1, its multiplier between `low` and `high`; False where none
     was found in `EVALUATIONS` calls of `share`. Widths never decrease for it; stages, and a stage's steps of a
-    quantised line, keep one each."""
+    quantised line, keep one each. Where `share` raises `ValueError` above `low`, a network is too wide."""
     left = EVALUATIONS
 
     def at(settled: Sequence[int], width_mult: float) -> float:
@@ -36,7 +36,12 @@ def solve(outline: OpenNetwork, share: Callable[[OpenNetwork], float], floor: fl
             raise OutOfEvaluationsError
         left -= 1
         outline.width_mult, outline.settled = width_mult, tuple(settled)
-        return share(outline)
+        try:
+            return share(outline)
+        except ValueError:
+            if width_mult == low:
+                raise
+            return math.inf
 
     try:
         return _solve(outline, at, floor, low, high)
@@ -95,7 +100,7 @@ def bisect(
     twice the same where all of low…high is below. `least` is at(low), and below.
 
     The Illinois method (Dowell and Jarratt 1971) on log share against log x: false position, in which an end that
-    stays counts half.
+    stays counts half. An end that is infinite is halved away.
     """
     most = at(high)
     if most <= 1:
@@ -104,7 +109,7 @@ def bisect(
     a, b, at_a, at_b = math.log(low), math.log(high), math.log(least) - target, math.log(most) - target
     side = 0
     while b - a >= JUMP:
-        middle = a - at_a * (b - a) / (at_b - at_a)
+        middle = (a + b) / 2 if at_b == math.inf else a - at_a * (b - a) / (at_b - at_a)
         spent = at(math.exp(middle))
         if floor <= spent <= 1:
             return True, low, high

@@ -200,6 +200,29 @@ def test_values_inside_a_mapping_are_listed_in_one_line_for_all_stages() -> None
     assert "stage1,2,3,4.norm.kind" in dict(alike(SPACES["convnext"].choices))
 
 
+@pytest.mark.parametrize("high", [100, 1000])
+def test_multipliers_may_be_larger_than_any_network_has(high: int) -> None:
+    space, budget = small(width_mult={"fit": [0.5, high]}, stem={"width": 800}), Budget.parse("20MFLOPs")
+    for seed in range(5):
+        assert 0.97 * 20e6 <= cost(space.sample(seed, budget)).macs <= 20e6
+    _, largest = space.reach(budget, 0.97, random.Random(0))
+    assert cost(largest).macs > 1e9
+    with pytest.raises(InputError, match="cannot be met: networks of small cost"):
+        space.reach("1kFLOPs", 0.97, random.Random(0))
+
+
+@pytest.mark.parametrize("divisor", [1, 4])
+def test_norm_groups_need_not_divide_the_least_widths(divisor: int) -> None:
+    """The least multiplier makes 2 channels, or 4, of which there are no 8 groups."""
+    norm = {"norm": {"kind": "group", "groups": 8}, "block": "mbconv", "stride": 2}
+    stages = [{**norm, "depth": {"choice": [1, 2]}, "expansion": {"choice": [2, 4]}}, {**norm, "depth": 2}]
+    schedule = {"start": 16, "end": {"choice": [32, 48]}, "divisor": divisor}
+    space = small(stem={"width": 16}, width_mult={"fit": [0.1, 8.0]}, schedule=schedule, stages=stages)
+    found = preflight(space, "5MFLOPs", sample=20)
+    assert found.smallest[1].macs < 5e6 < found.largest[1].macs
+    assert cost(space.sample(0, "5MFLOPs")).macs <= 5e6
+
+
 def test_a_file_with_nothing_free_is_a_network() -> None:
     network = small().fix(
         ["schedule.end=24", "stage1.block=mbconv", "stage1.depth=2", "stage2.expansion=6", "stage2.kernel=3"]
