@@ -54,6 +54,8 @@ REMEMBERED = 1 << 14
 MULTIPLIERS = 200  # from the least to the largest, of which one may make a network where these do not
 EXAMPLES = 20  # random networks by which it is judged whether a choice can keep to rules
 STRIDES = (".stride", ".pool")
+# Fields of which layers alone show whether they keep to rules, beside kinds of blocks.
+ABOUT_LAYERS = (".downsample", ".group_width")
 SECTIONS = ("stem", "head", "schedule")
 UNCOUNTED = (".act", "_act", ".se_position", ".se_gate")
 
@@ -492,6 +494,9 @@ class Space:
             space._note_known(data, location)
             free.set_at(data, location, rules.instead(free.name(location)))
         space = Space(data, self.source)
+        for field in ABOUT_LAYERS:
+            space = space._keep_usual(rules, field)
+        data = copy.deepcopy(space.data)
         for name, options in space._blocks.items():
             kept = [option for option in options if any(not rules.broken(arch) for arch in space._with(name, option))]
             if kept and len(kept) < len(options):
@@ -501,7 +506,35 @@ class Space:
     @property
     def _blocks(self) -> dict[str, Options]:
         """The choices of kinds of blocks."""
-        return {name: options for name, options in self.choices.items() if name.endswith(".block")}
+        return self._choices_of(".block")
+
+    def _choices_of(self, field: str) -> dict[str, Options]:
+        """The choices of one field of the stages."""
+        return {name: options for name, options in self.choices.items() if name.endswith(field)}
+
+    def _keep_usual(self, rules: Deployment, field: str) -> Space:
+        """The space with those options of a stages' field that keep to the rules with most kinds of blocks, whatever
+        the widths: these are a multiplier's."""
+        places, data = self._choices_of(field), copy.deepcopy(self.data)
+        rules = replace(rules, rules={aspect: rule for aspect, rule in rules.rules.items() if aspect != "width"})
+        offered = dict.fromkeys(option for options in places.values() for option in options)
+        kinds = {option: self._count_kinds(rules, field, option) for option in offered}
+        for name, options in places.items():
+            most = max(kinds[option] for option in options)
+            kept = [index for index, option in enumerate(options) if kinds[option] == most]
+            free.keep_at(data, self._locations[name], kept)
+        return Space(data, self.source) if places else self
+
+    def _count_kinds(self, rules: Deployment, field: str, value: Scalar) -> int:
+        """With how many kinds of blocks a field's value keeps to the rules, both wherever they may be chosen."""
+        alike = [name for name, options in self._choices_of(field).items() if value in options]
+        point = {name: options[0] for name, options in self.choices.items()} | dict.fromkeys(alike, value)
+        count = 0
+        for kind in dict.fromkeys(kind for options in self._blocks.values() for kind in options) or (None,):
+            chosen = {one: kind for one, options in self._blocks.items() if kind in options}
+            with suppress(InputError):
+                count += not rules.broken(self.arch({**point, **chosen}))
+        return count
 
     def _breaking(self, rules: Deployment) -> list[Location]:
         """Where something fixed breaks a rule, whichever kind of block is chosen: what a file leaves out is the kind's.

@@ -173,3 +173,24 @@ def test_depthwise_kernels_that_share_out_the_channels_take_up_the_norm(rules: D
     arch = deployed([stage, {**stage, "stride": 2}], to=rules.name).arch()
     assert [block.kernels for block in arch.blocks] == [(3, 5), (3, 5)]
     assert rules.broken(arch) == ""
+
+
+def test_what_breaks_a_rule_with_every_kind_of_block_is_not_on_offer() -> None:
+    """`downsample: separate` puts a norm before a convolution; a `group_width` is not depthwise where it is heard."""
+    space = Space.load("all").deploy("edgetpu").fix(["resolution=64"])
+    assert {options for name, options in space.choices.items() if name.endswith(".downsample")} == {("block",)}
+    assert {options for name, options in space.choices.items() if name.endswith(".group_width")} == {(None,)}
+    assert len(space.choices["stage2.block"]) > 5
+    found = [space.fit(space.random_point(random.Random(seed)), "60MFLOPs", seed=seed) for seed in range(12)]
+    assert sum(candidate is not None for candidate in found) >= 3
+
+
+def test_such_an_option_is_left_out_whichever_stands_first(rules: Deployment) -> None:
+    own = {"downsample": ["separate", "block"], "group_width": [8, None, 16], "block": ["mbconv", "inverted"]}
+    for order in (1, -1):
+        free = {field: {"choice": options[::order]} for field, options in own.items()}
+        stage = {"stride": 2, "expand_act": "relu6", "spatial_act": "relu6", **free}
+        space = deployed([stage] * 2, to=rules.name)
+        assert space.choices["stage1.downsample"] == space.choices["stage2.downsample"] == ("block",)
+        assert space.choices["stage1.group_width"] == space.choices["stage2.group_width"] == (None,)
+        assert set(space.choices["stage2.block"]) == {"mbconv", "inverted"}
