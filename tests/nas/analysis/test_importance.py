@@ -26,7 +26,7 @@ def trials(number: int, effect: Any, seed: int = 0) -> list[TrialRecord]:
 
 
 def kernels(point: dict[str, Any]) -> float:
-    return sum(0.02 * (point[f"stage{i}.kernel"] == 5) for i in range(1, 7))
+    return sum(0.02 * (point[f"stage{i}.kernel"] > 3) for i in range(1, 7))
 
 
 @pytest.mark.parametrize(
