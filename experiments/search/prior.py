@@ -36,12 +36,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from experiments import comparisons, findings, trainings, unseen
 from experiments.search.headline import scaled
 from experiments.trainings import Job
 from nas import Run
+from nas.analysis.agreement import spearman
 from nas.config import full_recipe, recipe
 from nas.samplers.observations import Observations
 from nas.samplers.predictor import Predictor
@@ -70,6 +70,7 @@ def learn(paths: Sequence[str], beside: bool) -> None:
         source = prior.learn(searches, [(run.config, run.study) for run in runs], space)
         sources.append(replace(source, dataset=Path(source.dataset).name))
         print(sources[-1])
+    sources.sort(key=lambda source: source.dataset)
     FILE.write_text(prior.text_of(Sources(tuple(sources))), encoding="utf-8")
 
 
@@ -95,8 +96,9 @@ def ranking(believed: np.ndarray[Any, Any], scores: Sequence[float]) -> dict[str
 
     drawn = [draw.integers(len(measured), size=len(measured)) for _ in range(2000)]
     row: dict[str, Any] = {"networks": len(measured), "mean": f"{measured.mean():.4f}"}
-    for name, of in (("Spearman", lambda b, s: float(spearmanr(b, s)[0])), ("best quarter − mean", lead)):
-        low, high = np.nanquantile([of(believed[rows], measured[rows]) for rows in drawn], (0.05, 0.95))
+    for name, of in (("Spearman", spearman), ("best quarter − mean", lead)):
+        with np.errstate(invalid="ignore"):  # a draw of nothing but equal scores has no order
+            low, high = np.nanquantile([of(believed[rows], measured[rows]) for rows in drawn], (0.05, 0.95))
         row[name] = f"{of(believed, measured):+.3f} [{low:+.3f}, {high:+.3f}]"
     return row
 
