@@ -9,7 +9,8 @@ In trials residual branches add nothing at first; beside them are trials whose b
 the longer trainings do, so that these are not of the kind that they judge (`--as-now`: none such, and longer trainings
 as `nas.train` makes them). How far the order agrees, and what earlier searches on other datasets let a
 search expect, depth (blocks), parameters and activations tell of it:
-Spearman's rank correlation, with 90 % bootstrap intervals over networks. Beside it the longer trainings' own first
+Spearman's rank correlation, with 90 % bootstrap intervals over networks; and what activations are worth in longer
+training, given the trial's score (least squares, ± standard error). Beside it the longer trainings' own first
 epochs, whose seed and so whose luck is that of their end.
 """
 
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -93,6 +95,18 @@ def advantage(one: Numbers, other: Numbers, judge: Numbers) -> tuple[float, floa
     return apart(np.arange(len(judge))), float(low), float(high)
 
 
+def worth_of(amounts: Numbers, brief: Numbers, longer: Numbers) -> tuple[float, float]:
+    """What e times as much of something is worth in longer training, given the brief score, with its standard error: by
+    least squares; not a number of three networks or fewer."""
+    terms = np.column_stack([np.ones(len(brief)), brief, np.log(amounts)])
+    left = len(longer) - terms.shape[1]
+    if left < 1:
+        return float("nan"), float("nan")
+    found, *_ = np.linalg.lstsq(terms, longer, rcond=None)
+    variance = ((longer - terms @ found) ** 2).sum() / left
+    return float(found[2]), float(np.sqrt(variance * np.linalg.pinv(terms.T @ terms)[2, 2]))
+
+
 def standardised(numbers: Numbers) -> Numbers:
     found: Numbers = (numbers - numbers.mean()) / (numbers.std() or 1.0)
     return found
@@ -151,13 +165,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.smoke:
         args.dataset, args.networks, args.images, args.scored, args.epochs = "digits", 3, 200, 100, 1
-    page = findings.Page(__doc__, __file__, args, arguments)
+    name = f"longer-{Path(args.dataset).name}" if args.as_now else "longer"
+    page = findings.Page(__doc__, __file__, args, arguments, name)
     unseen.leave_out(args.dataset)
     budget = Budget.parse(args.budget)
     space = Space.load(SPACE)
     chosen = networks(space, budget, args.networks)
     archs = {name: candidate.arch for name, candidate in chosen.items()}
-    split, log = trainings.images(args.dataset, args.images, seed=FRESH, scored=args.scored), args.out / "longer.jsonl"
+    split, log = trainings.images(args.dataset, args.images, seed=FRESH, scored=args.scored), args.out / f"{name}.jsonl"
     found = {}
     for way, (train, seed) in ways(args.epochs, args.times, args.as_now).items():
         jobs = [trainings.Job(name, arch, train, seed) for name, arch in archs.items()]
@@ -171,7 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
     title = (
         f"{args.epochs} against {args.times * args.epochs} epochs of {trainings.described(split)}, within {args.budget}"
     )
-    page.table("longer", title, rows_of(list(archs.values()), scores))
+    page.table(name, title, rows_of(list(archs.values()), scores))
+    amounts = np.array([cost(arch).activations for arch in archs.values()])
+    worth, error = worth_of(amounts, scores[TRIAL], scores[LONGER])
+    page.say(f"given the trial's score, e times as many activations are worth {worth:+.4f} ± {error:.4f} at the end")
     if BEFORE in scores:
         change, low, high = advantage(scores[TRIAL], scores[BEFORE], scores[LONGER])
         page.say(f"{TRIAL}, minus {BEFORE}: {change:+.2f} [{low:+.2f}, {high:+.2f}] in agreement with longer trainings")
@@ -182,9 +200,9 @@ def main(arguments: list[str] | None = None) -> None:
         | {way: f"{scores[way][row]:.4f}" for way in found}
         for row, (name, arch) in enumerate(archs.items())
     ]
-    page.table("longer_networks", "All networks", each)
+    page.table(f"{name}_networks", "All networks", each)
     names = list(archs)
-    page.figure("longer", draw(list(archs.values()), scores, names.index(TEXTBOOK) if TEXTBOOK in names else -1))
+    page.figure(name, draw(list(archs.values()), scores, names.index(TEXTBOOK) if TEXTBOOK in names else -1))
     page.write(n=f"{len(archs)} networks, one training of each kind")
 
 

@@ -40,3 +40,20 @@ def test_a_correlation_has_an_interval() -> None:
     assert longer.correlation(numbers, -numbers).startswith("-1.00 [-1.00, -1.00")
     low, high = map(float, longer.correlation(numbers, np.sin(7 * numbers)).split("[")[1].rstrip("]").split(","))
     assert low < 0 < high
+
+
+def test_as_now_has_a_page_of_its_dataset(tmp_path: Path) -> None:
+    longer.main(["--smoke", "--as-now", "--times", "2", "--out", str(tmp_path)])
+    networks = rows(tmp_path / "longer-digits_networks.csv")
+    assert "a trial whose branches start as all else" not in networks[0]
+    page = (tmp_path / "longer-digits.md").read_text(encoding="utf-8")
+    assert "e times as many activations are worth" in page
+    assert "1 against 2 epochs" in page
+
+
+def test_what_activations_are_worth_is_found_where_it_is_known() -> None:
+    rng = np.random.default_rng(0)
+    brief, amounts = rng.normal(0.5, 0.03, 40), np.exp(rng.normal(14, 0.4, 40))
+    worth, error = longer.worth_of(amounts, brief, 0.7 * brief + 0.03 * np.log(amounts) + rng.normal(0, 0.005, 40))
+    assert abs(worth - 0.03) < 3 * error < 0.01
+    assert np.isnan(longer.worth_of(amounts[:3], brief[:3], brief[:3])[0])
