@@ -1,9 +1,9 @@
 """The horizon: what brief trainings do not show of networks, and is known before they are trained.
 
 Of networks of equal multiply-adds those that put out more activations are the better, and gain more by longer training.
-Given the brief score, e times as many of them were worth about .03 at the end, a standard deviation of brief scores, in
-each of the sets of trainings that were looked at (experiments/search/results/changes.md and longer.md). So a search
-judges networks by both; what it prints of them, and what finals measure, are scores alone.
+Given the brief score, e times as many of them were worth .02 to .05 at the end, about a standard deviation of brief
+scores, in each of three sets of trainings (experiments/search/results/changes.md, longer.md, longer-imagenette64.md).
+So a search judges networks by both; what it prints of them, and what finals measure, are scores alone.
 """
 
 from __future__ import annotations
