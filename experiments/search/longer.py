@@ -4,14 +4,14 @@
     python -m experiments.search.longer --smoke                    # seconds: four networks, 200 digits
 
 Random networks of `mobile` at one budget, as a search's controls are drawn, and ReXNet, are trained as a search's
-trials are and three times as long, from different seeds, each with a learning rate that goes to zero at its own end.
-In trials residual branches add nothing at first; beside them are trials whose branches start as all else, as those of
-the longer trainings do, so that these are not of the kind that they judge (`--as-now`: none such, and longer trainings
-as `nas.train` makes them). How far the order agrees, and what earlier searches on other datasets let a
-search expect, depth (blocks), parameters and activations tell of it:
-Spearman's rank correlation, with 90 % bootstrap intervals over networks; and what activations are worth in longer
-training, given the trial's score (least squares, ± standard error). Beside it the longer trainings' own first
-epochs, whose seed and so whose luck is that of their end.
+trials are and three times as long (`--times`), from different seeds, each with a learning rate that goes to zero at
+its own end. In trials residual branches add nothing at first; beside them are trials whose branches start as all
+else, as those of the longer trainings do, so that these are not of the kind that they judge (`--as-now`: none such,
+and longer trainings as `nas.train` makes them). How far the order agrees, and what earlier searches on other datasets
+let a search expect, depth (blocks), parameters and activations tell of it: Spearman's rank correlation, with 90 %
+bootstrap intervals over networks; and what activations are worth in longer training, given the trial's score (least
+squares, ± standard error). Beside it the longer trainings' own first epochs, whose seed and so whose luck is that of
+their end.
 """
 
 from __future__ import annotations

@@ -368,7 +368,10 @@ class Search:
                 f"prior: {source}; --no-prior leaves it out" if config.identity.prior else f"warm start: {source}"
             )
         if config.identity.horizon and not self.existed:
-            self._say("horizon: networks of more activations gain more by longer training; --no-prior leaves that out")
+            self._say(
+                "horizon: networks of more activations are expected to gain more by longer training; "
+                "--no-prior leaves that out"
+            )
         return taught, space
 
     def _reach(self, space: Space) -> tuple[Arch, Arch]:

@@ -57,7 +57,7 @@ class Design:
     minimize: Sequence[str] = ()
     metric: Metric = DEFAULT_METRIC
     horizon: bool = False
-    foresight: Foresight | None = field(init=False, default=None)
+    foresight: Foresight | None = field(init=False, default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "minimize", objectives.check(self.minimize))

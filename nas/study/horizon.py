@@ -16,7 +16,7 @@ import numpy as np
 
 from searchspace.budget import Budget, Cost
 from searchspace.errors import InputError
-from searchspace.space.space import Point, Space
+from searchspace.space.space import REMEMBERED, Point, Space
 
 IQR = 1.349  # of a normal distribution, in standard deviations
 STEPS, NEAR = 3, 0.1  # widths that are tried, and a width that is near enough
@@ -58,6 +58,8 @@ class Foresight:
     def __call__(self, point: Point) -> float:
         key = tuple(point[name] for name in self.space.choices)
         if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             self._known[key] = worth(self.activations(point))
         return self._known[key]
 

@@ -20,7 +20,7 @@ from nas.study.records import LEARNT_FROM, costs_of, digest_of, gain_of, is_inte
 from nas.trial import Final, Role
 from searchspace.budget import Budget
 from searchspace.errors import InputError
-from searchspace.space.space import FIT_BAND, Candidate, Point, Space
+from searchspace.space.space import FIT_BAND, REMEMBERED, Candidate, Point, Space
 from searchspace.space.textbook import textbook
 
 PROPOSALS = 30
@@ -190,6 +190,8 @@ class Proposals:
         Remembered: a proposal asks for hundreds."""
         key = tuple(point.values())
         if key not in self._used:
+            if len(self._used) >= REMEMBERED:
+                self._used.clear()
             share, of_space = self._split_point(point)
             width = self.space.fit_range[0] if self.space.fit_range else None
             spent = self.space.cost(of_space, width, self.space.latency_table(self.budget), self.budget.limits_own)
